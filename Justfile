@@ -25,19 +25,27 @@ demo *args:
     cargo build --locked --bin zim-server --bin zim
     cargo run --quiet --locked --bin zim -- demo "$@"
 
-# All tests, on SQLite and then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster).
-test *args: test-docs (test-sqlite args) (test-postgres args)
+# All tests, on SQLite, then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster), then on two nodes (ZIM_TEST_NATS, or a
+# private server).
+test *args: test-docs (test-sqlite args) (test-postgres args) (test-nodes args)
 
 # All tests on SQLite, without other programs.
 test-sqlite *args: (_tools "cargo-nextest")
-    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace {{ args }}
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not binary(nodes)' {{ args }}
 
 # The tests that use a database, on PostgreSQL.
 test-postgres *args: (_tools "cargo-nextest")
     # With the whole workspace, or its crates would be built a second time with fewer features.
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '{{ on_a_database }}' {{ args }}
+        cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not binary(nodes)' {{ args }}
+
+# What happens between nodes, and the tests of the API and of journeys on two nodes that share a database. It takes four minutes on
+# two cores.
+test-nodes *args: (_tools "cargo-nextest")
+    cargo build --quiet --locked --workspace --bin with-postgres
+    ZIM_TEST_DATABASE=postgres ZIM_TEST_NODES=2 "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
+        cargo nextest run --locked --workspace -E 'binary(nodes) | binary(api) | binary(journey)' {{ args }}
 
 # The examples in the documentation of the SDK and the protocol.
 test-docs:

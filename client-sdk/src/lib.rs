@@ -69,6 +69,14 @@ mod login;
 mod user;
 /// Sending and reading messages, and what is in a message.
 pub mod message;
+/// Changing messages that were sent: revoking, editing, pinning, replying.
+mod message_change;
+/// Reactions to messages.
+mod reaction;
+/// Read receipts.
+mod receipt;
+/// Deleting messages for oneself, and what exists on this device only.
+mod message_local;
 /// The list of conversations.
 mod conversation;
 /// Search in messages and conversations of this device.

@@ -23,9 +23,9 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 use zim_protocol::{
     ConversationRef, ConversationType, ErrorCode, Message, MessageDirection, MessageFlag, MessageQueriedResult,
-    MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageRevokeConfig, MessageRevokedResult,
-    MessageSendConfig, MessageSentResult, MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest,
-    QueryMessagesRequest, RevokeMessageRequest, SendMessageRequest, Validate,
+    MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageSendConfig, MessageSentResult,
+    MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest, QueryMessagesRequest,
+    SendMessageRequest, Validate,
 };
 
 pub use zim_protocol::message::Body;
@@ -103,6 +103,7 @@ impl Zim {
                 login.lost_message();
             }
         });
+        let message = Message { replied_info: None, ..message };
         let submitted = account.and_then(|account| submit(&account, message, name, config, notification));
         async move { submitted?.await.map_err(|_| logged_out())? }
     }
@@ -144,36 +145,6 @@ impl Zim {
             conversation_type: conversation_type as i32,
             message_list,
         })
-    }
-
-    /// Revokes an own message (reference: `revokeMessage`). It stays in its place as a message of type 31, without its
-    /// content; of a text, `originalTextMessageContent` remains. The other user's devices and the user's other devices
-    /// get `messageRevokeReceived`, if they hold the message. If it was unread there, it no longer counts.
-    ///
-    /// `message` needs its conversation, and its `messageID` or `messageSeq`.
-    ///
-    /// # Errors
-    /// - 6000278: it was sent too long ago: two minutes, unless the server has another `revoke_window_s`.
-    /// - 6000279: it has been revoked already.
-    /// - 6000541: another user sent it.
-    /// - 6000001: there is no such message.
-    pub fn revoke_message(
-        &self,
-        message: &Message,
-        config: MessageRevokeConfig,
-    ) -> impl Future<Output = Result<MessageRevokedResult, Error>> + Send + 'static + use<> {
-        let kind = ConversationType::try_from(message.conversation_type).unwrap_or(ConversationType::Unknown);
-        let checked = conversation_name(&message.conversation_id, kind);
-        // The rest of the message does not travel.
-        let message = Message {
-            conversation_id: message.conversation_id.clone(),
-            conversation_type: message.conversation_type,
-            message_id: message.message_id.clone(),
-            message_seq: message.message_seq,
-            ..Message::default()
-        };
-        let answer = checked.map(|_| self.call(RevokeMessageRequest { message: Some(message), config: Some(config) }));
-        async move { answer?.await }
     }
 
     /// Returns messages by their positions, at most 10.
@@ -234,7 +205,18 @@ pub(crate) fn page_size(count: i64) -> Result<usize, Error> {
     }
 }
 
-fn invalid(message: &str) -> Error {
+/// The most bytes of data that only this device has about a message.
+const MAX_LOCAL_DATA: usize = 128 << 10;
+
+pub(crate) fn check_local_data(data: &str) -> Result<(), Error> {
+    if data.len() > MAX_LOCAL_DATA {
+        let message = format!("localExtendedData is {} bytes long; at most {MAX_LOCAL_DATA} are allowed", data.len());
+        return Err(invalid(&message));
+    }
+    Ok(())
+}
+
+pub(crate) fn invalid(message: &str) -> Error {
     Error::new(ErrorCode::CommonModuleParamsInvalid, message)
 }
 
@@ -242,7 +224,7 @@ fn is_unknown(error: &Error) -> bool {
     error.code() == ErrorCode::ConversationModuleConversationDoesNotExist
 }
 
-fn messages<L: Remote>(account: &Account<L>, name: &Name, rows: Vec<MessageRow>) -> Vec<Message> {
+pub(crate) fn messages<L: Remote>(account: &Account<L>, name: &Name, rows: Vec<MessageRow>) -> Vec<Message> {
     let to = name.to_ref();
     rows.into_iter().map(|row| row.into_message(account.user_id(), &to)).collect()
 }
@@ -334,7 +316,8 @@ fn compose(
         Some(Body::Text(_)) => MessageType::Text,
         Some(Body::Command(_)) => MessageType::Command,
         Some(Body::Custom(_)) => MessageType::Custom,
-        Some(_) => return Err(invalid("sendMessage takes text, command and custom messages")),
+        Some(Body::Combine(_)) => MessageType::Combine,
+        Some(_) => return Err(invalid("sendMessage takes text, command, custom and combined messages")),
         None => return Err(invalid("the message has no body")),
     };
     if message.r#type != 0 && message.r#type != kind as i32 {
@@ -351,9 +334,14 @@ fn compose(
         extended_data: message.extended_data,
         mentioned_user_ids: message.mentioned_user_ids,
         is_mention_all: message.is_mention_all,
+        replied_info: message.replied_info,
         ..Message::default()
     };
+    check_local_data(&local_data)?;
     if kind == MessageType::Command {
+        if composed.replied_info.is_some() {
+            return Err(invalid("a command cannot be a reply"));
+        }
         let message = Message {
             r#type: kind as i32,
             local_message_id: zim_protocol::id::hex(&key),

@@ -1,8 +1,9 @@
-//! A fresh database for one test. `ZIM_TEST_DATABASE` selects SQLite or PostgreSQL.
+//! A fresh database for one test. `ZIM_TEST_DATABASE` selects SQLite or PostgreSQL, and `ZIM_TEST_NODES` how many servers share it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::nats::Nats;
 use crate::postgres::Cluster;
 
 /// A database of one test, removed on drop.
@@ -10,6 +11,8 @@ use crate::postgres::Cluster;
 pub struct TestDatabase {
     url: String,
     _cluster: Option<Cluster>,
+    /// The bus of several nodes.
+    nats: Option<Nats>,
 }
 
 impl TestDatabase {
@@ -18,12 +21,17 @@ impl TestDatabase {
         &self.url
     }
 
+    /// Returns the address of the bus, if several servers share the database.
+    pub fn bus(&self) -> Option<&str> {
+        self.nats.as_ref().map(Nats::url)
+    }
+
     /// Creates an empty database: on SQLite a file in `dir`; on PostgreSQL a new database of the server that
     /// `with-postgres` started, or of a private server if there is none.
     pub fn fresh(dir: &Path) -> Self {
         if is_postgres() {
             let (cluster, url) = new_database();
-            return Self { url, _cluster: Some(cluster) };
+            return Self { url, _cluster: Some(cluster), nats: bus() };
         }
         // The server refuses a database in a folder that others can write to, whatever the umask is.
         let folder = dir.join("database");
@@ -37,14 +45,14 @@ impl TestDatabase {
         if is_postgres() {
             let (cluster, url) = new_database();
             cluster.load(&url, dump).expect("a dump");
-            return Self { url, _cluster: Some(cluster) };
+            return Self { url, _cluster: Some(cluster), nats: bus() };
         }
         assert!(file.exists(), "{} is missing", file.display());
         Self::of_file(file)
     }
 
     fn of_file(file: &Path) -> Self {
-        Self { url: format!("sqlite://{}", file.display()), _cluster: None }
+        Self { url: format!("sqlite://{}", file.display()), _cluster: None, nats: None }
     }
 }
 
@@ -55,6 +63,19 @@ pub(crate) fn is_postgres() -> bool {
         "postgres" => true,
         other => panic!("ZIM_TEST_DATABASE is {other:?}; it must be sqlite or postgres"),
     }
+}
+
+/// Returns the number of servers that share the database of a test.
+pub(crate) fn nodes() -> usize {
+    match std::env::var("ZIM_TEST_NODES").unwrap_or_default().as_str() {
+        "" | "1" => 1,
+        "2" if is_postgres() => 2,
+        other => panic!("ZIM_TEST_NODES is {other:?}; it must be 1, or 2 with ZIM_TEST_DATABASE=postgres"),
+    }
+}
+
+fn bus() -> Option<Nats> {
+    (nodes() > 1).then(|| Nats::start().expect("NATS"))
 }
 
 fn new_database() -> (Cluster, String) {

@@ -27,6 +27,8 @@ mod folder;
 mod logs;
 /// PostgreSQL servers for tests.
 pub mod postgres;
+/// NATS servers for tests.
+pub mod nats;
 /// A database for one test.
 mod database;
 /// A UDP relay between a client and the server, with network conditions that a test sets.
@@ -52,6 +54,7 @@ pub use self::child::{print_line, stdin_lines, ticking_clock};
 pub use self::database::TestDatabase;
 pub use self::device::{Chat, DataDir, Device, group, is_text, refusal, texts};
 pub use self::fixture::{App, Fixture, assert_same, to_json, view, without_device_state};
+pub use self::folder::share_identity;
 pub use self::logs::Logged;
 pub use self::process::{FirstApp, ServerInstallation, ServerProcess};
 pub use self::proxy::{NetworkConditions, Proxy};

@@ -86,6 +86,8 @@ pub struct ServerInstallation {
     pub database: String,
     /// The port it listens on; 0 until the first start.
     pub port: u16,
+    /// The address of the bus and the lease of a node, milliseconds.
+    pub node: Option<(String, u32)>,
 }
 
 /// The first app of a server, as clients need it.
@@ -109,7 +111,7 @@ impl FirstApp {
 impl ServerInstallation {
     /// A server that has not run yet; `folder` need not exist.
     pub fn new(program: impl Into<PathBuf>, folder: impl Into<PathBuf>, database: impl Into<String>) -> Self {
-        Self { program: program.into(), folder: folder.into(), database: database.into(), port: 0 }
+        Self { program: program.into(), folder: folder.into(), database: database.into(), port: 0, node: None }
     }
 
     /// Reads the first app, which the server writes when it starts.
@@ -147,6 +149,9 @@ impl ServerInstallation {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
         command.arg(&self.program).arg(&self.folder).arg(&self.database).arg(self.port.to_string());
+        if let Some((bus, lease_ms)) = &self.node {
+            command.arg(bus).arg(lease_ms.to_string());
+        }
         let (sender, mut lines) = mpsc::unbounded_channel();
         // Fails when the receiver is dropped.
         let process = ChildProcess::start(&mut command, &self.log(), move |line| drop(sender.send(line)))?;
@@ -226,6 +231,15 @@ impl ServerProcess {
             bail!("prlimit failed: {}", String::from_utf8_lossy(&done.stderr));
         }
         Ok(())
+    }
+
+    /// Sends a signal, such as `STOP`, which pauses it.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.process.id().to_string()).status()?;
+        if sent.success() { Ok(()) } else { bail!("the process has ended") }
     }
 
     /// Sends SIGKILL.

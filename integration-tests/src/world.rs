@@ -1,6 +1,8 @@
-//! A server with its clients, for the duration of one test.
+//! A server with its clients, for the duration of one test. `ZIM_TEST_NODES=2` makes it two servers that share a database: users
+//! and their devices then alternate between them, and no test knows.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -21,13 +23,13 @@ use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
 use zim_protocol::{LoginConfig, LoginRequest};
 use zim_server::Server;
-use zim_server::config::Config;
+use zim_server::config::{AdminListen, Config, Listen};
 use zim_server::db::Tx;
 
 use crate::database::TestDatabase;
 use crate::device::{DataDir, Device};
 use crate::fixture::{App, Fixture};
-use crate::folder::copy_private;
+use crate::folder::{copy_private, share_identity};
 use crate::logs::Logged;
 use crate::proxy::Proxy;
 use crate::raw::{RawClient, hello};
@@ -72,7 +74,12 @@ pub struct World {
     /// The clock of server and clients. It stands still until the test moves it.
     pub clock: Clock,
     server: Option<Server>,
+    /// The second node, if there are two.
+    second: Option<Server>,
     settings: Config,
+    second_settings: Option<Config>,
+    /// How many clients were created.
+    created: AtomicUsize,
     data: TempDir,
     clients: Mutex<Vec<Zim>>,
     /// Tasks of the test itself: event recorders and proxies.
@@ -135,10 +142,20 @@ impl World {
         settings.limits.failed_logins_per_minute_per_app = many;
         settings.limits.first_login_burst_per_address = many;
         edit(&mut settings);
+        let second_settings = database.bus().map(|bus| {
+            settings.bus = bus.parse().unwrap();
+            // Longer than a slow machine pauses.
+            settings.node_lease_ms = 60_000;
+            let (data_dir, admin) = (data.path().join("data-2"), AdminListen::Off);
+            Config { data_dir, admin, http: Listen(None), ..settings.clone() }
+        });
         let mut world = Self {
             clock,
             server: None,
+            second: None,
             settings,
+            second_settings,
+            created: AtomicUsize::new(0),
             data,
             clients: Mutex::default(),
             tasks: Mutex::default(),
@@ -165,6 +182,11 @@ impl World {
         self.server.as_ref().expect("the server runs")
     }
 
+    /// Returns the running nodes: the server, and another one if there are two.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.server.iter().chain(&self.second)
+    }
+
     /// Starts the server again on its data.
     pub async fn start_server(&mut self) {
         assert!(self.server.is_none(), "the server runs already");
@@ -172,17 +194,34 @@ impl World {
         // The same address, so that clients can reconnect.
         self.settings.listen = server.local_addr();
         self.server = Some(server);
+        let data = self.data_dir();
+        if let Some(settings) = &mut self.second_settings {
+            share_identity(&data, &settings.data_dir);
+            let server = Server::start_with(settings.clone(), self.clock.clone()).await.expect("a second node");
+            settings.listen = server.local_addr();
+            self.second = Some(server);
+        }
     }
 
     /// Stops the server as an operator does.
     pub async fn stop_server(&mut self) {
         let server = self.server.take().expect("the server runs");
-        assert_eq!(soon(server.stop()).await, 0, "tasks that the server left behind");
+        for server in self.second.take().into_iter().chain([server]) {
+            assert_eq!(soon(server.stop()).await, 0, "tasks that the server left behind");
+        }
     }
 
     /// Returns the address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.settings.listen
+    }
+
+    /// Returns the address for the next client: the nodes take turns.
+    fn next_address(&self) -> SocketAddr {
+        match &self.second_settings {
+            Some(second) if self.created.fetch_add(1, Ordering::Relaxed) % 2 == 1 => second.listen,
+            _ => self.address(),
+        }
     }
 
     /// Returns the id of the first app.
@@ -208,7 +247,7 @@ impl World {
 
     /// Returns the settings of a client of the first app, without a data folder.
     pub fn client_config(&self) -> ClientConfig {
-        self.client_config_at(self.address())
+        self.client_config_at(self.next_address())
     }
 
     fn client_config_at(&self, address: SocketAddr) -> ClientConfig {
@@ -229,7 +268,7 @@ impl World {
 
     /// Creates a client on a device that has run before.
     pub fn client_at(&self, dir: DataDir, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        self.client_to(self.address(), dir, edit)
+        self.client_to(self.next_address(), dir, edit)
     }
 
     /// Creates a client as [`World::client_at`] does, through a proxy.

@@ -17,7 +17,7 @@ const DERIVE: &str = "#[derive(serde::Serialize, serde::Deserialize)]";
 
 /// Rare parts of a message, which go on the heap. Inline, they would make every message twice as large, and a message is
 /// moved a dozen times on its way.
-const RARE: [&str; 8] = [
+const RARE: [&str; 9] = [
     ".zim.v1.Message.replied_info",
     ".zim.v1.Message.body.image",
     ".zim.v1.Message.body.file",
@@ -26,6 +26,7 @@ const RARE: [&str; 8] = [
     ".zim.v1.Message.body.revoke",
     ".zim.v1.Message.body.tips",
     ".zim.v1.Message.body.combine",
+    ".zim.v1.MessageEntry.state",
 ];
 
 /// Tells prost to box the rare parts of a message.

@@ -1,6 +1,7 @@
 //! Server and SDK ask a [`clock::Clock`], never the system, so that a test controls time: the end of a token or 35 silent
 //! seconds are tested at once and exactly.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +20,8 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System,
+    /// The clock of the machine and a correction, milliseconds.
+    Corrected(Arc<AtomicI64>),
     Manual(Arc<watch::Sender<Times>>),
 }
 
@@ -41,6 +44,22 @@ impl Clock {
         Self(Source::System)
     }
 
+    /// Returns a clock that is that of the machine until [`Clock::correct`] says otherwise. Any other clock is returned as it is.
+    #[must_use]
+    pub fn correctable(self) -> Self {
+        match self.0 {
+            Source::System => Self(Source::Corrected(Arc::default())),
+            other => Self(other),
+        }
+    }
+
+    /// Corrects the time of day of a [`Clock::correctable`] clock: it is `now_ms` now. It does nothing to any other clock.
+    pub fn correct(&self, now_ms: i64) {
+        if let Source::Corrected(correction) = &self.0 {
+            correction.store(now_ms.saturating_sub(system_ms()), Ordering::Relaxed);
+        }
+    }
+
     /// Returns a clock that stands at `start_ms` until [`Clock::advance`] or [`Clock::jump`] moves it.
     pub fn manual(start_ms: i64) -> Self {
         Self(Source::Manual(Arc::new(watch::Sender::new(Times { now_ms: start_ms, steady_ms: 0 }))))
@@ -49,12 +68,8 @@ impl Clock {
     /// Returns the time of day, Unix milliseconds.
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
-            Source::System => {
-                // A clock before 1970 is not set at all: any value does.
-                #[expect(clippy::disallowed_methods, reason = "all other code asks this clock")]
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-            }
+            Source::System => system_ms(),
+            Source::Corrected(correction) => system_ms().saturating_add(correction.load(Ordering::Relaxed)),
             Source::Manual(times) => times.borrow().now_ms,
         }
     }
@@ -63,7 +78,7 @@ impl Clock {
     /// still while the machine sleeps.
     pub fn steady_ms(&self) -> i64 {
         match &self.0 {
-            Source::System => {
+            Source::System | Source::Corrected(_) => {
                 static START: OnceLock<Instant> = OnceLock::new();
                 i64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
             }
@@ -96,7 +111,7 @@ impl Clock {
     /// Sleeps until `at_ms`, or not at all if that has passed.
     pub async fn sleep_until(&self, at_ms: i64) {
         match &self.0 {
-            Source::System => loop {
+            Source::System | Source::Corrected(_) => loop {
                 let left = at_ms.saturating_sub(self.now_ms());
                 let Some(left) = u64::try_from(left).ok().filter(|left| *left > 0) else { return };
                 tokio::time::sleep(Duration::from_millis(left).min(CHECK_INTERVAL)).await;
@@ -111,7 +126,7 @@ impl Clock {
     /// Sleeps until [`Clock::steady_ms`] is `at_ms`, or not at all if that has passed.
     pub async fn sleep_until_steady(&self, at_ms: i64) {
         match &self.0 {
-            Source::System => {
+            Source::System | Source::Corrected(_) => {
                 let left = u64::try_from(at_ms.saturating_sub(self.steady_ms())).unwrap_or(0);
                 tokio::time::sleep(Duration::from_millis(left)).await;
             }
@@ -128,9 +143,31 @@ impl Clock {
     }
 }
 
+fn system_ms() -> i64 {
+    // A clock before 1970 is not set at all: any value does.
+    #[expect(clippy::disallowed_methods, reason = "all other code asks a clock")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_correctable_clock_is_corrected() {
+        let (system, manual) = (Clock::system(), Clock::manual(5).correctable());
+        let corrected = system.clone().correctable();
+        let hour = 3_600_000;
+        for clock in [&system, &manual, &corrected] {
+            clock.correct(system.now_ms() + hour);
+        }
+        assert!((corrected.now_ms() - system.now_ms() - hour).abs() < 60_000);
+        assert_eq!(manual.now_ms(), 5);
+        assert!((corrected.clone().now_ms() - corrected.now_ms()).abs() < 60_000, "clones share the correction");
+        corrected.correct(system.now_ms());
+        assert!((corrected.now_ms() - system.now_ms()).abs() < 60_000);
+    }
 
     #[tokio::test]
     async fn a_manual_clock_moves_only_when_it_is_moved() {

@@ -1,5 +1,6 @@
 //! All settings, with their defaults and reasons. `source.rs` reads them. `Welcome` tells clients the ones that they need.
 
+mod bus;
 mod limits;
 mod source;
 mod value;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+pub use self::bus::BusUrl;
 pub use self::limits::Limits;
 pub use self::source::{Args, Command, ConfigError};
 pub use self::value::{AdminListen, DatabaseUrl, Listen};
@@ -29,9 +31,17 @@ pub struct Config {
     /// Start although other users can write to the data folder, its keys or the database, or read the keys: for volumes with
     /// fixed modes. Such users have the rights of an operator. Default: no; the server does not start, and its error says why.
     pub allow_insecure_data_dir: bool,
-    /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/NAME`, for this server alone: a second server on the same database does
-    /// not start. Default: SQLite in the data folder.
+    /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/NAME`. Without a bus it is for this server alone: a second server on the
+    /// same database does not start. Default: SQLite in the data folder.
     pub database: DatabaseUrl,
+    /// `nats://USER:PASSWORD@HOST:PORT`, or `tls://` for TLS: the NATS server over which several servers on one PostgreSQL database
+    /// tell each other what they have committed. A name without a password is a token. Several addresses are separated by commas.
+    /// Parameters name files: `?credentials=FILE&ca=FILE`. Default: none; the server is alone.
+    pub bus: BusUrl,
+    /// Milliseconds after which a server with a bus that does not renew its lease counts as dead: its logins end. The server itself
+    /// stops after four fifths of it. 1,000 to 60,000. Default: 10,000: longer than a database needs to fail over or a machine to
+    /// swap, and short enough that nobody seems online for long who is not.
+    pub node_lease_ms: u32,
     /// The address of `/health`, `/ready` and `/metrics`, or `off`. Default: port 4711 on loopback, because they are not for the
     /// public.
     pub http: Listen,
@@ -125,6 +135,8 @@ impl Default for Config {
             data_dir: PathBuf::from("zim-data"),
             allow_insecure_data_dir: false,
             database: DatabaseUrl::default(),
+            bus: BusUrl::default(),
+            node_lease_ms: 10_000,
             http: Listen(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4711)))),
             admin: AdminListen::Local,
             workers: 0,
@@ -169,6 +181,16 @@ impl Config {
             wrong.push("data_dir is empty; it must name a folder".to_owned());
         }
         wrong.extend(self.database.problem());
+        wrong.extend(self.bus.problem());
+        if self.bus.is_set() && self.database.postgres().is_none() {
+            wrong.push(
+                "bus is set, but database is not PostgreSQL: several servers share a database, and an SQLite file has one server"
+                    .to_owned(),
+            );
+        }
+        if !(1_000..=60_000).contains(&self.node_lease_ms) {
+            wrong.push(format!("node_lease_ms is {}; 1000 to 60000 are allowed", self.node_lease_ms));
+        }
         wrong.extend(self.admin.problem());
         if self.workers > 1_024 {
             wrong.push(format!("workers is {}; at most 1024 are allowed", self.workers));
@@ -247,6 +269,20 @@ mod tests {
     }
 
     #[test]
+    fn a_bus_needs_postgresql() {
+        let config = |database: &str, bus: &str, node_lease_ms| {
+            let (database, bus) = (database.parse().unwrap(), bus.parse().unwrap());
+            Config { database, bus, node_lease_ms, ..Config::default() }.validate().map_err(|error| error.to_string())
+        };
+        assert_eq!(config("postgres://db/zim", "nats://bus:4222", 10_000), Ok(()));
+        for database in ["", "sqlite://zim.db"] {
+            assert!(config(database, "nats://bus", 10_000).unwrap_err().contains("an SQLite file has one server"));
+        }
+        assert!(config("postgres://db/zim", "bus:4222", 10_000).unwrap_err().contains("nats://HOST:PORT"));
+        assert!(config("", "", 999).unwrap_err().contains("node_lease_ms is 999; 1000 to 60000 are allowed"));
+    }
+
+    #[test]
     fn the_value_of_a_field_in_a_log_filter_is_not_a_regular_expression() {
         let filter = |directives: &str| Log { filter: directives.to_owned(), ..Log::default() }.env_filter();
         assert!(filter("info,[request{user=ann}]=debug").is_ok());
@@ -258,7 +294,11 @@ mod tests {
 
     #[test]
     fn passwords_stay_out_of_logs() {
-        let config = Config { database: "postgres://zim:hunter2@db/zim".parse().unwrap(), ..Config::default() };
+        let config = Config {
+            database: "postgres://zim:hunter2@db/zim".parse().unwrap(),
+            bus: "nats://zim:hunter2@bus".parse().unwrap(),
+            ..Config::default()
+        };
         assert!(!format!("{config:?}").contains("hunter2"));
         assert!(!toml::to_string(&config).unwrap().contains("hunter2"));
     }

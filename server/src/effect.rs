@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zim_protocol::{ConversationRef, ConversationType, MessageEntry, MessagePriority, SessionEndReason};
+use zim_protocol::{ConversationRef, ConversationType, MessageEntry, MessagePriority, MessageState, SessionEndReason};
 
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
@@ -80,6 +80,11 @@ pub enum Effect {
         queue: Queue,
         /// The time.
         at: i64,
+    },
+    /// The operator created, changed or deleted an app. This node has done so in memory.
+    AppChanged {
+        /// The app.
+        app: AppKey,
     },
     /// All one-shot logins of a user have ended, also those that are being admitted.
     OneShotsEnded {
@@ -204,4 +209,6 @@ pub struct MessageEffect {
     pub client_key: [u8; 16],
     /// The stored body.
     pub content: Bytes,
+    /// What the message replies to.
+    pub state: Option<Box<MessageState>>,
 }

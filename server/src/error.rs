@@ -274,6 +274,60 @@ impl Error {
         Self::new(ErrorCode::MessageModuleMessageExceedsRevokeTime, message)
     }
 
+    /// The message is not the caller's own, or it is of a type that cannot be edited.
+    pub fn edit_not_allowed() -> Self {
+        let message = "you can edit your own text, custom and multiple messages only";
+        Self::new(ErrorCode::MessageModuleEditNoCorrespondingOperationAuthority, message)
+    }
+
+    /// The message was sent too long ago.
+    pub fn edit_too_late(window_s: i64) -> Self {
+        let message = format!("a message can be edited within {window_s} seconds after it was sent");
+        Self::new(ErrorCode::MessageModuleMessageExceedsEditTime, message)
+    }
+
+    /// The conversation has as many pinned messages as it can have.
+    pub fn too_many_pinned(most: u32) -> Self {
+        let message = format!("a conversation has at most {most} pinned messages");
+        Self::new(ErrorCode::MessageModuleTheNumberOfPinnedMessagesExceedsLimit, message)
+    }
+
+    /// The message to unpin is not pinned.
+    pub fn not_pinned() -> Self {
+        Self::new(ErrorCode::MessageModuleMessageIsNotPinned, "the message is not pinned")
+    }
+
+    /// The user has reacted with this type.
+    pub fn reaction_exists(reaction_type: &str) -> Self {
+        let message = format!("you have reacted with {reaction_type}; config.increaseCount adds to it");
+        Self::new(ErrorCode::MessageModuleMessageReactionTypeExisted, message)
+    }
+
+    /// The user has not reacted with this type.
+    pub fn no_reaction(reaction_type: &str) -> Self {
+        Self::params_invalid(format!("you have not reacted with {reaction_type}"))
+    }
+
+    /// The message has too many types of reactions.
+    pub fn too_many_reactions(most: u32) -> Self {
+        Self::params_invalid(format!("a message has at most {most} types of reactions"))
+    }
+
+    /// The message is too old for what is asked.
+    pub fn message_too_old(days: i64) -> Self {
+        Self::params_invalid(format!("the message is older than {days} days"))
+    }
+
+    /// Messages of this type cannot have what is asked.
+    pub fn message_type_unsupported(what: &str) -> Self {
+        Self::params_invalid(format!("a message of this type cannot be {what}"))
+    }
+
+    /// The message does not ask for receipts, or not from or for this user.
+    pub fn no_receipt() -> Self {
+        Self::new(ErrorCode::MessageModuleReceiptReadError, "the message has no receipt for you")
+    }
+
     /// The recipient has blocked the sender.
     pub fn sender_blocked() -> Self {
         Self::new(ErrorCode::MessageModuleSenderInBlacklist, "this user has blocked your messages")

@@ -40,6 +40,13 @@ key!(
     LoginKey
 );
 
+impl LoginKey {
+    /// Returns the number of the node that the login is connected to: a login that is resumed gets a new key.
+    pub fn node(self) -> i64 {
+        self.0 & ((1 << NODE_BITS) - 1)
+    }
+}
+
 /// The origin of the time in IDs, in Unix milliseconds: 2024-01-01.
 const ORIGIN_MS: i64 = 1_704_067_200_000;
 /// The bits of the sequence number within a millisecond.

@@ -36,12 +36,16 @@ pub mod tenant;
 pub mod connection;
 /// Pushes what is committed to the connections of this node.
 pub mod fanout;
+/// What the nodes of a deployment tell each other.
+pub mod bus;
 /// One server's state, which every service gets.
 pub mod app;
 /// Who is online: kept true as connections end and time passes.
 mod presence;
 /// The reference's methods, a module for each noun.
 pub mod service;
+/// This server as one of several that share a database.
+mod nodes;
 /// QUIC, HTTP and the operator's service.
 mod net;
 /// The first start: the first app and its credentials.

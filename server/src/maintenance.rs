@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zim_protocol::clock::Clock;
 
 use crate::app::App;
-use crate::config::{AdminListen, Config, ConfigError};
+use crate::config::{AdminListen, BusUrl, Config, ConfigError};
 use crate::db::{Scope, params};
 use crate::error::Error;
 use crate::folder::Folder;
@@ -34,6 +34,10 @@ pub(crate) fn check_files(config: &Config) -> Result<(), ConfigError> {
         let error = std::fs::File::open(file).err()?;
         Some(format!("database: {name} is {file}, which cannot be read: {error}"))
     }));
+    wrong.extend(config.bus.files().filter_map(|(name, file)| {
+        let error = std::fs::File::open(file).err()?;
+        Some(format!("bus: {name} is {file}, which cannot be read: {error}"))
+    }));
     if let AdminListen::Unix(socket) = &config.admin {
         wrong.extend(without_folder("admin", socket));
     }
@@ -49,8 +53,10 @@ fn without_folder(setting: &str, file: &Path) -> Option<String> {
 
 /// Gives the deployment a new epoch, after a backup was restored or a replica promoted. The positions that clients have stored
 /// become invalid, and all clients synchronize anew.
-pub(crate) async fn new_epoch(config: Config, clock: Clock) -> Result<[u8; 16], StartError> {
+pub(crate) async fn new_epoch(mut config: Config, clock: Clock) -> Result<[u8; 16], StartError> {
     config.validate()?;
+    // No node may run meanwhile.
+    config.bus = BusUrl::default();
     let folder = Folder::open(&config)?;
     let app: Arc<App> = open_app(config, clock, &folder, service::kinds()).await?;
     let written = write_epoch(&app).await;

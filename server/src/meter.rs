@@ -117,6 +117,11 @@ fn install() -> Option<PrometheusHandle> {
         UNREAD_BYTES,
         "Bytes of responses that clients have not read, and bytes reserved for pages being read"
     );
+    describe_gauge!("zim_bus_up", "1 if the hints of all other nodes arrive");
+    describe_counter!("zim_bus_packets_total", "Packets that this node has sent to the others");
+    describe_counter!("zim_bus_bytes_total", "Bytes that this node has sent to the others");
+    describe_counter!("zim_bus_dropped_total", "Packets that were not sent because the bus was down or behind");
+    describe_counter!("zim_bus_gaps_total", "Times that packets of other nodes were missing");
     describe_counter!("zim_tasks_total", "Tasks and deliveries that ended, by kind and result");
     describe_counter!("zim_handshakes_total", "Handshakes by outcome");
     describe_counter!("zim_closed_total", "Connections that the server closed, by close code");

@@ -16,13 +16,15 @@ use zim_protocol::clock::Clock;
 use zim_protocol::wire::CloseCode;
 
 use crate::app::App;
+use crate::bus::BusError;
 use crate::config::{Config, ConfigError, Listen};
-use crate::db::{Database, DbConfig};
+use crate::db::{Database, DbConfig, NodeConfig};
 use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, StartFileGuard};
 use crate::folder::{Folder, FolderError};
 use crate::meter;
 use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
+use crate::nodes::{self, Joined};
 use crate::presence;
 use crate::service::{self, status, user};
 use crate::task::{self, Kinds, TaskKind};
@@ -50,6 +52,9 @@ pub enum StartError {
     /// The database cannot be opened.
     #[error("the database cannot be opened: {}", cause(.0))]
     Database(Error),
+    /// The bus between the nodes of the deployment cannot be used.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The data folder is that of a server whose database is missing.
     #[error(
         "the database {0}, but first-app.toml shows that this data folder had one with users and messages. Restore the database \
@@ -93,6 +98,7 @@ pub struct Server {
     stopped: CancellationToken,
     /// Ends the tasks of the QUIC endpoint.
     aborted: CancellationToken,
+    joined: Option<Joined>,
     _on_drop: [DropGuard; 2],
     local_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
@@ -137,6 +143,8 @@ impl Server {
 
     async fn start_with_kinds(config: Config, clock: Clock, kinds: Kinds<App>) -> Result<Self, StartError> {
         config.validate()?;
+        // Nodes follow the clock of their database.
+        let clock = if config.bus.is_set() { clock.correctable() } else { clock };
         let folder = Arc::new(Folder::open(&config)?);
         let identity = Identity::load(&config, &folder)?;
         let fingerprint = identity.fingerprint;
@@ -169,6 +177,13 @@ impl Server {
         let local_addr = endpoint.local_addr().unwrap_or(config.listen);
 
         let app = open_app(config, clock, &folder, kinds).await?;
+        let joined = match nodes::join(&app).await {
+            Ok(joined) => joined,
+            Err(error) => {
+                app.db.close().await;
+                return Err(error.into());
+            }
+        };
         let (first_app, is_first_start) = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
 
         app.begin_to_look_for_lost_logins().await.map_err(StartError::Database)?;
@@ -178,12 +193,14 @@ impl Server {
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
         tasks.spawn(presence::mark_unmarked_logins(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(presence::watch_logins(Arc::clone(&app), stopped.clone()));
         tasks.spawn({
             let (app, end) = (Arc::clone(&app), stopped.clone());
             let (kinds, timers) = (Arc::clone(&app.kinds), Arc::clone(&app.timers));
             let store = (app.db.clone(), app.clock.clone());
             async move { task::run(app, kinds, store, timers, end).await }
         });
+        tasks.spawn(nodes::stop_when_lost(Arc::clone(&app), endpoint.clone(), stopped.clone()));
         tasks.spawn(meter::run(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
         tasks.spawn(first_run::update_first_app_file(of_file, folder_of_file, first_app.app_id, stopped.clone()));
@@ -220,6 +237,7 @@ impl Server {
             app,
             endpoint,
             tasks,
+            joined,
             _on_drop: [stopping.clone().drop_guard(), stopped.clone().drop_guard()],
             stopping,
             stopped,
@@ -311,7 +329,7 @@ impl Server {
     /// Stops the server: it refuses new connections, lets requests in flight finish for a limited time, notifies the clients, and
     /// closes the database. Returns the number of tasks that did not end: 0, unless there is a bug.
     pub async fn stop(self) -> usize {
-        let Self { net, app, endpoint, tasks, stopping, stopped, aborted, start_file, folder, .. } = self;
+        let Self { net, app, endpoint, tasks, stopping, stopped, aborted, start_file, folder, joined, .. } = self;
         tracing::info!("the server is stopping");
         drop(start_file);
         endpoint.set_server_config(None);
@@ -327,6 +345,9 @@ impl Server {
         tasks.close();
         drop(timeout(STOP_GRACE, tasks.wait()).await);
         app.db.close().await;
+        if let Some(joined) = joined {
+            joined.leave().await;
+        }
         let left = tasks.len();
         if left > 0 {
             tracing::error!(left, "some tasks did not end when the server stopped");
@@ -371,7 +392,9 @@ pub(crate) async fn open_app(
         0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, 4),
         partitions => partitions,
     };
-    let database = DbConfig { partitions, ..DbConfig::new(database) };
+    let lease = Duration::from_millis(config.node_lease_ms.into());
+    let node = config.bus.is_set().then(|| NodeConfig { lease, clock: clock.clone() });
+    let database = DbConfig { partitions, node, ..DbConfig::new(database) };
     let app = App::open(Arc::new(config), clock, database, kinds).await.map_err(StartError::Database)?;
     let is_new = app.tenants.list().is_empty();
     if is_new && must_exist {

@@ -1,7 +1,7 @@
 //! The rules of the three logs: which part of a push, a page or a head is new, and which positions it moves.
 
 use zim_protocol::{
-    ChangeEntry, ConversationHead, FeedEntry, LogKind, MessageEntry, MessageType, Page, Push, change_entry,
+    ChangeEntry, ConversationHead, FeedEntry, LogKind, MessageEntry, MessageType, Page, Push, ReadMark, change_entry,
     feed_entry::Detail,
 };
 
@@ -212,7 +212,10 @@ impl SyncEngine {
                         self.touch(&name);
                     }
                 }
-                Some(detail) => self.output.batch.changes.push(Change::Own { detail: Box::new(detail), origin }),
+                Some(detail) => {
+                    self.tally_own(&detail);
+                    self.output.batch.changes.push(Change::Own { detail: Box::new(detail), origin });
+                }
                 None => {}
             }
         }
@@ -220,6 +223,34 @@ impl SyncEngine {
             self.position.pos = through;
             self.position_moved = true;
         }
+    }
+
+    /// The app deleted messages on this device only. `seqs` are those of others that counted as unread; `None`: all messages.
+    pub fn deleted(&mut self, name: &Name, seqs: Option<&[u64]>) {
+        let Some(state) = self.conversations.get_mut(name) else { return };
+        match seqs {
+            Some(seqs) => seqs.iter().for_each(|seq| state.tally.delete(*seq)),
+            None => state.tally.clear(state.head_seq),
+        }
+        self.touch(name);
+    }
+
+    /// Takes what the user deleted for themselves out of the count of unread messages. For an unknown conversation the head
+    /// has it.
+    fn tally_own(&mut self, detail: &Detail) {
+        let name = match detail {
+            Detail::MessageDeletion(deletion) => deletion.conversation.as_ref(),
+            Detail::Cleared(cleared) => cleared.conversation.as_ref(),
+            _ => None,
+        };
+        let Some(name) = name.map(Name::from) else { return };
+        let Some(state) = self.conversations.get_mut(&name) else { return };
+        match detail {
+            Detail::MessageDeletion(deletion) if deletion.is_counted => state.tally.delete(deletion.seq),
+            Detail::Cleared(cleared) => state.tally.read(&ReadMark { base: cleared.base, ..ReadMark::default() }),
+            _ => {}
+        }
+        self.touch(&name);
     }
 
     /// Applies a head. An old head changes only what heads alone tell.

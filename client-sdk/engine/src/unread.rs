@@ -46,6 +46,19 @@ impl Tally {
         }
     }
 
+    /// A message of another user that counted no longer does: the viewer deleted it for themselves.
+    pub fn delete(&mut self, seq: u64) {
+        if seq > self.base_seq {
+            self.revoked.insert(seq);
+        }
+    }
+
+    /// Nothing up to the position of the tally, which is `seq`, counts any more.
+    pub fn clear(&mut self, seq: u64) {
+        let base = Base { seq, n: self.n, sent: self.sent };
+        self.rebase(&base);
+    }
+
     /// Applies a read mark of any device of the viewer. A mark that is older than the current one changes nothing.
     pub fn read(&mut self, mark: &ReadMark) {
         self.read_seq = self.read_seq.max(mark.read_seq);

@@ -11,7 +11,7 @@ use zim_protocol::{
 
 use super::remote::Remote;
 use super::task::{AUDIT_MS, AccountTask, InFlight, Stored};
-use crate::apply::{Edit, Settle};
+use crate::apply::{Edit, Local, Settle};
 use crate::engine::Origin;
 use crate::error::Error;
 use crate::outbox::Submission;
@@ -35,6 +35,8 @@ pub(crate) enum Input {
     Users(Vec<UserFullInfo>, Stored),
     /// The user's own status, as a request of this device changed it.
     OwnStatus(UserStatus, Stored),
+    /// A change of what this device has, and the positions that no longer count as unread in its conversation; `None`: all.
+    Local(Box<Local>, Option<Vec<u64>>, Stored),
     /// What only this device does to its list of conversations.
     Edit(Edit, Stored),
     /// A message to send.
@@ -94,6 +96,7 @@ impl<L: Remote> AccountTask<L> {
                     Input::Filled { done, .. }
                     | Input::Users(_, done)
                     | Input::OwnStatus(_, done)
+                    | Input::Local(_, _, done)
                     | Input::Edit(_, done) => {
                         done(Err(error()));
                     }
@@ -150,6 +153,13 @@ impl<L: Remote> AccountTask<L> {
             }
             Input::OwnStatus(status, done) => {
                 self.job.settle.push(Settle::OwnStatus(status));
+                self.after.done.push(done);
+            }
+            Input::Local(local, uncounted, done) => {
+                if let Local::Delete { name, .. } | Local::Clear(name) = &*local {
+                    self.engine.deleted(name, uncounted.as_deref());
+                }
+                self.job.settle.push(Settle::Local(local));
                 self.after.done.push(done);
             }
             Input::Edit(edit, done) => {

@@ -36,7 +36,7 @@ pub(crate) use self::remote::Remote;
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 pub(crate) use self::watchers::Wake;
 use self::watchers::Watchers;
-use crate::apply::{Edit, Viewer};
+use crate::apply::{Edit, Local, Viewer};
 use crate::config::Config;
 use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
@@ -383,6 +383,11 @@ impl<L: Remote> Account<L> {
     /// Stores the user's own status, as a request of this device changed it.
     pub(crate) async fn store_own_status(&self, status: UserStatus) -> Result<(), Error> {
         self.ask(|done| Input::OwnStatus(status, done)).await
+    }
+
+    /// Changes what this device has. `uncounted` are the positions that no longer count as unread; `None`: all.
+    pub(crate) async fn change_here(&self, local: Local, uncounted: Option<Vec<u64>>) -> Result<(), Error> {
+        self.ask(|done| Input::Local(Box::new(local), uncounted, done)).await
     }
 
     /// Changes what only this device has in its list of conversations.

@@ -13,7 +13,7 @@ use super::{Attach, Attached, Next, Transaction};
 use crate::engine::Origin;
 use crate::store::message::Pending;
 use crate::store::pending::{Durable, Span};
-use crate::store::{conversation, conversation_setting, message};
+use crate::store::{conversation, conversation_setting, message, message_change};
 use crate::types::{Key, Name};
 
 impl Transaction<'_> {
@@ -105,8 +105,9 @@ impl Transaction<'_> {
         let id = self.touch(name)?;
         let to = name.to_ref();
         let (mut new, mut new_are_offline): (Vec<Message>, _) = (Vec::new(), false);
-        for entry in entries {
+        for mut entry in entries {
             let is_own = *entry.sender == *self.viewer.user_id;
+            self.complete_reply(id, &mut entry)?;
             let is_local = self.store_message(id, &to, &entry)?;
             let is_news = entry.seq > if is_own { own_after } else { raise_after }
                 && !is_local
@@ -144,8 +145,8 @@ impl Transaction<'_> {
         let id = self.touch(name)?;
         let mut revoked = Vec::new();
         for entry in entries {
-            let rev = entry.rev;
-            let entry = match entry.detail {
+            let ChangeEntry { rev, actor, detail, change, at: _ } = entry;
+            let entry = match detail {
                 Some(change_entry::Detail::Message(entry)) => entry,
                 Some(change_entry::Detail::Roster(change)) => {
                     if conversation::advance_roster(self.db, id, rev)? {
@@ -155,13 +156,7 @@ impl Transaction<'_> {
                 }
                 None => continue,
             };
-            let before = message::kind(self.db, id, entry.seq)?;
-            message::change(self.db, id, &entry)?;
-            let revoke = MessageType::Revoke as i32;
-            // A message that this device does not hold, or knows as revoked, is no news.
-            if entry.kind == revoke && before.is_some_and(|before| before != revoke) && origin != Origin::Own {
-                revoked.push(message::shown(entry, &self.viewer.user_id, &name.to_ref()));
-            }
+            revoked.extend(self.message_change(name, id, (entry, change), &actor, origin)?);
         }
         if !revoked.is_empty() {
             let event = MessageRevokeReceivedEvent { message_list: revoked };
@@ -177,6 +172,12 @@ impl Transaction<'_> {
         to: &ConversationRef,
         entry: &MessageEntry,
     ) -> rusqlite::Result<bool> {
+        if self.recent.has_deleted(self.db)?
+            && message_change::is_deleted(self.db, id, entry.message_id, (entry.seq, entry.ts))?
+        {
+            // A page that was read before the deletion has it still.
+            return Ok(true);
+        }
         let is_own = *entry.sender == *self.viewer.user_id;
         let sending = if is_own { self.recent.take_sending(&entry.client_key) } else { None };
         let Some(sending) = sending else {

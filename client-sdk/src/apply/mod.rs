@@ -4,7 +4,10 @@ mod blacklist;
 mod conversation;
 mod friend;
 mod group;
+mod local;
 mod message;
+mod message_change;
+mod receipt;
 mod recent;
 mod status;
 mod user;
@@ -22,6 +25,7 @@ use zim_protocol::{
 
 pub(crate) use self::conversation::Edit;
 use self::conversation::disturbing;
+pub(crate) use self::local::Local;
 use self::recent::Known;
 pub(crate) use self::recent::Recent;
 use crate::engine::{Batch, Change, Origin};
@@ -78,6 +82,8 @@ pub(crate) enum Settle {
     Snapshot(Snapshot),
     /// The user's own status, as a request of this device changed it: not news to its app.
     OwnStatus(UserStatus),
+    /// The app changes what this device has.
+    Local(Box<Local>),
     /// What only this device does to its list of conversations.
     Edit(Edit),
 }
@@ -362,6 +368,14 @@ impl<'a> Transaction<'a> {
                 }
                 Ok(())
             }
+            Detail::Receipt(entry) => self.receipt(entry, origin),
+            Detail::ConversationReceipt(entry) => self.conversation_receipt(entry, origin),
+            Detail::MessageDeletion(entry) => self.message_deletion(entry, origin),
+            Detail::Cleared(entry) => self.cleared(entry, origin),
+            Detail::AllCleared(_) => {
+                self.all_cleared(origin);
+                Ok(())
+            }
             Detail::Setting(setting) => self.setting(&setting),
             Detail::AllDeleted(all) => self.all_deleted(&all, origin),
             // The engine handles entries about conversations.
@@ -415,6 +429,7 @@ impl<'a> Transaction<'a> {
             }
             Settle::Users(users) => users.into_iter().try_for_each(|info| self.store_incidental_profile(info))?,
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
+            Settle::Local(local) => self.local(*local)?,
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),
             Settle::Edit(edit) => self.edit(edit)?,
         }

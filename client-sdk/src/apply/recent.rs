@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use rusqlite::Connection;
-use zim_protocol::{Conversation, MessageEntry, MessageSentStatus};
+use zim_protocol::{Conversation, MessageEntry, MessageFlag, MessageReceiptStatus, MessageSentStatus};
 
 use crate::store::message::{self, Pending, order_key};
+use crate::store::message_change;
 use crate::types::{Key, Name};
 
 /// The most conversations. When there are more, all are forgotten.
@@ -43,7 +44,10 @@ impl Sending {
 
     /// Whether the server stored another message than was sent, or it was changed meanwhile.
     pub(super) fn is_changed(&self, entry: &MessageEntry) -> bool {
-        !entry.content.is_empty() && (entry.kind, entry.flags, &entry.content) != (self.kind, self.flags, &self.content)
+        // A reply learns from the server what it replies to.
+        entry.state.is_some()
+            || !entry.content.is_empty()
+                && (entry.kind, entry.flags, &entry.content) != (self.kind, self.flags, &self.content)
     }
 
     /// Returns the message as the server stored it.
@@ -54,6 +58,9 @@ impl Sending {
         message.timestamp = entry.ts;
         message.order_key = order_key(entry.seq);
         message.sent_status = MessageSentStatus::Success as i32;
+        if self.flags & MessageFlag::Receipt as u32 != 0 {
+            message.receipt_status = MessageReceiptStatus::Processing as i32;
+        }
         message
     }
 }
@@ -65,6 +72,8 @@ pub(crate) struct Recent {
     sending: HashMap<Key, Sending>,
     /// Whether there are messages of an earlier epoch that the app knows; `None`: it must be read.
     knows_messages: Option<bool>,
+    /// Whether the user, or this device alone, has deleted messages; `None`: it must be read.
+    has_deleted: Option<bool>,
 }
 
 impl Recent {
@@ -99,6 +108,21 @@ impl Recent {
         let knows = message::has_known(db)?;
         self.knows_messages = Some(knows);
         Ok(knows)
+    }
+
+    /// Returns whether the user, or this device alone, has deleted messages.
+    pub(super) fn has_deleted(&mut self, db: &Connection) -> rusqlite::Result<bool> {
+        if let Some(has) = self.has_deleted {
+            return Ok(has);
+        }
+        let has = message_change::has_deleted(db)?;
+        self.has_deleted = Some(has);
+        Ok(has)
+    }
+
+    /// Messages are deleted.
+    pub(super) fn forget_deleted(&mut self) {
+        self.has_deleted = None;
     }
 
     /// An epoch ends, so there may be such messages.

@@ -2,6 +2,8 @@
 
 /// Sending.
 mod send;
+/// Replying, editing, pinning, reacting, deleting.
+mod message;
 /// Revoking.
 mod revoke;
 /// Reading, from new to old.

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use zim_protocol::{ErrorCode, Message, MessageRevokeConfig, PushConfig};
+use zim_protocol::{Message, MessageRevokeConfig, PushConfig};
 
 use super::{Chat, present};
 use crate::error::Error;
@@ -51,8 +51,7 @@ impl IntoFuture for Revoke {
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { chat, message, config } = self;
-        if message.conversation_id != *chat.id || message.conversation_type != chat.kind as i32 {
-            let error = Error::new(ErrorCode::CommonModuleParamsInvalid, "the message is not one of this conversation");
+        if let Err(error) = chat.check(&message) {
             return Box::pin(std::future::ready(Err(error)));
         }
         let revoked = chat.zim.revoke_message(&message, config);

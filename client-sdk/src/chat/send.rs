@@ -35,12 +35,19 @@ pub struct SendMessage {
     message: Message,
     config: MessageSendConfig,
     notification: MessageSendNotification,
+    /// The message that it replies to.
+    replied: Option<Box<Message>>,
 }
 
 impl SendMessage {
     pub(super) fn new(chat: Chat, message: Message) -> Self {
         let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
-        Self { chat, message, config, notification }
+        Self { chat, message, config, notification, replied: None }
+    }
+
+    pub(super) fn replying_to(mut self, message: &Message) -> Self {
+        self.replied = Some(Box::new(message.clone()));
+        self
     }
 
     /// Sets data of the app that travels with the message, up to 2 KB unless the server allows more.
@@ -127,7 +134,14 @@ impl IntoFuture for SendMessage {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { chat, message, config, notification } = self;
+        let Self { chat, message, config, notification, replied } = self;
+        if let Some(replied) = replied {
+            if let Err(error) = chat.check(&replied) {
+                return Box::pin(std::future::ready(Err(error)));
+            }
+            let sent = chat.zim.reply_message(message, &replied, config, notification);
+            return Box::pin(async move { present(sent.await?.message, "message") });
+        }
         let sent = chat.zim.send_message(message, &chat.id, chat.kind, config, notification);
         Box::pin(async move { present(sent.await?.message, "message") })
     }

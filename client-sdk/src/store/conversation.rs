@@ -248,6 +248,7 @@ pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
     message_search::clear(db)?;
     db.execute("DELETE FROM message WHERE seq > 0", [])?;
     db.execute("DELETE FROM held", [])?;
+    super::message_change::forget_hidden(db)?;
     // The changes are numbered anew.
     db.execute("UPDATE conversation SET roster_rev = 0", [])?;
     Ok(())

@@ -22,8 +22,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/007_known_message.sql"),
     include_str!("migrations/008_history.sql"),
     include_str!("migrations/009_group.sql"),
-    include_str!("migrations/010_conversation_setting.sql"),
-    include_str!("migrations/011_message_search.sql"),
+    include_str!("migrations/010_message_state.sql"),
+    include_str!("migrations/011_conversation_setting.sql"),
+    include_str!("migrations/012_message_search.sql"),
 ];
 /// The longest wait for a lock. Only a checkpoint causes one, and a short one.
 const BUSY: Duration = Duration::from_secs(5);

@@ -1,10 +1,12 @@
 //! Rows of messages, and the positions that are held.
 
 use bytes::Bytes;
+use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use zim_protocol::{
-    ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageReceivedInfo,
-    MessageSentStatus, ORDER_KEY_STEP, PeerMessageReceivedEvent,
+    ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageFlag,
+    MessageReceiptStatus, MessageReceivedInfo, MessageSentStatus, MessageState, ORDER_KEY_STEP,
+    PeerMessageReceivedEvent,
 };
 
 use super::{from_sql, to_sql};
@@ -12,9 +14,11 @@ use crate::types::Name;
 
 /// The columns that [`MessageRow::read`] reads, of a table named `m`.
 pub(crate) const COLUMNS: &str = "m.order_key, m.seq, m.message_id, m.client_key, m.sender, m.ts, m.kind, m.flags, \
-                                  m.status, m.content, m.local_data";
+                                  m.status, m.content, m.local_data, m.state, m.receipt";
 /// The number of columns.
-const COLUMN_COUNT: usize = 11;
+const COLUMN_COUNT: usize = 13;
+/// The flag of a message that the app inserted: it exists on this device only. Flags of the server do not have this bit.
+pub(crate) const INSERTED: u32 = 1 << 30;
 
 /// A stored message.
 #[derive(Clone, Debug)]
@@ -30,6 +34,10 @@ pub(crate) struct MessageRow {
     pub(crate) status: i32,
     pub(crate) content: Bytes,
     pub(crate) local_data: String,
+    /// An encoded `MessageState`; empty: nothing happened to it.
+    pub(crate) state: Bytes,
+    /// `MessageReceiptStatus`; 0: as the flags say.
+    pub(crate) receipt: i32,
 }
 
 impl MessageRow {
@@ -47,6 +55,8 @@ impl MessageRow {
             status: row.get(first + 8)?,
             content: row.get::<_, Vec<u8>>(first + 9)?.into(),
             local_data: row.get(first + 10)?,
+            state: row.get::<_, Vec<u8>>(first + 11)?.into(),
+            receipt: row.get(first + 12)?,
         })
     }
 
@@ -62,9 +72,14 @@ impl MessageRow {
             flags: self.flags,
             client_key: self.client_key,
             content: self.content,
+            state: decoded_state(&self.state),
         };
         let mut message = shown(entry, viewer, name);
         message.local_extended_data = self.local_data;
+        message.is_user_inserted = self.flags & INSERTED != 0;
+        if self.receipt != 0 {
+            message.receipt_status = self.receipt;
+        }
         if self.seq == 0 {
             message.message_id = String::new();
             message.order_key = self.order_key;
@@ -72,6 +87,21 @@ impl MessageRow {
         }
         message
     }
+}
+
+fn decoded_state(state: &[u8]) -> Option<Box<MessageState>> {
+    if state.is_empty() { None } else { MessageState::decode(state).ok().map(Box::new) }
+}
+
+/// What a row keeps of the state of an entry: the state, the position that the message replies to, and its receipt.
+fn state_columns(entry: &MessageEntry) -> (Vec<u8>, i64, i32) {
+    let state = entry.state.as_deref();
+    let replied = state.and_then(|state| state.replied_info.as_ref()).map_or(0, |info| info.message_seq);
+    let receipt = match state.map_or(0, |state| state.receipt) {
+        0 if entry.has(MessageFlag::Receipt) => MessageReceiptStatus::Processing as i32,
+        receipt => receipt,
+    };
+    (state.map(prost::Message::encode_to_vec).unwrap_or_default(), replied, receipt)
 }
 
 /// Converts an entry to a message. A message of a later version that cannot be read is shown without a body, so that an
@@ -118,6 +148,8 @@ pub(crate) fn store(
         if !entry.content.is_empty() {
             // It may have been revoked or edited before this device learned that it was stored.
             change(db, conversation, entry)?;
+        } else if entry.state.is_some() {
+            set_state(db, id, entry)?;
         }
         return Ok(Stored { is_local: true, settled: Some(id) });
     }
@@ -129,13 +161,15 @@ pub(crate) fn store(
             .optional()?;
         return Ok(Stored { is_local: is_local.unwrap_or(true), settled: None });
     }
+    let (state, replied_seq, receipt) = state_columns(entry);
     let is_local = db
         .prepare_cached(
             "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
-             is_local, content, local_data) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, \
-             COALESCE((SELECT k.local_data FROM kept_local_data k WHERE k.message_id = ?4), '')) \
+             is_local, content, local_data, state, replied_seq, receipt) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, \
+             COALESCE((SELECT k.local_data FROM kept_local_data k WHERE k.message_id = ?4), ''), ?12, ?13, ?14) \
              ON CONFLICT (conversation, order_key, tie) DO UPDATE SET message_id = excluded.message_id, ts = excluded.ts, \
-             kind = excluded.kind, flags = excluded.flags, content = excluded.content RETURNING is_local",
+             kind = excluded.kind, flags = excluded.flags, content = excluded.content, state = excluded.state, \
+             replied_seq = excluded.replied_seq, receipt = max(receipt, excluded.receipt) RETURNING is_local",
         )?
         .query_row(
             params![
@@ -149,7 +183,10 @@ pub(crate) fn store(
                 entry.kind,
                 entry.flags,
                 MessageSentStatus::Success as i32,
-                &entry.content[..]
+                &entry.content[..],
+                state,
+                replied_seq,
+                receipt
             ],
             |row| row.get(0),
         )?;
@@ -158,20 +195,42 @@ pub(crate) fn store(
 
 /// Updates a message that changed; returns whether it is held.
 pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
+    let (state, replied_seq, receipt) = state_columns(entry);
     let changed = db
         .prepare_cached(
-            "UPDATE message SET kind = ?3, flags = ?4, content = CASE WHEN length(?5) > 0 THEN ?5 ELSE content END \
-             WHERE conversation = ?1 AND order_key = ?2 AND tie = 0",
+            "UPDATE message SET kind = ?3, flags = ?4, content = CASE WHEN length(?5) > 0 THEN ?5 ELSE content END, \
+             state = ?6, replied_seq = ?7, receipt = max(receipt, ?8) WHERE conversation = ?1 AND order_key = ?2 AND tie = 0",
         )?
-        .execute(params![conversation, order_key(entry.seq), entry.kind, entry.flags, &entry.content[..]])?;
+        .execute(params![
+            conversation,
+            order_key(entry.seq),
+            entry.kind,
+            entry.flags,
+            &entry.content[..],
+            state,
+            replied_seq,
+            receipt
+        ])?;
     Ok(changed > 0)
 }
 
-/// Returns the type of a message at a position, if it is held.
-pub(crate) fn kind(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Option<i32>> {
-    db.prepare_cached("SELECT kind FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
-        .query_row(params![conversation, order_key(seq)], |row| row.get(0))
-        .optional()
+/// Sets the state of a message.
+pub(crate) fn set_state(db: &Connection, row: i64, entry: &MessageEntry) -> rusqlite::Result<()> {
+    let (state, replied_seq, receipt) = state_columns(entry);
+    db.prepare_cached(
+        "UPDATE message SET flags = ?2, state = ?3, replied_seq = ?4, receipt = max(receipt, ?5) WHERE id = ?1",
+    )?
+    .execute(params![row, entry.flags, state, replied_seq, receipt])?;
+    Ok(())
+}
+
+/// Returns the message at a position, if it is held, and its row.
+pub(crate) fn held(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Option<(i64, MessageRow)>> {
+    db.prepare_cached(&format!(
+        "SELECT m.id, {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.order_key = ?2 AND m.tie = 0"
+    ))?
+    .query_row(params![conversation, order_key(seq)], |row| Ok((row.get(0)?, MessageRow::read(row, 1)?)))
+    .optional()
 }
 
 /// Returns whether a message of a sender after a position is held.
@@ -194,7 +253,8 @@ fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i3
 pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
     let order_key = order_key(entry.seq);
     let mut update = db.prepare_cached(
-        "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL WHERE id = ?1",
+        "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL, \
+         receipt = CASE WHEN (flags & 2) <> 0 THEN 1 ELSE 0 END WHERE id = ?1",
     )?;
     let status = MessageSentStatus::Success as i32;
     let mut run = || update.execute(params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status]);
@@ -205,12 +265,13 @@ pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &Me
             let other = db
                 .prepare_cached(
                     "DELETE FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0 \
-                     RETURNING kind, flags, content",
+                     RETURNING kind, flags, content, state",
                 )?
                 .query_row(params![conversation, order_key], |row| {
                     let content: Vec<u8> = row.get(2)?;
                     let (kind, flags, content) = (row.get(0)?, row.get(1)?, content.into());
-                    Ok(MessageEntry { seq: entry.seq, kind, flags, content, ..MessageEntry::default() })
+                    let state = decoded_state(&row.get::<_, Vec<u8>>(3)?);
+                    Ok(MessageEntry { seq: entry.seq, kind, flags, content, state, ..MessageEntry::default() })
                 })?;
             run()?;
             // It is as the server has it.

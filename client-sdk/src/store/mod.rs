@@ -12,6 +12,7 @@ pub(crate) mod friend;
 pub(crate) mod friend_application;
 pub(crate) mod group;
 pub(crate) mod message;
+pub(crate) mod message_change;
 pub(crate) mod message_search;
 pub(crate) mod page;
 pub(crate) mod pending;

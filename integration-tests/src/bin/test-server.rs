@@ -1,5 +1,5 @@
 //! A server as a process, which tests kill. `test-server FOLDER DATABASE PORT` (an empty database means SQLite in the
-//! folder, port 0 any port) prints its address on the first line, reads commands from stdin, one per line, and answers
+//! folder, port 0 any port; then the bus and the lease of a node in milliseconds) prints its address on the first line, reads commands from stdin, one per line, and answers
 //! each with `done` or an error. It ends at the end of stdin. `test-server new-epoch FOLDER DATABASE` does what an
 //! operator does after a restore.
 //!
@@ -45,12 +45,16 @@ fn main() -> anyhow::Result<ExitCode> {
             let arguments = ["zim-server", "--data-dir", folder, "--database", database, "new-epoch"];
             Ok(run::run(arguments.map(Into::into), []))
         }
-        [folder, database, port] => {
+        [folder, database, port, node @ ..] => {
             let mut config = Config::local(folder);
             // Several on any machine, so that they meet.
             config.database_partitions = 4;
             config.database = database.parse()?;
             config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().context("PORT")?));
+            if let [bus, lease_ms] = node {
+                config.bus = bus.parse()?;
+                config.node_lease_ms = lease_ms.parse().context("LEASE")?;
+            }
             let many = 1_000_000;
             config.limits.message_burst = many;
             config.limits.request_burst = many;
@@ -58,7 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
             config.limits.stop_timeout_ms = 1_000;
             tokio::runtime::Runtime::new()?.block_on(serve(config))
         }
-        _ => anyhow::bail!("test-server FOLDER DATABASE PORT"),
+        _ => anyhow::bail!("test-server FOLDER DATABASE PORT [BUS LEASE]"),
     }
 }
 

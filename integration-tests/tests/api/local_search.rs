@@ -44,14 +44,9 @@ async fn with_peer(device: &Device, peer: &str, config: MessageSearchConfig) -> 
 async fn search_local_messages_finds_all_keywords_in_any_script_newest_first() {
     let world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
-    for text in [
-        "Lunch on Monday?",
-        "我们明天中午开会",
-        "GROSSE Straße",
-        "Zoe\u{308} 🇹🇷",
-        "monday, after lunch",
-        "x% _y\\",
-    ] {
+    for text in
+        ["Lunch on Monday?", "我们明天中午开会", "GROSSE Straße", "Zoe\u{308} 🇹🇷", "monday, after lunch", "x% _y\\"]
+    {
         bob.say("ann", text).await;
         world.clock.advance(1_000);
     }

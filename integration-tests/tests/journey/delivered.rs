@@ -10,12 +10,14 @@ fn name(id: &str) -> ConversationRef {
     ConversationRef { r#type: 0, id: id.to_owned() }
 }
 
-/// Whether a device of a user who is online has stored a message.
+/// Whether a device of a user who is online has stored a message. The node of the device knows.
 fn is_delivered(world: &World, user: &str, peer: &str, seq: u64) -> bool {
-    let fanout = &world.server().app().fanout;
-    let users = fanout.all().into_iter().filter_map(|session| session.identity().cloned());
-    let found = users.into_iter().find(|identity| *identity.user_id == *user);
-    found.is_some_and(|identity| fanout.is_delivered(identity.user, &name(peer), seq))
+    world.servers().any(|server| {
+        let fanout = &server.app().fanout;
+        let users = fanout.all().into_iter().filter_map(|session| session.identity().cloned());
+        let found = users.into_iter().find(|identity| *identity.user_id == *user);
+        found.is_some_and(|identity| fanout.is_delivered(identity.user, &name(peer), seq))
+    })
 }
 
 async fn until_delivered(world: &World, user: &str, peer: &str, seq: u64) {

@@ -9,6 +9,7 @@ mod delivered;
 mod friends;
 mod groups;
 mod guide;
+mod message_life;
 mod observed;
 mod offline_and_back;
 mod presence;

@@ -108,6 +108,7 @@ impl Conversation {
             flags: if message.is_counted { MessageFlag::Counted as u32 } else { 0 },
             client_key: message.key.to_be_bytes().to_vec().into(),
             content: vec![1].into(),
+            state: None,
         }
     }
 

@@ -31,7 +31,7 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 8] = [
+const OUR_PARAMETERS: [&str; 9] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
@@ -39,14 +39,17 @@ const OUR_PARAMETERS: [&str; 8] = [
     "LoginRequest.resume",
     "SendMessageRequest.clientKey",
     "SendMessageRequest.omitContent",
+    "ReplyMessageRequest.clientKey",
     "ClearConversationUnreadMessageCountRequest.throughSeq",
     "DeleteConversationRequest.throughSeq",
 ];
 
 /// Parameters that do not travel.
-const LOCAL_PARAMETERS: [&str; 2] = [
+const LOCAL_PARAMETERS: [&str; 4] = [
     // Callbacks.
     "SendMessageRequest.notification",
+    "ReplyMessageRequest.notification",
+    "EditMessageRequest.notification",
     // What it says is done on the device.
     "LogoutRequest.config",
 ];

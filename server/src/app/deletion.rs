@@ -9,6 +9,7 @@
 
 use super::App;
 use crate::db::Scope;
+use crate::effect::Effect;
 use crate::error::Error;
 use crate::tenant::{self, Deleted, Tenant};
 
@@ -28,7 +29,14 @@ impl App {
         self.close_app(tenant).await?;
         let (mut deleted, app) = (Deleted::default(), tenant.key);
         for _page in 0..PAGES {
-            let page = self.db.submit(Scope::none(), async move |tx| tenant::delete_page(tx, app).await).await?;
+            let page = self.db.submit(Scope::none(), async move |tx| {
+                let page = tenant::delete_page(tx, app).await?;
+                if page.is_done {
+                    tx.emit(Effect::AppChanged { app });
+                }
+                Ok(page)
+            });
+            let page = page.await?;
             deleted = Deleted { rows: deleted.rows + page.rows, is_done: page.is_done };
             if page.is_done {
                 self.tenants.remove(app);

@@ -6,11 +6,12 @@ mod tenant;
 mod unmarked_logins;
 mod watchers;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use zim_protocol::clock::Clock;
 
 use crate::block_fence::BlockFence;
+use crate::bus::{Bus, NoBus};
 use crate::config::Config;
 use crate::connection::{Allowances, Caller, LoginAllowances};
 use crate::db::{DbConfig, Scope, Sink};
@@ -41,6 +42,8 @@ pub struct App {
     pub db: Db,
     /// The connections of this node.
     pub fanout: Arc<Fanout>,
+    /// Where the other nodes are told what is committed, once the server has joined them.
+    pub(crate) bus: Arc<OnceLock<Arc<dyn Bus>>>,
     /// The timers of what is due later.
     pub(crate) timers: Arc<Timers>,
     /// The kinds of what is done later.
@@ -67,12 +70,16 @@ pub struct App {
 /// Where the effects of commits go.
 struct Effects {
     timers: Arc<Timers>,
+    bus: Arc<OnceLock<Arc<dyn Bus>>>,
     publisher: Publisher,
 }
 
 impl Sink for Effects {
     fn take(&self, effects: Vec<Effect>) {
         self.timers.note(&effects);
+        if let Some(bus) = self.bus.get() {
+            bus.publish(&effects);
+        }
         self.publisher.publish(effects);
     }
 
@@ -94,7 +101,12 @@ impl App {
     ) -> Result<Arc<Self>, Error> {
         let fanout = Arc::new(Fanout::default());
         let timers = Arc::new(Timers::default());
-        let sink = Effects { timers: Arc::clone(&timers), publisher: Publisher::start(Arc::clone(&fanout)) };
+        let bus = Arc::new(OnceLock::new());
+        let sink = Effects {
+            timers: Arc::clone(&timers),
+            bus: Arc::clone(&bus),
+            publisher: Publisher::start(Arc::clone(&fanout)),
+        };
         let db = Db::open(database, sink).await?;
         let mut fresh = ([0; 16], [0; 32]);
         getrandom::fill(&mut fresh.0).map_err(Error::internal)?;
@@ -105,10 +117,12 @@ impl App {
         for app in db.read(async move |tx| app_rows(tx).await).await? {
             tenants.add(app.into_tenant(&secret));
         }
+        let node = db.lease().map_or(0, |lease| lease.number());
         Ok(Arc::new(Self {
-            ids: IdGenerator::new(clock.clone(), 0, newest),
+            ids: IdGenerator::new(clock.clone(), node, newest),
             db,
             fanout,
+            bus,
             timers,
             kinds: Arc::new(kinds),
             clock,
@@ -123,6 +137,11 @@ impl App {
             unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         }))
+    }
+
+    /// Returns the bus between the nodes of the deployment.
+    pub fn bus(&self) -> &dyn Bus {
+        self.bus.get().map_or(&NoBus, |bus| &**bus)
     }
 }
 

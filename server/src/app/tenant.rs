@@ -7,6 +7,7 @@ use zim_protocol::{ErrorCode, Registration, SecretKind, UpdateAppRequest};
 
 use super::App;
 use crate::db::{Scope, Tx};
+use crate::effect::Effect;
 use crate::error::Error;
 use crate::key::AppKey;
 use crate::task::{self, Due, TaskKind};
@@ -36,7 +37,12 @@ impl App {
     pub async fn create_app(&self, app_id: u32, name: &str) -> Result<Arc<Tenant>, Error> {
         let new = NewApp::generate(app_id, name, self.clock.now_ms())?;
         let secret = self.secret;
-        let row = self.db.submit(Scope::none(), async move |tx| insert_app(tx, new).await).await?;
+        let created = self.db.submit(Scope::none(), async move |tx| {
+            let app = insert_app(tx, new).await?;
+            tx.emit(Effect::AppChanged { app: app.key() });
+            Ok(app)
+        });
+        let row = created.await?;
         Ok(self.tenants.add(row.into_tenant(&secret)))
     }
 
@@ -57,7 +63,11 @@ impl App {
     pub(crate) async fn rename_app(&self, tenant: &Tenant, name: String) -> Result<(), Error> {
         let _turn = tenant.changing.lock().await;
         let (app, stored) = (tenant.key, name.clone());
-        self.db.submit(Scope::none(), async move |tx| tenant::rename_app(tx, app, &stored).await).await?;
+        let renamed = self.db.submit(Scope::none(), async move |tx| {
+            tx.emit(Effect::AppChanged { app });
+            tenant::rename_app(tx, app, &stored).await
+        });
+        renamed.await?;
         *tenant.name.write() = name;
         Ok(())
     }
@@ -126,6 +136,7 @@ impl App {
             if let Some(at) = ends_at {
                 task::schedule_by(tx, &OLD_SECRETS_END, app, at).await?;
             }
+            tx.emit(Effect::AppChanged { app });
             tenant::change_access(tx, app, change).await
         });
         match changed.await {
@@ -139,6 +150,31 @@ impl App {
                 Err(error)
             }
         }
+    }
+
+    /// Reads an app that another node has created, changed or deleted.
+    pub(crate) async fn refresh_app(&self, app: AppKey) -> Result<(), Error> {
+        let known = self.tenants.of(app).ok();
+        // As for a change on this node: the row is read and applied before the next change.
+        let _turn = match &known {
+            Some(tenant) => Some(tenant.changing.lock().await),
+            None => None,
+        };
+        let rows = self.db.read(async move |tx| tenant::app_rows(tx).await).await?;
+        match (known.as_ref(), rows.into_iter().find(|row| row.key() == app)) {
+            (Some(tenant), Some(row)) => {
+                let (name, access) = row.into_settings();
+                *tenant.name.write() = name;
+                if *tenant.access() != access {
+                    self.apply_access(tenant, access);
+                }
+            }
+            (None, Some(row)) => drop(self.tenants.add(row.into_tenant(&self.secret))),
+            // Its sessions ended when it was closed.
+            (Some(_), None) => self.tenants.remove(app),
+            (None, None) => {}
+        }
+        Ok(())
     }
 
     fn apply_access(&self, tenant: &Tenant, access: Access) -> Arc<Access> {

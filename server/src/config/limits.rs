@@ -31,6 +31,20 @@ pub struct Limits {
     pub friend_application_valid_s: u32,
     /// How long after it was sent a message can be revoked, seconds; at most a day.
     pub revoke_window_s: u32,
+    /// How long after it was sent a message can be edited, seconds. Default: a day, as in the reference.
+    pub edit_window_s: u32,
+    /// How long after it was sent a message can be reacted to, seconds. Default: seven days, as in the reference.
+    pub reaction_window_s: u32,
+    /// Types of reactions to one message. Default: 100, as in the reference.
+    pub max_reaction_types: u32,
+    /// Pinned messages of one conversation. Default: 10, as in the reference.
+    pub max_pinned_messages: u32,
+    /// The longest title of a combined message, bytes. Default: 20, as in the reference; at most 100.
+    pub max_combine_title_bytes: u32,
+    /// The longest summary of a combined message, bytes. Default: 100, as in the reference; at most 500.
+    pub max_combine_summary_bytes: u32,
+    /// The messages that a combined message combines, in bytes. Default: 256 KiB.
+    pub max_combine_bytes: u32,
     /// Requests per second of one login, on average. Default: 50, as in the reference.
     pub requests_per_second: u32,
     /// Requests that a login may make at once after a pause. Default: 100: twice the reference's 50, because a client that has
@@ -143,6 +157,13 @@ impl Default for Limits {
             max_groups: 1_000,
             friend_application_valid_s: 7 * 86_400,
             revoke_window_s: 120,
+            edit_window_s: 86_400,
+            reaction_window_s: 7 * 86_400,
+            max_reaction_types: 100,
+            max_pinned_messages: 10,
+            max_combine_title_bytes: 20,
+            max_combine_summary_bytes: 100,
+            max_combine_bytes: 256 << 10,
             requests_per_second: 50,
             request_burst: 100,
             pulls_per_second: 200,
@@ -198,6 +219,13 @@ impl Limits {
             ("max_groups", self.max_groups.into(), 1, 10_000),
             ("friend_application_valid_s", self.friend_application_valid_s.into(), 1, 366 * 86_400),
             ("revoke_window_s", self.revoke_window_s.into(), 1, 86_400),
+            ("edit_window_s", self.edit_window_s.into(), 1, 366 * 86_400),
+            ("reaction_window_s", self.reaction_window_s.into(), 1, 366 * 86_400),
+            ("max_reaction_types", self.max_reaction_types.into(), 1, 100),
+            ("max_pinned_messages", self.max_pinned_messages.into(), 1, 100),
+            ("max_combine_title_bytes", self.max_combine_title_bytes.into(), 1, 100),
+            ("max_combine_summary_bytes", self.max_combine_summary_bytes.into(), 1, 500),
+            ("max_combine_bytes", self.max_combine_bytes.into(), 1_024, 512 << 10),
             ("requests_per_second", self.requests_per_second.into(), 1, 1_000_000),
             ("request_burst", self.request_burst.into(), 1, 1_000_000),
             ("pulls_per_second", self.pulls_per_second.into(), 1, 1_000_000),

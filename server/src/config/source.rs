@@ -59,6 +59,9 @@ pub struct Args {
     /// an address with a password in the settings file or in ZIM_DATABASE, or the password in PGPASSFILE
     #[arg(long, value_name = "URL")]
     database: Option<String>,
+    /// nats://… or tls://…, for several servers on one PostgreSQL database [default: none]
+    #[arg(long, value_name = "URL")]
+    bus: Option<String>,
     /// Address of /health, /ready and /metrics, or off [default: 127.0.0.1:4711]
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
@@ -119,6 +122,7 @@ impl Args {
             ("listen", &self.listen),
             ("data_dir", &self.data_dir),
             ("database", &self.database),
+            ("bus", &self.bus),
             ("http", &self.http),
             ("admin", &self.admin),
             ("tls.cert", &self.tls_cert),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::backend::Limits;
 use super::error::DbError;
+use super::lease::NodeConfig;
 use super::migrate::{MIGRATIONS, Migration};
 
 /// The address of a database.
@@ -74,6 +75,8 @@ pub struct DbConfig {
     /// How long to wait for another server to release the PostgreSQL database. Default: 5 s: a killed server releases it
     /// at once, and one that stops in a moment.
     pub owner_wait: Duration,
+    /// How the server shares a PostgreSQL database with others. Default: not at all.
+    pub node: Option<NodeConfig>,
     /// The schema. Default: the server's own.
     pub migrations: &'static [Migration],
 }
@@ -90,6 +93,7 @@ impl DbConfig {
             statement_limit: Duration::from_secs(10),
             job_limit: Duration::from_secs(30),
             owner_wait: Duration::from_secs(5),
+            node: None,
             migrations: MIGRATIONS,
         }
     }

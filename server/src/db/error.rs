@@ -72,6 +72,11 @@ impl DbError {
         self.0.kind
     }
 
+    /// Returns PostgreSQL's own error, if it caused this one.
+    pub(super) fn postgres(&self) -> Option<&sqlx::Error> {
+        self.0.source.as_ref()?.downcast_ref()
+    }
+
     /// Whether a row with this key exists already.
     pub fn is_unique_violation(&self) -> bool {
         self.kind() == DbErrorKind::Unique

@@ -33,7 +33,8 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0005_counters",
     "0006_revoke",
     "0007_group",
-    "0008_conversation_setting"
+    "0008_message",
+    "0009_conversation_setting",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

@@ -10,6 +10,7 @@ mod config;
 mod dialect;
 mod error;
 mod job;
+mod lease;
 mod locks;
 mod migrate;
 mod postgres;
@@ -28,7 +29,7 @@ mod worker;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{oneshot, watch};
@@ -38,6 +39,7 @@ pub use self::config::{Database, DbConfig};
 pub use self::dialect::Dialect;
 pub use self::error::{DbError, DbErrorKind, OnUnique};
 pub use self::job::{Bulk, Submitted};
+pub use self::lease::{Lease, NodeConfig};
 pub use self::locks::MAX_LOCKED_USERS;
 pub use self::migrate::{MIGRATIONS, Migration};
 use self::postgres::{Connector, Ownership};
@@ -59,6 +61,8 @@ struct Inner<B: Bulk> {
     partitions: Vec<Arc<Queue<Entry<B>>>>,
     reads: Arc<Queue<Read>>,
     threads: Threads,
+    /// That of a node.
+    lease: OnceLock<Arc<Lease>>,
     /// Why the database has been lost, if it has.
     lost: watch::Sender<Option<String>>,
 }
@@ -81,6 +85,7 @@ impl<B: Bulk> Db<B> {
                 .collect(),
             reads: Arc::new(Queue::new("read".to_owned(), bound)),
             threads: Threads::default(),
+            lease: OnceLock::new(),
             lost: watch::Sender::new(None),
         }));
         let sink: SharedSink = Arc::new(sink);
@@ -132,6 +137,10 @@ impl<B: Bulk> Db<B> {
         let (options, decision) = postgres::options(url)?;
         let (in_use, connector) = self.own_postgres(&options, config).await.map_err(|error| decision.explain(error))?;
         migrate::migrate_postgres(&connector, config.migrations).await?;
+        if let Some(lease) = connector.lease() {
+            // Opened once.
+            let _ = self.0.lease.set(Arc::clone(lease));
+        }
         for (index, partition) in self.0.partitions.iter().enumerate() {
             let (connector, partition, sink) = (connector.clone(), Arc::clone(partition), Arc::clone(sink));
             let (runtime, in_use) = (runtime()?, in_use.clone());
@@ -160,10 +169,10 @@ impl<B: Bulk> Db<B> {
         let (in_use, ended) = tokio::sync::mpsc::channel(1);
         let (taken_sender, taken) = oneshot::channel();
         let (options, limits, wait, lost) = (options.clone(), config.limits(), config.owner_wait, self.0.lost.clone());
-        let runtime = runtime()?;
+        let (runtime, node) = (runtime()?, config.node.clone());
         self.0.threads.spawn("zim-owner".to_owned(), move || {
             runtime.block_on(async move {
-                let ownership = match Ownership::take(&options, limits, wait).await {
+                let ownership = match Ownership::take(&options, limits, wait, node).await {
                     Ok(ownership) => ownership,
                     Err(error) => return drop(taken_sender.send(Err(error))),
                 };
@@ -179,7 +188,12 @@ impl<B: Bulk> Db<B> {
         Ok((in_use, connector))
     }
 
-    /// Waits until another server has taken the database over, and returns what happened. Nothing can be read or written
+    /// Returns the node number that this server holds; `None` if it does not share its database.
+    pub fn lease(&self) -> Option<&Arc<Lease>> {
+        self.0.lease.get()
+    }
+
+    /// Waits until another server has taken the database over, or the lease has ended, and returns what happened. Nothing can be read or written
     /// any more.
     pub async fn lost(&self) -> String {
         let mut lost = self.0.lost.subscribe();

@@ -1,6 +1,7 @@
 //! PostgreSQL: each partition and each reader has its own thread and connection. Statements that control a transaction are
 //! combined to save round trips: `BEGIN` with its locks, a savepoint with the release of the last one.
 
+mod node;
 mod ownership;
 mod tls;
 mod value;
@@ -107,13 +108,19 @@ pub(super) struct PostgresBackend {
     link: Option<Link>,
     has_savepoint: bool,
     in_transaction: bool,
+    /// The statements that commit.
+    commit: String,
     /// The earliest time of the next attempt to connect, and the back-off that led to it.
     next_attempt: Option<(Instant, Duration)>,
 }
 
 impl PostgresBackend {
     pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, link: None, has_savepoint: false, in_transaction: false, next_attempt: None }
+        // PostgreSQL turns COMMIT of a failed transaction into a ROLLBACK without an error. A statement in front of it fails in
+        // such a transaction, so nothing is ever acknowledged that was not stored.
+        let commit =
+            connector.lease().map_or_else(|| "SAVEPOINT done; COMMIT".to_owned(), |lease| node::commit_sql(lease));
+        Self { connector, link: None, has_savepoint: false, in_transaction: false, commit, next_attempt: None }
     }
 
     /// Connects if there is no connection. Fails at once during the back-off after a failed attempt.
@@ -180,6 +187,9 @@ impl Backend for PostgresBackend {
 
     async fn begin(&mut self, access: Access, locks: &Locks) -> Result<(), DbError> {
         self.has_savepoint = false;
+        if self.connector.lease().is_some_and(|lease| !lease.is_held()) {
+            return Err(lease_ended());
+        }
         let mut sql = match access {
             Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned(),
             Access::Write => "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned(),
@@ -206,14 +216,18 @@ impl Backend for PostgresBackend {
     }
 
     async fn commit(&mut self) -> Result<(), DbError> {
-        // PostgreSQL turns COMMIT of a failed transaction into a ROLLBACK without an error. A savepoint in front of it fails in
-        // such a transaction, so nothing is ever acknowledged that was not stored.
-        let done = self.control("SAVEPOINT done; COMMIT".to_owned()).await;
+        let done = self.control(self.commit.clone()).await;
         if done.is_err() {
             self.rollback().await;
         }
         self.in_transaction = false;
-        done
+        match (done, self.connector.lease()) {
+            (Err(error), Some(lease)) if error.postgres().is_some_and(node::is_lease_lost) => {
+                lease.end();
+                Err(lease_ended())
+            }
+            (done, _) => done,
+        }
     }
 
     async fn rollback(&mut self) {
@@ -244,6 +258,10 @@ impl Backend for PostgresBackend {
     async fn limit<T>(limits: Limits, job: impl Future<Output = T>) -> Result<T, DbError> {
         timeout(limits.job, job).await.map_err(|_| DbError::new(DbErrorKind::Timeout, "a job took too long"))
     }
+}
+
+fn lease_ended() -> DbError {
+    DbError::new(DbErrorKind::Disconnected, "this server's lease has ended")
 }
 
 /// Classifies an error of PostgreSQL.

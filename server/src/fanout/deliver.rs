@@ -40,6 +40,7 @@ impl MessageEffect {
             flags: self.flags,
             client_key: Bytes::copy_from_slice(&self.client_key),
             content: if with_content { self.content.clone() } else { Bytes::new() },
+            state: self.state.clone(),
         }
     }
 }
@@ -91,6 +92,9 @@ impl Handover<'_> {
     }
 
     fn add_message(&mut self, message: Arc<MessageEffect>) {
+        if let Some(passed) = self.fanout.passed.get() {
+            passed.note(&message.audience, message.seq);
+        }
         match &message.audience {
             Audience::Peers(peers) => {
                 self.add_views(peers, |view| Work::Message { view, message: Arc::clone(&message) });
@@ -105,6 +109,9 @@ impl Handover<'_> {
     }
 
     fn add_change(&mut self, audience: &Audience, entry: Box<ChangeEntry>, cause: LoginKey) {
+        if self.fanout.passed.get().is_some_and(|passed| passed.may_overtake(audience, &entry)) {
+            return self.add_pull(audience);
+        }
         match audience {
             Audience::Peers(peers) => {
                 let entry = Arc::<ChangeEntry>::from(entry);
@@ -113,6 +120,20 @@ impl Handover<'_> {
             Audience::Group { conversation, name } => {
                 let group = Group { key: *conversation, name: Arc::clone(name) };
                 self.add_to_group(GroupPush::change(group, entry, cause));
+            }
+        }
+    }
+
+    /// Lets the clients pull a conversation.
+    fn add_pull(&mut self, audience: &Audience) {
+        match audience {
+            Audience::Peers(peers) => self.add_views(peers, |view| Work::Pull(Viewers::User(view))),
+            Audience::Group { conversation, name } => {
+                for (index, work) in self.fanout.groups.iter().zip(&mut self.work) {
+                    if index.has(*conversation) {
+                        work.push(Work::Pull(Viewers::Group(Group { key: *conversation, name: Arc::clone(name) })));
+                    }
+                }
             }
         }
     }
@@ -179,8 +200,8 @@ impl Fanout {
                 }
                 Effect::Profile { user, info } => self.profiles.add(user, *info, |_, _| true),
                 Effect::LoginEnded { user, login, reason } => self.end_login(user, login, reason),
-                // The timers have it.
-                Effect::Due { .. } => {}
+                // The timers have it, or the app.
+                Effect::Due { .. } | Effect::AppChanged { .. } => {}
                 Effect::OneShotsEnded { user, reason } => {
                     self.one_shots.end(user, reason);
                 }
@@ -253,6 +274,10 @@ impl Fanout {
                             walks.add(groups, group.key, Item::Transient(Arc::clone(&push)), now);
                         }
                     }
+                }
+                Work::Pull(viewers) => {
+                    self.push_messages(&mut messages);
+                    self.mark(index, &Marks::Of([Mark::Conversation(viewers)].into()));
                 }
                 Work::Group(push) => walks.add(groups, push.group.key, Item::Push(push), now),
                 Work::Feed { user, pos, entry, cause } => {

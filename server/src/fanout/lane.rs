@@ -64,12 +64,30 @@ impl Viewers {
 /// A push to the devices of one user, or to those of the lane in one group.
 #[derive(Debug)]
 pub(super) enum Work {
-    Message { view: View, message: Arc<MessageEffect> },
-    Change { view: View, entry: Arc<ChangeEntry>, cause: LoginKey },
+    Message {
+        view: View,
+        message: Arc<MessageEffect>,
+    },
+    Change {
+        view: View,
+        entry: Arc<ChangeEntry>,
+        cause: LoginKey,
+    },
     Group(Arc<GroupPush>),
-    Feed { user: UserKey, pos: i64, entry: Box<feed_entry::Detail>, cause: LoginKey },
-    Status { user: UserKey, status: Box<UserStatus>, cause: LoginKey },
+    Feed {
+        user: UserKey,
+        pos: i64,
+        entry: Box<feed_entry::Detail>,
+        cause: LoginKey,
+    },
+    Status {
+        user: UserKey,
+        status: Box<UserStatus>,
+        cause: LoginKey,
+    },
     Transient(Arc<TransientPush>),
+    /// The clients have to pull the conversation.
+    Pull(Viewers),
 }
 
 /// A message that is never stored.
@@ -130,6 +148,7 @@ impl Mark {
         match work {
             Work::Message { view, .. } | Work::Change { view, .. } => Some(Self::Conversation(Viewers::User(view))),
             Work::Group(push) => Some(Self::Conversation(Viewers::Group(push.group.clone()))),
+            Work::Pull(viewers) => Some(Self::Conversation(viewers)),
             Work::Feed { user, .. } => Some(Self::Feed(user)),
             Work::Status { user, .. } => Some(Self::Snapshot(user)),
             Work::Transient(_) => None,

@@ -1,5 +1,5 @@
-//! The connections of this node, and what is pushed to them. Only this module knows that there is one node: hints to
-//! the connections of other nodes would leave from here as well.
+//! The connections of this node, and what is pushed to them: what this node commits, and what others say that they have
+//! committed.
 //!
 //! A push is a hint: it carries log entries and their positions, and a client that misses it pulls them. So nothing
 //! here is durable, nothing blocks, and a slow connection costs a bounded amount of memory.
@@ -15,12 +15,13 @@ mod group;
 mod group_index;
 mod lane;
 mod one_shots;
+mod passed;
 mod walk;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use zim_protocol::{ConversationRef, SessionEndReason, UserFullInfo, UserStatus};
@@ -29,6 +30,7 @@ use self::conflated::Conflated;
 use self::group_index::GroupIndex;
 use self::lane::Lane;
 pub use self::one_shots::OneShots;
+use self::passed::Passed;
 use crate::connection::ConnectionState;
 use crate::effect::Effect;
 use crate::key::{LoginKey, UserKey};
@@ -67,6 +69,8 @@ pub struct Fanout {
     ended: Mutex<VecDeque<(LoginKey, SessionEndReason)>>,
     /// Logins that are being stored, and have no connection yet.
     storing: Mutex<HashSet<LoginKey>>,
+    /// The messages that this node has pushed, if there are others.
+    passed: OnceLock<Passed>,
     /// The connections of one-shot logins.
     pub one_shots: OneShots,
     /// Changed profiles that the user's watchers have not got yet.
@@ -100,6 +104,7 @@ impl Default for Fanout {
             online: AtomicUsize::new(0),
             ended: Mutex::default(),
             storing: Mutex::default(),
+            passed: OnceLock::new(),
             one_shots: OneShots::default(),
             profiles: Conflated::default(),
             statuses: Conflated::default(),
@@ -152,6 +157,18 @@ impl Drop for Publisher {
 }
 
 impl Fanout {
+    /// Notes that there are other nodes, whose commits arrive in an order of their own.
+    pub fn share(&self) {
+        // It may be noted already.
+        let _ = self.passed.set(Passed::default());
+    }
+
+    /// Pushes what another node has committed.
+    pub fn hear(&self, effects: Vec<Effect>) {
+        self.publish(effects);
+        self.lanes.iter().for_each(Lane::wake);
+    }
+
     fn shard_index(&self, user: UserKey) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "any part of the hash will do")]
         let hash = self.hasher.hash_one(user) as usize;
@@ -256,10 +273,14 @@ impl Fanout {
         self.storing.lock().contains(&login) || self.is_online(user, login)
     }
 
+    /// Returns the connections that are online on this node.
+    pub fn online(&self) -> Vec<Arc<ConnectionState>> {
+        self.shards.iter().flat_map(|shard| shard.read().values().flatten().cloned().collect::<Vec<_>>()).collect()
+    }
+
     /// Returns all connections that are logged in, including one-shot ones, for the operator.
     pub fn all(&self) -> Vec<Arc<ConnectionState>> {
-        let online = self.shards.iter().flat_map(|shard| shard.read().values().flatten().cloned().collect::<Vec<_>>());
-        online.chain(self.one_shots.all()).collect()
+        self.online().into_iter().chain(self.one_shots.all()).collect()
     }
 }
 

@@ -97,6 +97,7 @@ pub(super) fn message_to(audience: Audience, seq: i64, bytes: usize) -> MessageE
         flags: 1,
         client_key: [0; 16],
         content: Bytes::from(vec![0; bytes]),
+        state: None,
     }
 }
 

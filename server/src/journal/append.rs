@@ -5,9 +5,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zim_protocol::MessageState;
 
 use super::rules;
-use crate::db::{Bulk, DbError, Scope, Tx, Value};
+use crate::db::{Bulk, DbError, Scope, Tx, Value, params};
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
@@ -46,6 +47,21 @@ pub struct NewMessage {
     pub flags: u32,
     /// The sender's part, as an encoded `Message`.
     pub body: Bytes,
+    /// What few messages have.
+    pub extra: Option<Box<Extra>>,
+}
+
+/// What few messages have beside their content.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// The message that it replies to, and the first message of that tree; 0: this is no reply.
+    pub replied_seq: i64,
+    /// See `replied_seq`.
+    pub root_seq: i64,
+    /// The state that is pushed to all.
+    pub state: MessageState,
+    /// The messages that it combines, as an encoded `CombineMessage`.
+    pub combined: Option<Bytes>,
 }
 
 /// The place of a stored message.
@@ -62,6 +78,8 @@ pub struct Sent {
     /// The message was stored before, and its content is another one: it was revoked, or the app's key came with another
     /// content.
     pub is_changed: bool,
+    /// It is stored by this job, not before it.
+    pub is_new: bool,
 }
 
 struct Head {
@@ -129,6 +147,7 @@ impl NewMessage {
             flags: self.flags,
             client_key: self.key,
             content: self.body.clone(),
+            state: self.extra.as_ref().filter(|extra| extra.replied_seq > 0).map(|extra| Box::new(extra.state.clone())),
         }))
     }
 }
@@ -190,16 +209,18 @@ impl Bulk for NewMessage {
                 message_id: op.scrambler.public(op.id),
                 ts: head.last_ts,
                 is_changed: false,
+                is_new: true,
             };
             if op.is_counted() {
                 *counted.entry((op.sender.0, op.conversation.0)).or_default() += 1;
             }
-            stored.insert(op.identity(), Stored { hash: op.hash, sent });
+            stored.insert(op.identity(), Stored { hash: op.hash, sent: Sent { is_new: false, ..sent } });
             rows.push(op.row(sent));
             tx.emit(op.effect(sent));
             results.push(Ok(sent));
         }
         insert(tx, rows).await?;
+        insert_extra(tx, ops, &results).await?;
         update_heads(tx, heads).await?;
         update_sent(tx, counted).await?;
         Ok(results)
@@ -285,6 +306,7 @@ async fn stored(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<Identity,
                 message_id: op.scrambler.public(row.get(7)?),
                 ts: row.get(8)?,
                 is_changed: row.get::<i64>(9)? > 0,
+                is_new: false,
             };
             found.insert(identity, Stored { hash: row.get(4)?, sent });
         }
@@ -299,6 +321,36 @@ async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
         )
     };
     tx.execute_rows(&rows, sql).await?;
+    Ok(())
+}
+
+/// Adds the rows of state of replies and of messages that ask a group for receipts, and what combined messages combine.
+async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sent, Error>]) -> Result<(), Error> {
+    let is_asking = |op: &NewMessage| {
+        matches!(op.audience, Audience::Group { .. }) && op.flags & zim_protocol::MessageFlag::Receipt as u32 != 0
+    };
+    if !ops.iter().any(|op| op.extra.is_some() || is_asking(op)) {
+        return Ok(());
+    }
+    for (op, sent) in ops.iter().zip(results) {
+        let Ok(sent) = sent else { continue };
+        let extra = op.extra.as_deref();
+        let (replied, root) = extra.map_or((0, 0), |extra| (extra.replied_seq, extra.root_seq));
+        if replied > 0 || is_asking(op) {
+            // Of a message that was stored before, the row exists.
+            let sql = "INSERT INTO message_state (conversation, seq, replied_seq, root_seq, receivers) VALUES ($1, $2, $3, $4, \
+                       CASE WHEN $5 = 0 THEN 0 ELSE \
+                       COALESCE((SELECT members - 1 FROM chat_group WHERE conversation = $1), 0) END) \
+                       ON CONFLICT (conversation, seq) DO NOTHING";
+            let is_asking = i64::from(is_asking(op));
+            tx.execute(sql, &params![op.conversation, sent.seq, replied, root, is_asking]).await?;
+        }
+        if let Some(combined) = extra.and_then(|extra| extra.combined.clone()) {
+            let sql = "INSERT INTO combine (conversation, seq, body) VALUES ($1, $2, $3) \
+                       ON CONFLICT (conversation, seq) DO NOTHING";
+            tx.execute(sql, &params![op.conversation, sent.seq, combined]).await?;
+        }
+    }
     Ok(())
 }
 

@@ -5,11 +5,12 @@
 use std::collections::BTreeSet;
 
 use prost::Message as _;
-use zim_protocol::{ChangeEntry, change_entry::Detail};
+use zim_protocol::{ChangeEntry, MessageChange, MessageChangeKind, MessageEntry, change_entry::Detail};
 
 use super::read::{COLUMNS, ROWS, WIDTH, entry};
 use super::roster::{self, RosterRecord, Unresolved};
 use super::rules::is_visible;
+use super::state;
 use super::visible::{Viewer, is_shown};
 use crate::db::{Row, Tx, Value, params};
 use crate::error::Error;
@@ -24,8 +25,8 @@ const ROSTER: i64 = 3;
 /// What changed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Subject {
-    /// The message at this position.
-    Message(i64),
+    /// The message at this position, and what happened to it.
+    Message(i64, MessageChange),
     /// The members of a group.
     Roster(RosterRecord),
 }
@@ -52,7 +53,7 @@ pub async fn append(
         .ok_or_else(|| Error::internal_text("a change of a conversation that does not exist or is dismissed"))?;
     let rev: i64 = row.get(0)?;
     let (kind, seq, detail) = match subject {
-        Subject::Message(seq) => (MESSAGE, *seq, None),
+        Subject::Message(seq, change) => (MESSAGE, *seq, Some(change.encode_to_vec())),
         Subject::Roster(record) => (ROSTER, 0, Some(record.encode_to_vec())),
     };
     tx.execute(
@@ -60,9 +61,11 @@ pub async fn append(
         &params![conversation, rev, kind, actor, at, seq, detail],
     )
     .await?;
-    if kind == MESSAGE {
-        let sql = "UPDATE message SET rev = $3 WHERE conversation = $1 AND seq = $2";
-        tx.execute(sql, &params![conversation, seq, rev]).await?;
+    if let Subject::Message(seq, change) = subject {
+        let is_content = matches!(change.kind(), MessageChangeKind::Revoked | MessageChangeKind::Edited);
+        let table = if is_content { "message" } else { "message_state" };
+        let sql = format!("UPDATE {table} SET rev = $3 WHERE conversation = $1 AND seq = $2");
+        tx.execute(&sql, &params![conversation, *seq, rev]).await?;
     }
     Ok(rev)
 }
@@ -128,6 +131,8 @@ pub async fn changes(
     if !is_full {
         page.through = page.through.max(through);
     }
+    let mut messages: Vec<&mut MessageEntry> = page.entries.iter_mut().filter_map(message_mut).collect();
+    state::attach(tx, conversation, scrambler, viewer, &mut messages).await?;
     // Who is in the group now, and as what, is not for somebody who has left it.
     let group = if viewer.is_some_and(Viewer::has_left) { ConversationKey(0) } else { conversation };
     for (index, change) in roster::resolve(tx, group, unresolved).await? {
@@ -208,5 +213,16 @@ fn change(
         _ => None,
     };
     let rev = row.get::<i64>(WIDTH)?.unsigned_abs();
-    Ok((ChangeEntry { rev, at: row.get(WIDTH + 1)?, actor: row.get(WIDTH + 2)?, detail }, record))
+    let change = match (&detail, row.get::<Option<Vec<u8>>>(WIDTH + 4)?) {
+        (Some(Detail::Message(_)), Some(change)) => Some(MessageChange::decode(&*change).map_err(Error::internal)?),
+        _ => None,
+    };
+    Ok((ChangeEntry { rev, at: row.get(WIDTH + 1)?, actor: row.get(WIDTH + 2)?, detail, change }, record))
+}
+
+fn message_mut(change: &mut ChangeEntry) -> Option<&mut MessageEntry> {
+    match &mut change.detail {
+        Some(Detail::Message(entry)) => Some(entry),
+        _ => None,
+    }
 }

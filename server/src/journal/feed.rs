@@ -148,6 +148,33 @@ pub async fn move_read_mark(
     Ok(true)
 }
 
+/// Deletes all messages of a conversation for one user: they see nothing up to the present end, and nothing of it is unread.
+/// Returns false if there is nothing to delete.
+///
+/// # Errors
+/// The user is not a member, or the store fails.
+pub async fn clear_messages(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<bool, Error> {
+    let Some(member) = Viewer::of(tx, conversation, user).await? else { return Ok(false) };
+    let through = member.end_seq();
+    if through <= member.cleared {
+        return Ok(false);
+    }
+    let base = if through <= member.base.seq {
+        member.base
+    } else if through == member.message_log.head {
+        rules::Base { seq: through, n: member.n, sent: member.sent }
+    } else {
+        base_at(tx, conversation, user, &member, through).await?
+    };
+    tx.execute(
+        "UPDATE member SET cleared_seq = $3, base_seq = $4, base_n = $5, base_sent = $6 \
+         WHERE account = $1 AND conversation = $2",
+        &params![user, conversation, through, base.seq, base.n, base.sent],
+    )
+    .await?;
+    Ok(true)
+}
+
 /// Computes the base of a member at `through`, which lies between the present base and the head.
 async fn base_at(
     tx: &mut Tx<'_>,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use zim_protocol::{ChangeEntry, FeedEntry, Push, feed_entry::Detail};
+use zim_protocol::{ChangeEntry, FeedEntry, MessageChange, Push, feed_entry::Detail};
 
 use super::change::{self, Subject};
 use super::feed::{self, FeedKind};
@@ -104,9 +104,10 @@ impl LogWriter {
         tx: &mut Tx<'_>,
         conversation: &ChangedConversation,
         seq: i64,
+        change: MessageChange,
         (actor, at): (UserKey, i64),
     ) -> Result<i64, Error> {
-        self.change(tx, conversation, &Subject::Message(seq), (actor, at)).await
+        self.change(tx, conversation, &Subject::Message(seq, change), (actor, at)).await
     }
 
     /// Appends an entry about members of a group, which is in the scope of the job. Returns its position.

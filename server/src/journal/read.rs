@@ -5,6 +5,7 @@ use bytes::Bytes;
 use zim_protocol::{CustomMessage, Message, MessageEntry, MessageType, MultipleMessage, TextMessage, message::Body};
 
 use super::rules::is_visible;
+use super::state;
 use super::visible::{Viewer, is_shown};
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
@@ -50,6 +51,7 @@ pub(super) fn entry(row: &Row, scrambler: &Scrambler, viewer: Option<&Viewer>) -
         flags: row.get(6)?,
         client_key: key.into(),
         content: if is_later { blank(row.get(5)?) } else { row.get(9)? },
+        state: None,
     })
 }
 
@@ -78,6 +80,7 @@ pub async fn messages(
                 let entry = entry(row, scrambler, Some(viewer))?;
                 bytes += prost::Message::encoded_len(&entry) + 4;
                 if bytes > max_bytes && !entries.is_empty() {
+                    attach(tx, conversation, scrambler, viewer, &mut entries).await?;
                     return Ok((entries, position));
                 }
                 position = row.get(0)?;
@@ -88,7 +91,19 @@ pub async fn messages(
             }
         }
     }
+    attach(tx, conversation, scrambler, viewer, &mut entries).await?;
     Ok((entries, viewer.end_seq().max(position)))
+}
+
+async fn attach(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    scrambler: &Scrambler,
+    viewer: &Viewer,
+    entries: &mut [MessageEntry],
+) -> Result<(), Error> {
+    let mut entries: Vec<&mut MessageEntry> = entries.iter_mut().collect();
+    state::attach(tx, conversation, scrambler, Some(viewer), &mut entries).await
 }
 
 /// The direction of a page of history.
@@ -162,6 +177,7 @@ pub async fn around(
     if direction == Direction::Older {
         entries.reverse();
     }
+    attach(tx, conversation, scrambler, viewer, &mut entries).await?;
     Ok(entries)
 }
 
@@ -195,5 +211,9 @@ pub async fn messages_at(
          WHERE m.conversation = $1 AND m.seq IN {list} AND {} ORDER BY m.seq",
         is_shown("m", "$2")
     );
-    tx.fetch(&sql, &params).await?.iter().map(|row| entry(row, scrambler, Some(viewer))).collect()
+    let rows = tx.fetch(&sql, &params).await?;
+    let mut entries: Vec<MessageEntry> =
+        rows.iter().map(|row| entry(row, scrambler, Some(viewer))).collect::<Result<_, Error>>()?;
+    attach(tx, conversation, scrambler, viewer, &mut entries).await?;
+    Ok(entries)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use zim_protocol::{ErrorCode, Message, MessageFlag, Push, change_entry};
+use zim_protocol::{ErrorCode, Message, MessageChange, MessageFlag, Push, change_entry};
 
 use super::*;
 use crate::db::tests::postgres::Cluster;
@@ -77,13 +77,21 @@ impl Fixture {
             kind: 1,
             flags: MessageFlag::Counted as u32,
             body: prost::Message::encode_to_vec(&Message::text(text)).into(),
+            extra: None,
         }
     }
 
     pub(crate) async fn change(&self, subject: i64) -> i64 {
         self.db
             .submit(Scope::conversation(CHAT), async move |tx: &mut Tx<'_>| {
-                append_change(tx, CHAT, &Subject::Message(subject), BOB, 5_000).await
+                append_change(
+                    tx,
+                    CHAT,
+                    &Subject::Message(subject, MessageChange { kind: 1, ..MessageChange::default() }),
+                    BOB,
+                    5_000,
+                )
+                .await
             })
             .await
             .unwrap()
@@ -352,9 +360,16 @@ async fn an_append_outside_the_scope_of_its_job_fails() {
     assert!(feed(Scope::user(ANN)).await.unwrap_err().cause().unwrap().to_string().contains("does not cover"));
     assert!(feed(Scope::user(ANN).and_user(BOB)).await.is_ok());
     let change = |scope| {
-        fixture
-            .db
-            .submit(scope, async |tx: &mut Tx<'_>| append_change(tx, CHAT, &Subject::Message(1), BOB, 5_000).await)
+        fixture.db.submit(scope, async |tx: &mut Tx<'_>| {
+            append_change(
+                tx,
+                CHAT,
+                &Subject::Message(1, MessageChange { kind: 1, ..MessageChange::default() }),
+                BOB,
+                5_000,
+            )
+            .await
+        })
     };
     assert!(change(Scope::user(BOB)).await.unwrap_err().cause().unwrap().to_string().contains("does not cover"));
     assert!(change(Scope::conversation(CHAT)).await.is_ok());

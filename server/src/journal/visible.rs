@@ -13,7 +13,7 @@ const EXCEPT: u32 = MessageFlag::TargetExcept as u32;
 
 /// The condition that `viewer` may see `message` within their stays: they did not delete it for themselves, and if it is
 /// targeted, it is meant for them. Both are names of SQL: an alias of a message, and an expression for an account.
-pub(super) fn is_shown(message: &str, viewer: &str) -> String {
+pub fn is_shown(message: &str, viewer: &str) -> String {
     format!(
         "NOT EXISTS (SELECT 1 FROM hidden hid WHERE hid.account = {viewer} AND hid.conversation = {message}.conversation \
          AND hid.seq = {message}.seq) AND (({message}.flags & {}) = 0 OR {message}.sender = {viewer} OR \

@@ -3,15 +3,19 @@
 //! A login that has a connection is marked in its own row, in the transaction that admits it. So a user's status
 //! follows from committed rows and never from what this node holds in memory. A change writes one row, however many
 //! users subscribe to it. A login whose connection was lost unnoticed (it broke while the login was being stored, or the
-//! server was killed) is found by a task (`tasks`), so no user stays online by mistake.
+//! server was killed) is found by a task (`tasks`), so no user stays online by mistake. A login is that of the node whose
+//! number its key has; a node looks for its own, and the others look for those of a node that is dead.
 
+mod nodes;
+mod own_logins;
 mod rules;
 mod store;
-mod unmarked;
 mod tasks;
+mod unmarked;
 
 use std::sync::Arc;
 
+pub(crate) use self::own_logins::watch_logins;
 pub(crate) use self::rules::{Change, Custom};
 #[cfg(test)]
 pub(crate) use self::rules::{Connections, bit};

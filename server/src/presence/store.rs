@@ -106,6 +106,22 @@ pub(crate) async fn connected(tx: &mut Tx<'_>, after: LoginKey, limit: i64) -> R
     rows.iter().map(|row| Ok((LoginKey(row.get(0)?), UserKey(row.get(1)?)))).collect()
 }
 
+/// Returns up to `limit` logins that have a connection to one of these nodes by the store, after `after`, ascending.
+pub(crate) async fn connected_to(
+    tx: &mut Tx<'_>,
+    nodes: &[i64],
+    after: LoginKey,
+    limit: i64,
+) -> Result<Vec<(LoginKey, UserKey)>, Error> {
+    let (list, mut values) = tx.dialect().in_list(nodes.iter().copied(), 3);
+    values.splice(0..0, params![after, limit]);
+    let sql = format!(
+        "SELECT id, account FROM session WHERE connected = 1 AND id > $1 AND (id & 63) IN {list} ORDER BY id LIMIT $2"
+    );
+    let rows = tx.fetch(&sql, &values).await?;
+    rows.iter().map(|row| Ok((LoginKey(row.get(0)?), UserKey(row.get(1)?)))).collect()
+}
+
 /// Returns the logins of a user that have a connection by the store.
 pub(crate) async fn connected_of(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<LoginKey>, Error> {
     let sql = "SELECT id FROM session WHERE account = $1 AND connected = 1";

@@ -46,6 +46,27 @@ fn as_row(tenant: &Tenant) -> AppRow {
 }
 
 impl App {
+    /// Returns the sessions of an app on this node, or those of one user unless `user_id` is empty.
+    pub(crate) fn sessions_here(&self, tenant: &Tenant, user_id: &str) -> Vec<SessionInfo> {
+        let connections = self.fanout.all();
+        connections
+            .iter()
+            .filter_map(|session| session.identity().map(|identity| (session, identity)))
+            .filter(|(_, identity)| identity.app == tenant.key)
+            .filter(|(_, identity)| user_id.is_empty() || *identity.user_id == *user_id)
+            .map(|(session, identity)| SessionInfo {
+                user_id: identity.user_id.to_string(),
+                session_id: format!("{:016x}", tenant.scrambler.public(identity.login.0)),
+                platform: session.platform,
+                address: session.address.to_string(),
+                login_at_ms: identity.login_at,
+                sdk_version: session.sdk_version.clone(),
+                one_shot: identity.one_shot,
+                events_behind: session.events_behind(),
+            })
+            .collect()
+    }
+
     fn tenant(&self, app_id: u32) -> Result<Arc<Tenant>, Error> {
         self.tenants.get(app_id).ok_or_else(|| Error::app_not_found(AppKey(i64::from(app_id))))
     }
@@ -76,11 +97,12 @@ impl AdminService for App {
         let users = self.count_users(&tenant).await?;
         let connections = self.fanout.all();
         let of_app = connections.iter().filter(|it| it.identity().is_some_and(|identity| identity.app == tenant.key));
+        let sessions = of_app.count() + self.bus().sessions(tenant.key, "").await.len();
         Ok(AppDetails {
             app: Some(as_row(&tenant)),
             created_at: tenant.created_at,
             users,
-            sessions: u32::try_from(of_app.count()).unwrap_or(u32::MAX),
+            sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
         })
     }
 
@@ -194,24 +216,8 @@ impl AdminService for App {
     async fn list_sessions(&self, _: &Caller, request: ListSessionsRequest) -> Result<ListSessionsResult, Error> {
         let ListSessionsRequest { app_id, user_id } = request;
         let tenant = self.tenant(app_id)?;
-        let mut sessions: Vec<SessionInfo> = self
-            .fanout
-            .all()
-            .iter()
-            .filter_map(|session| session.identity().map(|identity| (session, identity)))
-            .filter(|(_, identity)| identity.app == tenant.key)
-            .filter(|(_, identity)| user_id.is_empty() || *identity.user_id == *user_id)
-            .map(|(session, identity)| SessionInfo {
-                user_id: identity.user_id.to_string(),
-                session_id: format!("{:016x}", tenant.scrambler.public(identity.login.0)),
-                platform: session.platform,
-                address: session.address.to_string(),
-                login_at_ms: identity.login_at,
-                sdk_version: session.sdk_version.clone(),
-                one_shot: identity.one_shot,
-                events_behind: session.events_behind(),
-            })
-            .collect();
+        let mut sessions = self.sessions_here(&tenant, &user_id);
+        sessions.extend(self.bus().sessions(tenant.key, &user_id).await);
         sessions.sort_by(|a, b| (&a.user_id, a.login_at_ms).cmp(&(&b.user_id, b.login_at_ms)));
         Ok(ListSessionsResult { sessions })
     }

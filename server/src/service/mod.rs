@@ -22,10 +22,10 @@ pub mod session;
 pub(crate) mod blacklist;
 /// Friends and friend applications.
 pub(crate) mod friend;
-/// Brings a client up to date.
-pub(crate) mod sync;
 /// Sends and reads messages.
 pub(crate) mod message;
+/// Brings a client up to date.
+pub(crate) mod sync;
 /// What is done later, for the operator.
 mod work;
 /// What the operator does.

@@ -7,6 +7,9 @@ use zim_protocol::clock::Clock;
 
 use crate::effect::{Effect, Queue};
 
+/// How much later this node looks for what another node has scheduled.
+const OTHERS_MS: i64 = 500;
+
 /// The timers of a server's workers.
 #[derive(Debug, Default)]
 pub struct Timers {
@@ -22,6 +25,22 @@ impl Timers {
                 self.of(*queue).note(*at);
             }
         }
+    }
+
+    /// Notes the times in the effects of another node's commit. That node runs what is due: this one looks a moment later, in case
+    /// it does not.
+    pub fn note_of_others(&self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Due { queue, at } = effect {
+                self.of(*queue).note(at.saturating_add(OTHERS_MS));
+            }
+        }
+    }
+
+    /// Lets the workers look at once.
+    pub fn look(&self) {
+        self.tasks.note(i64::MIN);
+        self.outbox.note(i64::MIN);
     }
 
     pub(super) fn of(&self, queue: Queue) -> &Timer {

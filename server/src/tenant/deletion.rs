@@ -22,8 +22,13 @@ const OF_USER: [(&str, &str); 10] = [
     ("presence", "account"),
 ];
 /// Tables with rows of a conversation, in the same way.
-const OF_CONVERSATION: [(&str, &str); 5] = [
+const OF_CONVERSATION: [(&str, &str); 10] = [
     ("message", "seq"),
+    ("message_state", "seq"),
+    ("reaction", "seq"),
+    ("reaction_total", "seq"),
+    ("receipt", "seq"),
+    ("combine", "seq"),
     ("change", "rev"),
     ("target", "seq"),
     ("group_member", "account"),

@@ -60,6 +60,16 @@ impl NewApp {
         })
     }
 
+    /// Returns the key of the app.
+    pub fn key(&self) -> AppKey {
+        AppKey(self.id)
+    }
+
+    /// Returns what an operator may change: the name and the access settings.
+    pub(crate) fn into_settings(self) -> (String, Access) {
+        (self.name, self.access)
+    }
+
     /// Builds the app in memory; `secret` is the deployment's and scrambles the IDs that clients see.
     pub fn into_tenant(self, secret: &[u8; 32]) -> Tenant {
         let key = AppKey(self.id);

@@ -130,7 +130,7 @@ impl Talk {
 
     fn change(&mut self, at: i64, actor: &str, detail: change_entry::Detail) -> Push {
         let rev = self.changes.len() as u64 + 1;
-        self.changes.push(ChangeEntry { rev, at, actor: actor.to_owned(), detail: Some(detail) });
+        self.changes.push(ChangeEntry { rev, at, actor: actor.to_owned(), detail: Some(detail), change: None });
         self.touched = at;
         let changes = vec![self.changes[index(rev - 1)].clone()];
         let (log, conversation) = (LogKind::Changes as i32, Some(self.name.clone()));

@@ -310,6 +310,7 @@ impl World {
             flags: MessageFlag::Counted as u32,
             client_key,
             content,
+            state: None,
         };
         log.entries.push(entry.clone());
         entry

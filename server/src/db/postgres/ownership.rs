@@ -1,10 +1,11 @@
-//! One server for each database. Two would give out the same IDs and take each other's logins for lost ones.
+//! Which servers use a database: one alone, or the nodes of a deployment. Two that do not know of each other would give out the
+//! same IDs and take each other's logins for lost ones.
 //!
-//! A session-level advisory lock decides which server owns the database. Its connection is watched, and a lost one is
-//! replaced. A lock alone does not stop a server that was paused or cut off while another took over: its other
+//! A session-level advisory lock decides which server owns the database. Nodes share it, and each has a node number (`node`).
+//! Its connection is watched, and a lost one is replaced. A lock alone does not stop a server that was paused or cut off while another took over: its other
 //! connections may still work. So each owner writes a token of its own into the database and then ends all connections
 //! of earlier owners, and a connection that is opened later checks the token first. A server whose token was replaced
-//! can neither read nor write, and stops.
+//! can neither read nor write, and stops. The token of nodes is the same for all. One that is gone is recognised by its lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::backend::Limits;
 use super::super::error::{DbError, DbErrorKind};
-use super::{BACK_OFF, Link};
+use super::super::lease::{Lease, NodeConfig};
+use super::{BACK_OFF, Link, node};
 use crate::params;
 
 /// The advisory lock, "zimowner" in ASCII.
@@ -26,6 +28,8 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS server_owner (id BIGINT NOT NULL
 const OLD_BUILD: &str = "zim-server";
 const STORE: &str = "zim-server store";
 const OWNER: &str = "zim-server owner";
+/// The token of the nodes of a deployment.
+const NODES: &str = "nodes";
 /// How often the connection that holds the lock is checked, and how long it has to respond.
 const PING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// How long an attempt to take the lock again may take. Its parts are shorter.
@@ -41,11 +45,15 @@ pub(in super::super) struct Connector {
     options: PgConnectOptions,
     limits: Limits,
     token: Arc<str>,
+    /// The name of the connection that holds the lock, and of those that read and write.
+    owner: Arc<str>,
+    store: Arc<str>,
+    lease: Option<Arc<Lease>>,
 }
 
 impl Connector {
     pub(in super::super) async fn open(&self) -> Result<Link, DbError> {
-        let options = self.options.clone().application_name(STORE);
+        let options = self.options.clone().application_name(&self.store);
         let mut link = Link::open(&options, self.limits).await?;
         if owner_token(&mut link).await?.is_none_or(|token| *token != *self.token) {
             return Err(DbError::new(DbErrorKind::Disconnected, "this server no longer owns the database"));
@@ -56,12 +64,22 @@ impl Connector {
     pub(in super::super) fn limits(&self) -> Limits {
         self.limits
     }
+
+    /// Returns the lease of a node.
+    pub(in super::super) fn lease(&self) -> Option<&Arc<Lease>> {
+        self.lease.as_ref()
+    }
+
+    fn is_node(&self) -> bool {
+        *self.token == *NODES
+    }
 }
 
 /// The ownership of a database, with the connection that holds the lock.
 pub(in super::super) struct Ownership {
     connector: Connector,
     link: Link,
+    node: Option<NodeConfig>,
 }
 
 /// Why the lock was not regained.
@@ -79,24 +97,51 @@ impl Failure {
 }
 
 impl Ownership {
-    /// Takes the database over, unless another server owns it for longer than `wait`.
+    /// Takes the database over, alone or as one of its nodes, unless a server owns it for longer than `wait` that does not share
+    /// it.
     pub(in super::super) async fn take(
         options: &PgConnectOptions,
         limits: Limits,
         wait: Duration,
+        node: Option<NodeConfig>,
     ) -> Result<Self, DbError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| DbError::other(format!("no random bytes: {error}")))?;
-        let connector = Connector { options: options.clone(), limits, token: zim_protocol::id::hex(&random).into() };
+        let random = zim_protocol::id::hex(&random);
+        let mut connector = Connector {
+            options: options.clone(),
+            limits,
+            owner: format!("{OWNER} {random}").into(),
+            token: if node.is_some() { NODES.into() } else { random.into() },
+            store: STORE.into(),
+            lease: None,
+        };
         let mut link = open(&connector, wait).await?;
-        if let Err(error) = lock(&mut link).await {
-            return Err(if error.kind() == DbErrorKind::Busy { owned_by_other(&mut link).await } else { error });
+        if let Err(error) = lock(&mut link, &connector).await {
+            return Err(if error.kind() == DbErrorKind::Busy {
+                owned_by_other(&mut link, node.is_some()).await
+            } else {
+                error
+            });
         }
-        link.simple(TABLE.to_owned()).await?;
+        match &node {
+            Some(_) => node::create_tables(&mut link, TABLE).await?,
+            None => link.simple(TABLE.to_owned()).await?,
+        }
         let write = "INSERT INTO server_owner (id, token) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET token = $1";
         link.execute(write, &params![&*connector.token]).await?;
-        end_other_connections(&mut link, wait).await?;
-        Ok(Self { connector, link })
+        end_other_connections(&mut link, wait, connector.is_node()).await?;
+        if let Some(config) = &node {
+            let lease = node::claim(&mut link, config).await?;
+            connector.store = format!("{STORE} {}", lease.number()).into();
+            // Those of the server that had the number before.
+            end_connections(&mut link, &connector.store).await?;
+            // It knows the others from the beginning.
+            node::end_expired(&mut link, &lease).await?;
+            tracing::info!(node = lease.number(), generation = lease.generation(), "this server is a node");
+            connector.lease = Some(Arc::new(lease));
+        }
+        Ok(Self { connector, link, node })
     }
 
     pub(in super::super) fn connector(&self) -> Connector {
@@ -105,11 +150,26 @@ impl Ownership {
 
     /// Keeps the ownership until all senders of `in_use` are dropped, and then gives it up. Returns why if it was lost
     /// before.
-    pub(in super::super) async fn keep(mut self, mut in_use: mpsc::Receiver<()>) -> Option<String> {
-        while !ends_within(&mut in_use, PING.0).await {
-            let alive = timeout(PING.1, self.link.simple("SELECT 1".to_owned())).await;
-            let error = match alive {
-                Ok(Ok(())) => continue,
+    pub(in super::super) async fn keep(self, in_use: mpsc::Receiver<()>) -> Option<String> {
+        let Some(lease) = self.connector.lease.clone() else { return self.watch(in_use).await };
+        tokio::select! {
+            biased;
+            () = lease.ended() => Some(
+                "this server's lease has ended: it was paused, or cut off from the database, for too long".to_owned()
+            ),
+            reason = self.watch(in_use) => {
+                lease.end();
+                reason
+            }
+        }
+    }
+
+    async fn watch(mut self, mut in_use: mpsc::Receiver<()>) -> Option<String> {
+        let pause = self.node.as_ref().map_or(PING.0, node::interval);
+        while !ends_within(&mut in_use, pause).await {
+            let error = match timeout(PING.1, self.renew()).await {
+                Ok(Ok(true)) => continue,
+                Ok(Ok(false)) => return Some("another server has taken this server's node number".to_owned()),
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "PostgreSQL does not respond".to_owned(),
             };
@@ -133,8 +193,29 @@ impl Ownership {
                 wait = (wait * 2).min(BACK_OFF.1);
             }
         }
+        if let Some(lease) = &self.connector.lease
+            && let Err(error) = node::release(&mut self.link, lease).await
+        {
+            tracing::warn!(%error, "the node number was not given back; it is free when its lease ends");
+        }
         self.link.close().await;
         None
+    }
+
+    /// Checks the connection; a node renews its lease, and ends nodes that no longer renew theirs. Returns false if the lease has
+    /// ended.
+    async fn renew(&mut self) -> Result<bool, DbError> {
+        let (Some(config), Some(lease)) = (&self.node, &self.connector.lease) else {
+            return self.link.simple("SELECT 1".to_owned()).await.map(|()| true);
+        };
+        if !node::renew(&mut self.link, config, lease).await? {
+            return Ok(false);
+        }
+        for number in node::end_expired(&mut self.link, lease).await? {
+            tracing::warn!(node = number, "a node no longer renews its lease; its logins end");
+            end_connections(&mut self.link, &format!("{STORE} {number}")).await?;
+        }
+        Ok(true)
     }
 }
 
@@ -145,7 +226,7 @@ async fn ends_within(in_use: &mut mpsc::Receiver<()>, pause: Duration) -> bool {
 
 /// Opens a connection for the lock, which waits for it at most `wait`.
 async fn open(connector: &Connector, wait: Duration) -> Result<Link, DbError> {
-    let options = connector.options.clone().application_name(&format!("{OWNER} {}", connector.token));
+    let options = connector.options.clone().application_name(&connector.owner);
     let mut link = Link::open(&options, connector.limits).await?;
     // PostgreSQL notices within 25 s when this machine is gone, and gives the lock to another server.
     link.simple(format!(
@@ -157,18 +238,20 @@ async fn open(connector: &Connector, wait: Duration) -> Result<Link, DbError> {
     Ok(link)
 }
 
-async fn lock(link: &mut Link) -> Result<(), DbError> {
-    link.simple(format!("SELECT pg_advisory_lock({LOCK})")).await
+/// Takes the lock, which nodes share.
+async fn lock(link: &mut Link, connector: &Connector) -> Result<(), DbError> {
+    let shared = if connector.is_node() { "_shared" } else { "" };
+    link.simple(format!("SELECT pg_advisory_lock{shared}({LOCK})")).await
 }
 
 /// Takes the lock again after its connection was lost.
 async fn regain(connector: &Connector) -> Result<Link, Failure> {
     let mut link = open(connector, PING.1).await.map_err(Failure::Unreachable)?;
-    match prove(&mut link, &connector.token).await {
+    match prove(&mut link, connector).await {
         Ok(None) => Ok(link),
         Ok(Some(reason)) => Err(Failure::Lost(reason.to_owned())),
         Err(error) if error.kind() == DbErrorKind::Busy => {
-            Err(Failure::Lost(owned_by_other(&mut link).await.to_string()))
+            Err(Failure::Lost(owned_by_other(&mut link, connector.is_node()).await.to_string()))
         }
         Err(error) if error.is_unavailable() => Err(Failure::Unreachable(error)),
         Err(error) => Err(Failure::Lost(format!("this server cannot prove that it owns the database: {error}"))),
@@ -176,17 +259,21 @@ async fn regain(connector: &Connector) -> Result<Link, Failure> {
 }
 
 /// Takes the lock. Returns why this server has lost the database, if it has.
-async fn prove(link: &mut Link, token: &str) -> Result<Option<&'static str>, DbError> {
+async fn prove(link: &mut Link, connector: &Connector) -> Result<Option<&'static str>, DbError> {
     // After a network failure PostgreSQL may not have noticed the end of the connection that held the lock.
-    let name = format!("{OWNER} {token}");
-    let end = "SELECT CAST(pg_terminate_backend(pid) AS TEXT) FROM pg_stat_activity \
-               WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()";
-    link.fetch(end, &params![name]).await?;
-    lock(link).await?;
+    end_connections(link, &connector.owner).await?;
+    lock(link, connector).await?;
     Ok(match owner_token(link).await? {
-        Some(found) if found == token => None,
+        Some(found) if *found == *connector.token => None,
         _ => Some("another server has taken the database over"),
     })
+}
+
+/// Ends the other connections with this name.
+async fn end_connections(link: &mut Link, name: &str) -> Result<(), DbError> {
+    let end = "SELECT CAST(pg_terminate_backend(pid) AS TEXT) FROM pg_stat_activity \
+               WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()";
+    link.fetch(end, &params![name]).await.map(drop)
 }
 
 async fn owner_token(link: &mut Link) -> Result<Option<String>, DbError> {
@@ -195,13 +282,16 @@ async fn owner_token(link: &mut Link) -> Result<Option<String>, DbError> {
 }
 
 /// Ends the connections of earlier owners and waits until they are gone. A server of a build without the lock would
-/// connect again, so it is only waited for.
-async fn end_other_connections(link: &mut Link, wait: Duration) -> Result<(), DbError> {
-    let sql = "SELECT application_name, CASE WHEN application_name = $1 THEN CAST(pg_terminate_backend(pid) AS TEXT) END \
-               FROM pg_stat_activity WHERE datname = current_database() AND application_name IN ($1, $2)";
+/// connect again, so it is only waited for. Those of other nodes stay if this server `is_node`.
+async fn end_other_connections(link: &mut Link, wait: Duration, is_node: bool) -> Result<(), DbError> {
+    let nodes = if is_node { "" } else { " OR application_name LIKE $1 || ' %'" };
+    let sql = format!(
+        "SELECT application_name, CASE WHEN application_name <> $2 THEN CAST(pg_terminate_backend(pid) AS TEXT) END \
+         FROM pg_stat_activity WHERE datname = current_database() AND (application_name IN ($1, $2){nodes})"
+    );
     let begun = Instant::now();
     loop {
-        let rows = link.fetch(sql, &params![STORE, OLD_BUILD]).await?;
+        let rows = link.fetch(&sql, &params![STORE, OLD_BUILD]).await?;
         if rows.is_empty() {
             return Ok(());
         }
@@ -220,7 +310,7 @@ async fn end_other_connections(link: &mut Link, wait: Duration) -> Result<(), Db
 }
 
 /// Returns an error that says which server has the lock.
-async fn owned_by_other(link: &mut Link) -> DbError {
+async fn owned_by_other(link: &mut Link, is_node: bool) -> DbError {
     let sql = format!(
         "SELECT COALESCE(host(client_addr), 'a Unix socket'), \
              to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') \
@@ -233,10 +323,10 @@ async fn owned_by_other(link: &mut Link) -> DbError {
     let found = link.fetch(&sql, &[]).await.unwrap_or_default();
     let holder = found.first().and_then(|row| Some((row.get::<String>(0).ok()?, row.get::<String>(1).ok()?)));
     let holder = holder.map_or_else(String::new, |(from, since)| format!(" (from {from}, since {since} UTC)"));
-    DbError::new(
-        DbErrorKind::Busy,
-        format!(
-            "another server uses this PostgreSQL database{holder}; stop it, or give this server a database of its own"
-        ),
-    )
+    let remedy = if is_node {
+        "it has no --bus: stop it, and give both the same --bus"
+    } else {
+        "stop it, or give this server a database of its own. To run both on this database, give both the same --bus"
+    };
+    DbError::new(DbErrorKind::Busy, format!("another server uses this PostgreSQL database{holder}; {remedy}"))
 }

@@ -3,6 +3,7 @@
 
 mod cases;
 mod migrations;
+mod nodes;
 mod on_postgres;
 mod on_sqlite;
 mod ownership;
@@ -16,6 +17,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use zim_protocol::SessionEndReason;
+use zim_protocol::clock::Clock;
 
 use self::postgres::Cluster;
 use super::*;

@@ -19,6 +19,7 @@ async fn everything_on_postgres() {
     a_statement_has_a_time_limit(&TestDb::new(Some(&cluster), "time_limit")).await;
     a_job_has_a_time_limit(&TestDb::new(Some(&cluster), "job_limit")).await;
     ownership::all(&cluster).await;
+    nodes::all(&cluster).await;
     a_lost_connection_is_replaced(&cluster, &TestDb::new(Some(&cluster), "lost")).await;
     let gone = TestDb::new(Some(&cluster), "gone");
     let store = gone.open().await;

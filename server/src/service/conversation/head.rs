@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
-use zim_protocol::{Base, ConversationHead, ConversationRef, ConversationType, MessageEntry, Sums, feed_entry::Detail};
+use zim_protocol::{
+    Base, ConversationHead, ConversationRef, ConversationType, MessageEntry, MessageFlag, Sums, feed_entry::Detail,
+};
 
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
-use crate::journal::{FeedKind, IS_LATER, blank, deducted, deducted_positions, last_message, rules};
+use crate::journal::{FeedKind, IS_LATER, Viewer, blank, deducted, deducted_positions, last_message, rules, state};
 use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::rows::{GROUP, PAGE_BYTES, full_info, group_info};
 
@@ -114,7 +116,10 @@ async fn head(
     let deducted: i64 = row.get(15)?;
     let unread = rules::unread(row.get(5)?, base, row.get(14)?, deducted);
     let last_message = match scrambler {
-        Some(scrambler) => last_entry(row, scrambler)?,
+        Some(scrambler) => match last_entry(row, scrambler)? {
+            Some(entry) => Some(with_state(tx, ConversationKey(row.get(0)?), scrambler, user, entry).await?),
+            None => None,
+        },
         None => None,
     };
     let revoked = match deducted {
@@ -160,5 +165,22 @@ fn last_entry(row: &Row, scrambler: &Scrambler) -> Result<Option<MessageEntry>, 
         flags: row.get(27)?,
         client_key: key.into(),
         content: if is_later { blank(row.get(26)?) } else { row.get(30)? },
+        state: None,
     }))
+}
+
+/// Completes the last message of a conversation. Few have a state, so a page of heads takes few statements more.
+async fn with_state(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    scrambler: &Scrambler,
+    user: UserKey,
+    mut entry: MessageEntry,
+) -> Result<MessageEntry, Error> {
+    if (entry.has(MessageFlag::State) || entry.has(MessageFlag::Receipt))
+        && let Some(viewer) = Viewer::of(tx, conversation, user).await?
+    {
+        state::attach(tx, conversation, scrambler, Some(&viewer), &mut [&mut entry]).await?;
+    }
+    Ok(entry)
 }

@@ -7,9 +7,10 @@ use zim_protocol::{ConversationRef, ConversationType};
 use super::rules::Draft;
 use super::sent_entry;
 use crate::app::App;
+use crate::bus::BusState;
 use crate::connection::{Caller, Identity, WriteTo};
 use crate::db::Scope;
-use crate::effect::{Effect, TransientEffect};
+use crate::effect::{Audience, Effect, TransientEffect};
 use crate::error::Error;
 use crate::journal::{self, Sent};
 use crate::key::{ConversationKey, UserKey};
@@ -64,7 +65,7 @@ impl App {
     fn command(&self, identity: &Identity) -> Result<Sent, Error> {
         let tenant = self.tenants.of(identity.app)?;
         let message_id = tenant.scrambler.public(self.ids.next());
-        Ok(Sent { seq: 0, n: 0, message_id, ts: self.clock.now_ms(), is_changed: false })
+        Ok(Sent { seq: 0, n: 0, message_id, ts: self.clock.now_ms(), is_changed: false, is_new: true })
     }
 
     /// Waits until what this connection has submitted to the peer conversation is handed to the fan-out.
@@ -111,6 +112,13 @@ impl App {
                 for (user, name) in [(peer, &identity.user_id), (sender, &name)] {
                     let view = (ConversationType::Peer, name);
                     self.fanout.send_transient(user, view, (entry.clone(), after_seq), draft.priority, login);
+                }
+                if self.bus().state() != BusState::Alone {
+                    let audience =
+                        Audience::Peers([(sender, Arc::clone(&identity.user_id)), (peer, Arc::clone(&name))]);
+                    let (message, priority) = (entry.clone(), draft.priority);
+                    let effect = TransientEffect { audience, message, after_seq, after_rev: 0, priority, cause: login };
+                    self.bus().publish(&[Effect::Transient(Box::new(effect))]);
                 }
             });
             if is_delivered {

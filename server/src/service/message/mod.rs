@@ -1,17 +1,29 @@
 //! Sends and reads messages.
 
+mod combine;
 mod command;
+mod delete;
+mod edit;
+mod pin;
+mod reaction;
+mod receipt;
+mod reply;
 mod revoke;
 mod rules;
+mod target;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use zim_protocol::{
-    ConversationRef, ConversationType, Message, MessageEntry, MessageQueriedResult, MessageRevokedResult,
-    MessageSentResult, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest, QueryMessagesRequest,
-    RevokeMessageRequest, SendMessageRequest, server::MessageService,
+    CombineMessageDetailQueriedResult, ConversationMessagesAllDeletedResult, ConversationRef, ConversationType,
+    DeleteAllConversationMessagesRequest, DeleteAllMessageRequest, DeleteMessagesRequest, EditMessageRequest, Message,
+    MessageDeletedResult, MessageEditedResult, MessageEntry, MessageFlag, MessagePinnedResult, MessageQueriedResult,
+    MessageRepliedInfo, MessageRepliedListQueriedResult, MessageRevokedResult, MessageSendConfig, MessageSentResult,
+    MessageType, ORDER_KEY_STEP, PinMessageRequest, PinnedMessageListQueriedResult, QueryCombineMessageDetailRequest,
+    QueryHistoryMessageRequest, QueryMessageRepliedListRequest, QueryMessagesRequest, QueryPinnedMessageListRequest,
+    ReplyMessageRequest, RevokeMessageRequest, SendMessageRequest, server::MessageService,
 };
 
 use crate::app::App;
@@ -19,12 +31,14 @@ use crate::connection::{Answered, Caller, Identity, PushTarget, WriteTo};
 use crate::db::{Scope, Tx};
 use crate::effect::Audience;
 use crate::error::Error;
-use crate::journal::{self, ChangedConversation, Direction, NewMessage, Sent, Viewer, message_push};
+use crate::journal::{self, Direction, Extra, LogWriter, NewMessage, Sent, Viewer, message_push};
 use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::rows::PAGE_BYTES;
 
-use self::revoke::Revocation;
+pub(crate) use self::delete::{ALL_CLEARED, CLEARED, DELETION};
+pub(crate) use self::receipt::{CONVERSATION_RECEIPT, RECEIPT};
 use self::rules::Draft;
+use self::target::Reference;
 
 /// The most messages on a page of history, and the size of a page if none is given.
 const MAX_PAGE: usize = 100;
@@ -81,25 +95,33 @@ impl App {
         Ok((conversation, Audience::Group { conversation, name: Arc::from(group_id) }))
     }
 
-    /// Submits a message; it gets its place in the queue before this returns.
-    fn submit_send(
+    /// Builds a message to store.
+    fn new_message(
         &self,
         caller: &Caller,
-        (conversation, name): (ConversationKey, &ConversationRef),
+        conversation: ConversationKey,
         audience: Audience,
         draft: &Draft,
-        key: Key,
-    ) -> Result<Answered<Sent>, Error> {
+        (key, replied): (Key, Option<&Message>),
+    ) -> Result<NewMessage, Error> {
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
-        let body = draft.content.clone();
-        let digest = Sha256::new()
+        let mut digest = Sha256::new()
             .chain_update((draft.kind as i32).to_be_bytes())
             .chain_update(draft.flags.to_be_bytes())
-            .chain_update(&body)
-            .finalize();
-        let hash = digest.iter().take(8).fold(0, |sum: i64, byte| (sum << 8) | i64::from(*byte));
-        let sent = self.db.submit_bulk(NewMessage {
+            .chain_update(&draft.content);
+        if let Some(replied) = replied {
+            digest.update(replied.message_id.as_bytes());
+            digest.update(replied.message_seq.to_be_bytes());
+        }
+        if let Some(combined) = &draft.combined {
+            digest.update(combined);
+        }
+        let hash = digest.finalize().iter().take(8).fold(0, |sum: i64, byte| (sum << 8) | i64::from(*byte));
+        let id = self.ids.next();
+        let extra =
+            draft.combined.clone().map(|combined| Box::new(Extra { combined: Some(combined), ..Extra::default() }));
+        Ok(NewMessage {
             app: identity.app,
             scrambler: Arc::clone(&tenant.scrambler),
             conversation,
@@ -107,17 +129,98 @@ impl App {
             sender: identity.user,
             sender_name: Arc::clone(&identity.user_id),
             login: identity.login,
-            id: self.ids.next(),
+            id,
             key: key.bits,
             hash,
             is_first_only: key.is_of_app,
             now: self.clock.now_ms(),
             kind: draft.kind as i32,
             flags: draft.flags,
-            body,
-        });
+            body: draft.content_of(tenant.scrambler.public(id))?,
+            extra,
+        })
+    }
+
+    /// Submits a message; it gets its place in the queue before this returns.
+    fn submit_send(
+        &self,
+        caller: &Caller,
+        name: &ConversationRef,
+        message: NewMessage,
+    ) -> Result<Answered<Sent>, Error> {
+        let sent = self.db.submit_bulk(message);
         caller.set_submitted();
         Ok(caller.answered(sent, PushTarget::Conversation(name.clone())))
+    }
+
+    /// Stores a message, which may reply to another one, and returns it as it is stored.
+    async fn send(
+        &self,
+        caller: &Caller,
+        name: ConversationRef,
+        message: Message,
+        config: &MessageSendConfig,
+        (key, omits_content): (Key, bool),
+    ) -> Result<MessageSentResult, Error> {
+        let identity = caller.identity()?;
+        let mut message = message;
+        // A message with the reference to another one is a reply to it.
+        let replied = message.replied_info.take().map(|info| Message {
+            message_id: info.message_id,
+            message_seq: info.message_seq,
+            conversation_id: name.id.clone(),
+            conversation_type: name.r#type,
+            ..Message::default()
+        });
+        self.complete_combined(identity, &mut message).await?;
+        let mut draft = rules::draft(message, config, &self.config.limits)?;
+        if draft.kind == MessageType::Command {
+            if replied.is_some() {
+                return Err(Error::message_type_unsupported("a reply"));
+            }
+            let sent = self.send_command(caller, &name, &draft, key.bits).await?;
+            let content = if omits_content { Bytes::new() } else { draft.content.clone() };
+            let entry = sent_entry(identity, &draft, key.bits, sent, content);
+            let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
+            return Ok(MessageSentResult { message: Some(message) });
+        }
+        let (conversation, audience) = if name.r#type() == ConversationType::Group {
+            self.group_of(identity, &name.id).await?
+        } else {
+            let peer = self.resolve_peer(identity, &name.id).await?;
+            let conversation = self.open_peer_conversation(identity.app, identity.user, peer).await?;
+            (conversation, peers(identity, peer, &name.id))
+        };
+        let new = self.new_message(caller, conversation, audience, &draft, (key, replied.as_ref()))?;
+        let mut state = None;
+        let sent = match &replied {
+            Some(replied) => {
+                let reference = self.reference(caller, replied).await?;
+                let (sent, reply) = self.send_reply(caller, reference, new).await?;
+                draft.flags |= MessageFlag::State as u32;
+                state = Some(Box::new(reply));
+                sent
+            }
+            None => self.submit_send(caller, &name, new)?.await?,
+        };
+        if sent.is_changed {
+            // The sender may no longer see it: after leaving the group, or after deleting it.
+            let entry = self.stored_entry(identity, conversation, sent.seq).await?;
+            let entry = entry.ok_or_else(Error::message_not_found)?;
+            caller.add_push(message_push(vec![entry.clone()], name.clone()));
+            let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
+            return Ok(MessageSentResult { message: Some(message) });
+        }
+        // What the client has is not the stored content if the server completed that.
+        let content = draft.content_of(sent.message_id)?;
+        let is_known = draft.combined.is_none();
+        let own = sent_entry(identity, &draft, key.bits, sent, if is_known { Bytes::new() } else { content.clone() });
+        caller.add_push(message_push(vec![MessageEntry { state: state.clone(), ..own }], name.clone()));
+        let content = if omits_content && is_known { Bytes::new() } else { content };
+        let entry = sent_entry(identity, &draft, key.bits, sent, content);
+        let entry = MessageEntry { state, ..entry };
+        let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
+        Ok(MessageSentResult { message: Some(message) })
     }
 }
 
@@ -136,13 +239,12 @@ struct Key {
 
 impl Key {
     /// The app's key of the message, or the client's, or a new one if there is none.
-    fn of(request: &SendMessageRequest) -> Result<Self, Error> {
-        let of_app = request.config.as_ref().map_or("", |config| &config.idempotency_key);
+    fn of(name: &ConversationRef, config: &MessageSendConfig, client_key: &[u8]) -> Result<Self, Error> {
+        let of_app = &config.idempotency_key;
         if !of_app.is_empty() {
-            let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id.clone() };
-            return Ok(Self { bits: zim_protocol::id::message_key(&name, of_app), is_of_app: true });
+            return Ok(Self { bits: zim_protocol::id::message_key(name, of_app), is_of_app: true });
         }
-        if let Ok(bits) = <[u8; 16]>::try_from(&request.client_key[..]) {
+        if let Ok(bits) = <[u8; 16]>::try_from(client_key) {
             return Ok(Self { bits, is_of_app: false });
         }
         let mut bits = [0; 16];
@@ -180,43 +282,35 @@ async fn anchor(
 
 impl MessageService for App {
     async fn send_message(&self, caller: &Caller, request: SendMessageRequest) -> Result<MessageSentResult, Error> {
-        let identity = caller.identity()?;
-        let kind = request.conversation_type();
-        if !matches!(kind, ConversationType::Peer | ConversationType::Group) {
+        if !matches!(request.conversation_type(), ConversationType::Peer | ConversationType::Group) {
             return Err(Error::params_invalid("conversationType must be 0 (one other user) or 2 (a group)"));
         }
-        let key = Key::of(&request)?;
-        let omits_content = request.omit_content;
-        let config = request.config.unwrap_or_default();
-        let draft = rules::draft(request.message.unwrap_or_default(), &config, &self.config.limits)?;
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
-        let sent = if draft.kind == MessageType::Command {
-            self.send_command(caller, &name, &draft, key.bits).await?
-        } else {
-            let (conversation, audience) = if kind == ConversationType::Group {
-                self.group_of(identity, &name.id).await?
-            } else {
-                let peer = self.resolve_peer(identity, &name.id).await?;
-                let conversation = self.open_peer_conversation(identity.app, identity.user, peer).await?;
-                (conversation, peers(identity, peer, &name.id))
-            };
-            let sent = self.submit_send(caller, (conversation, &name), audience, &draft, key)?.await?;
-            if sent.is_changed {
-                // The sender may no longer see it: after leaving the group, or after deleting it.
-                let entry = self.stored_entry(identity, conversation, sent.seq).await?;
-                let entry = entry.ok_or_else(Error::message_not_found)?;
-                caller.add_push(message_push(vec![entry.clone()], name.clone()));
-                let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
-                return Ok(MessageSentResult { message: Some(message) });
-            }
-            let own = sent_entry(identity, &draft, key.bits, sent, Bytes::new());
-            caller.add_push(message_push(vec![own], name.clone()));
-            sent
+        let config = request.config.unwrap_or_default();
+        let key = Key::of(&name, &config, &request.client_key)?;
+        self.send(caller, name, request.message.unwrap_or_default(), &config, (key, request.omit_content)).await
+    }
+
+    async fn reply_message(&self, caller: &Caller, request: ReplyMessageRequest) -> Result<MessageSentResult, Error> {
+        let original = request.to_original_message.unwrap_or_default();
+        let name = ConversationRef { r#type: original.conversation_type, id: original.conversation_id };
+        let config = request.config.unwrap_or_default();
+        let key = Key::of(&name, &config, &request.client_key)?;
+        let replied_info = MessageRepliedInfo {
+            message_id: original.message_id,
+            message_seq: original.message_seq,
+            ..MessageRepliedInfo::default()
         };
-        let content = if omits_content { Bytes::new() } else { draft.content.clone() };
-        let entry = sent_entry(identity, &draft, key.bits, sent, content);
-        let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
-        Ok(MessageSentResult { message: Some(message) })
+        let message = Message { replied_info: Some(Box::new(replied_info)), ..request.message.unwrap_or_default() };
+        self.send(caller, name, message, &config, (key, false)).await
+    }
+
+    async fn query_message_replied_list(
+        &self,
+        caller: &Caller,
+        request: QueryMessageRepliedListRequest,
+    ) -> Result<MessageRepliedListQueriedResult, Error> {
+        self.replies(caller, request).await
     }
 
     async fn revoke_message(
@@ -224,37 +318,85 @@ impl MessageService for App {
         caller: &Caller,
         request: RevokeMessageRequest,
     ) -> Result<MessageRevokedResult, Error> {
-        let identity = caller.identity()?;
-        let (message, config) = (request.message.unwrap_or_default(), request.config.unwrap_or_default());
-        let name = ConversationRef { r#type: message.conversation_type, id: message.conversation_id };
-        let (conversation, audience) = self.existing_conversation(identity, &name).await?;
-        let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
-        let id = match (message.message_id.is_empty(), message.message_seq) {
-            (true, ..=0) => return Err(Error::params_invalid("message has neither a messageID nor a messageSeq")),
-            (true, _) => None,
-            (false, _) => Some(scrambler.stored(message.message_id.parse().map_err(|_| Error::message_not_found())?)),
-        };
-        let revocation = Revocation {
-            id,
-            seq: message.message_seq,
-            user: identity.user,
-            user_id: identity.user_id.to_string(),
-            now: self.clock.now_ms(),
-            window_ms: i64::from(self.config.limits.revoke_window_s) * 1_000,
-            extended_data: config.revoke_extended_data,
-        };
-        let changed = ChangedConversation { key: conversation, audience, scrambler: Arc::clone(&scrambler) };
-        let entry = caller.write(
-            &self.db,
-            WriteTo::conversation(Scope::conversation(conversation), name.clone()),
-            async move |tx, log| {
-                let (seq, viewer) = revoke::revoke(tx, log, &changed, revocation).await?;
-                let found = journal::messages_at(tx, conversation, &scrambler, &viewer, &[seq]).await?;
-                found.into_iter().next().ok_or_else(|| Error::internal_text("a revoked message is missing"))
-            },
-        );
-        let message = entry.await?.into_message(&identity.user_id, &name).map_err(Error::internal)?;
-        Ok(MessageRevokedResult { message: Some(message) })
+        let reference = self.reference(caller, &request.message.unwrap_or_default()).await?;
+        let window_ms = i64::from(self.config.limits.revoke_window_s) * 1_000;
+        let extended_data = request.config.unwrap_or_default().revoke_extended_data;
+        let message = self.change_message(caller, reference, async move |tx, log, reference| {
+            revoke::revoke(tx, log, reference, window_ms, extended_data).await
+        });
+        Ok(MessageRevokedResult { message: Some(message.await?) })
+    }
+
+    async fn edit_message(&self, caller: &Caller, request: EditMessageRequest) -> Result<MessageEditedResult, Error> {
+        let message = request.message.unwrap_or_default();
+        let reference = self.reference(caller, &message).await?;
+        let window_ms = i64::from(self.config.limits.edit_window_s) * 1_000;
+        let draft = edit::draft(message, &self.config.limits)?;
+        let message = self.change_message(caller, reference, async move |tx, log, reference| {
+            edit::edit(tx, log, reference, &draft, window_ms).await
+        });
+        Ok(MessageEditedResult { message: Some(message.await?) })
+    }
+
+    async fn pin_message(&self, caller: &Caller, request: PinMessageRequest) -> Result<MessagePinnedResult, Error> {
+        let reference = self.reference(caller, &request.message.unwrap_or_default()).await?;
+        let replaces = !request.config.unwrap_or_default().disable_auto_replace;
+        let limits = (self.config.limits.max_pinned_messages, replaces);
+        let target = WriteTo::conversation(Scope::conversation(reference.conversation.key), reference.name.clone());
+        let pinning = caller.write(&self.db, target, async move |tx, log| {
+            pin::pin(tx, log, &reference, request.is_pinned, limits).await
+        });
+        pinning.await?;
+        Ok(MessagePinnedResult {})
+    }
+
+    async fn query_pinned_message_list(
+        &self,
+        caller: &Caller,
+        request: QueryPinnedMessageListRequest,
+    ) -> Result<PinnedMessageListQueriedResult, Error> {
+        let name = (request.conversation_type, request.conversation_id);
+        let found = self.read_messages(caller, name, async move |tx, conversation, scrambler, viewer| {
+            pin::list(tx, conversation, scrambler, viewer).await
+        });
+        Ok(PinnedMessageListQueriedResult { message_list: found.await?.message_list })
+    }
+
+    async fn delete_messages(
+        &self,
+        caller: &Caller,
+        request: DeleteMessagesRequest,
+    ) -> Result<MessageDeletedResult, Error> {
+        let name = ConversationRef { r#type: request.conversation_type, id: request.conversation_id.clone() };
+        self.delete_for_caller(caller, &name, request).await?;
+        Ok(MessageDeletedResult { conversation_id: name.id, conversation_type: name.r#type })
+    }
+
+    async fn delete_all_message(
+        &self,
+        caller: &Caller,
+        request: DeleteAllMessageRequest,
+    ) -> Result<MessageDeletedResult, Error> {
+        let name = ConversationRef { r#type: request.conversation_type, id: request.conversation_id.clone() };
+        self.clear_for_caller(caller, &name, request).await?;
+        Ok(MessageDeletedResult { conversation_id: name.id, conversation_type: name.r#type })
+    }
+
+    async fn delete_all_conversation_messages(
+        &self,
+        caller: &Caller,
+        request: DeleteAllConversationMessagesRequest,
+    ) -> Result<ConversationMessagesAllDeletedResult, Error> {
+        self.clear_all_for_caller(caller, request).await?;
+        Ok(ConversationMessagesAllDeletedResult {})
+    }
+
+    async fn query_combine_message_detail(
+        &self,
+        caller: &Caller,
+        request: QueryCombineMessageDetailRequest,
+    ) -> Result<CombineMessageDetailQueriedResult, Error> {
+        self.combine_detail(caller, request).await
     }
 
     async fn query_history_message(
@@ -292,6 +434,17 @@ impl MessageService for App {
 }
 
 impl App {
+    /// Changes a message and returns it as the caller sees it afterwards.
+    async fn change_message<F>(&self, caller: &Caller, reference: Reference, change: F) -> Result<Message, Error>
+    where
+        F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter, &Reference) -> Result<MessageEntry, Error> + Send + 'static,
+    {
+        let target = WriteTo::conversation(Scope::conversation(reference.conversation.key), reference.name.clone());
+        let shown = reference.clone();
+        let entry = caller.write(&self.db, target, async move |tx, log| change(tx, log, &reference).await);
+        shown.message(entry.await?)
+    }
+
     /// Reads messages of a conversation as the caller sees them; none if the conversation does not exist.
     async fn read_messages<F>(
         &self,
@@ -341,5 +494,6 @@ fn sent_entry(identity: &Identity, draft: &Draft, key: [u8; 16], sent: Sent, con
         flags: draft.flags,
         client_key: Bytes::copy_from_slice(&key),
         content,
+        state: None,
     }
 }

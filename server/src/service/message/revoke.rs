@@ -1,89 +1,68 @@
 //! Revokes a message: it stays in its place, without its content except a text.
 
 use prost::Message as _;
-use zim_protocol::{Message, MessageRevokeStatus, MessageType, RevokeMessage, RevokeType, message::Body};
+use zim_protocol::{
+    Message, MessageChange, MessageChangeKind, MessageEntry, MessageRevokeStatus, MessageType, RevokeMessage,
+    RevokeType, message::Body,
+};
 
+use super::target::Reference;
+use super::{pin, reply};
 use crate::db::{Tx, params};
-use crate::effect::Audience;
 use crate::error::Error;
-use crate::journal::{ChangedConversation, LogWriter, Viewer};
+use crate::journal::{ChangedConversation, LogWriter};
 use crate::key::UserKey;
 use crate::service::group::{OWNER, is_above, role};
 
-/// Which message is to be revoked, and by whom.
-#[derive(Clone, Debug)]
-pub(super) struct Revocation {
-    /// The stored ID, or else the position.
-    pub(super) id: Option<i64>,
-    pub(super) seq: i64,
-    pub(super) user: UserKey,
-    pub(super) user_id: String,
-    pub(super) now: i64,
-    /// How long after it was sent a message can be revoked, milliseconds.
-    pub(super) window_ms: i64,
-    /// The caller's `revokeExtendedData`.
-    pub(super) extended_data: String,
-}
-
-/// Revokes a message of a conversation. Returns its position, and how the user sees the conversation.
+/// Revokes a message. Returns it as the caller sees it.
 ///
 /// # Errors
 /// There is no such message, or the user may not revoke it.
 pub(super) async fn revoke(
     tx: &mut Tx<'_>,
     log: &mut LogWriter,
-    conversation: &ChangedConversation,
-    revocation: Revocation,
-) -> Result<(i64, Viewer), Error> {
-    let Revocation { id, seq, user, user_id, now, window_ms, extended_data } = revocation;
-    let viewer = Viewer::of(tx, conversation.key, user).await?.ok_or_else(Error::conversation_closed)?;
-    let (column, wanted) = id.map_or(("seq", seq), |id| ("id", id));
-    let sql = format!("SELECT seq, sender, kind, ts, body FROM message WHERE conversation = $1 AND {column} = $2");
-    let row = tx.fetch_one(&sql, &params![conversation.key, wanted]).await?.ok_or_else(Error::message_not_found)?;
-    let seq: i64 = row.get(0)?;
-    if !viewer.is_in_stay(seq) {
-        return Err(Error::message_not_found());
-    }
-    if viewer.message_log.end.is_some() {
-        return Err(match &conversation.audience {
-            Audience::Group { name, .. } => Error::group_not_found(name),
-            Audience::Peers(_) => Error::conversation_closed(),
-        });
-    }
-    let (sender, kind, ts): (i64, i32, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
-    let status = revoker(tx, conversation, user, UserKey(sender)).await?;
-    check(status, kind, now - ts, window_ms)?;
+    reference: &Reference,
+    window_ms: i64,
+    extended_data: String,
+) -> Result<MessageEntry, Error> {
+    let (target, role) = reference.find_to_change(tx).await?;
+    let (conversation, user, now) = (&reference.conversation, reference.user, reference.now);
+    let status = revoker(tx, conversation, (user, role), target.sender).await?;
+    check(status, target.kind, now - target.ts, window_ms)?;
     let body = revoked(
-        &row.get::<Vec<u8>>(4)?,
-        kind,
+        &target.body,
+        target.kind,
         RevokeMessage {
             revoke_timestamp: now,
-            operated_user_id: user_id,
+            operated_user_id: reference.user_id.to_string(),
             revoke_status: status.unwrap_or_default() as i32,
             revoke_extended_data: extended_data,
             ..RevokeMessage::default()
         },
     )?;
+    if pin::is_pinned(tx, conversation.key, target.seq).await? {
+        pin::unpin(tx, log, reference, target.seq).await?;
+    }
     tx.execute(
         "UPDATE message SET kind = $3, body = $4 WHERE conversation = $1 AND seq = $2",
-        &params![conversation.key, seq, MessageType::Revoke as i32, body],
+        &params![conversation.key, target.seq, MessageType::Revoke as i32, body],
     )
     .await?;
-    log.change_message(tx, conversation, seq, (user, now)).await?;
-    Ok((seq, viewer))
+    let sql = "DELETE FROM combine WHERE conversation = $1 AND seq = $2";
+    tx.execute(sql, &params![conversation.key, target.seq]).await?;
+    let change = MessageChange { kind: MessageChangeKind::Revoked as i32, ..MessageChange::default() };
+    log.change_message(tx, conversation, target.seq, change, (user, now)).await?;
+    reply::revoked(tx, log, reference, &target).await?;
+    reference.entry(tx, &target).await
 }
 
 /// Returns as what a user may revoke a message of `sender`; `None`: not at all.
 async fn revoker(
     tx: &mut Tx<'_>,
     conversation: &ChangedConversation,
-    user: UserKey,
+    (user, mine): (UserKey, Option<i64>),
     sender: UserKey,
 ) -> Result<Option<MessageRevokeStatus>, Error> {
-    let mut mine = None;
-    if let Audience::Group { name, .. } = &conversation.audience {
-        mine = Some(role(tx, conversation.key, user).await?.ok_or_else(|| Error::not_in_group(name))?);
-    }
     if sender == user {
         return Ok(Some(MessageRevokeStatus::SelfRevoke));
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use zim_protocol::{Message, MessageFlag, MessagePriority, MessageSendConfig, MessageType, message::Body};
 
+use super::combine;
 use crate::config::Limits;
 use crate::error::Error;
 
@@ -19,6 +20,25 @@ pub(super) struct Draft {
     pub flags: u32,
     /// What is dropped last when a device reads too slowly. Only commands are ever dropped.
     pub priority: MessagePriority,
+    /// What a combined message combines, as an encoded `CombineMessage`.
+    pub combined: Option<Bytes>,
+}
+
+impl Draft {
+    /// Returns the content of the message with this ID: a combined message has it in its content.
+    ///
+    /// # Errors
+    /// The content is no message.
+    pub(super) fn content_of(&self, message_id: i64) -> Result<Bytes, Error> {
+        if self.combined.is_none() {
+            return Ok(self.content.clone());
+        }
+        let mut message = Message::decode(self.content.clone()).map_err(Error::internal)?;
+        if let Some(Body::Combine(combine)) = &mut message.body {
+            combine.combine_id = message_id.to_string();
+        }
+        Ok(message.encode_to_vec().into())
+    }
 }
 
 /// Checks a message to a user or to a group.
@@ -26,15 +46,20 @@ pub(super) struct Draft {
 /// # Errors
 /// A type of message that cannot be sent this way, or a body over its limit.
 pub(super) fn draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
-    let Some(body) = message.body else {
+    let Some(mut body) = message.body else {
         return Err(Error::params_invalid("the message has no body"));
     };
-    let (kind, bytes, limit) = match &body {
+    let mut combined = None;
+    let (kind, bytes, limit) = match &mut body {
         Body::Text(text) => (MessageType::Text, text.message.len(), limits.max_text_bytes),
         Body::Command(command) => (MessageType::Command, command.message.len(), limits.max_command_bytes),
         Body::Custom(custom) => (MessageType::Custom, custom.message.len(), limits.max_custom_bytes),
+        Body::Combine(combine) => {
+            combined = Some(combine::take(combine, limits)?);
+            (MessageType::Combine, 0, 0)
+        }
         Body::Barrage(_) => return Err(Error::params_invalid("a barrage message goes to a room only")),
-        _ => return Err(Error::params_invalid("sendMessage takes text, command and custom messages")),
+        _ => return Err(Error::params_invalid("sendMessage takes text, command, custom and combined messages")),
     };
     if message.r#type != 0 && message.r#type != kind as i32 {
         return Err(Error::params_invalid("message.type does not fit the body of the message"));
@@ -64,7 +89,7 @@ pub(super) fn draft(message: Message, config: &MessageSendConfig, limits: &Limit
         is_mention_all: message.is_mention_all,
         ..Message::default()
     };
-    Ok(Draft { content: content.encode_to_vec().into(), kind, flags, priority: config.priority() })
+    Ok(Draft { content: content.encode_to_vec().into(), kind, flags, priority: config.priority(), combined })
 }
 
 #[cfg(test)]

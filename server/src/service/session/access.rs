@@ -19,8 +19,11 @@ impl App {
         self.user_key(tenant.key, user_id).await?.ok_or_else(|| Error::user_not_found(user_id))
     }
 
-    fn one_shots(&self, user: UserKey) -> u32 {
-        u32::try_from(self.fanout.one_shots.count(user)).unwrap_or(u32::MAX)
+    /// Returns the number of a user's one-shot logins, of which nothing is stored.
+    async fn one_shots(&self, tenant: &Tenant, user: UserKey, user_id: &str) -> u32 {
+        let elsewhere = self.bus().sessions(tenant.key, user_id).await;
+        let count = self.fanout.one_shots.count(user) + elsewhere.iter().filter(|session| session.one_shot).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// Ends all logins of a user, who may log in again. Returns how many of them were connected.
@@ -29,7 +32,7 @@ impl App {
     /// There is no such user, or the store fails.
     pub async fn disconnect_user(&self, tenant: &Tenant, user_id: &str) -> Result<u32, Error> {
         let user = self.known_user(tenant, user_id).await?;
-        let (at, one_shots) = (self.ids.time_ms(), self.one_shots(user));
+        let (at, one_shots) = (self.ids.time_ms(), self.one_shots(tenant, user, user_id).await);
         let ended = self.db.submit(Scope::user(user), async move |tx| store::end_all(tx, user, at).await).await?;
         Ok(ended.saturating_add(one_shots))
     }
@@ -41,7 +44,8 @@ impl App {
     /// There is no such user, or the store fails.
     pub async fn ban_user(&self, tenant: &Tenant, user_id: &str, ends_at: i64) -> Result<u32, Error> {
         let user = self.known_user(tenant, user_id).await?;
-        let (now, at, one_shots) = (self.clock.now_ms(), self.ids.time_ms(), self.one_shots(user));
+        let (now, at, one_shots) =
+            (self.clock.now_ms(), self.ids.time_ms(), self.one_shots(tenant, user, user_id).await);
         let done = self.db.submit(Scope::user(user), async move |tx| {
             store::set_ban(tx, user, now, ends_at).await?;
             store::end_all(tx, user, at).await
@@ -72,7 +76,7 @@ impl App {
         made_until: Option<i64>,
     ) -> Result<(u32, i64), Error> {
         let user = self.known_user(tenant, user_id).await?;
-        let (at, one_shots) = (self.ids.time_ms(), self.one_shots(user));
+        let (at, one_shots) = (self.ids.time_ms(), self.one_shots(tenant, user, user_id).await);
         let until = made_until.map_or_else(|| store::Until::Now(self.clock.now_s()), store::Until::Made);
         let done = self.db.submit(Scope::user(user), async move |tx| store::revoke_tokens(tx, user, until, at).await);
         let (ended, in_force, has_ended_one_shots) = done.await?;

@@ -11,13 +11,29 @@ use crate::key::UserKey;
 use crate::service::blacklist::BLOCK;
 use crate::service::conversation::{ALL_DELETED, CONVERSATION, SETTING};
 use crate::service::friend::{APPLICATION, FRIEND};
+use crate::service::message::{ALL_CLEARED, CLEARED, CONVERSATION_RECEIPT, DELETION, RECEIPT};
 use crate::service::rows::PAGE_BYTES;
 use crate::service::status::SUBSCRIPTION;
 use crate::service::user::{PROFILE, RULE};
 
 /// All kinds of entries.
-static KINDS: [&FeedKind; 10] =
-    [&READ, &CONVERSATION, &SETTING, &ALL_DELETED, &PROFILE, &RULE, &FRIEND, &APPLICATION, &BLOCK, &SUBSCRIPTION];
+static KINDS: [&FeedKind; 15] = [
+    &READ,
+    &CONVERSATION,
+    &SETTING,
+    &ALL_DELETED,
+    &PROFILE,
+    &RULE,
+    &FRIEND,
+    &APPLICATION,
+    &BLOCK,
+    &SUBSCRIPTION,
+    &RECEIPT,
+    &CONVERSATION_RECEIPT,
+    &DELETION,
+    &CLEARED,
+    &ALL_CLEARED,
+];
 
 /// Returns the feed after `after`, resolved to present values, the position up to which it is complete, and whether
 /// there is more. Takes one statement for each kind, whatever the number of entries.

@@ -1,0 +1,62 @@
+//! What the app changes on this device only.
+
+use zim_protocol::Message;
+
+use super::Transaction;
+use super::message_change::deleted;
+use crate::store::message::Pending;
+use crate::store::{conversation, conversation_setting, message_change as rows};
+use crate::types::Name;
+
+/// A change of what this device has.
+#[derive(Clone, Debug)]
+pub(crate) enum Local {
+    /// Deletes messages.
+    Delete { name: Name, messages: Vec<Message> },
+    /// Deletes all messages of a conversation.
+    Clear(Name),
+    /// Adds a message.
+    Insert { name: Name, sender: String, pending: Pending },
+    /// Sets the data of a message that only this device has.
+    Data { name: Name, message: Box<Message>, data: String },
+}
+
+impl Transaction<'_> {
+    pub(super) fn local(&mut self, local: Local) -> rusqlite::Result<()> {
+        match local {
+            Local::Delete { name, messages } => {
+                let id = self.touch(&name)?;
+                let to = name.to_ref();
+                for message in messages {
+                    let Some((row, found)) = rows::find(self.db, id, &message)? else { continue };
+                    rows::delete_here(self.db, row, &found)?;
+                    self.recent.take_sending(&found.client_key);
+                    if found.seq > 0 {
+                        self.replies_changed(id, &to, found.seq, deleted)?;
+                    }
+                }
+                self.recent.forget_deleted();
+            }
+            Local::Clear(name) => {
+                let id = self.touch(&name)?;
+                rows::clear_here(self.db, id)?;
+                self.recent.forget_deleted();
+            }
+            Local::Insert { name, sender, pending } => {
+                let id = self.touch(&name)?;
+                self.last_place = None;
+                conversation_setting::show(self.db, id)?;
+                rows::insert(self.db, id, &sender, &pending)?;
+            }
+            Local::Data { name, message, data } => {
+                if let Some(id) = conversation::id(self.db, &name)?
+                    && let Some((row, _)) = rows::find(self.db, id, &message)?
+                {
+                    self.touch(&name)?;
+                    rows::set_local_data(self.db, row, &data)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

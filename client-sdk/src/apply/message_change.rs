@@ -1,0 +1,215 @@
+//! What happens to a message after it was sent: edits, pins, reactions, replies, revocation.
+
+use zim_protocol::{
+    ConversationRef, Event, Message, MessageChange, MessageChangeKind, MessageEditedEvent, MessageEntry,
+    MessagePinStatus, MessagePinStatusChangeInfo, MessagePinStatusChangedEvent, MessageReaction,
+    MessageReactionChangeInfo, MessageReactionUserChangeAction, MessageReactionUserChangeInfo,
+    MessageReactionsChangedEvent, MessageRepliedCountChangedEvent, MessageRepliedInfo, MessageRepliedInfoChangedEvent,
+    MessageRepliedInfoState, MessageRootRepliedCountInfo, MessageState, MessageType,
+};
+
+use super::Transaction;
+use crate::engine::Origin;
+use crate::store::message::{self, MessageRow};
+use crate::store::message_change::{self as rows, Hidden};
+use crate::types::Name;
+
+impl Transaction<'_> {
+    /// Applies a change of a message; returns the message if it was revoked and that is news. Applying it again has no effect.
+    pub(super) fn message_change(
+        &mut self,
+        name: &Name,
+        id: i64,
+        (mut entry, change): (MessageEntry, Option<MessageChange>),
+        actor: &str,
+        origin: Origin,
+    ) -> rusqlite::Result<Option<Message>> {
+        let to = name.to_ref();
+        let before = message::held(self.db, id, entry.seq)?.map(|(_, row)| row);
+        if before.is_none() && self.is_gone(id, &entry)? {
+            return Ok(None);
+        }
+        // Entries of earlier versions of the server say nothing: they revoke.
+        let change = change
+            .unwrap_or_else(|| MessageChange { kind: MessageChangeKind::Revoked as i32, ..MessageChange::default() });
+        let kind = change.kind();
+        let own = (kind == MessageChangeKind::Reacted && *actor == *self.viewer.user_id).then_some(&change);
+        self.complete_reply(id, &mut entry)?;
+        personalize(&mut entry, before.as_ref(), own);
+        message::change(self.db, id, &entry)?;
+        let after = match message::held(self.db, id, entry.seq)? {
+            Some((_, row)) => row.into_message(&self.viewer.user_id, &to),
+            None => message::shown(entry.clone(), &self.viewer.user_id, &to),
+        };
+        let held_before = before.map(|row| row.into_message(&self.viewer.user_id, &to));
+        match kind {
+            MessageChangeKind::Revoked => {
+                let info = |info: MessageRepliedInfo| deleted(info);
+                self.replies_changed(id, &to, entry.seq, info)?;
+                let revoke = MessageType::Revoke as i32;
+                // A message that this device does not hold, or knows as revoked, is no news.
+                let is_news = held_before.is_some_and(|before| before.r#type != revoke);
+                return Ok((entry.kind == revoke && is_news && origin != Origin::Own).then_some(after));
+            }
+            MessageChangeKind::Edited => {
+                let message_info = after.lite(after.r#type);
+                let info = |info: MessageRepliedInfo| MessageRepliedInfo { message_info: message_info.clone(), ..info };
+                self.replies_changed(id, &to, entry.seq, info)?;
+                if held_before.is_some_and(|before| before.edited_time < after.edited_time) && origin != Origin::Own {
+                    self.raise(Event::MessageEdited(MessageEditedEvent { message_list: vec![after] }));
+                }
+            }
+            MessageChangeKind::Pinned | MessageChangeKind::Unpinned => {
+                let is_pinned = after.pinned_time > 0;
+                if held_before.is_none_or(|before| (before.pinned_time > 0) != is_pinned) {
+                    let status = if is_pinned { MessagePinStatus::Pinned } else { MessagePinStatus::NotPinned };
+                    let info = MessagePinStatusChangeInfo { pin_status: status as i32, message: Some(after) };
+                    self.raise(Event::MessagePinStatusChanged(MessagePinStatusChangedEvent { infos: vec![info] }));
+                }
+            }
+            MessageChangeKind::Reacted => self.reacted(after, actor, change),
+            MessageChangeKind::Replied => {
+                if held_before.is_some_and(|before| before.root_replied_count != after.root_replied_count) {
+                    let info = MessageRootRepliedCountInfo {
+                        message_id: after.message_id,
+                        conversation_id: to.id,
+                        conversation_type: to.r#type,
+                        count: after.root_replied_count,
+                    };
+                    self.raise(Event::MessageRepliedCountChanged(MessageRepliedCountChangedEvent {
+                        infos: vec![info],
+                    }));
+                }
+            }
+            MessageChangeKind::Unspecified => {}
+        }
+        Ok(None)
+    }
+
+    /// Returns whether the user, or this device alone, has deleted a message.
+    fn is_gone(&mut self, id: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
+        Ok(self.recent.has_deleted(self.db)? && rows::is_deleted(self.db, id, entry.message_id, (entry.seq, entry.ts))?)
+    }
+
+    /// Raises the event about a reaction. It tells of the one user, and of all reactions of the type as they are now.
+    fn reacted(&mut self, message: Message, actor: &str, change: MessageChange) {
+        let reaction =
+            message.reactions.iter().find(|reaction| reaction.reaction_type == change.reaction_type).cloned();
+        let reaction = reaction.unwrap_or_else(|| MessageReaction {
+            reaction_type: change.reaction_type.clone(),
+            conversation_id: message.conversation_id.clone(),
+            conversation_type: message.conversation_type,
+            message_id: message.message_id.clone(),
+            ..MessageReaction::default()
+        });
+        let action = match change.is_added {
+            true => MessageReactionUserChangeAction::Added,
+            false => MessageReactionUserChangeAction::Deleted,
+        };
+        let user = MessageReactionUserChangeInfo {
+            user_id: actor.to_owned(),
+            reaction_type: change.reaction_type,
+            action: action as i32,
+            sum_count: change.sum_count,
+        };
+        let info = MessageReactionChangeInfo { message: Some(message), user_change_info_list: vec![user] };
+        self.raise(Event::MessageReactionsChanged(MessageReactionsChangedEvent {
+            reactions: vec![reaction],
+            change_info_list: vec![info],
+        }));
+    }
+
+    /// Changes what the replies to a message show of it.
+    pub(super) fn replies_changed(
+        &mut self,
+        id: i64,
+        to: &ConversationRef,
+        seq: u64,
+        change: impl Fn(MessageRepliedInfo) -> MessageRepliedInfo,
+    ) -> rusqlite::Result<()> {
+        let mut message_list = Vec::new();
+        for (row, reply) in rows::replies(self.db, id, seq)? {
+            let state = reply.state.clone();
+            let mut message = reply.into_message(&self.viewer.user_id, to);
+            let before = message.replied_info.as_deref().cloned().unwrap_or_default();
+            let after = change(before.clone());
+            if before != after {
+                rows::set_replied(self.db, row, &state, after.clone())?;
+                message.replied_info = Some(Box::new(after));
+                message_list.push(message);
+            }
+        }
+        if !message_list.is_empty() {
+            self.raise(Event::MessageRepliedInfoChanged(MessageRepliedInfoChangedEvent { message_list }));
+        }
+        Ok(())
+    }
+
+    /// Makes what a push to everybody says of the source of a reply that of this user: they may have deleted the source for
+    /// themselves. Or the push does not show it, but this device holds it.
+    pub(super) fn complete_reply(&self, id: i64, entry: &mut MessageEntry) -> rusqlite::Result<()> {
+        let Some(info) =
+            entry.state.as_mut().filter(|state| !state.is_personal).and_then(|state| state.replied_info.as_mut())
+        else {
+            return Ok(());
+        };
+        let seq = u64::try_from(info.message_seq).unwrap_or(0);
+        match rows::hidden(self.db, id, seq)? {
+            Hidden::No => {}
+            Hidden::Message => {
+                *info = deleted(std::mem::take(info));
+                return Ok(());
+            }
+            Hidden::Cleared => {
+                *info = MessageRepliedInfo {
+                    state: MessageRepliedInfoState::NotFound as i32,
+                    message_id: std::mem::take(&mut info.message_id),
+                    message_seq: info.message_seq,
+                    ..MessageRepliedInfo::default()
+                };
+                return Ok(());
+            }
+        }
+        if info.state != MessageRepliedInfoState::NotFound as i32 {
+            return Ok(());
+        }
+        let Some((_, row)) = message::held(self.db, id, seq)? else { return Ok(()) };
+        let (sender, ts, kind) = (row.sender.clone(), row.ts, row.kind);
+        let source = row.into_message(&self.viewer.user_id, &ConversationRef::default());
+        let state = match kind == MessageType::Revoke as i32 {
+            true => MessageRepliedInfoState::Deleted,
+            false => MessageRepliedInfoState::Normal,
+        };
+        info.state = state as i32;
+        info.message_info = source.lite(kind);
+        info.sender_user_id = sender;
+        info.sent_time = ts;
+        Ok(())
+    }
+}
+
+/// Says that a message which is replied to is gone.
+pub(super) fn deleted(info: MessageRepliedInfo) -> MessageRepliedInfo {
+    MessageRepliedInfo { state: MessageRepliedInfoState::Deleted as i32, message_info: None, ..info }
+}
+
+/// Adds what is the viewer's own to the state of an entry that was pushed to all: from the row, and from a reaction of
+/// their own.
+fn personalize(entry: &mut MessageEntry, before: Option<&MessageRow>, own: Option<&MessageChange>) {
+    let Some(state) = entry.state.as_mut().filter(|state| !state.is_personal) else { return };
+    let known = before.and_then(|row| prost::Message::decode(&row.state[..]).ok());
+    let known: MessageState = known.unwrap_or_default();
+    for reaction in &mut state.reactions {
+        let before = known.reactions.iter().find(|known| known.reaction_type == reaction.reaction_type);
+        reaction.own_count = before.map_or(0, |known| known.own_count);
+        if let Some(change) = own.filter(|change| change.reaction_type == reaction.reaction_type) {
+            reaction.own_count = change.sum_count;
+        }
+    }
+    // In a group, a push does not show what came before the stay of somebody who sees the reply.
+    if let (Some(info), Some(known)) = (&mut state.replied_info, known.replied_info)
+        && info.state == MessageRepliedInfoState::NotFound as i32
+    {
+        *info = known;
+    }
+}

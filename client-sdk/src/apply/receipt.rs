@@ -1,0 +1,133 @@
+//! Receipts, and messages that the user deleted on some device.
+
+use zim_protocol::{
+    ConversationCleared, ConversationMessageReceiptChangedEvent, ConversationReceiptEntry, Event, Message,
+    MessageDeleteType, MessageDeletedEvent, MessageDeletion, MessageReceiptChangedEvent, MessageReceiptInfo,
+    MessageReceiptStatus, ReceiptEntry,
+};
+
+use super::Transaction;
+use super::message_change::deleted;
+use crate::engine::Origin;
+use crate::store::{message, message_change as rows};
+use crate::types::Name;
+
+impl Transaction<'_> {
+    /// A message of this user was read by somebody, or this user read one on some device.
+    pub(super) fn receipt(&mut self, entry: ReceiptEntry, origin: Origin) -> rusqlite::Result<()> {
+        let Some(to) = entry.conversation else { return Ok(()) };
+        let id = self.touch(&Name::from(&to))?;
+        let is_done = entry.is_self_operated || entry.unread_member_count == 0;
+        if is_done {
+            rows::set_done(self.db, id, entry.seq)?;
+        }
+        // The message of the event is named by its ID, which only its row has.
+        let Some((_, row)) = message::held(self.db, id, entry.seq)? else { return Ok(()) };
+        if origin != Origin::Other {
+            return Ok(());
+        }
+        let status = if is_done { MessageReceiptStatus::Done } else { MessageReceiptStatus::Processing };
+        let info = MessageReceiptInfo {
+            status: status as i32,
+            message_id: row.message_id.to_string(),
+            conversation_id: to.id,
+            conversation_type: to.r#type,
+            read_member_count: entry.read_member_count,
+            unread_member_count: entry.unread_member_count,
+            is_self_operated: entry.is_self_operated,
+            read_time: entry.read_time,
+        };
+        if let Some(Event::MessageReceiptChanged(event)) = self.last_event() {
+            event.infos.push(info);
+        } else {
+            self.raise(Event::MessageReceiptChanged(MessageReceiptChangedEvent { infos: vec![info] }));
+        }
+        Ok(())
+    }
+
+    /// One of the two users of a conversation has read everything up to a position.
+    pub(super) fn conversation_receipt(
+        &mut self,
+        entry: ConversationReceiptEntry,
+        origin: Origin,
+    ) -> rusqlite::Result<()> {
+        let Some(to) = entry.conversation else { return Ok(()) };
+        let id = self.touch(&Name::from(&to))?;
+        let moved = rows::move_receipts(self.db, id, (entry.peer_seq, entry.own_seq))?;
+        let viewer = std::sync::Arc::clone(&self.viewer.user_id);
+        let mut infos = Vec::new();
+        for (has_moved, is_self_operated, seq, read_time) in
+            [(moved.0, false, entry.peer_seq, entry.peer_time), (moved.1, true, entry.own_seq, entry.own_time)]
+        {
+            if !has_moved {
+                continue;
+            }
+            rows::set_all_done(self.db, id, seq, &viewer, !is_self_operated)?;
+            infos.push(MessageReceiptInfo {
+                status: MessageReceiptStatus::Done as i32,
+                conversation_id: to.id.clone(),
+                conversation_type: to.r#type,
+                is_self_operated,
+                read_time,
+                ..MessageReceiptInfo::default()
+            });
+        }
+        if !infos.is_empty() && origin == Origin::Other {
+            self.raise(Event::ConversationMessageReceiptChanged(ConversationMessageReceiptChangedEvent { infos }));
+        }
+        Ok(())
+    }
+
+    /// The user deleted a message for themselves.
+    pub(super) fn message_deletion(&mut self, entry: MessageDeletion, origin: Origin) -> rusqlite::Result<()> {
+        let Some(to) = entry.conversation else { return Ok(()) };
+        let id = self.touch(&Name::from(&to))?;
+        let deleted_row = rows::delete(self.db, id, entry.seq)?;
+        self.recent.forget_deleted();
+        let Some(row) = deleted_row else { return Ok(()) };
+        let message = row.into_message(&self.viewer.user_id, &to);
+        self.replies_changed(id, &to, entry.seq, deleted)?;
+        if origin == Origin::Other {
+            self.deleted(&to.id, to.r#type, MessageDeleteType::MessageListDeleted, vec![message]);
+        }
+        Ok(())
+    }
+
+    /// The user deleted all messages of a conversation for themselves.
+    pub(super) fn cleared(&mut self, entry: ConversationCleared, origin: Origin) -> rusqlite::Result<()> {
+        let Some(to) = entry.conversation else { return Ok(()) };
+        let id = self.touch(&Name::from(&to))?;
+        rows::set_cleared(self.db, id, entry.cleared_seq)?;
+        self.recent.forget_deleted();
+        rows::clear(self.db, id, entry.cleared_seq)?;
+        if origin == Origin::Other {
+            self.deleted(&to.id, to.r#type, MessageDeleteType::ConversationAllMessagesDeleted, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// The user deleted all messages of all conversations for themselves.
+    pub(super) fn all_cleared(&mut self, origin: Origin) {
+        if origin == Origin::Other {
+            self.deleted("", 0, MessageDeleteType::AllConversationMessagesDeleted, Vec::new());
+        }
+    }
+
+    fn deleted(&mut self, id: &str, kind: i32, delete_type: MessageDeleteType, message_list: Vec<Message>) {
+        if delete_type == MessageDeleteType::MessageListDeleted
+            && let Some(Event::MessageDeleted(event)) = self.last_event()
+            && event.message_delete_type == delete_type as i32
+            && (event.conversation_id.as_str(), event.conversation_type) == (id, kind)
+        {
+            event.message_list.extend(message_list);
+            return;
+        }
+        self.raise(Event::MessageDeleted(MessageDeletedEvent {
+            conversation_id: id.to_owned(),
+            conversation_type: kind,
+            is_delete_conversation_all_message: delete_type != MessageDeleteType::MessageListDeleted,
+            message_delete_type: delete_type as i32,
+            message_list,
+        }));
+    }
+}

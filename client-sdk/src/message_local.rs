@@ -1,0 +1,238 @@
+//! Deleting messages for oneself, and what exists on this device only.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use zim_protocol::{
+    ConversationType, DeleteAllConversationMessagesRequest, DeleteAllMessageRequest, DeleteMessagesRequest, Message,
+    MessageDeleteConfig, MessageDeletedResult, MessageFlag, MessageInsertedResult,
+    MessageLocalExtendedDataUpdatedResult, MessageType,
+};
+
+use crate::account::{Account, Remote};
+use crate::apply::Local;
+use crate::error::Error;
+use crate::message::{Body, check_local_data, conversation_name, invalid, messages};
+use crate::receipt::named;
+use crate::store::message::{MessageRow, Pending};
+use crate::store::{conversation, message_change};
+use crate::types::{Key, Name};
+use crate::zim::Zim;
+
+/// The messages that one request to the server deletes.
+const MAX_DELETED: usize = 100;
+
+impl Zim {
+    /// Deletes messages of a conversation for this user; others keep them (reference: `deleteMessages`). With
+    /// `isAlsoDeleteServerMessage` the server and this user's other devices delete them as well; these get
+    /// `messageDeleted`. Without it, only this device does. A deleted message no longer counts as unread.
+    ///
+    /// # Errors
+    /// - 6000603: there is no such conversation.
+    /// - 6000001: there are no messages, more than 100, or none of them exists; or one is a tips message.
+    pub async fn delete_messages(
+        &self,
+        message_list: &[Message],
+        conversation_id: &str,
+        conversation_type: ConversationType,
+        config: MessageDeleteConfig,
+    ) -> Result<MessageDeletedResult, Error> {
+        let account = self.account()?;
+        let name = conversation_name(conversation_id, conversation_type)?;
+        if message_list.is_empty() || message_list.len() > MAX_DELETED {
+            return Err(invalid("messageList must have 1 to 100 messages"));
+        }
+        let result = MessageDeletedResult {
+            conversation_id: conversation_id.to_owned(),
+            conversation_type: conversation_type as i32,
+        };
+        let (stored, mut here): (Vec<Message>, Vec<Message>) =
+            message_list.iter().cloned().partition(|message| !message.message_id.is_empty());
+        if config.is_also_delete_server_message() && !stored.is_empty() {
+            let request = DeleteMessagesRequest {
+                message_list: named(&stored),
+                conversation_id: conversation_id.to_owned(),
+                conversation_type: conversation_type as i32,
+                config: Some(config),
+            };
+            // The log entries in the answer delete them here.
+            self.call(request).await?;
+        } else {
+            here.extend(stored);
+        }
+        if !here.is_empty() {
+            delete_here(&account, name, here).await?;
+        }
+        Ok(result)
+    }
+
+    /// Deletes all messages of a conversation for this user; others keep them (reference: `deleteAllMessage`). Devices and server
+    /// as in [`Zim::delete_messages`].
+    ///
+    /// # Errors
+    /// 6000603: there is no such conversation.
+    pub async fn delete_all_message(
+        &self,
+        conversation_id: &str,
+        conversation_type: ConversationType,
+        config: MessageDeleteConfig,
+    ) -> Result<MessageDeletedResult, Error> {
+        let account = self.account()?;
+        let name = conversation_name(conversation_id, conversation_type)?;
+        if config.is_also_delete_server_message() {
+            let request = DeleteAllMessageRequest {
+                conversation_id: conversation_id.to_owned(),
+                conversation_type: conversation_type as i32,
+                config: Some(config),
+            };
+            self.call(request).await?;
+        } else {
+            account.listed().await;
+            known(&account, &name).await?;
+            account.change_here(Local::Clear(name), None).await?;
+        }
+        Ok(MessageDeletedResult {
+            conversation_id: conversation_id.to_owned(),
+            conversation_type: conversation_type as i32,
+        })
+    }
+
+    /// Deletes all messages of all conversations for this user; others keep them (reference: `deleteAllConversationMessages`).
+    /// Devices and server as in [`Zim::delete_messages`]. The conversations stay in the list.
+    ///
+    /// # Errors
+    /// Those of every request.
+    pub async fn delete_all_conversation_messages(&self, config: MessageDeleteConfig) -> Result<(), Error> {
+        let account = self.account()?;
+        if config.is_also_delete_server_message() {
+            return self.call(DeleteAllConversationMessagesRequest { config: Some(config) }).await.map(drop);
+        }
+        account.listed().await;
+        for name in account.store().read(conversation::names).await? {
+            account.change_here(Local::Clear(name), None).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a message to a conversation on this device only (reference: `insertMessageToLocalDB`): a text, custom, system,
+    /// multiple or media message that never reaches the server or another device. `sender_user_id` is anyone. The conversation
+    /// comes into being if there is none.
+    ///
+    /// # Errors
+    /// 6000001: the message is of another type, `sender_user_id` is empty, or `conversationType` is neither 0 nor 2.
+    pub async fn insert_message_to_local_db(
+        &self,
+        message: Message,
+        conversation_id: &str,
+        conversation_type: ConversationType,
+        sender_user_id: &str,
+    ) -> Result<MessageInsertedResult, Error> {
+        let account = self.account()?;
+        let name = conversation_name(conversation_id, conversation_type)?;
+        if sender_user_id.is_empty() {
+            return Err(invalid("senderUserID is empty"));
+        }
+        check_local_data(&message.local_extended_data)?;
+        let kind = match &message.body {
+            Some(Body::Text(_)) => MessageType::Text,
+            Some(Body::System(_)) => MessageType::System,
+            Some(Body::Custom(_)) => MessageType::Custom,
+            Some(Body::Multiple(_)) => MessageType::Multiple,
+            Some(Body::Image(_)) => MessageType::Image,
+            Some(Body::File(_)) => MessageType::File,
+            Some(Body::Audio(_)) => MessageType::Audio,
+            Some(Body::Video(_)) => MessageType::Video,
+            _ => return Err(invalid("only text, system, custom, multiple and media messages can be inserted")),
+        };
+        let mut key = Key::default();
+        getrandom::fill(&mut key).map_err(|_| invalid("the system cannot provide random bytes"))?;
+        let content = Message {
+            body: message.body,
+            extended_data: message.extended_data,
+            mentioned_user_ids: message.mentioned_user_ids,
+            is_mention_all: message.is_mention_all,
+            ..Message::default()
+        };
+        let pending = Pending {
+            key,
+            ts: account.server_now_ms(),
+            kind: kind as i32,
+            flags: 0,
+            content: content.encode_to_vec().into(),
+            local_data: message.local_extended_data,
+            config: Vec::new().into(),
+        };
+        let insert = Local::Insert { name: name.clone(), sender: sender_user_id.to_owned(), pending };
+        account.change_here(insert, Some(Vec::new())).await?;
+        let wanted = Message { local_message_id: zim_protocol::id::hex(&key), ..Message::default() };
+        let message = found(&account, &name, wanted).await?;
+        Ok(MessageInsertedResult { message: Some(message) })
+    }
+
+    /// Sets the data that only this device has about a message, up to 128 KB (reference: `updateMessageLocalExtendedData`).
+    ///
+    /// # Errors
+    /// 6000001: this device does not hold the message, or the data are too long.
+    pub async fn update_message_local_extended_data(
+        &self,
+        local_extended_data: &str,
+        message: &Message,
+    ) -> Result<MessageLocalExtendedDataUpdatedResult, Error> {
+        let account = self.account()?;
+        let kind = ConversationType::try_from(message.conversation_type).unwrap_or(ConversationType::Unknown);
+        let name = conversation_name(&message.conversation_id, kind)?;
+        check_local_data(local_extended_data)?;
+        found(&account, &name, message.clone()).await?;
+        let data = local_extended_data.to_owned();
+        let change = Local::Data { name: name.clone(), message: Box::new(message.clone()), data };
+        account.change_here(change, Some(Vec::new())).await?;
+        let message = found(&account, &name, message.clone()).await?;
+        Ok(MessageLocalExtendedDataUpdatedResult { message: Some(message) })
+    }
+}
+
+async fn known<L: Remote>(account: &Account<L>, name: &Name) -> Result<i64, Error> {
+    let wanted = name.clone();
+    let found = account.store().read(move |db| conversation::id(db, &wanted)).await?;
+    found.ok_or_else(|| {
+        let message = format!("there is no conversation {}", name.id);
+        Error::new(zim_protocol::ErrorCode::ConversationModuleConversationDoesNotExist, message)
+    })
+}
+
+async fn row<L: Remote>(account: &Account<L>, name: &Name, message: Message) -> Result<Option<MessageRow>, Error> {
+    let wanted = name.clone();
+    let read = account.store().read(move |db| match conversation::id(db, &wanted)? {
+        Some(id) => Ok(message_change::find(db, id, &message)?.map(|(_, row)| row)),
+        None => Ok(None),
+    });
+    read.await
+}
+
+/// Returns a message that this device holds.
+async fn found<L: Remote>(account: &Arc<Account<L>>, name: &Name, message: Message) -> Result<Message, Error> {
+    let row = row(account, name, message).await?;
+    let message = row.and_then(|row| messages(account, name, vec![row]).pop());
+    message.ok_or_else(|| invalid("this device does not hold the message"))
+}
+
+/// Deletes messages on this device only.
+async fn delete_here<L: Remote>(account: &Account<L>, name: Name, wanted: Vec<Message>) -> Result<(), Error> {
+    account.listed().await;
+    known(account, &name).await?;
+    let (mut messages, mut uncounted) = (Vec::new(), Vec::new());
+    for message in wanted {
+        let Some(row) = row(account, &name, message.clone()).await? else { continue };
+        let is_counted = row.sender != **account.user_id()
+            && row.flags & MessageFlag::Counted as u32 != 0
+            && row.kind != MessageType::Revoke as i32;
+        if row.seq > 0 && is_counted {
+            uncounted.push(row.seq);
+        }
+        messages.push(message);
+    }
+    if messages.is_empty() {
+        return Err(invalid("this device holds none of the messages"));
+    }
+    account.change_here(Local::Delete { name, messages }, Some(uncounted)).await
+}

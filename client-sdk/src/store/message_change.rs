@@ -1,0 +1,216 @@
+//! Rows of messages that change or go: receipts, replies, deletions, and what exists on this device only.
+
+use prost::Message as _;
+use rusqlite::{Connection, OptionalExtension, params};
+use zim_protocol::{MessageRepliedInfo, MessageSentStatus, MessageState, id};
+
+use super::message::{COLUMNS, INSERTED, MessageRow, insert_pending, order_key};
+use super::{message, to_sql};
+
+/// Marks the receipt of a message as done; returns false if it was, or if the message is not held.
+pub(crate) fn set_done(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<bool> {
+    let sql = "UPDATE message SET receipt = 2 WHERE conversation = ?1 AND order_key = ?2 AND tie = 0 AND receipt = 1";
+    Ok(db.prepare_cached(sql)?.execute(params![conversation, order_key(seq)])? > 0)
+}
+
+/// Marks the receipts of the messages up to a position as done, either those that `viewer` sent or the others.
+pub(crate) fn set_all_done(
+    db: &Connection,
+    conversation: i64,
+    through: u64,
+    viewer: &str,
+    is_own: bool,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE message SET receipt = 2 WHERE conversation = ?1 AND receipt = 1 AND seq > 0 AND seq <= ?2 \
+         AND (sender = ?3) = ?4",
+    )?
+    .execute(params![conversation, to_sql(through), viewer, is_own])?;
+    Ok(())
+}
+
+/// Moves the marks up to which receipts were sent for everything. Returns whether the other user's and the own one moved.
+pub(crate) fn move_receipts(
+    db: &Connection,
+    conversation: i64,
+    (peer, own): (u64, u64),
+) -> rusqlite::Result<(bool, bool)> {
+    let mut moved = [false; 2];
+    for (moved, (column, seq)) in moved.iter_mut().zip([("peer_receipt_seq", peer), ("own_receipt_seq", own)]) {
+        let sql = format!("UPDATE conversation SET {column} = ?2 WHERE id = ?1 AND {column} < ?2");
+        *moved = db.prepare_cached(&sql)?.execute(params![conversation, to_sql(seq)])? > 0;
+    }
+    Ok(moved.into())
+}
+
+/// Returns the rows of the messages that reply to a position.
+pub(crate) fn replies(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Vec<(i64, MessageRow)>> {
+    db.prepare_cached(&format!(
+        "SELECT m.id, {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.replied_seq = ?2 AND m.replied_seq > 0 \
+         ORDER BY m.order_key"
+    ))?
+    .query_map(params![conversation, to_sql(seq)], |row| Ok((row.get(0)?, MessageRow::read(row, 1)?)))?
+    .collect()
+}
+
+/// Sets what a message replies to.
+pub(crate) fn set_replied(db: &Connection, row: i64, state: &[u8], info: MessageRepliedInfo) -> rusqlite::Result<()> {
+    let state = MessageState::decode(state).unwrap_or_default();
+    let state = MessageState { replied_info: Some(info), ..state }.encode_to_vec();
+    db.prepare_cached("UPDATE message SET state = ?2 WHERE id = ?1")?.execute(params![row, state])?;
+    Ok(())
+}
+
+/// What the user has deleted for themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hidden {
+    /// Nothing.
+    No,
+    /// This message.
+    Message,
+    /// All messages up to a later one.
+    Cleared,
+}
+
+/// Returns whether the user has deleted a message for themselves.
+pub(crate) fn hidden(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Hidden> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM hidden WHERE conversation = ?1 AND seq = ?2), \
+               EXISTS (SELECT 1 FROM conversation WHERE id = ?1 AND cleared_seq >= ?2)";
+    let row = db
+        .prepare_cached(sql)?
+        .query_row(params![conversation, to_sql(seq)], |row| Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?)))?;
+    Ok(match row {
+        (_, true) => Hidden::Cleared,
+        (true, false) => Hidden::Message,
+        (false, false) => Hidden::No,
+    })
+}
+
+/// Deletes a message by its position, because the user has; returns its row.
+pub(crate) fn delete(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Option<MessageRow>> {
+    db.prepare_cached("INSERT OR IGNORE INTO hidden (conversation, seq) VALUES (?1, ?2)")?
+        .execute(params![conversation, to_sql(seq)])?;
+    let found = message::held(db, conversation, seq)?;
+    if let Some((id, _)) = &found {
+        db.prepare_cached("DELETE FROM message WHERE id = ?1")?.execute([id])?;
+    }
+    Ok(found.map(|(_, row)| row))
+}
+
+/// Deletes the messages of a conversation up to a position, and those that only this device has.
+pub(crate) fn clear(db: &Connection, conversation: i64, through: u64) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM message WHERE conversation = ?1 AND seq <= ?2 AND (seq > 0 OR status <> ?3)";
+    let sending = MessageSentStatus::Sending as i32;
+    db.prepare_cached(sql)?.execute(params![conversation, to_sql(through), sending])?;
+    Ok(())
+}
+
+/// Notes up to where the user has deleted all messages of a conversation.
+pub(crate) fn set_cleared(db: &Connection, conversation: i64, through: u64) -> rusqlite::Result<()> {
+    let seq = to_sql(through);
+    db.prepare_cached("UPDATE conversation SET cleared_seq = max(cleared_seq, ?2) WHERE id = ?1")?
+        .execute(params![conversation, seq])?;
+    db.prepare_cached("DELETE FROM hidden WHERE conversation = ?1 AND seq <= ?2")?
+        .execute(params![conversation, seq])?;
+    Ok(())
+}
+
+/// Forgets what the user has deleted for themselves: positions begin anew, and the feed tells it again.
+pub(crate) fn forget_hidden(db: &Connection) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM hidden", [])?;
+    db.execute("UPDATE conversation SET cleared_seq = 0, peer_receipt_seq = 0, own_receipt_seq = 0", [])?;
+    Ok(())
+}
+
+/// Returns a message by its position, or while the server has not stored it by its key, or by its ID, and its row.
+pub(crate) fn find(
+    db: &Connection,
+    conversation: i64,
+    message: &zim_protocol::Message,
+) -> rusqlite::Result<Option<(i64, MessageRow)>> {
+    if let Ok(seq @ 1..) = u64::try_from(message.message_seq) {
+        return message::held(db, conversation, seq);
+    }
+    let key: Option<[u8; 16]> = id::from_hex(&message.local_message_id);
+    let message_id: i64 = message.message_id.parse().unwrap_or(0);
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, MessageRow::read(row, 1)?));
+    if let Some(key) = key {
+        let sql = format!(
+            "SELECT m.id, {COLUMNS} FROM message m WHERE m.client_key = ?1 AND m.seq = 0 AND m.conversation = ?2"
+        );
+        let found = db.prepare_cached(&sql)?.query_row(params![key, conversation], read).optional()?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    let sql =
+        format!("SELECT m.id, {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.message_id = ?2 AND m.seq > 0");
+    db.prepare_cached(&sql)?.query_row(params![conversation, message_id], read).optional()
+}
+
+/// Deletes a message on this device only, so that it does not come back.
+pub(crate) fn delete_here(db: &Connection, row: i64, message: &MessageRow) -> rusqlite::Result<()> {
+    if message.seq > 0 {
+        db.prepare_cached("INSERT OR IGNORE INTO deleted_message (message_id) VALUES (?1)")?
+            .execute([message.message_id])?;
+    }
+    db.prepare_cached("DELETE FROM message WHERE id = ?1")?.execute([row])?;
+    Ok(())
+}
+
+/// Deletes all messages of a conversation on this device only, so that they do not come back.
+pub(crate) fn clear_here(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE conversation SET deleted_seq = max(deleted_seq, head_seq), deleted_ts = max(deleted_ts, last_ts, \
+         COALESCE((SELECT MAX(ts) FROM message WHERE conversation = ?1 AND seq > 0), 0)) WHERE id = ?1",
+    )?
+    .execute([conversation])?;
+    clear(db, conversation, u64::MAX >> 1)
+}
+
+/// Returns whether the user, or this device alone, has deleted anything.
+pub(crate) fn has_deleted(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row(
+        "SELECT EXISTS (SELECT 1 FROM deleted_message) OR EXISTS (SELECT 1 FROM hidden) \
+         OR EXISTS (SELECT 1 FROM conversation WHERE deleted_seq > 0 OR cleared_seq > 0)",
+        [],
+        |row| row.get(0),
+    )
+}
+
+/// Returns whether the user, or this device alone, has deleted a message.
+pub(crate) fn is_deleted(
+    db: &Connection,
+    conversation: i64,
+    message_id: i64,
+    (seq, ts): (u64, i64),
+) -> rusqlite::Result<bool> {
+    db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM deleted_message WHERE message_id = ?2) \
+         OR EXISTS (SELECT 1 FROM hidden WHERE conversation = ?1 AND seq = ?3) OR EXISTS (SELECT 1 FROM conversation \
+         WHERE id = ?1 AND (cleared_seq >= ?3 OR (deleted_seq >= ?3 AND deleted_ts >= ?4)))",
+    )?
+    .query_row(params![conversation, message_id, to_sql(seq), ts], |row| row.get(0))
+}
+
+/// Sets the data of a message that only this device has.
+pub(crate) fn set_local_data(db: &Connection, row: i64, local_data: &str) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE message SET local_data = ?2 WHERE id = ?1")?.execute(params![row, local_data])?;
+    Ok(())
+}
+
+/// Adds a message that exists on this device only; returns its row.
+pub(crate) fn insert(
+    db: &Connection,
+    conversation: i64,
+    sender: &str,
+    pending: &message::Pending,
+) -> rusqlite::Result<i64> {
+    let (row, _) = insert_pending(db, conversation, sender, pending, None)?;
+    db.prepare_cached("UPDATE message SET status = ?2, flags = ?3 WHERE id = ?1")?.execute(params![
+        row,
+        MessageSentStatus::Success as i32,
+        INSERTED
+    ])?;
+    Ok(row)
+}

@@ -1,0 +1,242 @@
+//! Read receipts, of peers and of groups.
+
+use zim_client_sdk::message::MessageSendNotification;
+use zim_integration_tests::{Device, World, eventually, group, refusal, soon};
+use zim_protocol::{
+    ConversationType, ErrorCode, Event, EventKind, GroupMessageReceiptMemberQueryConfig, Message, MessageReceiptInfo,
+    MessageReceiptStatus, MessageSendConfig,
+};
+
+use super::group::create;
+
+const PEER: ConversationType = ConversationType::Peer;
+const GROUP: ConversationType = ConversationType::Group;
+
+async fn ask(device: &Device, id: &str, kind: ConversationType, text: &str) -> Message {
+    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    let sent = device.send_message(Message::text(text), id, kind, config, MessageSendNotification::default());
+    soon(sent).await.unwrap().message.unwrap()
+}
+
+async fn changed(device: &Device) -> MessageReceiptInfo {
+    match device.next(EventKind::MessageReceiptChanged).await {
+        Event::MessageReceiptChanged(event) if event.infos.len() == 1 => event.infos[0].clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn conversation_changed(device: &Device) -> MessageReceiptInfo {
+    match device.next(EventKind::ConversationMessageReceiptChanged).await {
+        Event::ConversationMessageReceiptChanged(event) if event.infos.len() == 1 => event.infos[0].clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn statuses(device: &Device, peer: &str) -> Vec<MessageReceiptStatus> {
+    device.history(peer).await.iter().map(Message::receipt_status).collect()
+}
+
+#[tokio::test]
+async fn send_message_receipts_read_reaches_the_sender_and_ones_other_devices() {
+    use MessageReceiptStatus::{Done, None, Processing};
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let (laptop, phone) = (world.device("ann").await, world.device("bob").await);
+    let plain = ann.say("bob", "plain").await;
+    let sent = ask(&ann, "bob", PEER, "asks").await;
+    assert_eq!((plain.receipt_status(), sent.receipt_status()), (None, Processing));
+    let got = bob.receives("asks").await;
+    let no_receipt = bob.receives("plain").await;
+    assert_eq!(got.receipt_status(), Processing);
+    phone.receives("asks").await;
+    laptop.receives("asks").await;
+    world.clock.advance(5_000);
+    let unknown = Message { message_id: "17".into(), ..Message::default() };
+    let list = [got.clone(), no_receipt.clone(), unknown];
+    let result = soon(bob.send_message_receipts_read(&list, "ann", PEER)).await.unwrap();
+    let mut errors = result.error_message_ids;
+    errors.sort();
+    let mut expected = vec!["17".to_owned(), plain.message_id.clone()];
+    expected.sort();
+    assert_eq!(errors, expected);
+    for device in [&ann, &laptop] {
+        let info = changed(device).await;
+        assert_eq!((&info.message_id, info.status()), (&sent.message_id, Done));
+        assert_eq!((&*info.conversation_id, info.is_self_operated), ("bob", false));
+        assert_eq!((info.read_member_count, info.unread_member_count), (1, 0));
+        assert_eq!(info.read_time, world.clock.now_ms());
+        assert_eq!(statuses(device, "bob").await, [None, Done]);
+    }
+    let info = changed(&phone).await;
+    assert_eq!((&info.message_id, info.is_self_operated, info.status()), (&sent.message_id, true, Done));
+    for device in [&bob, &phone] {
+        assert_eq!(statuses(device, "ann").await, [None, Done]);
+    }
+    // Again: no second event. Receipts do not change the unread count.
+    soon(bob.send_message_receipts_read(&[got], "ann", PEER)).await.unwrap();
+    ask(&ann, "bob", PEER, "barrier").await;
+    laptop.receives("barrier").await;
+    assert_eq!(laptop.seen_of(EventKind::MessageReceiptChanged).len(), 1);
+    bob.has_unread("ann", 3).await;
+    // Devices that come later see it.
+    for (user, peer) in [("ann", "bob"), ("bob", "ann")] {
+        assert_eq!(statuses(&world.device(user).await, peer).await, [None, Done, Processing]);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_receipts_read_takes_ten_and_refuses_what_asks_for_none() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 0..11 {
+        ask(&ann, "bob", PEER, &number.to_string()).await;
+    }
+    bob.receives("10").await;
+    let history = bob.history("ann").await;
+    let refused = refusal(soon(bob.send_message_receipts_read(&history, "ann", PEER)).await);
+    assert_eq!(refused, ErrorCode::MessageModuleMessageReceiptLimit);
+    soon(bob.send_message_receipts_read(&history[..10], "ann", PEER)).await.unwrap();
+    let none = refusal(soon(bob.send_message_receipts_read(&[], "ann", PEER)).await);
+    assert_eq!(none, ErrorCode::CommonModuleParamsInvalid);
+    let own = ann.history("bob").await;
+    let refused = refusal(soon(ann.send_message_receipts_read(&own[..1], "bob", PEER)).await);
+    assert_eq!(refused, ErrorCode::MessageModuleReceiptReadError, "one's own");
+    let unknown = refusal(soon(ann.send_message_receipts_read(&own[..1], "carl", PEER)).await);
+    assert_eq!(unknown, ErrorCode::ConversationModuleConversationDoesNotExist);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_conversation_message_receipt_read_covers_everything_up_to_now() {
+    use MessageReceiptStatus::{Done, Processing};
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let phone = world.device("bob").await;
+    ask(&ann, "bob", PEER, "1").await;
+    ask(&ann, "bob", PEER, "2").await;
+    bob.receives("2").await;
+    phone.receives("2").await;
+    world.clock.advance(1_000);
+    soon(bob.send_conversation_message_receipt_read("ann", PEER)).await.unwrap();
+    let info = conversation_changed(&ann).await;
+    assert_eq!((&*info.conversation_id, info.is_self_operated, info.status()), ("bob", false, Done));
+    assert_eq!((info.read_time, &*info.message_id), (world.clock.now_ms(), ""));
+    assert!(conversation_changed(&phone).await.is_self_operated);
+    // What comes later is not covered.
+    let third = ask(&ann, "bob", PEER, "3").await;
+    phone.receives("3").await;
+    bob.receives("3").await;
+    for (device, peer) in [(&ann, "bob"), (&bob, "ann"), (&phone, "ann")] {
+        assert_eq!(statuses(device, peer).await, [Done, Done, Processing], "{peer}");
+    }
+    assert_eq!(statuses(&world.device("ann").await, "bob").await, [Done, Done, Processing]);
+    let infos = soon(ann.query_message_receipts_info(&ann.history("bob").await, "bob", PEER)).await.unwrap().infos;
+    let counts: Vec<(i64, i64)> = infos.iter().map(|info| (info.read_member_count, info.unread_member_count)).collect();
+    assert_eq!(counts, [(1, 0), (1, 0), (0, 1)]);
+    assert_eq!(infos[2].message_id, third.message_id);
+    for (id, kind, expected) in [
+        ("ann", GROUP, ErrorCode::CommonModuleParamsInvalid),
+        ("carl", PEER, ErrorCode::ConversationModuleConversationDoesNotExist),
+    ] {
+        assert_eq!(refusal(soon(bob.send_conversation_message_receipt_read(id, kind)).await), expected);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_group_message_receipt_read_member_list_and_its_counterpart_divide_the_members() {
+    use MessageReceiptStatus::{Done, Processing};
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let (carl, dora) = (world.user("carl").await, world.user("dora").await);
+    create(&ann, "g", &["bob", "carl"]).await;
+    let sent = ask(&ann, "g", GROUP, "asks").await;
+    soon(dora.join_group("g")).await.unwrap();
+    let members = async |is_read: bool, next_flag, count| {
+        let config = GroupMessageReceiptMemberQueryConfig { next_flag, count };
+        let found = if is_read {
+            soon(ann.query_group_message_receipt_read_member_list(&sent, "g", config)).await.unwrap()
+        } else {
+            soon(ann.query_group_message_receipt_unread_member_list(&sent, "g", config)).await.unwrap()
+        };
+        (found.user_list.into_iter().map(|member| member.user_id).collect::<Vec<_>>(), found.next_flag)
+    };
+    // Dora came later, so nobody waits for her.
+    assert_eq!(members(false, 0, 0).await, (vec!["bob".to_owned(), "carl".to_owned()], 0));
+    let (first, next) = members(false, 0, 1).await;
+    assert_eq!((first, members(false, next, 1).await), (vec!["bob".to_owned()], (vec!["carl".to_owned()], 0)));
+    soon(bob.send_message_receipts_read(&[bob.receives("asks").await], "g", GROUP)).await.unwrap();
+    let info = changed(&ann).await;
+    assert_eq!((info.status(), info.read_member_count, info.unread_member_count), (Processing, 1, 1));
+    assert_eq!((members(true, 0, 0).await.0, members(false, 0, 0).await.0), (vec!["bob".into()], vec!["carl".into()]));
+    world.clock.advance(3_000);
+    soon(carl.send_message_receipts_read(&[carl.receives("asks").await], "g", GROUP)).await.unwrap();
+    let info = changed(&ann).await;
+    assert_eq!((info.status(), info.read_member_count, info.unread_member_count), (Done, 2, 0));
+    assert_eq!(info.read_time, world.clock.now_ms(), "when the last of all read it");
+    eventually("done on a new device", async || {
+        let new = world.device("ann").await;
+        (new.history(group("g")).await[0].receipt_status() == Done).then_some(())
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_message_receipts_info_tells_the_sender_the_counts_and_others_about_themselves() {
+    use MessageReceiptStatus::{Done, Processing};
+    let world = World::new().await;
+    let (ann, carl) = (world.user("ann").await, world.user("carl").await);
+    world.user("bob").await;
+    create(&ann, "g", &["bob", "carl"]).await;
+    let plain = ann.say(group("g"), "plain").await;
+    let sent = ask(&ann, "g", GROUP, "asks").await;
+    let of_carl = carl.receives("asks").await;
+    let info = async |device: &Device, message: &Message| {
+        soon(device.query_message_receipts_info(std::slice::from_ref(message), "g", GROUP))
+            .await
+            .unwrap()
+            .infos
+            .remove(0)
+    };
+    let before = info(&carl, &of_carl).await;
+    assert_eq!((before.status(), before.is_self_operated), (Processing, false));
+    world.clock.advance(1_000);
+    soon(carl.send_message_receipts_read(std::slice::from_ref(&of_carl), "g", GROUP)).await.unwrap();
+    let found = soon(ann.query_message_receipts_info(&[sent.clone(), plain.clone()], "g", GROUP)).await.unwrap();
+    assert_eq!((found.infos.len(), &found.error_message_ids), (1, &vec![plain.message_id.clone()]));
+    let of_ann = &found.infos[0];
+    assert_eq!((of_ann.read_member_count, of_ann.unread_member_count, of_ann.status()), (1, 1, Processing));
+    let after = info(&carl, &of_carl).await;
+    assert_eq!((after.status(), after.read_member_count, after.is_self_operated), (Done, 0, true));
+    assert_eq!(after.read_time, world.clock.now_ms());
+    let invalid = ErrorCode::CommonModuleParamsInvalid;
+    for list in [vec![], vec![sent; 101]] {
+        assert_eq!(refusal(soon(ann.query_message_receipts_info(&list, "g", GROUP)).await), invalid);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_group_message_receipt_unread_member_list_is_for_the_sender() {
+    let world = World::new().await;
+    let (ann, carl, eve) = (world.user("ann").await, world.user("carl").await, world.user("eve").await);
+    create(&ann, "g", &["carl"]).await;
+    let plain = ann.say(group("g"), "plain").await;
+    let sent = ask(&ann, "g", GROUP, "asks").await;
+    let of_carl = carl.receives("asks").await;
+    let config = GroupMessageReceiptMemberQueryConfig::default();
+    for (device, message, expected) in [
+        (&carl, &of_carl, ErrorCode::MessageModuleReceiptReadError),
+        (&ann, &plain, ErrorCode::MessageModuleReceiptReadError),
+        (&eve, &sent, ErrorCode::ConversationModuleConversationDoesNotExist),
+    ] {
+        let read = soon(device.query_group_message_receipt_read_member_list(message, "g", config)).await;
+        let unread = soon(device.query_group_message_receipt_unread_member_list(message, "g", config)).await;
+        assert_eq!((refusal(read), refusal(unread)), (expected, expected));
+    }
+    let unknown = soon(ann.query_group_message_receipt_unread_member_list(&sent, "none", config)).await;
+    assert_eq!(refusal(unknown), ErrorCode::ConversationModuleConversationDoesNotExist);
+    world.end().await;
+}

@@ -1,0 +1,99 @@
+//! Nodes that are killed, and nodes that are paused for longer than their lease.
+
+use zim_client_sdk::Config as ClientConfig;
+use zim_client_sdk::Event;
+use zim_integration_tests::nats::Nats;
+use zim_integration_tests::{Device, ServerInstallation, ServerProcess, eventually, share_identity, soon};
+use zim_protocol::{ConnectionState, Message, UserOnlineStatus};
+
+use super::{Deployment, logged_in, status};
+
+/// The lease of the nodes, milliseconds.
+const LEASE_MS: u32 = 2_000;
+
+/// Two nodes as processes, the second beside the first.
+struct Pair {
+    deployment: Deployment,
+    installations: [ServerInstallation; 2],
+    first: ServerProcess,
+    second: ServerProcess,
+}
+
+impl Pair {
+    async fn start(name: &str, bus: &Nats) -> Self {
+        let deployment = Deployment::new(name, bus);
+        let installation = |node| {
+            let program = env!("CARGO_BIN_EXE_test-server");
+            let installation = ServerInstallation::new(program, deployment.folder(node), deployment.url.clone());
+            ServerInstallation { node: Some((deployment.bus.clone(), LEASE_MS)), ..installation }
+        };
+        let mut installations = [installation(0), installation(1)];
+        let first = installations[0].start().await.unwrap();
+        share_identity(&deployment.folder(0), &deployment.folder(1));
+        let second = installations[1].start().await.unwrap();
+        Self { deployment, installations, first, second }
+    }
+
+    async fn user(&self, node: &ServerProcess, name: &str) -> Device {
+        let app = self.installations[0].first_app().unwrap();
+        let config =
+            ClientConfig::new(app.app_id, node.address().to_string()).trust(app.trust()).app_sign(app.app_sign);
+        logged_in(config, name).await
+    }
+
+    async fn until_offline(&self, seen_by: &Device, user: &str) {
+        let offline = Some(UserOnlineStatus::Offline);
+        eventually("the user is offline", async || (status(seen_by, user).await == offline).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn the_logins_of_a_killed_node_end_and_its_tasks_are_taken_over() {
+    let bus = Nats::start().unwrap();
+    let mut pair = Pair::start("killed", &bus).await;
+    let (ann, bob) = (pair.user(&pair.first, "ann").await, pair.user(&pair.second, "bob").await);
+    ann.say("bob", "one").await;
+    bob.receives("one").await;
+    assert_eq!(soon(status(&bob, "ann")).await, Some(UserOnlineStatus::Online));
+    pair.first.run("tasks 20 60000").await.unwrap();
+    pair.first.signal("KILL").unwrap();
+    pair.until_offline(&bob, "ann").await;
+    assert_eq!(pair.deployment.sql("SELECT COUNT(*) FROM session WHERE connected = 1"), "1");
+    // What the dead node has scheduled runs here, once.
+    pair.second.run("tasks_due").await.unwrap();
+    let done = "SELECT COUNT(*), COUNT(DISTINCT subject) FROM task_effect";
+    eventually("the tasks", async || (pair.deployment.sql(done) == "20|20").then_some(())).await;
+    // Nothing that was acknowledged is lost, and the user may come back anywhere.
+    soon(bob.send("ann", Message::text("two"))).await.unwrap();
+    let back = pair.user(&pair.second, "ann").await;
+    eventually("both messages", async || (back.history("bob").await.len() == 2).then_some(())).await;
+    for device in [ann, bob, back] {
+        device.quit().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_was_paused_for_longer_than_its_lease_stores_nothing_and_ends_its_sessions() {
+    let bus = Nats::start().unwrap();
+    let mut pair = Pair::start("paused", &bus).await;
+    let (ann, bob) = (pair.user(&pair.first, "ann").await, pair.user(&pair.second, "bob").await);
+    ann.say("bob", "before").await;
+    bob.receives("before").await;
+    pair.first.signal("STOP").unwrap();
+    pair.until_offline(&bob, "ann").await;
+    // It waits in the buffers of the paused node.
+    let late = ann.send("bob", Message::text("while it was paused"));
+    pair.first.signal("CONT").unwrap();
+    let error = pair.first.run("tasks 1 1").await.unwrap_err().to_string();
+    assert!(error.contains("database"), "{error}");
+    let is_over = |event: &Event| matches!(event, Event::ConnectionStateChanged(changed) if changed.state() == ConnectionState::Reconnecting);
+    ann.until("the session ends", |seen| seen.iter().any(is_over).then_some(())).await;
+    drop(late);
+    assert_eq!(pair.deployment.sql("SELECT COUNT(*) FROM message"), "1");
+    assert_eq!(pair.deployment.sql("SELECT COUNT(*) FROM pg_tables WHERE tablename = 'task_wanted'"), "0");
+    // The other one serves.
+    bob.say("ann", "after").await;
+    for device in [ann, bob] {
+        device.quit().await;
+    }
+}

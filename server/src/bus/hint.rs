@@ -1,0 +1,490 @@
+//! Hints as bytes. They are no part of the protocol of clients: only servers of one deployment read them. Servers of two
+//! versions may run side by side, so a number is never used for something else; a hint that a server does not know counts as
+//! missed.
+
+use std::sync::Arc;
+
+use prost::{Message, Oneof};
+use zim_protocol::{ChangeEntry, FeedEntry, MessageEntry, MessagePriority, SessionEndReason, UserFullInfo, UserStatus};
+
+use super::numbers::SUBJECTS;
+use crate::effect::{Audience, Effect, GroupStay, MessageEffect, Queue, TransientEffect};
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
+
+/// Hints of one subject.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Packet {
+    #[prost(uint32, tag = "1")]
+    pub(super) node: u32,
+    #[prost(int64, tag = "2")]
+    pub(super) generation: i64,
+    #[prost(uint64, tag = "3")]
+    pub(super) number: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub(super) hints: Vec<Hint>,
+}
+
+/// What a node sends every second.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Beat {
+    #[prost(uint32, tag = "1")]
+    pub(super) node: u32,
+    #[prost(int64, tag = "2")]
+    pub(super) generation: i64,
+    #[prost(uint64, tag = "3")]
+    pub(super) number: u64,
+    /// The subjects on which packets were sent since the last beat, and the numbers of the last packets.
+    #[prost(uint32, repeated, tag = "4")]
+    pub(super) subjects: Vec<u32>,
+    #[prost(uint64, repeated, tag = "5")]
+    pub(super) numbers: Vec<u64>,
+}
+
+/// An effect.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Hint {
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum Kind {
+    #[prost(message, tag = "1")]
+    Message(MessageHint),
+    #[prost(message, boxed, tag = "2")]
+    Feed(Box<FeedHint>),
+    #[prost(message, boxed, tag = "3")]
+    Change(Box<ChangeHint>),
+    #[prost(message, tag = "4")]
+    Transient(TransientHint),
+    #[prost(message, tag = "5")]
+    Stay(StayHint),
+    #[prost(message, tag = "6")]
+    Profile(ProfileHint),
+    #[prost(message, tag = "7")]
+    Status(StatusHint),
+    #[prost(message, tag = "8")]
+    LoginEnded(EndHint),
+    #[prost(message, tag = "9")]
+    OneShotsEnded(EndHint),
+    #[prost(message, tag = "10")]
+    Due(DueHint),
+    #[prost(int64, tag = "11")]
+    App(i64),
+}
+
+/// A group, if it has a conversation; otherwise the two users of a peer conversation.
+#[derive(Clone, PartialEq, Message)]
+struct AudienceHint {
+    #[prost(int64, optional, tag = "1")]
+    conversation: Option<i64>,
+    #[prost(int64, repeated, tag = "2")]
+    users: Vec<i64>,
+    #[prost(string, repeated, tag = "3")]
+    names: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MessageHint {
+    #[prost(message, optional, tag = "1")]
+    audience: Option<AudienceHint>,
+    #[prost(message, optional, tag = "2")]
+    entry: Option<MessageEntry>,
+    #[prost(int64, tag = "3")]
+    app: i64,
+    #[prost(int64, tag = "4")]
+    conversation: i64,
+    #[prost(int64, tag = "5")]
+    cause: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FeedHint {
+    #[prost(int64, tag = "1")]
+    user: i64,
+    #[prost(message, optional, tag = "2")]
+    entry: Option<FeedEntry>,
+    #[prost(int64, tag = "3")]
+    cause: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ChangeHint {
+    #[prost(message, optional, tag = "1")]
+    audience: Option<AudienceHint>,
+    #[prost(message, optional, tag = "2")]
+    entry: Option<ChangeEntry>,
+    #[prost(int64, tag = "3")]
+    cause: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TransientHint {
+    #[prost(message, optional, tag = "1")]
+    audience: Option<AudienceHint>,
+    #[prost(message, optional, tag = "2")]
+    message: Option<MessageEntry>,
+    #[prost(int64, tag = "3")]
+    after_seq: i64,
+    #[prost(int64, tag = "4")]
+    after_rev: i64,
+    #[prost(enumeration = "MessagePriority", tag = "5")]
+    priority: i32,
+    #[prost(int64, tag = "6")]
+    cause: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StayHint {
+    #[prost(int64, tag = "1")]
+    user: i64,
+    #[prost(int64, tag = "2")]
+    conversation: i64,
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(int64, tag = "4")]
+    from_seq: i64,
+    #[prost(int64, tag = "5")]
+    from_rev: i64,
+    #[prost(int64, optional, tag = "6")]
+    to_seq: Option<i64>,
+    #[prost(int64, optional, tag = "7")]
+    to_rev: Option<i64>,
+    #[prost(bool, tag = "8")]
+    is_return: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ProfileHint {
+    #[prost(int64, tag = "1")]
+    user: i64,
+    #[prost(message, optional, tag = "2")]
+    info: Option<UserFullInfo>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StatusHint {
+    #[prost(int64, tag = "1")]
+    user: i64,
+    #[prost(message, optional, tag = "2")]
+    status: Option<UserStatus>,
+    #[prost(int64, tag = "3")]
+    cause: i64,
+}
+
+/// The end of a login, or of all one-shot logins of a user.
+#[derive(Clone, PartialEq, Message)]
+struct EndHint {
+    #[prost(int64, tag = "1")]
+    user: i64,
+    #[prost(int64, tag = "2")]
+    login: i64,
+    #[prost(enumeration = "SessionEndReason", tag = "3")]
+    reason: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DueHint {
+    #[prost(bool, tag = "1")]
+    is_outbox: bool,
+    #[prost(int64, tag = "2")]
+    at: i64,
+}
+
+/// What a packet says.
+#[derive(Debug)]
+pub(super) struct Hints {
+    /// What was committed.
+    pub(super) effects: Vec<Effect>,
+    /// Whether all of it is known.
+    pub(super) is_complete: bool,
+}
+
+/// Returns what the other nodes are told of these effects, each with its subject.
+pub(super) fn encode(effects: &[Effect]) -> Vec<(usize, Hint)> {
+    effects.iter().map(|effect| (subject(effect), Hint { kind: Some(kind(effect)) })).collect()
+}
+
+fn of_key(key: i64) -> usize {
+    // The low bits of a key are the node that made it, so all bits are mixed.
+    let mixed = key.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    usize::try_from(mixed).unwrap_or_default() % SUBJECTS
+}
+
+fn of_audience(audience: &Audience) -> usize {
+    match audience {
+        Audience::Group { conversation, .. } => of_key(conversation.0),
+        // Both users have one conversation, whichever is named first.
+        Audience::Peers([(one, _), (two, _)]) => of_key(one.0.wrapping_add(two.0)),
+    }
+}
+
+fn subject(effect: &Effect) -> usize {
+    match effect {
+        Effect::Message(message) => of_audience(&message.audience),
+        Effect::Change { audience, .. } => of_audience(audience),
+        Effect::Transient(transient) => of_audience(&transient.audience),
+        Effect::Stay { conversation, .. } => of_key(conversation.0),
+        Effect::Feed { user, .. }
+        | Effect::Profile { user, .. }
+        | Effect::Status { user, .. }
+        | Effect::LoginEnded { user, .. }
+        | Effect::OneShotsEnded { user, .. } => of_key(user.0),
+        Effect::Due { .. } | Effect::AppChanged { .. } => 0,
+    }
+}
+
+fn kind(effect: &Effect) -> Kind {
+    match effect {
+        Effect::Message(message) => Kind::Message(MessageHint {
+            audience: Some(AudienceHint::of(&message.audience)),
+            entry: Some(message.entry(true)),
+            app: message.app.0,
+            conversation: message.conversation.0,
+            cause: message.cause.0,
+        }),
+        Effect::Feed { user, pos, entry, cause } => {
+            let entry = FeedEntry { pos: pos.unsigned_abs(), detail: Some((**entry).clone()) };
+            Kind::Feed(Box::new(FeedHint { user: user.0, entry: Some(entry), cause: cause.0 }))
+        }
+        Effect::Change { audience, entry, cause } => Kind::Change(Box::new(ChangeHint {
+            audience: Some(AudienceHint::of(audience)),
+            entry: Some((**entry).clone()),
+            cause: cause.0,
+        })),
+        Effect::Transient(transient) => Kind::Transient(TransientHint {
+            audience: Some(AudienceHint::of(&transient.audience)),
+            message: Some(transient.message.clone()),
+            after_seq: transient.after_seq,
+            after_rev: transient.after_rev,
+            priority: transient.priority as i32,
+            cause: transient.cause.0,
+        }),
+        Effect::Stay { user, conversation, name, stay } => Kind::Stay(StayHint {
+            user: user.0,
+            conversation: conversation.0,
+            name: name.to_string(),
+            from_seq: stay.from_seq,
+            from_rev: stay.from_rev,
+            to_seq: stay.to.map(|(seq, _)| seq),
+            to_rev: stay.to.map(|(_, rev)| rev),
+            is_return: stay.is_return,
+        }),
+        Effect::Profile { user, info } => Kind::Profile(ProfileHint { user: user.0, info: Some((**info).clone()) }),
+        Effect::Status { user, status, cause } => {
+            Kind::Status(StatusHint { user: user.0, status: Some((**status).clone()), cause: cause.0 })
+        }
+        Effect::LoginEnded { user, login, reason } => {
+            Kind::LoginEnded(EndHint { user: user.0, login: login.0, reason: *reason as i32 })
+        }
+        Effect::OneShotsEnded { user, reason } => {
+            Kind::OneShotsEnded(EndHint { user: user.0, login: 0, reason: *reason as i32 })
+        }
+        Effect::Due { queue, at } => Kind::Due(DueHint { is_outbox: *queue == Queue::Outbox, at: *at }),
+        Effect::AppChanged { app } => Kind::App(app.0),
+    }
+}
+
+/// Reads the hints of a packet.
+pub(super) fn effects(hints: Vec<Hint>) -> Hints {
+    let count = hints.len();
+    let effects: Vec<Effect> = hints.into_iter().filter_map(|hint| effect(hint.kind?)).collect();
+    Hints { is_complete: effects.len() == count, effects }
+}
+
+fn effect(kind: Kind) -> Option<Effect> {
+    Some(match kind {
+        Kind::Message(hint) => {
+            let entry = hint.entry?;
+            Effect::Message(Arc::new(MessageEffect {
+                app: AppKey(hint.app),
+                conversation: ConversationKey(hint.conversation),
+                audience: hint.audience?.audience()?,
+                seq: entry.seq.cast_signed(),
+                n: entry.n.cast_signed(),
+                message_id: entry.message_id,
+                sender: entry.sender.into(),
+                cause: LoginKey(hint.cause),
+                ts: entry.ts,
+                kind: entry.kind,
+                flags: entry.flags,
+                client_key: <[u8; 16]>::try_from(&entry.client_key[..]).ok()?,
+                content: entry.content,
+                state: entry.state,
+            }))
+        }
+        Kind::Feed(hint) => {
+            let entry = hint.entry?;
+            let (user, pos, cause) = (UserKey(hint.user), entry.pos.cast_signed(), LoginKey(hint.cause));
+            Effect::Feed { user, pos, entry: Box::new(entry.detail?), cause }
+        }
+        Kind::Change(hint) => Effect::Change {
+            audience: hint.audience?.audience()?,
+            entry: Box::new(hint.entry?),
+            cause: LoginKey(hint.cause),
+        },
+        Kind::Transient(hint) => Effect::Transient(Box::new(TransientEffect {
+            priority: hint.priority(),
+            audience: hint.audience?.audience()?,
+            message: hint.message?,
+            after_seq: hint.after_seq,
+            after_rev: hint.after_rev,
+            cause: LoginKey(hint.cause),
+        })),
+        Kind::Stay(hint) => Effect::Stay {
+            user: UserKey(hint.user),
+            conversation: ConversationKey(hint.conversation),
+            name: hint.name.into(),
+            stay: GroupStay {
+                from_seq: hint.from_seq,
+                from_rev: hint.from_rev,
+                to: hint.to_seq.zip(hint.to_rev),
+                is_return: hint.is_return,
+            },
+        },
+        Kind::Profile(hint) => Effect::Profile { user: UserKey(hint.user), info: Box::new(hint.info?) },
+        Kind::Status(hint) => {
+            Effect::Status { user: UserKey(hint.user), status: Box::new(hint.status?), cause: LoginKey(hint.cause) }
+        }
+        Kind::LoginEnded(hint) => {
+            Effect::LoginEnded { user: UserKey(hint.user), login: LoginKey(hint.login), reason: hint.reason() }
+        }
+        Kind::OneShotsEnded(hint) => Effect::OneShotsEnded { user: UserKey(hint.user), reason: hint.reason() },
+        Kind::Due(hint) => {
+            Effect::Due { queue: if hint.is_outbox { Queue::Outbox } else { Queue::Tasks }, at: hint.at }
+        }
+        Kind::App(app) => Effect::AppChanged { app: AppKey(app) },
+    })
+}
+
+impl AudienceHint {
+    fn of(audience: &Audience) -> Self {
+        match audience {
+            Audience::Group { conversation, name } => {
+                Self { conversation: Some(conversation.0), users: Vec::new(), names: vec![name.to_string()] }
+            }
+            Audience::Peers(peers) => Self {
+                conversation: None,
+                users: peers.iter().map(|(user, _)| user.0).collect(),
+                names: peers.iter().map(|(_, name)| name.to_string()).collect(),
+            },
+        }
+    }
+
+    fn audience(self) -> Option<Audience> {
+        let mut names = self.names.into_iter().map(Arc::<str>::from);
+        match (self.conversation, &self.users[..]) {
+            (Some(key), _) => Some(Audience::Group { conversation: ConversationKey(key), name: names.next()? }),
+            (None, [one, two]) => {
+                Some(Audience::Peers([(UserKey(*one), names.next()?), (UserKey(*two), names.next()?)]))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zim_protocol::{ReadMark, change_entry, feed_entry};
+
+    use super::*;
+
+    fn peers() -> Audience {
+        Audience::Peers([(UserKey(5), "ann".into()), (UserKey(9), "bob".into())])
+    }
+
+    fn all() -> Vec<Effect> {
+        let group = Audience::Group { conversation: ConversationKey(3), name: "crew".into() };
+        let entry = MessageEntry { seq: 4, content: vec![1, 2].into(), ..MessageEntry::default() };
+        let message = |audience| {
+            Effect::Message(Arc::new(MessageEffect {
+                app: AppKey(1),
+                conversation: ConversationKey(3),
+                audience,
+                seq: 4,
+                n: 3,
+                message_id: 77,
+                sender: "ann".into(),
+                cause: LoginKey(99),
+                ts: 1_000,
+                kind: 1,
+                flags: 2,
+                client_key: [7; 16],
+                content: vec![0; 300].into(),
+                state: None,
+            }))
+        };
+        let stay = |to| GroupStay { from_seq: 1, from_rev: 2, to, is_return: true };
+        let enters = |to| Effect::Stay {
+            user: UserKey(5),
+            conversation: ConversationKey(3),
+            name: "crew".into(),
+            stay: stay(to),
+        };
+        let change =
+            ChangeEntry { rev: 6, detail: Some(change_entry::Detail::Message(entry.clone())), ..Default::default() };
+        let reason = SessionEndReason::KickedOut;
+        vec![
+            message(peers()),
+            message(group.clone()),
+            Effect::Feed {
+                user: UserKey(5),
+                pos: 8,
+                entry: Box::new(feed_entry::Detail::Read(ReadMark::default())),
+                cause: LoginKey(99),
+            },
+            Effect::Change { audience: peers(), entry: Box::new(change), cause: LoginKey(99) },
+            Effect::Transient(Box::new(TransientEffect {
+                audience: group,
+                message: entry,
+                after_seq: 1,
+                after_rev: 2,
+                priority: MessagePriority::High,
+                cause: LoginKey(99),
+            })),
+            enters(None),
+            enters(Some((0, 9))),
+            Effect::Profile { user: UserKey(5), info: Box::default() },
+            Effect::Status { user: UserKey(5), status: Box::default(), cause: LoginKey(99) },
+            Effect::LoginEnded { user: UserKey(5), login: LoginKey(8), reason },
+            Effect::OneShotsEnded { user: UserKey(5), reason },
+            Effect::Due { queue: Queue::Tasks, at: 5 },
+            Effect::Due { queue: Queue::Outbox, at: -5 },
+            Effect::AppChanged { app: AppKey(7) },
+        ]
+    }
+
+    #[test]
+    fn effects_survive_the_bus() {
+        let sent = all();
+        let hints: Vec<Hint> = encode(&sent).into_iter().map(|(_, hint)| hint).collect();
+        let packet = Packet { node: 1, generation: 2, number: 3, hints }.encode_to_vec();
+        let received = effects(Packet::decode(&packet[..]).unwrap().hints);
+        assert!(received.is_complete);
+        assert_eq!(format!("{:?}", received.effects), format!("{sent:?}"));
+    }
+
+    #[test]
+    fn both_logs_of_a_conversation_share_a_subject() {
+        let sent = all();
+        let subject_of = |index: usize| subject(&sent[index]);
+        assert_eq!(subject_of(0), subject_of(3), "a message and a change between two users");
+        let Audience::Peers([one, two]) = peers() else { panic!() };
+        assert_eq!(of_audience(&Audience::Peers([two, one])), of_audience(&peers()));
+        assert_eq!(
+            (subject_of(1), subject_of(4)),
+            (subject_of(5), subject_of(5)),
+            "a group, its commands and its stays"
+        );
+        let used: std::collections::HashSet<_> = (0..1_000).map(|key| of_key(key << 6)).collect();
+        assert_eq!(used.len(), SUBJECTS, "keys of one node use all subjects");
+    }
+
+    #[test]
+    fn a_hint_of_a_later_version_counts_as_missed() {
+        let later = Hint { kind: None };
+        let known = encode(&all()[..1]).remove(0).1;
+        let read = effects(vec![later, known]);
+        assert_eq!((read.effects.len(), read.is_complete), (1, false));
+    }
+}

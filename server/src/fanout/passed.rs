@@ -1,0 +1,70 @@
+//! Which messages this node has pushed. The commits of several nodes arrive in an order of their own, so a change may come before
+//! the message that it is about. A client drops a change of a message that it does not have, and would keep the message as it
+//! was sent. So such a change is not pushed, and the client pulls.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use zim_protocol::ChangeEntry;
+use zim_protocol::change_entry::Detail;
+
+use crate::effect::Audience;
+
+/// Conversations that are remembered. A change in another one is pulled.
+const MAX: usize = 50_000;
+
+/// The last message of each conversation that was pushed here.
+#[derive(Debug, Default)]
+pub(super) struct Passed(Mutex<HashMap<(i64, i64), i64>>);
+
+fn key(audience: &Audience) -> (i64, i64) {
+    match audience {
+        Audience::Group { conversation, .. } => (conversation.0, 0),
+        Audience::Peers([(one, _), (two, _)]) => (one.0.min(two.0), one.0.max(two.0)),
+    }
+}
+
+impl Passed {
+    /// Notes a message.
+    pub(super) fn note(&self, audience: &Audience, seq: i64) {
+        let mut passed = self.0.lock();
+        if passed.len() >= MAX {
+            passed.clear();
+        }
+        let last = passed.entry(key(audience)).or_default();
+        *last = seq.max(*last);
+    }
+
+    /// Whether a change may come before its message.
+    pub(super) fn may_overtake(&self, audience: &Audience, change: &ChangeEntry) -> bool {
+        let Some(Detail::Message(message)) = &change.detail else { return false };
+        self.0.lock().get(&key(audience)).is_none_or(|last| *last < message.seq.cast_signed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zim_protocol::MessageEntry;
+
+    use super::*;
+    use crate::key::{ConversationKey, UserKey};
+
+    #[test]
+    fn a_change_of_a_message_that_has_not_passed_may_overtake_it() {
+        let passed = Passed::default();
+        let peers = |one, two| Audience::Peers([(UserKey(one), "one".into()), (UserKey(two), "two".into())]);
+        let group = Audience::Group { conversation: ConversationKey(1), name: "crew".into() };
+        let change = |seq| {
+            let message = MessageEntry { seq, ..MessageEntry::default() };
+            ChangeEntry { detail: Some(Detail::Message(message)), ..ChangeEntry::default() }
+        };
+        passed.note(&peers(1, 2), 5);
+        passed.note(&peers(1, 2), 4);
+        assert!(!passed.may_overtake(&peers(2, 1), &change(5)));
+        assert!(passed.may_overtake(&peers(2, 1), &change(6)));
+        assert!(passed.may_overtake(&peers(1, 3), &change(1)) && passed.may_overtake(&group, &change(1)));
+        passed.note(&group, 1);
+        assert!(!passed.may_overtake(&group, &change(1)));
+        assert!(!passed.may_overtake(&peers(8, 9), &ChangeEntry::default()), "it is about no message");
+    }
+}
