@@ -5,7 +5,7 @@ use zim_protocol::Message;
 use super::Transaction;
 use super::message_change::deleted;
 use crate::store::message::Pending;
-use crate::store::{conversation, message_change as rows};
+use crate::store::{conversation, conversation_setting, message_change as rows};
 use crate::types::Name;
 
 /// A change of what this device has.
@@ -45,6 +45,7 @@ impl Transaction<'_> {
             Local::Insert { name, sender, pending } => {
                 let id = self.touch(&name)?;
                 self.last_place = None;
+                conversation_setting::show(self.db, id)?;
                 rows::insert(self.db, id, &sender, &pending)?;
             }
             Local::Data { name, message, data } => {

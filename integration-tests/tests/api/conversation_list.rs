@@ -394,6 +394,33 @@ async fn query_conversation_list_filters_by_type_and_all_conditions_together() {
 }
 
 #[tokio::test]
+async fn a_chat_arranges_its_conversation() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    bob.say("ann", "hi").await;
+    ann.has_unread("bob", 1).await;
+    let chat = ann.peer("bob");
+    soon(chat.pin()).await.unwrap();
+    soon(chat.mark(1)).await.unwrap();
+    soon(chat.mark(2)).await.unwrap();
+    soon(chat.unmark(1)).await.unwrap();
+    soon(chat.set_do_not_disturb(true)).await.unwrap();
+    soon(chat.set_draft("later")).await.unwrap();
+    let shown = soon(chat.conversation()).await.unwrap();
+    assert_eq!(
+        (shown.is_pinned, shown.marks, shown.notification_status, shown.draft.as_str()),
+        (true, vec![2], 2, "later")
+    );
+    soon(chat.unpin()).await.unwrap();
+    soon(chat.set_do_not_disturb(false)).await.unwrap();
+    let shown = soon(chat.conversation()).await.unwrap();
+    assert_eq!((shown.is_pinned, shown.notification_status), (false, 1));
+    soon(chat.delete()).await.unwrap();
+    assert_eq!(refusal(soon(chat.conversation()).await), UNKNOWN);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn set_conversation_draft_never_leaves_the_device() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);

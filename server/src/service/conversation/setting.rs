@@ -17,11 +17,11 @@ use crate::key::{ConversationKey, UserKey};
 
 /// The settings of a conversation changed; the key is the conversation.
 pub(crate) static SETTING: FeedKind =
-    FeedKind { number: 20, resolve: |tx, user, keys| Box::pin(settings(tx, user, keys)) };
+    FeedKind { number: 12, resolve: |tx, user, keys| Box::pin(settings(tx, user, keys)) };
 
 /// The user deleted all conversations from the list; the key is 0.
 pub(crate) static ALL_DELETED: FeedKind =
-    FeedKind { number: 21, resolve: |tx, user, keys| Box::pin(all_deleted(tx, user, keys)) };
+    FeedKind { number: 13, resolve: |tx, user, keys| Box::pin(all_deleted(tx, user, keys)) };
 
 const COLUMNS: &str =
     "account, conversation, pinned_at, notification, marks, marked_pos, deleted_below, is_deleted_with_all";
