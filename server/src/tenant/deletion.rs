@@ -9,7 +9,7 @@ const PAGE: u64 = 500;
 
 /// Tables with rows of a user: the name, and a column that identifies a row of one user. Logins come first: the end of a connection
 /// is not written if there is no row of its login.
-const OF_USER: [(&str, &str); 10] = [
+const OF_USER: [(&str, &str); 12] = [
     ("session", "id"),
     ("feed", "pos"),
     ("friend", "friend"),
@@ -20,6 +20,8 @@ const OF_USER: [(&str, &str); 10] = [
     ("span", "from_rev"),
     ("hidden", "seq"),
     ("presence", "account"),
+    ("conversation_setting", "conversation"),
+    ("all_deleted", "account"),
 ];
 /// Tables with rows of a conversation, in the same way.
 const OF_CONVERSATION: [(&str, &str); 11] = [
