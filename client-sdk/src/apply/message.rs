@@ -162,7 +162,7 @@ impl Transaction<'_> {
                 }
                 None => continue,
             };
-            revoked.extend(self.message_change(name, id, (entry, change), &actor, origin)?);
+            revoked.extend(self.message_change(name, (id, rev), (entry, change), &actor, origin)?);
         }
         if !revoked.is_empty() {
             let event = MessageRevokeReceivedEvent { message_list: revoked };

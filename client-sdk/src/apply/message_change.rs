@@ -10,6 +10,7 @@ use zim_protocol::{
 
 use super::Transaction;
 use crate::engine::Origin;
+use crate::store::conversation;
 use crate::store::message::{self, MessageRow};
 use crate::store::message_change::{self as rows, Hidden};
 use crate::types::Name;
@@ -19,13 +20,14 @@ impl Transaction<'_> {
     pub(super) fn message_change(
         &mut self,
         name: &Name,
-        id: i64,
+        (id, rev): (i64, u64),
         (mut entry, change): (MessageEntry, Option<MessageChange>),
         actor: &str,
         origin: Origin,
     ) -> rusqlite::Result<Option<Message>> {
         let to = name.to_ref();
         let before = message::held(self.db, id, entry.seq)?.map(|(_, row)| row);
+        let is_first = conversation::advance_changes(self.db, id, rev)?;
         if before.is_none() && self.is_gone(id, &entry)? {
             return Ok(None);
         }
@@ -61,13 +63,13 @@ impl Transaction<'_> {
             }
             MessageChangeKind::Pinned | MessageChangeKind::Unpinned => {
                 let is_pinned = after.pinned_time > 0;
-                if held_before.is_none_or(|before| (before.pinned_time > 0) != is_pinned) {
+                if is_first && held_before.is_none_or(|before| (before.pinned_time > 0) != is_pinned) {
                     let status = if is_pinned { MessagePinStatus::Pinned } else { MessagePinStatus::NotPinned };
                     let info = MessagePinStatusChangeInfo { pin_status: status as i32, message: Some(after) };
                     self.raise(Event::MessagePinStatusChanged(MessagePinStatusChangedEvent { infos: vec![info] }));
                 }
             }
-            MessageChangeKind::Reacted => self.reacted(after, actor, change),
+            MessageChangeKind::Reacted if is_first => self.reacted(after, actor, change),
             MessageChangeKind::Replied => {
                 if held_before.is_some_and(|before| before.root_replied_count != after.root_replied_count) {
                     let info = MessageRootRepliedCountInfo {
@@ -81,7 +83,7 @@ impl Transaction<'_> {
                     }));
                 }
             }
-            MessageChangeKind::Unspecified => {}
+            MessageChangeKind::Reacted | MessageChangeKind::Unspecified => {}
         }
         Ok(None)
     }

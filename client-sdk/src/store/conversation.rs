@@ -225,6 +225,13 @@ pub(crate) fn advance_roster(db: &Connection, conversation: i64, rev: u64) -> ru
     Ok(db.prepare_cached(sql)?.execute(params![conversation, to_sql(rev)])? > 0)
 }
 
+/// Notes that the events about messages are raised up to a change. Returns false if they were before: pages of changes may be
+/// read again.
+pub(crate) fn advance_changes(db: &Connection, conversation: i64, rev: u64) -> rusqlite::Result<bool> {
+    let sql = "UPDATE conversation SET change_rev = ?2 WHERE id = ?1 AND change_rev < ?2";
+    Ok(db.prepare_cached(sql)?.execute(params![conversation, to_sql(rev)])? > 0)
+}
+
 /// Removes empty conversations that the server does not know from the list; returns them.
 pub(crate) fn sweep(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<Conversation>> {
     let empty = "head_seq = 0 AND head_rev = 0 AND draft = '' AND pinned_at = 0 AND marks = 0 AND deleted_below = 0 \
@@ -250,7 +257,7 @@ pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
     db.execute("DELETE FROM held", [])?;
     super::message_change::forget_hidden(db)?;
     // The changes are numbered anew.
-    db.execute("UPDATE conversation SET roster_rev = 0", [])?;
+    db.execute("UPDATE conversation SET roster_rev = 0, change_rev = 0", [])?;
     Ok(())
 }
 
@@ -313,7 +320,7 @@ pub(crate) fn any(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<Op
 
 /// Returns the conversations of the list whose name or alias has all keywords, each in either, in the order of the list.
 pub(crate) fn named(db: &Connection, keywords: &[String]) -> rusqlite::Result<Vec<i64>> {
-    let sql = "SELECT c.id, COALESCE(u.user_name, g.group_name, ''), COALESCE(f.alias, '') FROM conversation c \
+    let sql = "SELECT c.id, COALESCE(u.user_name, g.group_name, ''), COALESCE(f.alias, g.alias, '') FROM conversation c \
                LEFT JOIN user u ON c.type = 0 AND u.user_id = c.name LEFT JOIN friend f ON c.type = 0 AND f.user_id = c.name \
                LEFT JOIN chat_group g ON c.type = 2 AND g.group_id = c.name \
                WHERE c.is_listed = 1 AND +c.type IN (0, 2) ORDER BY c.order_key DESC, c.id DESC";

@@ -15,6 +15,14 @@ const OWN: &[(&str, &str)] = &[
     // What only this device remembers of ended epochs.
     ("known_message", "*"),
     ("kept_local_data", "*"),
+    // What was deleted on this device only.
+    ("deleted_message", "*"),
+    ("conversation", "deleted_seq"),
+    ("conversation", "deleted_ts"),
+    // The index of messages is written later, and its rows name rows.
+    ("message_doc", "*"),
+    ("message_indexed", "*"),
+    ("message_unindexed", "*"),
     // The known users depend on what was queried; `social.rs` compares the relevant ones.
     ("user", "*"),
     // Who is online depends on the order in which devices are closed; `social.rs` compares the rest.

@@ -3,9 +3,10 @@
 use zim_client_sdk::message::MessageSendNotification;
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::{
-    ConversationType, CustomMessage, ErrorCode, Event, EventKind, Message, MessageEditConfig, MessagePinConfig,
-    MessagePinStatus, MessageRepliedInfoState, MessageRepliedListQueryConfig, MessageRevokeConfig, MessageSendConfig,
-    MessageType, message::Body, message_lite_info,
+    ConversationType, CustomMessage, ErrorCode, Event, EventKind, GroupMemberMuteConfig, Message, MessageEditConfig,
+    MessagePinConfig, MessagePinStatus, MessageReactionAddConfig, MessageRepliedInfoState,
+    MessageRepliedListQueryConfig, MessageRevokeConfig, MessageSendConfig, MessageType, message::Body,
+    message_lite_info,
 };
 
 use super::group::create;
@@ -157,6 +158,26 @@ async fn edit_message_of_a_custom_message_in_a_group() {
     let new = world.device("bob").await;
     let history = new.history(group("g")).await;
     assert!(!format!("{history:?}").contains("secret"), "{history:?}");
+    world.end().await;
+}
+
+/// Who may not write to a group does not get around that by changing what they wrote.
+#[tokio::test]
+async fn edit_message_is_refused_to_a_muted_member_as_are_reactions_and_pins() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "g", &["bob"]).await;
+    let sent = bob.say(group("g"), "before").await;
+    ann.receives("before").await;
+    soon(ann.mute_group_members(true, ["bob"], "g", GroupMemberMuteConfig { duration: 60 })).await.unwrap();
+    let muted = ErrorCode::GroupModuleGroupNoCorrespondingOperationAuthority;
+    assert_eq!(refusal(edit(&bob, &sent, Message::text("after")).await), muted);
+    assert_eq!(refusal(pin(&bob, &sent, true).await), muted);
+    assert_eq!(refusal(reply(&bob, &sent, "re").await), muted);
+    let reaction = bob.add_message_reaction("x", &sent, MessageReactionAddConfig::default());
+    assert_eq!(refusal(soon(reaction).await), muted);
+    // What was said can still be taken back.
+    soon(bob.revoke_message(&sent, MessageRevokeConfig::default())).await.unwrap();
     world.end().await;
 }
 

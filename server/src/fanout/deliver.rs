@@ -28,6 +28,11 @@ pub(super) const RUN_BYTES: usize = 64 << 10;
 pub(super) const RUN_ENTRY_BYTES: usize = 256;
 
 impl MessageEffect {
+    /// The bytes of its content, and of what it replies to.
+    pub(super) fn bytes(&self) -> usize {
+        self.content.len() + self.state.as_deref().map_or(0, prost::Message::encoded_len)
+    }
+
     /// Returns the entry for a push. The connection that sent the message gets it without content.
     pub fn entry(&self, with_content: bool) -> MessageEntry {
         MessageEntry {
@@ -300,12 +305,12 @@ impl Fanout {
         messages.sort_by_key(|(view, message)| (view.user, message.conversation, message.seq));
         let mut bytes = 0;
         let is_run = |(one, a): &(View, Arc<MessageEffect>), (two, b): &(View, Arc<MessageEffect>)| {
-            bytes += a.content.len() + RUN_ENTRY_BYTES;
+            bytes += a.bytes() + RUN_ENTRY_BYTES;
             // A push stands for every position from its first to its last.
             let joins = one.user == two.user
                 && a.conversation == b.conversation
                 && a.seq + 1 == b.seq
-                && bytes + b.content.len() <= RUN_BYTES;
+                && bytes + b.bytes() <= RUN_BYTES;
             if !joins {
                 bytes = 0;
             }

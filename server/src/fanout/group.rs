@@ -73,14 +73,14 @@ impl GroupPush {
     /// The bytes of the contents.
     pub(super) fn bytes(&self) -> usize {
         match &self.entries {
-            Entries::Messages(run) => run.iter().map(|message| message.content.len() + RUN_ENTRY_BYTES).sum(),
-            Entries::Change(..) => 0,
+            Entries::Messages(run) => run.iter().map(|message| message.bytes() + RUN_ENTRY_BYTES).sum(),
+            Entries::Change(entry, _) => prost::Message::encoded_len(&**entry),
         }
     }
 
     /// Adds a message if it follows the others and fits.
     pub(super) fn join(&mut self, message: &Arc<MessageEffect>) -> bool {
-        let fits = self.bytes() + message.content.len() <= RUN_BYTES;
+        let fits = self.bytes() + message.bytes() <= RUN_BYTES;
         let Entries::Messages(run) = &mut self.entries else { return false };
         let joins = fits && run.last().is_some_and(|last| last.seq + 1 == message.seq);
         if joins {

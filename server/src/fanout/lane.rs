@@ -125,7 +125,7 @@ impl TransientPush {
 impl Work {
     fn bytes(&self) -> usize {
         let content = match self {
-            Self::Message { message, .. } => message.content.len(),
+            Self::Message { message, .. } => message.bytes(),
             Self::Group(push) => push.bytes(),
             Self::Transient(push) => push.message.content.len(),
             _ => 0,

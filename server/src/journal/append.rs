@@ -115,6 +115,14 @@ impl NewMessage {
         self.flags & zim_protocol::MessageFlag::Counted as u32 != 0
     }
 
+    /// Returns whether a message is stored under the key. The job has locked the head of the conversation.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn is_stored(&self, tx: &mut Tx<'_>) -> Result<bool, Error> {
+        Ok(stored(tx, std::slice::from_ref(self)).await?.contains_key(&self.identity()))
+    }
+
     fn row(&self, sent: Sent) -> [Value; 12] {
         let (high, low) = halves(self.key);
         [
@@ -163,7 +171,8 @@ impl Bulk for NewMessage {
     type Out = Sent;
 
     fn scope(&self) -> Scope {
-        Scope::conversation(self.conversation).for_app(self.app, self.body.len())
+        let combined = self.extra.as_ref().and_then(|extra| extra.combined.as_ref()).map_or(0, Bytes::len);
+        Scope::conversation(self.conversation).for_app(self.app, self.body.len() + combined)
     }
 
     async fn run(tx: &mut Tx<'_>, ops: &[Self]) -> Result<Vec<Result<Sent, Error>>, Error> {
@@ -339,11 +348,11 @@ async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sen
         return Ok(());
     }
     for (op, sent) in ops.iter().zip(results) {
-        let Ok(sent) = sent else { continue };
+        // Of a message that was stored before, nothing is added: it may have been revoked.
+        let Some(sent) = sent.as_ref().ok().filter(|sent| sent.is_new) else { continue };
         let extra = op.extra.as_deref();
         let (replied, root) = extra.map_or((0, 0), |extra| (extra.replied_seq, extra.root_seq));
         if replied > 0 || is_asking(op) {
-            // Of a message that was stored before, the row exists.
             let sql = "INSERT INTO message_state (conversation, seq, replied_seq, root_seq, receivers) VALUES ($1, $2, $3, $4, \
                        CASE WHEN $5 = 0 THEN 0 ELSE \
                        COALESCE((SELECT members - 1 FROM chat_group WHERE conversation = $1), 0) END) \

@@ -135,8 +135,16 @@ pub async fn changes(
     if !is_full {
         page.through = page.through.max(through);
     }
+    let places: Vec<usize> =
+        page.entries.iter().enumerate().filter(|(_, entry)| is_message(entry)).map(|(place, _)| place).collect();
     let mut messages: Vec<&mut MessageEntry> = page.entries.iter_mut().filter_map(message_mut).collect();
-    state::attach(tx, conversation, scrambler, viewer, &mut messages).await?;
+    let complete = state::attach(tx, conversation, scrambler, viewer, &mut messages, max_bytes).await?;
+    if let Some(place) = places.get(complete).copied() {
+        // The rest does not fit with what happened to its messages. The first message always does.
+        page.entries.truncate(place);
+        unresolved.retain(|(index, ..)| *index < place);
+        page.through = page.entries.last().map_or(after, |last| last.rev.cast_signed());
+    }
     // Who is in the group now, and as what, is not for somebody who has left it.
     let group = if viewer.is_some_and(Viewer::has_left) { ConversationKey(0) } else { conversation };
     for (index, detail) in roster::resolve(tx, group, unresolved).await? {
@@ -237,6 +245,10 @@ fn change(
         _ => None,
     };
     Ok((ChangeEntry { rev, at: row.get(WIDTH + 1)?, actor: row.get(WIDTH + 2)?, detail, change }, record))
+}
+
+fn is_message(change: &ChangeEntry) -> bool {
+    matches!(change.detail, Some(Detail::Message(_)))
 }
 
 fn message_mut(change: &mut ChangeEntry) -> Option<&mut MessageEntry> {

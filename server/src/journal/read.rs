@@ -80,8 +80,8 @@ pub async fn messages(
                 let entry = entry(row, scrambler, Some(viewer))?;
                 bytes += prost::Message::encoded_len(&entry) + 4;
                 if bytes > max_bytes && !entries.is_empty() {
-                    attach(tx, conversation, scrambler, viewer, &mut entries).await?;
-                    return Ok((entries, position));
+                    let is_cut = attach(tx, conversation, scrambler, viewer, &mut entries, max_bytes).await?;
+                    return Ok(if is_cut { cut(entries) } else { (entries, position) });
                 }
                 position = row.get(0)?;
                 entries.push(entry);
@@ -91,19 +91,30 @@ pub async fn messages(
             }
         }
     }
-    attach(tx, conversation, scrambler, viewer, &mut entries).await?;
-    Ok((entries, viewer.end_seq().max(position)))
+    let is_cut = attach(tx, conversation, scrambler, viewer, &mut entries, max_bytes).await?;
+    Ok(if is_cut { cut(entries) } else { (entries, viewer.end_seq().max(position)) })
 }
 
+/// Returns a page that ends with its last message.
+fn cut(entries: Vec<MessageEntry>) -> (Vec<MessageEntry>, i64) {
+    let through = entries.last().map_or(0, |entry| entry.seq.cast_signed());
+    (entries, through)
+}
+
+/// Completes entries with their states. Returns whether there are fewer of them now, because the others do not fit.
 async fn attach(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
     scrambler: &Scrambler,
     viewer: &Viewer,
-    entries: &mut [MessageEntry],
-) -> Result<(), Error> {
-    let mut entries: Vec<&mut MessageEntry> = entries.iter_mut().collect();
-    state::attach(tx, conversation, scrambler, Some(viewer), &mut entries).await
+    entries: &mut Vec<MessageEntry>,
+    max_bytes: usize,
+) -> Result<bool, Error> {
+    let mut all: Vec<&mut MessageEntry> = entries.iter_mut().collect();
+    let complete = state::attach(tx, conversation, scrambler, Some(viewer), &mut all, max_bytes).await?;
+    let is_cut = complete < entries.len();
+    entries.truncate(complete);
+    Ok(is_cut)
 }
 
 /// The direction of a page of history.
@@ -174,10 +185,10 @@ pub async fn around(
             }
         }
     }
+    attach(tx, conversation, scrambler, viewer, &mut entries, max_bytes).await?;
     if direction == Direction::Older {
         entries.reverse();
     }
-    attach(tx, conversation, scrambler, viewer, &mut entries).await?;
     Ok(entries)
 }
 
@@ -194,7 +205,10 @@ pub async fn seq_of(tx: &mut Tx<'_>, conversation: ConversationKey, id: i64) -> 
     Ok(tx.fetch_one(sql, &params![id, conversation]).await?.map(|row| row.get(0)).transpose()?)
 }
 
-/// Returns the messages at these positions that the viewer sees.
+/// What a response may have of messages that are asked for by their positions: less than a frame.
+const RESPONSE_BYTES: usize = 768 << 10;
+
+/// Returns the messages at these positions that the viewer sees, or the first of them if not all fit into a response.
 pub async fn messages_at(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
@@ -214,6 +228,6 @@ pub async fn messages_at(
     let rows = tx.fetch(&sql, &params).await?;
     let mut entries: Vec<MessageEntry> =
         rows.iter().map(|row| entry(row, scrambler, Some(viewer))).collect::<Result<_, Error>>()?;
-    attach(tx, conversation, scrambler, viewer, &mut entries).await?;
+    attach(tx, conversation, scrambler, viewer, &mut entries, RESPONSE_BYTES).await?;
     Ok(entries)
 }

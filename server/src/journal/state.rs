@@ -17,7 +17,8 @@ use crate::key::{ConversationKey, Scrambler, UserKey};
 pub const FIRST_USERS: usize = 5;
 
 /// Completes entries of a conversation with their states. Without a viewer, they are complete for everybody who may see the
-/// messages, and nobody's own.
+/// messages, and nobody's own. Returns how many of them are complete: a state may be larger than its message, so fewer may fit
+/// into `max_bytes`. The first always does.
 ///
 /// # Errors
 /// The store fails.
@@ -27,19 +28,25 @@ pub async fn attach(
     scrambler: &Scrambler,
     viewer: Option<&Viewer>,
     entries: &mut [&mut MessageEntry],
-) -> Result<(), Error> {
+    max_bytes: usize,
+) -> Result<usize, Error> {
     let wanted = |entry: &MessageEntry| {
         (entry.has(MessageFlag::State) || (entry.has(MessageFlag::Receipt) && viewer.is_some()))
             && entry.kind != MessageType::Revoke as i32
     };
     let seqs: Vec<i64> = entries.iter().filter(|entry| wanted(entry)).map(|entry| entry.seq.cast_signed()).collect();
     if seqs.is_empty() {
-        return Ok(());
+        return Ok(entries.len());
     }
     let mut rows = rows(tx, conversation, scrambler, viewer, &seqs).await?;
     if let Some(viewer) = viewer {
-        // What happened after the user had left is not for them.
-        rows.retain(|seq, row| !viewer.is_later(*seq, row.rev));
+        // What happened after the user had left is not for them. What a message replies to does not change.
+        for (_, row) in rows.iter_mut().filter(|(seq, row)| viewer.is_later(**seq, row.rev)) {
+            let state = std::mem::take(&mut row.state);
+            row.state.replied_info = state.replied_info;
+            row.state.root_seq = state.root_seq;
+            row.reactions = 0;
+        }
     }
     let reacted: Vec<i64> = rows.iter().filter(|(_, row)| row.reactions > 0).map(|(seq, _)| *seq).collect();
     let reactions = reactions(tx, conversation, viewer.map(|viewer| viewer.user), &reacted).await?;
@@ -47,7 +54,12 @@ pub async fn attach(
         Some(viewer) => receipts(tx, conversation, viewer, &seqs).await?,
         None => HashMap::new(),
     };
-    for entry in entries.iter_mut().filter(|entry| wanted(entry)) {
+    let mut bytes = 0;
+    for (index, entry) in entries.iter_mut().enumerate() {
+        if !wanted(entry) {
+            bytes += prost::Message::encoded_len(&**entry);
+            continue;
+        }
         let seq = entry.seq.cast_signed();
         // A page of changes may have a message several times.
         let state = rows.get(&seq).map_or_else(MessageState::default, |row| row.state.clone());
@@ -58,8 +70,12 @@ pub async fn attach(
             receipt: receipt as i32,
             ..state
         }));
+        bytes += prost::Message::encoded_len(&**entry);
+        if bytes > max_bytes && index > 0 {
+            return Ok(index);
+        }
     }
-    Ok(())
+    Ok(entries.len())
 }
 
 struct StateRow {
@@ -78,7 +94,7 @@ async fn rows(
     let (list, mut params) = tx.dialect().in_list(seqs.iter().copied(), 3);
     params.splice(0..0, params![conversation, viewer.map_or(UserKey(0), |viewer| viewer.user)]);
     let sql = format!(
-        "SELECT s.seq, s.rev, s.edited_at, e.name, s.pinned_at, p.name, s.root_seq, s.replies, s.reactions, s.replied_seq, r.id, a.name, r.ts, r.kind, r.body, \
+        "SELECT s.seq, s.rev, s.edited_at, e.name, s.pinned_at, p.name, s.root_seq, s.replies, s.reactions, s.replied_seq, r.id, a.name, r.ts, r.kind, r.body, r.rev, \
          EXISTS (SELECT 1 FROM hidden h WHERE h.account = $2 AND h.conversation = s.conversation AND h.seq = s.replied_seq) \
          FROM message_state s LEFT JOIN account e ON e.id = s.editor LEFT JOIN account p ON p.id = s.pinned_by \
          LEFT JOIN message r ON r.conversation = s.conversation AND r.seq = s.replied_seq \
@@ -104,6 +120,8 @@ async fn rows(
                     Some(viewer) => viewer.is_in_stay(source),
                     None => source >= shown_to_all,
                 },
+                // The source changed after the user had left.
+                viewer.zip(row.get::<Option<i64>>(15)?).is_some_and(|(viewer, rev)| viewer.is_later(source, rev)),
             )?),
         };
         rows.insert(
@@ -138,7 +156,13 @@ pub async fn last_stay(tx: &mut Tx<'_>, conversation: ConversationKey) -> Result
 }
 
 /// Tells what a message replies to, as far as it may be seen.
-fn replied(row: &Row, scrambler: &Scrambler, source: i64, is_visible: bool) -> Result<MessageRepliedInfo, Error> {
+fn replied(
+    row: &Row,
+    scrambler: &Scrambler,
+    source: i64,
+    is_visible: bool,
+    is_later: bool,
+) -> Result<MessageRepliedInfo, Error> {
     let Some(id) = row.get::<Option<i64>>(10)? else {
         let state = MessageRepliedInfoState::NotFound as i32;
         return Ok(MessageRepliedInfo { state, message_seq: source, ..MessageRepliedInfo::default() });
@@ -152,9 +176,12 @@ fn replied(row: &Row, scrambler: &Scrambler, source: i64, is_visible: bool) -> R
         return Ok(MessageRepliedInfo { state: MessageRepliedInfoState::NotFound as i32, ..info });
     }
     let info = MessageRepliedInfo { sender_user_id: row.get(11)?, sent_time: row.get(12)?, ..info };
-    let is_hidden = row.get::<i64>(15)? != 0;
+    let is_hidden = row.get::<i64>(16)? != 0;
     if is_hidden || row.get::<i32>(13)? == MessageType::Revoke as i32 {
         return Ok(MessageRepliedInfo { state: MessageRepliedInfoState::Deleted as i32, ..info });
+    }
+    if is_later {
+        return Ok(info);
     }
     let body: Vec<u8> = row.get(14)?;
     let message: Message = prost::Message::decode(&*body).map_err(Error::internal)?;

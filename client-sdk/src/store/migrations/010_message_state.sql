@@ -37,3 +37,6 @@ CREATE TABLE hidden (
 ) WITHOUT ROWID;
 
 ALTER TABLE conversation ADD COLUMN cleared_seq INTEGER NOT NULL DEFAULT 0;
+
+-- Events about messages were raised up to this change.
+ALTER TABLE conversation ADD COLUMN change_rev INTEGER NOT NULL DEFAULT 0;

@@ -182,7 +182,7 @@ async fn with_state(
     if (entry.has(MessageFlag::State) || entry.has(MessageFlag::Receipt))
         && let Some(viewer) = Viewer::of(tx, conversation, user).await?
     {
-        state::attach(tx, conversation, scrambler, Some(&viewer), &mut [&mut entry]).await?;
+        state::attach(tx, conversation, scrambler, Some(&viewer), &mut [&mut entry], usize::MAX).await?;
     }
     Ok(entry)
 }

@@ -21,6 +21,8 @@ use crate::error::Error;
 use crate::journal::{self, Viewer};
 use crate::key::ConversationKey;
 
+/// The messages that one message combines.
+const MAX_ITEMS: usize = 1_000;
 /// How deep combined messages nest.
 pub(super) const MAX_DEPTH: usize = 10;
 
@@ -28,10 +30,21 @@ impl App {
     /// Completes the combined messages among those that a message combines: the sender sees them, and they are copied.
     pub(super) async fn complete_combined(&self, identity: &Identity, message: &mut Message) -> Result<(), Error> {
         let Some(Body::Combine(combine)) = &mut message.body else { return Ok(()) };
+        if combine.message_list.len() > MAX_ITEMS {
+            return Err(Error::params_invalid(format!("a message combines at most {MAX_ITEMS} messages")));
+        }
+        let most = self.config.limits.max_combine_bytes as usize;
+        let mut bytes = 0;
         for item in &mut combine.message_list {
             let Some(Body::Combine(inner)) = &mut item.body else { continue };
             if !inner.combine_id.is_empty() {
                 inner.message_list = self.combined(identity, &inner.combine_id).await?.message_list;
+                // Before the next one is read: many small references may name something large.
+                bytes += inner.encoded_len();
+                if bytes > most {
+                    let problem = format!("messageList is longer than {most} bytes with all that it combines");
+                    return Err(Error::params_invalid(problem));
+                }
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::connection::Caller;
 use crate::db::{Scope, Tx, Value, params};
 use crate::error::Error;
 use crate::journal::{FeedKind, Viewer, clear_messages};
-use crate::key::{ConversationKey, UserKey};
+use crate::key::{ConversationKey, Scrambler, UserKey};
 
 /// A message that the user deleted for themselves; the key is the message.
 pub(crate) static DELETION: FeedKind =
@@ -58,7 +58,11 @@ impl App {
                 let viewer = Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)?;
                 let (found, missing) = find_all(tx, conversation, &scrambler, &viewer, &messages).await?;
                 if found.is_empty() && !missing.is_empty() {
-                    return Err(Error::message_not_found());
+                    // Sent again: they are deleted already.
+                    return match is_any_hidden(tx, conversation, user, &scrambler, &missing).await? {
+                        true => Ok(()),
+                        false => Err(Error::message_not_found()),
+                    };
                 }
                 if found.iter().any(|message| message.kind == MessageType::Tips as i32) {
                     return Err(Error::message_type_unsupported("deleted by itself"));
@@ -144,6 +148,24 @@ async fn conversations(tx: &mut Tx<'_>, user: UserKey, after: i64) -> Result<Vec
                WHERE m.account = $1 AND m.conversation > $2 AND c.seq > m.cleared_seq ORDER BY m.conversation LIMIT $3";
     let rows = tx.fetch(sql, &params![user, after, CLEARED_AT_ONCE]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Returns whether the user has deleted any of these messages.
+async fn is_any_hidden(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    user: UserKey,
+    scrambler: &Scrambler,
+    message_ids: &[String],
+) -> Result<bool, Error> {
+    let ids = message_ids.iter().filter_map(|id| id.parse().ok()).map(|id| scrambler.stored(id));
+    let (list, mut params) = tx.dialect().in_list(ids, 3);
+    params.splice(0..0, params![user, conversation]);
+    let sql = format!(
+        "SELECT 1 FROM hidden h JOIN message m ON m.conversation = h.conversation AND m.seq = h.seq \
+         WHERE h.account = $1 AND h.conversation = $2 AND m.id IN {list} LIMIT 1"
+    );
+    Ok(tx.fetch_one(&sql, &params).await?.is_some())
 }
 
 async fn deletions(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {

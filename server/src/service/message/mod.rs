@@ -198,7 +198,7 @@ impl App {
                 let reference = self.reference(caller, replied).await?;
                 let (sent, reply) = self.send_reply(caller, reference, new).await?;
                 draft.flags |= MessageFlag::State as u32;
-                state = Some(Box::new(reply));
+                state = reply.map(Box::new);
                 sent
             }
             None => self.submit_send(caller, &name, new)?.await?,

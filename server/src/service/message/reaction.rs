@@ -74,12 +74,13 @@ impl MessageReactionService for App {
                 let sql = "SELECT r.place, a.name, r.count FROM reaction r JOIN account a ON a.id = r.account \
                            WHERE r.conversation = $1 AND r.seq = $2 AND r.type = $3 AND r.place > $4 ORDER BY r.place LIMIT $5";
                 // What happened after the caller had left is not for them.
-                let rows = match entry.state {
-                    Some(_) => {
+                let shown = entry.state.as_ref().map_or(&[][..], |state| &state.reactions);
+                let rows = match shown.iter().any(|reaction| *reaction.reaction_type == *kind) {
+                    true => {
                         let conversation = reference.conversation.key;
                         tx.fetch(sql, &params![conversation, target.seq, &*kind, config.next_flag, count + 1]).await?
                     }
-                    None => Vec::new(),
+                    false => Vec::new(),
                 };
                 let mut users = Vec::with_capacity(rows.len());
                 let (mut last, most) = (0, usize::try_from(count).unwrap_or(MAX_PAGE));

@@ -65,13 +65,20 @@ impl MessageReceiptService for App {
         if asked.is_empty() {
             return Err(Error::no_receipt());
         }
+        let again = Arc::clone(&scrambler);
         let scope = asked
             .iter()
             .fold(Scope::conversation(conversation).and_user(user), |scope, message| scope.and_user(message.sender));
         caller
             .write(&self.db, scope, async move |tx, log| {
+                // Again, under the locks: a message may have been revoked, or the reader removed.
+                let viewer = Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)?;
+                if viewer.has_left() || viewer.message_log.end.is_some() {
+                    return Err(Error::no_receipt());
+                }
+                let (found, _) = find_all(tx, conversation, &again, &viewer, &messages).await?;
                 let mut read: BTreeMap<UserKey, Vec<i64>> = BTreeMap::new();
-                for message in &asked {
+                for message in found.iter().filter(|message| is_asked(message, user)) {
                     if add(tx, conversation, message.seq, user, now).await? {
                         read.entry(message.sender).or_default().push(message.id);
                     }

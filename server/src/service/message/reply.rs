@@ -31,7 +31,7 @@ impl App {
         caller: &Caller,
         reference: Reference,
         message: NewMessage,
-    ) -> Result<(Sent, MessageState), Error> {
+    ) -> Result<(Sent, Option<MessageState>), Error> {
         let scope = Scope::conversation(reference.conversation.key);
         let target = WriteTo::conversation(scope, reference.name.clone());
         caller.write(&self.db, target, async move |tx, log| reply(tx, log, &reference, message).await).await
@@ -73,7 +73,13 @@ async fn reply(
     log: &mut LogWriter,
     reference: &Reference,
     message: NewMessage,
-) -> Result<(Sent, MessageState), Error> {
+) -> Result<(Sent, Option<MessageState>), Error> {
+    if message.is_stored(tx).await? {
+        // It is sent again. What became of its source meanwhile does not matter.
+        let sent = NewMessage::run(tx, std::slice::from_ref(&message)).await?.pop();
+        let sent = sent.ok_or_else(|| Error::internal_text("a message without a result"))??;
+        return Ok((sent, None));
+    }
     let target = reference.find_to_show(tx).await?;
     if !is_repliable(target.kind) {
         return Err(Error::message_type_unsupported("replied to"));
@@ -96,7 +102,7 @@ async fn reply(
     if sent.is_new {
         count(tx, log, reference, root, 1).await?;
     }
-    Ok((sent, state))
+    Ok((sent, Some(state)))
 }
 
 /// Returns the root of the tree that a message belongs to.
@@ -183,8 +189,16 @@ async fn page(
     let next = if rows.len() > most { seqs.last().copied().unwrap_or(0) } else { 0 };
     let entries = journal::messages_at(tx, conversation, &scrambler, viewer, &seqs).await?;
     let root_entry = journal::messages_at(tx, conversation, &scrambler, viewer, &[root]).await?.pop();
-    let sql = "SELECT replies FROM message_state WHERE conversation = $1 AND seq = $2";
-    let row = tx.fetch_one(sql, &params![conversation, root]).await?;
-    let replies: i64 = row.map_or(Ok(0), |row| row.get(0))?;
-    Ok((entries, next, root_entry.map(|entry| (entry, replies))))
+    let root_entry = root_entry.map(|entry| {
+        let replies = entry.state.as_ref().map_or(0, |state| state.replied_count);
+        (entry, replies)
+    });
+    // Fewer may fit into the answer.
+    let next = match entries.last() {
+        Some(last) if seqs.iter().any(|seq| *seq > last.seq.cast_signed()) && entries.len() < seqs.len() => {
+            last.seq.cast_signed()
+        }
+        _ => next,
+    };
+    Ok((entries, next, root_entry))
 }

@@ -11,7 +11,7 @@ use crate::effect::Audience;
 use crate::error::Error;
 use crate::journal::{self, ChangedConversation, Viewer, rules};
 use crate::key::{ConversationKey, Scrambler, UserKey};
-use crate::service::group::role;
+use crate::service::group::{check_may_write, role};
 
 /// Which message a request is about, and who asks.
 #[derive(Clone, Debug)]
@@ -111,20 +111,24 @@ impl Reference {
         Ok((target, Some(role)))
     }
 
-    /// Finds the message for something that others get to see: it was not revoked, and the other user of a peer conversation has
-    /// not blocked the caller.
+    /// Finds the message for something that others get to see: it was not revoked, and the caller could send a message, too. The
+    /// other user of a peer conversation has not blocked them, and they are not muted in the group.
     pub(super) async fn find_to_show(&self, tx: &mut Tx<'_>) -> Result<Target, Error> {
         let (target, _) = self.find_to_change(tx).await?;
         if target.kind == MessageType::Revoke as i32 {
             return Err(Error::already_revoked());
         }
-        self.check_block(tx).await?;
+        self.check_may_write(tx).await?;
         Ok(target)
     }
 
-    /// Checks that the other user of a peer conversation has not blocked the caller.
-    async fn check_block(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
-        let Audience::Peers(peers) = &self.conversation.audience else { return Ok(()) };
+    async fn check_may_write(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        let peers = match &self.conversation.audience {
+            Audience::Peers(peers) => peers,
+            Audience::Group { name, .. } => {
+                return check_may_write(tx, (self.conversation.key, name), self.user, self.now).await;
+            }
+        };
         let sql = "SELECT blocks FROM conversation WHERE id = $1";
         let row = tx.fetch_one(sql, &params![self.conversation.key]).await?;
         let blocks: i64 = row.map_or(Ok(0), |row| row.get(0))?;
