@@ -275,7 +275,9 @@ async fn delete(
     if config.is_also_delete_server_conversation && standing.is_on_server {
         let (config, through_seq) = (Some(config), standing.head_seq);
         let request = DeleteConversationRequest { conversation_id, conversation_type, config, through_seq };
-        return account.request(request).await;
+        let answer = account.request(request).await?;
+        account.edit(Edit::HideBelow(name, through_seq.unsigned_abs() + 1)).await?;
+        return Ok(answer);
     }
     if !standing.is_listed {
         return Err(not_found(&conversation_id));

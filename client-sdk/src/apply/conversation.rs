@@ -16,6 +16,9 @@ use crate::types::Name;
 pub(crate) enum Edit {
     /// Deletes a conversation from the list.
     Hide(Name),
+    /// Deletes a conversation from the list, which the server has done: something that only this device has may have brought
+    /// it back since.
+    HideBelow(Name, u64),
     /// Deletes all conversations from the list, or those that the server does not have.
     HideAll {
         /// Only those that the server does not have.
@@ -74,6 +77,10 @@ impl Transaction<'_> {
             Edit::Hide(name) => {
                 let id = self.touch(&name)?;
                 conversation_setting::hide_here(self.db, id)?;
+            }
+            Edit::HideBelow(name, below) => {
+                let id = self.touch(&name)?;
+                conversation_setting::hide_below(self.db, id, below)?;
             }
             Edit::HideAll { is_local } => {
                 for name in conversation_setting::listed(self.db, is_local)? {

@@ -343,6 +343,7 @@ impl<'a> Transaction<'a> {
                 block::mark_stale(self.db)?;
                 store::status::mark_stale(self.db)?;
                 store::conversation_setting::mark_stale(self.db)?;
+                store::group::forget_all(self.db)?;
                 store::conversation::drop_all(self.db)
             }
             // Conversations are swept at the end, when all states are stored.

@@ -83,15 +83,21 @@ pub(crate) fn write(db: &Connection, conversation: i64, setting: &ConversationSe
     if below > before {
         // What this device did later, such as a draft, may have brought it back; a deletion that is older does not count again.
         hide(db, conversation, below, 0)?;
-    } else if below < before {
+    } else if below == 0 && before > 0 {
         show(db, conversation)?;
+    } else if below < before {
+        // After a restored backup an earlier deletion is in force.
+        db.prepare_cached("UPDATE conversation SET hidden_below = ?2 WHERE id = ?1 AND hidden_below <> 0")?
+            .execute([conversation, below])?;
     }
     Ok(below > before)
 }
 
 fn hide(db: &Connection, conversation: i64, below: i64, ts: i64) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE conversation SET hidden_below = MAX(hidden_below, ?2), hidden_ts = ?3, draft = '', draft_at = 0 WHERE id = ?1",
+        "UPDATE conversation SET hidden_below = MAX(hidden_below, ?2), hidden_ts = ?3, \
+         draft = CASE WHEN head_seq < ?2 THEN '' ELSE draft END, draft_at = CASE WHEN head_seq < ?2 THEN 0 ELSE draft_at END \
+         WHERE id = ?1",
     )?
     .execute([conversation, below, ts])?;
     Ok(())
@@ -103,6 +109,11 @@ pub(crate) fn hide_here(db: &Connection, conversation: i64) -> rusqlite::Result<
         .prepare_cached("SELECT head_seq, last_ts FROM conversation WHERE id = ?1")?
         .query_row([conversation], |row| Ok((row.get(0)?, row.get(1)?)))?;
     hide(db, conversation, head + 1, ts.max(1))
+}
+
+/// Deletes a conversation from the list of this device, unless it has a message at `below` or after it.
+pub(crate) fn hide_below(db: &Connection, conversation: i64, below: u64) -> rusqlite::Result<()> {
+    hide(db, conversation, to_sql(below), 0)
 }
 
 /// Brings a conversation back that was deleted.

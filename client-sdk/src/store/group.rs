@@ -101,6 +101,14 @@ pub(crate) fn forget_members(db: &Connection, group_id: &str) -> rusqlite::Resul
     Ok(())
 }
 
+/// Forgets the members of all groups, and what is the user's own in them: positions begin anew, and the heads and the feed tell it
+/// again.
+pub(crate) fn forget_all(db: &Connection) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM group_member", [])?;
+    db.execute("UPDATE chat_group SET alias = '', role = 0, mute_until = 0, muted_until = 0", [])?;
+    Ok(())
+}
+
 /// What a search compares of a member beside or instead of the name of the group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MemberNames {

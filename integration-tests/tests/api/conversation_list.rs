@@ -126,6 +126,27 @@ async fn delete_conversation_without_the_server_is_for_one_device() {
     world.end().await;
 }
 
+/// The server has it as deleted already, and has nothing to tell: the device does it by itself.
+#[tokio::test]
+async fn delete_conversation_again_after_a_draft_has_brought_it_back() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    bob.say("ann", "hi").await;
+    ann.receives("hi").await;
+    for _ in 0..2 {
+        soon(ann.delete_conversation("bob", PEER, EVERYWHERE)).await.unwrap();
+        lists(&ann, &[]).await;
+        soon(ann.set_conversation_draft("well", "bob", PEER)).await.unwrap();
+        lists(&ann, &["bob"]).await;
+    }
+    soon(ann.delete_conversation("bob", PEER, EVERYWHERE)).await.unwrap();
+    lists(&ann, &[]).await;
+    bob.say("ann", "again").await;
+    lists(&ann, &["bob"]).await;
+    assert_eq!(ann.conversation("bob").await.draft, "");
+    world.end().await;
+}
+
 #[tokio::test]
 async fn delete_conversation_keeps_one_with_a_message_that_the_device_has_not_seen() {
     let world = World::new().await;

@@ -385,6 +385,21 @@ async fn send_group_invite_applications_and_invite_users_into_group_follow_the_m
     }
 }
 
+/// What somebody may no longer do, their invitation does not do either.
+#[tokio::test]
+async fn accept_group_invite_application_takes_an_inviter_who_may_still_invite() {
+    let crew = Crew::asking().await;
+    ask(&crew.mia, &["dan", "eve"], "come").await.unwrap();
+    soon(crew.ann.update_group_invite_mode(GroupInviteMode::Admin, "crew")).await.unwrap();
+    assert_eq!(refusal(agree(&crew.dan, "mia").await), NO_INVITE);
+    soon(crew.ann.update_group_invite_mode(GroupInviteMode::Any, "crew")).await.unwrap();
+    agree(&crew.dan, "mia").await.unwrap();
+    soon(crew.ann.kick_group_members(["mia"], "crew")).await.unwrap();
+    assert_eq!(refusal(agree(&crew.eve, "mia").await), NO_INVITE);
+    decline(&crew.eve, "mia").await.unwrap();
+    crew.world.end().await;
+}
+
 #[tokio::test]
 async fn accept_group_invite_application_enters_the_group() {
     let crew = Crew::asking().await;

@@ -27,12 +27,12 @@ const OF_USER: [(&str, &str); 12] = [
 const OF_CONVERSATION: [(&str, &str); 11] = [
     ("message", "seq"),
     ("message_state", "seq"),
-    ("reaction", "seq"),
-    ("reaction_total", "seq"),
-    ("receipt", "seq"),
+    ("reaction", "seq, account, type"),
+    ("reaction_total", "seq, type"),
+    ("receipt", "seq, account"),
     ("combine", "seq"),
     ("change", "rev"),
-    ("target", "seq"),
+    ("target", "seq, account"),
     ("group_member", "account"),
     ("group_application", "id"),
     ("chat_group", "conversation"),
@@ -60,7 +60,7 @@ pub(crate) async fn delete_page(tx: &mut Tx<'_>, app: AppKey) -> Result<Deleted,
                     return Ok(Deleted { rows, is_done: false });
                 }
                 let some = format!("SELECT {key} FROM {table} WHERE {column} = $1 LIMIT $2");
-                let sql = format!("DELETE FROM {table} WHERE {column} = $1 AND {key} IN ({some})");
+                let sql = format!("DELETE FROM {table} WHERE {column} = $1 AND ({key}) IN ({some})");
                 let left = i64::try_from(PAGE - rows).unwrap_or(i64::MAX);
                 rows += tx.execute(&sql, &params![owner, left]).await?;
             }

@@ -1,7 +1,7 @@
 //! The jobs that send, accept and reject applications. The group, all users whom an application concerns, and those who decide on
 //! it are in their scope.
 
-use zim_protocol::{GroupApplicationState as State, GroupFullInfo, GroupJoinMode};
+use zim_protocol::{GroupApplicationState as State, GroupFullInfo, GroupInviteMode, GroupJoinMode};
 
 use super::store::{self, Application, GROUP_APPLICATION};
 use crate::db::Tx;
@@ -129,9 +129,14 @@ impl Group {
         let found = store::find(tx, self.conversation.key, (self.me, inviter)).await?;
         let waiting = found.filter(|found| answerable(found.state, found.expires_at, self.now));
         let waiting = waiting.ok_or_else(|| Error::no_invite_application(&inviter_id))?;
+        let role = groups::role(tx, self.conversation.key, inviter).await?;
+        // An invitation is worth what its inviter may do now.
+        let may_invite = |role| head.invite_mode == GroupInviteMode::Any as i32 || rules::decides(role);
+        if answer == State::Accepted && !role.is_some_and(may_invite) {
+            return Err(Error::no_invite_application(&inviter_id));
+        }
         self.answer(tx, waiting.id, answer).await?;
         log.feed(tx, self.me, &GROUP_APPLICATION, waiting.id).await?;
-        let role = groups::role(tx, self.conversation.key, inviter).await?;
         if role.is_some_and(rules::decides) {
             log.feed(tx, inviter, &GROUP_APPLICATION, waiting.id).await?;
         }
