@@ -11,6 +11,9 @@ ALTER TABLE chat_group ADD COLUMN mute_roles TEXT NOT NULL DEFAULT '[]';
 -- Until when the member may not write, Unix milliseconds; 0: they may, -1: never again.
 ALTER TABLE group_member ADD COLUMN mute_until BIGINT NOT NULL DEFAULT 0;
 
+-- The same of somebody who has left: who returns is muted as before.
+ALTER TABLE member ADD COLUMN mute_until BIGINT NOT NULL DEFAULT 0;
+
 CREATE INDEX group_member_muted ON group_member (conversation, place) WHERE mute_until <> 0;
 
 -- Orders the groups of a user: the position in the user's feed at which they entered.

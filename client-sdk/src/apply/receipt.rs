@@ -99,8 +99,12 @@ impl Transaction<'_> {
         let id = self.touch(&Name::from(&to))?;
         rows::set_cleared(self.db, id, entry.cleared_seq)?;
         self.recent.forget_deleted();
-        rows::clear(self.db, id, entry.cleared_seq)?;
-        if origin == Origin::Other {
+        let had_any = rows::clear(self.db, id, entry.cleared_seq)?;
+        if origin == Origin::Own {
+            rows::clear_unsent(self.db, id)?;
+        }
+        // After a restored backup the feed tells again what was deleted long ago.
+        if origin == Origin::Other && had_any {
             self.deleted(&to.id, to.r#type, MessageDeleteType::ConversationAllMessagesDeleted, Vec::new());
         }
         Ok(())

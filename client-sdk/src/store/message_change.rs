@@ -97,11 +97,16 @@ pub(crate) fn delete(db: &Connection, conversation: i64, seq: u64) -> rusqlite::
     Ok(found.map(|(_, row)| row))
 }
 
-/// Deletes the messages of a conversation up to a position, and those that only this device has.
-pub(crate) fn clear(db: &Connection, conversation: i64, through: u64) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM message WHERE conversation = ?1 AND seq <= ?2 AND (seq > 0 OR status <> ?3)";
-    let sending = MessageSentStatus::Sending as i32;
-    db.prepare_cached(sql)?.execute(params![conversation, to_sql(through), sending])?;
+/// Deletes the messages of a conversation up to a position. Returns whether there were any.
+pub(crate) fn clear(db: &Connection, conversation: i64, through: u64) -> rusqlite::Result<bool> {
+    let sql = "DELETE FROM message WHERE conversation = ?1 AND seq > 0 AND seq <= ?2";
+    Ok(db.prepare_cached(sql)?.execute(params![conversation, to_sql(through)])? > 0)
+}
+
+/// Deletes the messages of a conversation that only this device has, but those that are being sent.
+pub(crate) fn clear_unsent(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM message WHERE conversation = ?1 AND seq = 0 AND status <> ?2";
+    db.prepare_cached(sql)?.execute(params![conversation, MessageSentStatus::Sending as i32])?;
     Ok(())
 }
 
@@ -165,7 +170,8 @@ pub(crate) fn clear_here(db: &Connection, conversation: i64) -> rusqlite::Result
          COALESCE((SELECT MAX(ts) FROM message WHERE conversation = ?1 AND seq > 0), 0)) WHERE id = ?1",
     )?
     .execute([conversation])?;
-    clear(db, conversation, u64::MAX >> 1)
+    clear(db, conversation, u64::MAX >> 1)?;
+    clear_unsent(db, conversation)
 }
 
 /// Returns whether the user, or this device alone, has deleted anything.

@@ -3,7 +3,8 @@
 use futures_util::future::join_all;
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::{
-    ErrorCode, Event, EventKind, GroupAdvancedConfig, GroupEvent, GroupMemberQueryConfig, GroupMuteConfig,
+    ErrorCode, Event, EventKind, GroupAdvancedConfig, GroupEvent, GroupMemberMuteConfig, GroupMemberQueryConfig,
+    GroupMuteConfig, Message,
 };
 
 use crate::group::{create, info};
@@ -150,5 +151,21 @@ async fn invite_users_into_group_of_somebody_who_was_removed_while_away() {
     assert_eq!((conversation.conversation_name.as_str(), conversation.is_disabled), ("Unseen", false));
     assert_eq!(texts(&bob.history(group("crew")).await), ["1", "3"]);
     bob.has_unread(group("crew"), 1).await;
+    world.end().await;
+}
+
+/// Leaving and coming back does not end a mute.
+#[tokio::test]
+async fn join_group_again_leaves_a_member_muted() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "g", &["bob"]).await;
+    soon(ann.mute_group_members(true, ["bob"], "g", GroupMemberMuteConfig { duration: -1 })).await.unwrap();
+    soon(bob.leave_group("g")).await.unwrap();
+    soon(bob.join_group("g")).await.unwrap();
+    let muted = ErrorCode::GroupModuleGroupNoCorrespondingOperationAuthority;
+    assert_eq!(refusal(soon(bob.send_to(group("g"), Message::text("hi"))).await), muted);
+    soon(ann.mute_group_members(false, ["bob"], "g", GroupMemberMuteConfig { duration: 0 })).await.unwrap();
+    bob.say(group("g"), "hi").await;
     world.end().await;
 }

@@ -157,8 +157,9 @@ pub(super) async fn enter(
         )
         .await?;
         tx.execute(
-            "INSERT INTO group_member (conversation, account, role, nickname, enter_type, entered_at, operator, place, list_place) \
-             VALUES ($1, $2, $3, '', $4, $5, $6, $7, $8)",
+            "INSERT INTO group_member (conversation, account, role, nickname, enter_type, entered_at, operator, place, \
+             list_place, mute_until) SELECT m.conversation, m.account, $3, '', $4, $5, $6, $7, $8, m.mute_until FROM member m \
+             WHERE m.account = $2 AND m.conversation = $1",
             &params![
                 group,
                 user,
@@ -191,8 +192,9 @@ pub(super) async fn exit(
     let (list, mut params) = tx.dialect().in_list(users.iter().copied(), 3);
     params.splice(0..0, params![group, rev]);
     let sql = format!(
-        "UPDATE member SET to_seq = (SELECT seq FROM conversation WHERE id = $1), to_rev = $2 \
-         WHERE conversation = $1 AND account IN {list} RETURNING account, from_seq, from_rev, to_seq, {IS_RETURN}"
+        "UPDATE member SET to_seq = (SELECT seq FROM conversation WHERE id = $1), to_rev = $2, \
+         mute_until = COALESCE((SELECT g.mute_until FROM group_member g WHERE g.conversation = member.conversation \
+         AND g.account = member.account), 0) WHERE conversation = $1 AND account IN {list} RETURNING account, from_seq, from_rev, to_seq, {IS_RETURN}"
     );
     let rows = tx.fetch(&sql, &params).await?;
     let mut stays = Vec::with_capacity(rows.len());
