@@ -88,7 +88,8 @@ impl Zim {
     ///
     /// # Errors
     /// - 6000277: the message has no receipt, or another user sent it.
-    /// - 6000521: this user is not a member.
+    /// - 6000521: this user is no longer a member.
+    /// - 6000603: there is no such group, or this user never was a member.
     /// - 6000001: there is no such message.
     pub async fn query_group_message_receipt_read_member_list(
         &self,

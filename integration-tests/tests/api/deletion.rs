@@ -243,7 +243,7 @@ async fn query_combine_message_detail_returns_one_level_after_the_other() {
     let inner = combined(&first);
     assert_eq!((&*inner.title, &*inner.summary, inner.message_list.len()), ("inner", "1, 2", 0));
     assert_eq!(inner.combine_id, first.message_id);
-    // Carl sees neither the messages nor the first combined message, and yet all of what is forwarded to him.
+    // Carl sees neither the messages nor the first combined message. Carl sees all that the outer one combines.
     let outer = soon(ann.send("carl", combine("outer", "all", &[one.clone(), first.clone()]))).await.unwrap();
     let got = received(&carl, "outer").await;
     assert_eq!((combined(&got).combine_id.as_str(), combined(&got).message_list.len()), (&*outer.message_id, 0));

@@ -351,7 +351,7 @@ async fn reply_message_in_a_group_tells_newcomers_nothing_of_what_came_before() 
     bob.receives("secret").await;
     soon(carl.join_group("g")).await.unwrap();
     reply(&ann, &secret, "as I said").await.unwrap();
-    // Bob has seen the source, so his device shows it. Carl has not.
+    // The device of Bob holds the source and shows it. Carl came later than the source.
     let (of_bob, of_carl) = (bob.receives("as I said").await, carl.receives("as I said").await);
     assert_eq!(lite(&of_bob).as_deref(), Some("secret"));
     assert_eq!(lite(&of_carl), None);

@@ -145,7 +145,7 @@ async fn invite_users_into_group_of_somebody_who_was_removed_while_away() {
     })
     .await;
     bob.next(EventKind::GroupNoticeUpdated).await;
-    // He was out when the name changed: he sees the name and gets no event.
+    // The name changed while the member was out: they see the name and get no event.
     assert!(bob.seen_of(EventKind::GroupNameUpdated).is_empty());
     let conversation = bob.conversation(group("crew")).await;
     assert_eq!((conversation.conversation_name.as_str(), conversation.is_disabled), ("Unseen", false));

@@ -113,7 +113,7 @@ async fn a_device_that_was_away_knows_that_its_user_may_not_write() {
     assert_eq!(bob.conversation(group("crew")).await.muted_expired_time, end);
     let dir = bob.dir();
     bob.quit().await;
-    // The mute ends while he is away.
+    // The mute ends while the member is away.
     world.clock.advance(60_000);
     let bob = world.user_at(dir, "bob").await;
     bob.say(group("crew"), "2").await;
