@@ -339,9 +339,3 @@ pub(super) async fn page(tx: &mut Tx<'_>, user: UserKey, page: Page) -> Result<(
     }
     Ok((calls, if places.len() > most { last } else { 0 }))
 }
-
-/// Whether no device of a user is connected.
-pub(super) async fn is_offline(tx: &mut Tx<'_>, user: UserKey) -> Result<bool, Error> {
-    let sql = "SELECT id FROM session WHERE account = $1 AND connected = 1";
-    Ok(tx.fetch_one(sql, &params![user]).await?.is_none())
-}

@@ -1,5 +1,7 @@
 //! What happens to a call by itself: invitations end or are not received in time, the caller goes offline, nobody ends the call.
 
+use zim_protocol::{UserOnlineStatus, UserStatus};
+
 use super::rules::Happening;
 use super::store::{self, Stored};
 use crate::app::App;
@@ -8,7 +10,7 @@ use crate::error::Error;
 use crate::journal::LogWriter;
 use crate::key::CallKey;
 use crate::presence;
-use crate::task::{Due, TaskKind};
+use crate::task::{self, Due, TaskKind};
 
 /// The next time of a call has come; the subject is the call. A call has one such task, at the earliest of the times of its
 /// invitations, and each change of the call sets it anew.
@@ -24,7 +26,7 @@ pub(crate) static CALLER_LEFT: TaskKind<App> = TaskKind {
     number: presence::CALLER_LEFT,
     name: "caller-left",
     scope: of_call,
-    run: |_, tx, log, due| Box::pin(caller_left(tx, log, due)),
+    run: |app, tx, log, due| Box::pin(caller_left(app, tx, log, due)),
 };
 
 fn of_call(subject: i64) -> Scope {
@@ -39,14 +41,22 @@ async fn pass_time(tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(),
     stored.save(tx, log, &outcome, due.now).await
 }
 
-async fn caller_left(tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(), Error> {
+async fn caller_left(app: &App, tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(), Error> {
     let Some(mut stored) = store::load(tx, CallKey(due.subject)).await? else { return Ok(()) };
-    let caller = stored.call.caller;
-    // They may have come back.
-    if store::is_offline(tx, caller).await? {
-        happen(tx, log, &mut stored, Happening::CallerLeft, due.now).await?;
+    let statuses = presence::statuses(tx, &[stored.call.caller], due.now).await?;
+    match statuses.first().map(UserStatus::online_status) {
+        // They came back.
+        Some(UserOnlineStatus::Online) => return Ok(()),
+        Some(UserOnlineStatus::Offline) => {
+            // Nobody could come back while the server was down.
+            let earliest = app.started_at + i64::from(app.config.limits.offline_after_ms);
+            if (app.started_at..earliest).contains(&due.now) {
+                return task::schedule(tx, &CALLER_LEFT, due.subject, earliest).await;
+            }
+        }
+        _ => {}
     }
-    Ok(())
+    happen(tx, log, &mut stored, Happening::CallerLeft, due.now).await
 }
 
 /// Changes a call, which the job has locked, if something follows from what happens.
