@@ -230,8 +230,11 @@ impl App {
     }
 
     fn actor(&self, caller: &Caller) -> Result<Actor, Error> {
-        let device = caller.connection().ok().map(|connection| connection.device);
-        Ok(Actor { user: caller.identity()?.user, device, now: self.clock.now_ms() })
+        let identity = caller.identity()?;
+        // A one-shot login is no device: all devices of its user get the events.
+        let connection = caller.connection().ok().filter(|_| !identity.one_shot);
+        let device = connection.map(|connection| connection.device);
+        Ok(Actor { user: identity.user, device, now: self.clock.now_ms() })
     }
 
     fn times(&self, now: i64, timeout_s: i64, checks_received: bool) -> Times {
