@@ -2,6 +2,8 @@
 //! the call, as it is then, to the feed of each of them: so a device that was away and one on another node learn of it in the same
 //! way. Devices compare the call with what they knew, and raise what is new.
 
+#[cfg(test)]
+mod model_tests;
 mod rules;
 #[cfg(test)]
 mod rules_tests;
