@@ -147,6 +147,13 @@ impl World {
         }
     }
 
+    /// Nothing happens by itself before the timer rings.
+    fn check_timer(&self) {
+        if let Some(at) = self.call.next_at() {
+            assert_eq!(self.call.clone().happen(Happening::Time(at - 1)), None, "the timer rings too late: {self:?}");
+        }
+    }
+
     /// Nobody does anything more: the call ends all the same.
     fn check_that_it_ends(&self) {
         let (mut world, mut steps) = (self.clone(), 0);
@@ -171,6 +178,7 @@ fn all_runs_of_eight_steps_keep_the_rules_and_every_call_ends() {
         let mut endings = HashSet::new();
         while let Some((world, depth)) = waiting.pop_front() {
             world.check_that_it_ends();
+            world.check_timer();
             if world.call.has_ended {
                 endings.insert(world.call.members.iter().map(|member| member.state as i32).collect::<Vec<_>>());
             }

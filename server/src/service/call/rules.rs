@@ -388,7 +388,9 @@ impl Call {
             }
             Happening::Time(now) => self.pass_time(now)?,
             Happening::CallerLeft => {
-                if self.check_in_call(self.caller).is_err() || self.has_an_acceptance() {
+                // Who began it without a device is on none.
+                let is_here = |member: &Member| member.state == State::Accepted && member.device.is_some();
+                if !self.member(self.caller).is_some_and(is_here) || self.has_an_acceptance() {
                     return None;
                 }
                 self.cancel_all()

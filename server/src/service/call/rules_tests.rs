@@ -205,6 +205,13 @@ fn every_state_has_what_happens_by_itself() {
     let mut unchecked = Call::begin(actor(ANN, HERE), true, CLOSES, (&[BOB], Times { check_at: 0, ..TIMES }));
     assert_eq!(unchecked.happen(Happening::Time(TIMES.expires_at - 1)), None);
     assert_eq!(unchecked.next_at(), Some(TIMES.expires_at));
+    // The timer is at the first of the times.
+    let mut checked = call(true);
+    assert_eq!(checked.next_at(), Some(check));
+    checked.happen(Happening::Received(BOB)).unwrap();
+    assert_eq!(checked.next_at(), Some(check));
+    checked.happen(Happening::Received(EVE)).unwrap();
+    assert_eq!(checked.next_at(), Some(TIMES.expires_at));
     // Who is no invitee has nothing to receive.
     assert_eq!(call(true).happen(Happening::Received(DAN)), None);
     assert_eq!(call(true).happen(Happening::Received(ANN)), None);
@@ -221,6 +228,9 @@ fn the_caller_is_gone() {
     }
     let mut call = with(true, ANN, State::Quit);
     assert_eq!(call.happen(Happening::CallerLeft), None, "they have left already");
+    let mut call = with(true, BOB, State::Received);
+    call.members[0].device = None;
+    assert_eq!(call.happen(Happening::CallerLeft), None, "they were never on a device");
 }
 
 #[test]
@@ -247,6 +257,17 @@ fn who_cannot_be_concerned_is_named() {
     let outcome = call.act(actor(ANN, HERE), Act::Invite(vec![ANN, EVE, BOB], TIMES)).unwrap();
     assert_eq!((outcome.changed, outcome.refused), (vec![EVE, BOB], vec![ANN]));
     assert_eq!(call.act(actor(ANN, HERE), Act::Invite(vec![ANN, EVE], TIMES)), Err(Refusal::AllInCall));
+}
+
+/// Also of a user who has left since and is asked again.
+#[test]
+fn a_call_that_was_accepted_once_cannot_be_cancelled() {
+    let mut call = call(true);
+    call.act(actor(BOB, HERE), Act::Accept).unwrap();
+    call.act(actor(BOB, HERE), Act::Quit).unwrap();
+    assert_eq!(call.act(actor(ANN, HERE), Act::Cancel(None)), Err(Refusal::Accepted));
+    call.act(actor(ANN, HERE), Act::Invite(vec![BOB], TIMES)).unwrap();
+    assert_eq!(call.act(actor(ANN, HERE), Act::Cancel(Some(vec![BOB]))), Err(Refusal::Accepted));
 }
 
 #[test]
