@@ -88,6 +88,7 @@ mod friend;
 mod group;
 mod group_application;
 mod group_member;
+mod call;
 /// The blacklist.
 mod blacklist;
 /// Presence: online status and custom status.
@@ -101,7 +102,7 @@ pub use zim_engine as engine;
 #[doc(inline)]
 pub use zim_protocol::app::*;
 
-pub use self::chat::{Chat, Group, History, Items, Revoke, SendMessage};
+pub use self::chat::{Call, Chat, Group, History, Items, Revoke, Ring, SendMessage};
 pub use self::config::{Config, Trust};
 pub use self::error::Error;
 pub use self::events::{EventStream, HandlerGuard, Lagged};

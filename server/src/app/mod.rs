@@ -50,6 +50,8 @@ pub struct App {
     pub(crate) kinds: Arc<Kinds<Self>>,
     /// The clock.
     pub clock: Clock,
+    /// When this server started, Unix milliseconds.
+    pub started_at: i64,
     /// The settings.
     pub config: Arc<Config>,
     /// Makes new IDs.
@@ -126,6 +128,7 @@ impl App {
             bus,
             timers,
             kinds: Arc::new(kinds),
+            started_at: clock.now_ms(),
             clock,
             logins: LoginAllowances::new(&config.limits),
             allowances: Allowances::default(),
