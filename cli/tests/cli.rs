@@ -15,6 +15,9 @@ mod examples;
 mod groups;
 #[path = "cli/input.rs"]
 mod input;
+#[cfg(unix)]
+#[path = "cli/rooms.rs"]
+mod rooms;
 #[path = "cli/scripts.rs"]
 mod scripts;
 #[cfg(unix)]
