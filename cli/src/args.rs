@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench::{self, BenchArgs};
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, login, logout,
-    message, ping, profile, revoke, room, search, send, status, token, user,
+    message, ping, profile, revoke, ring, room, search, send, status, token, user,
 };
 use crate::context::{Context, within};
 use crate::exit::{self, Failure};
@@ -67,6 +67,9 @@ enum Command {
     /// Create, join, leave and show groups
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Begin, answer, end and list calls
+    #[command(subcommand)]
+    Ring(ring::RingCommand),
     /// Enter rooms, and show who and what is in them
     #[command(subcommand)]
     Room(room::RoomCommand),
@@ -127,6 +130,7 @@ impl Command {
             Self::User(command) => user::run(command, &context()?).await,
             Self::Friend(command) => friend::run(command, &context()?).await,
             Self::Group(command) => group::run(command, &context()?).await,
+            Self::Ring(command) => ring::run(command, &context()?).await,
             Self::Room(command) => room::run(command, &context()?).await,
             Self::Blacklist(command) => blacklist::run(command, &context()?).await,
             Self::Status(command) => status::run(command, &context()?).await,

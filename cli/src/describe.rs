@@ -1,5 +1,6 @@
 //! Messages and events as text.
 
+pub(crate) mod call;
 pub(crate) mod group;
 mod message;
 mod room;
@@ -201,6 +202,7 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::GroupApplicationUpdated(change) => {
             change.application_list.iter().map(group::application).flat_map(at).collect()
         }
+        other if let Some(changed) = call::changed(other) => at(changed),
         other if let Some(changed) = message::changed(other) => changed.into_iter().flat_map(at).collect(),
         other => {
             let json = other.to_json().map_or_else(|error| error.to_string(), |json| json.to_string());

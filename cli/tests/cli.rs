@@ -11,6 +11,8 @@ mod conversations;
 #[cfg(unix)]
 #[path = "cli/examples.rs"]
 mod examples;
+#[path = "cli/calls.rs"]
+mod calls;
 #[path = "cli/groups.rs"]
 mod groups;
 #[path = "cli/input.rs"]

@@ -88,6 +88,7 @@ mod friend;
 mod group;
 mod group_application;
 mod group_member;
+mod call;
 mod room;
 /// The blacklist.
 mod blacklist;
@@ -102,7 +103,7 @@ pub use zim_engine as engine;
 #[doc(inline)]
 pub use zim_protocol::app::*;
 
-pub use self::chat::{Chat, Group, History, Items, Revoke, Room, SendMessage};
+pub use self::chat::{Call, Chat, Group, History, Items, Revoke, Ring, Room, SendMessage};
 pub use self::config::{Config, Trust};
 pub use self::error::Error;
 pub use self::events::{EventStream, HandlerGuard, Lagged};

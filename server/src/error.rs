@@ -354,6 +354,14 @@ impl Error {
     }
 }
 
+/// Failures of calls, besides those that the rules name.
+impl Error {
+    /// An invitee is not registered.
+    pub fn invitee_not_found(user_id: &str) -> Self {
+        Self::new(ErrorCode::CallModuleInviteUserDoesNotExist, format!("there is no user {user_id}"))
+    }
+}
+
 /// Failures of groups.
 impl Error {
     /// The caller is not a member of the group.

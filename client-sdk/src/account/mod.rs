@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -78,6 +79,8 @@ pub(crate) struct Account<L: Remote> {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
+    /// The ID of this installation.
+    pub(crate) device: Bytes,
     pub(crate) is_one_shot: bool,
     pub(crate) resend_window_ms: i64,
 }
@@ -147,9 +150,10 @@ fn try_load(file: Option<&Path>, user_id: &str) -> Result<(Arc<Store>, Loaded), 
 
 impl<L: Remote> Account<L> {
     /// Opens the local database of `user_id`. This needs no network, so that an offline login works.
-    pub(crate) fn open(config: &Config, user_id: &str, remote: L) -> Result<Arc<Self>, Error> {
+    pub(crate) fn open(config: &Config, device: Bytes, user_id: &str, remote: L) -> Result<Arc<Self>, Error> {
         let file = config.folder().map(|folder| database_file(folder.to_owned(), config.app_id, user_id));
-        let settings = Settings { file, is_one_shot: config.one_shot, resend_window_ms: config.resend_window_ms };
+        let (is_one_shot, resend_window_ms) = (config.one_shot, config.resend_window_ms);
+        let settings = Settings { file, device, is_one_shot, resend_window_ms };
         Self::start(settings, user_id, remote, config.clock.clone())
     }
 
@@ -175,6 +179,7 @@ impl<L: Remote> Account<L> {
         });
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),
+            device: settings.device,
             login_ms: clock.now_ms(),
             horizon_ms: 0,
             now_ms: 0,

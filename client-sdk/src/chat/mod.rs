@@ -18,11 +18,14 @@ mod room;
 mod items;
 /// Search.
 mod search;
+/// Calls.
+mod call;
 
 use std::sync::Arc;
 
 use zim_protocol::{Conversation, ConversationType, ErrorCode, Message};
 
+pub use self::call::{Call, Ring};
 pub use self::group::Group;
 pub use self::history::History;
 pub use self::items::Items;

@@ -117,8 +117,10 @@ impl Events {
         let Some(channels) = &*channels else { return };
         let event = Arc::new(event);
         self.queue(channels, &event, receipt);
-        // Fails if there is no stream.
-        let _ = channels.streams.send(event);
+        if !is_for_handlers(event.kind()) {
+            // Fails if there is no stream.
+            let _ = channels.streams.send(event);
+        }
     }
 
     /// Queues an event for the handlers.
@@ -211,6 +213,14 @@ impl Events {
             }
         }
     }
+}
+
+/// Whether a kind of event repeats others in the words of earlier versions: streams do not carry it.
+fn is_for_handlers(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::CallInvitationAccepted | EventKind::CallInvitationRejected | EventKind::CallInviteesAnsweredTimeout
+    )
 }
 
 /// Returns the deprecated kind that repeats a kind of event, if there is one.

@@ -76,7 +76,7 @@ impl LoginTask {
         let (client, login) = (Arc::clone(&self.client), Arc::clone(&self.login));
         let opened = tokio::task::spawn_blocking(move || {
             let remote = LinkRemote { link: login.link.clone(), events: client.events.clone() };
-            Account::open(&client.config, &login.user_id, remote)
+            Account::open(&client.config, client.hello.device_id.clone(), &login.user_id, remote)
         });
         let panicked = |_| Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "opening the local database failed");
         opened.await.map_err(panicked)?

@@ -7,6 +7,8 @@ mod access;
 mod admin;
 mod authorisation;
 mod blacklist;
+mod call;
+mod call_time;
 mod command;
 mod conversation;
 mod conversation_list;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod blacklist;
+mod calls;
 mod chat;
 mod conversations;
 mod delivered;

@@ -51,6 +51,8 @@ pub struct App {
     pub(crate) kinds: Arc<Kinds<Self>>,
     /// The clock.
     pub clock: Clock,
+    /// When this server started, Unix milliseconds.
+    pub started_at: i64,
     /// The settings.
     pub config: Arc<Config>,
     /// Makes new IDs.
@@ -128,6 +130,7 @@ impl App {
             bus,
             timers,
             kinds: Arc::new(kinds),
+            started_at: clock.now_ms(),
             clock,
             logins: LoginAllowances::new(&config.limits),
             allowances: Allowances::default(),

@@ -73,6 +73,11 @@ pub struct Limits {
     /// Users whose status one user subscribes to. Beyond that the earliest subscription ends. Default: 3,000, as in the
     /// reference; at least 100, the users of one request.
     pub max_status_subscriptions: u32,
+    /// Seconds after which a call in advanced mode ends that nobody has ended. Default: 86,400, a day; at most a week.
+    pub max_call_s: u32,
+    /// Milliseconds in which an invitation to a call is received. After that the users of the call are told that it is not, if the
+    /// caller has asked for it. Default: 5,000, as in the reference.
+    pub call_received_within_ms: u32,
     /// Conversations that one user pins. Default: 100, as in the reference.
     pub max_pinned_conversations: u32,
     /// Conversations of one user with marks. Beyond that the ones that were marked first lose their marks. Default: 1,000, as in
@@ -186,6 +191,8 @@ impl Default for Limits {
             pull_burst: 1_000,
             max_blocked_users: 1_000,
             max_status_subscriptions: 3_000,
+            max_call_s: 86_400,
+            call_received_within_ms: 5_000,
             max_pinned_conversations: 100,
             max_marked_conversations: 1_000,
             max_calls_in_flight: 256,
@@ -253,6 +260,8 @@ impl Limits {
             ("pull_burst", self.pull_burst.into(), 1, 1_000_000),
             ("max_blocked_users", self.max_blocked_users.into(), 0, 100_000),
             ("max_status_subscriptions", self.max_status_subscriptions.into(), 100, 100_000),
+            ("max_call_s", self.max_call_s.into(), 600, 7 * 86_400),
+            ("call_received_within_ms", self.call_received_within_ms.into(), 100, 60_000),
             ("max_pinned_conversations", self.max_pinned_conversations.into(), 0, 10_000),
             ("max_marked_conversations", self.max_marked_conversations.into(), 100, 100_000),
             ("max_calls_in_flight", self.max_calls_in_flight.into(), 1, 65_536),

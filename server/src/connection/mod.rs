@@ -4,6 +4,7 @@ mod allowance;
 mod caller;
 mod login_allowance;
 mod queue;
+mod ringing;
 mod stored;
 mod transients;
 
@@ -12,12 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use zim_protocol::{ConversationRef, SessionEndReason, Stored};
+use zim_protocol::{ConversationRef, SessionEndReason, Stored, feed_entry::Detail};
 
 pub(crate) use self::allowance::LoginAllowances;
 pub use self::caller::{Answered, Caller, Origin, WriteTo};
 pub(crate) use self::login_allowance::{Allowance, Allowances};
 pub use self::queue::{PushQueue, PushTarget};
+use self::ringing::Ringing;
 use self::stored::StoredPositions;
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 use crate::tenant::{Access, Proof};
@@ -64,6 +66,7 @@ pub struct ConnectionState {
     events_sent: AtomicU64,
     events_acknowledged: AtomicU64,
     stored: Mutex<StoredPositions>,
+    ringing: Mutex<Ringing>,
     unsettled: AtomicUsize,
     /// The rooms that the device is in, with their IDs.
     rooms: Mutex<Vec<(ConversationKey, Arc<str>)>>,
@@ -90,6 +93,7 @@ impl ConnectionState {
             events_sent: AtomicU64::new(0),
             events_acknowledged: AtomicU64::new(0),
             stored: Mutex::default(),
+            ringing: Mutex::default(),
             unsettled: AtomicUsize::new(0),
             rooms: Mutex::default(),
             allowance: Mutex::default(),
@@ -178,6 +182,22 @@ impl ConnectionState {
     /// Whether the client has stored a message, as far as it has said so on this connection.
     pub fn has_stored(&self, conversation: &ConversationRef, seq: u64) -> bool {
         self.stored.lock().has(conversation, seq)
+    }
+
+    /// Notes entries of the feed that the client gets: it may be asked into a call that it has not received yet.
+    pub(crate) fn add_ringing<'a>(&self, entries: impl IntoIterator<Item = (i64, &'a Detail)>) {
+        let Some(identity) = self.identity().filter(|identity| !identity.one_shot) else { return };
+        for (pos, detail) in entries {
+            if let Detail::Call(call) = detail {
+                self.ringing.lock().add(pos, call, &identity.user_id);
+            }
+        }
+    }
+
+    /// Takes the calls, by the IDs that clients see, to which the client has received invitations by storing its feed up to
+    /// `through`.
+    pub(crate) fn take_ringing(&self, through: i64) -> Vec<i64> {
+        self.ringing.lock().take(through)
     }
 
     /// Whether a write of this connection has not ended: it may be neither committed nor handed to the fan-out.

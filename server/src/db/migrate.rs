@@ -37,6 +37,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0009_conversation_setting",
     "0010_group_data",
     "0011_room",
+    "0012_call",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

@@ -438,6 +438,8 @@ impl Fanout {
         if connections.is_empty() {
             return;
         }
+        // Before the frame is in the queue, so that no acknowledgement comes too early.
+        connections.iter().for_each(|connection| connection.add_ringing([(pos, &*entry)]));
         let frame = encode(Frame::Push(feed_push(vec![FeedEntry { pos: pos.unsigned_abs(), detail: Some(*entry) }])));
         for connection in connections {
             connection.set_fed(pos.max(connection.fed()));

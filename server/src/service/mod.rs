@@ -26,6 +26,8 @@ pub mod session;
 pub(crate) mod blacklist;
 /// Friends and friend applications.
 pub(crate) mod friend;
+/// Call invitations.
+pub(crate) mod call;
 /// Sends and reads messages.
 pub(crate) mod message;
 /// Brings a client up to date.
@@ -46,6 +48,8 @@ pub(crate) fn kinds() -> Kinds<App> {
             &presence::LOST_LOGINS,
             &presence::LOST_LOGINS_OF_USER,
             &OLD_SECRETS_END,
+            &call::TIMER,
+            &call::CALLER_LEFT,
             &room::ROOM_END,
             &room::ROOM_MEMBERS_LEAVE,
             &room::ROOM_MEMBERS_LOST,

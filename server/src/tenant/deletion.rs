@@ -9,7 +9,7 @@ const PAGE: u64 = 500;
 
 /// Tables with rows of a user: the name, and a column that identifies a row of one user. Logins come first: the end of a connection
 /// is not written if there is no row of its login.
-const OF_USER: [(&str, &str); 12] = [
+const OF_USER: [(&str, &str); 14] = [
     ("session", "id"),
     ("feed", "pos"),
     ("friend", "friend"),
@@ -22,6 +22,8 @@ const OF_USER: [(&str, &str); 12] = [
     ("presence", "account"),
     ("conversation_setting", "conversation"),
     ("all_deleted", "account"),
+    ("call_user", "call"),
+    ("chat_call", "id"),
 ];
 /// Tables with rows of a conversation, in the same way.
 const OF_CONVERSATION: [(&str, &str); 15] = [
