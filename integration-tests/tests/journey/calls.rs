@@ -228,6 +228,8 @@ async fn all_who_are_in_a_call_see_the_same_users_whatever_happens_at_once() {
         devices.push(world.user(name).await);
     }
     for round in 0..3 {
+        // The list is ordered by time.
+        world.clock.advance(1);
         let call_id = ring(&ann, &names).await;
         let (bob, cai, dan, eve, fay) = (&devices[0], &devices[1], &devices[2], &devices[3], &devices[4]);
         let reject_config = CallRejectConfig::default();
