@@ -15,6 +15,7 @@ use crate::apply::{Edit, Local, Settle};
 use crate::engine::Origin;
 use crate::error::Error;
 use crate::outbox::Submission;
+use crate::store::message::without_reply;
 use crate::types::Name;
 
 /// An input of the task.
@@ -235,7 +236,7 @@ impl<L: Remote> AccountTask<L> {
     pub(super) fn push(&mut self, mut push: Push, origin: Origin) {
         for entry in push.messages.iter_mut().filter(|entry| entry.content.is_empty()) {
             if let Some(content) = self.sends.content(&entry.client_key) {
-                entry.content = content;
+                entry.content = if entry.state.is_some() { without_reply(content) } else { content };
             }
         }
         self.engine.push(push, origin);

@@ -93,15 +93,30 @@ fn decoded_state(state: &[u8]) -> Option<Box<MessageState>> {
     if state.is_empty() { None } else { MessageState::decode(state).ok().map(Box::new) }
 }
 
-/// What a row keeps of the state of an entry: the state, the position that the message replies to, and its receipt.
-fn state_columns(entry: &MessageEntry) -> (Vec<u8>, i64, i32) {
-    let state = entry.state.as_deref();
-    let replied = state.and_then(|state| state.replied_info.as_ref()).map_or(0, |info| info.message_seq);
-    let receipt = match state.map_or(0, |state| state.receipt) {
-        0 if entry.has(MessageFlag::Receipt) => MessageReceiptStatus::Processing as i32,
-        receipt => receipt,
-    };
-    (state.map(prost::Message::encode_to_vec).unwrap_or_default(), replied, receipt)
+/// What a row keeps of the flags and the state of an entry.
+struct Columns {
+    flags: u32,
+    state: Vec<u8>,
+    replied_seq: i64,
+    receipt: i32,
+}
+
+impl Columns {
+    fn of(entry: &MessageEntry) -> Self {
+        let state = entry.state.as_deref();
+        let receipt = match state.map_or(0, |state| state.receipt) {
+            0 if entry.has(MessageFlag::Receipt) => MessageReceiptStatus::Processing as i32,
+            receipt => receipt,
+        };
+        // The receipt has a column, and whether the state came in a push or a page makes no difference to a row.
+        let kept = state.map(|state| MessageState { is_personal: false, receipt: 0, ..state.clone() });
+        Self {
+            flags: entry.flags & !(MessageFlag::State as u32),
+            state: kept.map(|state| prost::Message::encode_to_vec(&state)).unwrap_or_default(),
+            replied_seq: state.and_then(|state| state.replied_info.as_ref()).map_or(0, |info| info.message_seq),
+            receipt,
+        }
+    }
 }
 
 /// Converts an entry to a message. A message of a later version that cannot be read is shown without a body, so that an
@@ -155,13 +170,19 @@ pub(crate) fn store(
     }
     let order_key = order_key(entry.seq);
     if entry.content.is_empty() {
-        let is_local = db
-            .prepare_cached("SELECT is_local FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
-            .query_row(params![conversation, order_key], |row| row.get(0))
+        let found: Option<(i64, bool)> = db
+            .prepare_cached("SELECT id, is_local FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
+            .query_row(params![conversation, order_key], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        return Ok(Stored { is_local: is_local.unwrap_or(true), settled: None });
+        if let Some((id, _)) = found
+            && entry.state.is_some()
+        {
+            // The answer that settled it did not have what it replies to.
+            set_state(db, id, entry)?;
+        }
+        return Ok(Stored { is_local: found.is_none_or(|(_, is_local)| is_local), settled: None });
     }
-    let (state, replied_seq, receipt) = state_columns(entry);
+    let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     let is_local = db
         .prepare_cached(
             "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
@@ -181,7 +202,7 @@ pub(crate) fn store(
                 entry.sender,
                 entry.ts,
                 entry.kind,
-                entry.flags,
+                flags,
                 MessageSentStatus::Success as i32,
                 &entry.content[..],
                 state,
@@ -195,7 +216,7 @@ pub(crate) fn store(
 
 /// Updates a message that changed; returns whether it is held.
 pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
-    let (state, replied_seq, receipt) = state_columns(entry);
+    let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     let changed = db
         .prepare_cached(
             "UPDATE message SET kind = ?3, flags = ?4, content = CASE WHEN length(?5) > 0 THEN ?5 ELSE content END, \
@@ -205,7 +226,7 @@ pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -
             conversation,
             order_key(entry.seq),
             entry.kind,
-            entry.flags,
+            flags,
             &entry.content[..],
             state,
             replied_seq,
@@ -214,14 +235,27 @@ pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -
     Ok(changed > 0)
 }
 
-/// Sets the state of a message.
-pub(crate) fn set_state(db: &Connection, row: i64, entry: &MessageEntry) -> rusqlite::Result<()> {
-    let (state, replied_seq, receipt) = state_columns(entry);
+/// Sets the state of a message that this device sent.
+fn set_state(db: &Connection, row: i64, entry: &MessageEntry) -> rusqlite::Result<()> {
+    let content: Vec<u8> =
+        db.prepare_cached("SELECT content FROM message WHERE id = ?1")?.query_row([row], |row| row.get(0))?;
+    let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     db.prepare_cached(
-        "UPDATE message SET flags = ?2, state = ?3, replied_seq = ?4, receipt = max(receipt, ?5) WHERE id = ?1",
+        "UPDATE message SET flags = ?2, state = ?3, replied_seq = ?4, receipt = max(receipt, ?5), content = ?6 WHERE id = ?1",
     )?
-    .execute(params![row, entry.flags, state, replied_seq, receipt])?;
+    .execute(params![row, flags, state, replied_seq, receipt, &without_reply(content.into())[..]])?;
     Ok(())
+}
+
+/// Removes from the content of a message what it replies to. Its state has that when the server has stored it, and follows the
+/// source, which may be revoked.
+pub(crate) fn without_reply(content: Bytes) -> Bytes {
+    match <Message as prost::Message>::decode(&content[..]) {
+        Ok(message) if message.replied_info.is_some() => {
+            prost::Message::encode_to_vec(&Message { replied_info: None, ..message }).into()
+        }
+        _ => content,
+    }
 }
 
 /// Returns the message at a position, if it is held, and its row.
