@@ -11,6 +11,8 @@ mod watchers;
 mod task;
 /// Commands that wait for the messages before them.
 mod transients;
+/// The rooms that this device is in.
+mod rooms;
 /// The inputs of the task.
 mod input;
 /// Commits, and what follows them.
@@ -34,6 +36,8 @@ use zim_protocol::{
 use self::input::{Done, Input};
 use self::limits::Limiter;
 pub(crate) use self::remote::Remote;
+use self::rooms::Rooms;
+pub(crate) use self::rooms::{Entering, Start};
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 pub(crate) use self::watchers::Wake;
 use self::watchers::Watchers;
@@ -171,6 +175,7 @@ impl<L: Remote> Account<L> {
             ahead_ms: AtomicI64::new(UNKNOWN),
             has_panicked: watch::Sender::new(false),
             watchers: Watchers::default(),
+            rooms: Rooms::default(),
         });
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),

@@ -7,7 +7,8 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use tokio::sync::oneshot;
 use zim_protocol::{
-    ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus, Push, SendMessageRequest,
+    ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus, MessageType, Push,
+    SendMessageRequest,
 };
 
 use super::remote::Remote;
@@ -56,6 +57,7 @@ impl<L: Remote> AccountTask<L> {
                 content,
                 message,
                 is_stored: true,
+                is_barrage: false,
                 deadline_ms: steady_ms.saturating_add(self.resend_window_ms.saturating_sub(age_ms)),
                 // Its caller is gone; events tell how it ends.
                 reply: Reply::new(oneshot::channel().0),
@@ -96,8 +98,10 @@ impl<L: Remote> AccountTask<L> {
                 return;
             }
         };
+        let is_barrage = message.r#type() == MessageType::Barrage;
         self.sends.push(Outgoing {
             key,
+            is_barrage,
             request: request(&submission.name, key, &content, config),
             name: submission.name,
             content,

@@ -12,6 +12,8 @@ mod history;
 mod list;
 /// Groups.
 mod group;
+/// Rooms.
+mod room;
 /// Streams that fetch page after page.
 mod items;
 /// Search.
@@ -28,6 +30,7 @@ pub use self::group::Group;
 pub use self::history::History;
 pub use self::items::Items;
 pub use self::revoke::Revoke;
+pub use self::room::Room;
 pub use self::send::SendMessage;
 use crate::error::Error;
 use crate::zim::Zim;

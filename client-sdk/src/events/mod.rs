@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::{broadcast, mpsc};
-use zim_protocol::{ErrorCode, ErrorEvent, Event, EventKind, ReceiveGroupMessageEvent, ReceivePeerMessageEvent};
+use zim_protocol::{
+    ErrorCode, ErrorEvent, Event, EventKind, ReceiveGroupMessageEvent, ReceivePeerMessageEvent, ReceiveRoomMessageEvent,
+};
 
 pub(crate) use self::delivery::{Deliveries, Receipt};
 pub use self::handlers::HandlerGuard;
@@ -226,6 +228,7 @@ fn twin_kind(kind: EventKind) -> Option<EventKind> {
     match kind {
         EventKind::PeerMessageReceived => Some(EventKind::ReceivePeerMessage),
         EventKind::GroupMessageReceived => Some(EventKind::ReceiveGroupMessage),
+        EventKind::RoomMessageReceived => Some(EventKind::ReceiveRoomMessage),
         _ => None,
     }
 }
@@ -238,6 +241,10 @@ fn twin(event: &Event) -> Option<Event> {
             from_conversation_id: event.from_conversation_id.clone(),
         })),
         Event::GroupMessageReceived(event) => Some(Event::ReceiveGroupMessage(ReceiveGroupMessageEvent {
+            message_list: event.message_list.clone(),
+            from_conversation_id: event.from_conversation_id.clone(),
+        })),
+        Event::RoomMessageReceived(event) => Some(Event::ReceiveRoomMessage(ReceiveRoomMessageEvent {
             message_list: event.message_list.clone(),
             from_conversation_id: event.from_conversation_id.clone(),
         })),

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use zim_protocol::{
     ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageFlag,
     MessageReceiptStatus, MessageReceivedInfo, MessageSentStatus, MessageState, ORDER_KEY_STEP,
-    PeerMessageReceivedEvent,
+    PeerMessageReceivedEvent, RoomMessageReceivedEvent,
 };
 
 use super::{from_sql, to_sql};
@@ -135,6 +135,9 @@ pub(crate) fn received(to: &ConversationRef, message_list: Vec<Message>, info: M
         }
         Ok(ConversationType::Group) => {
             Some(Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, from_conversation_id, info }))
+        }
+        Ok(ConversationType::Room) => {
+            Some(Event::RoomMessageReceived(RoomMessageReceivedEvent { message_list, from_conversation_id, info }))
         }
         _ => None,
     }

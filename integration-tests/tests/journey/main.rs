@@ -18,6 +18,7 @@ mod presence;
 mod profiles;
 mod reconnect;
 mod restart;
+mod rooms;
 mod two_devices;
 
 use zim_integration_tests::{Device, texts};

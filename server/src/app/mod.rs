@@ -21,6 +21,7 @@ use crate::fanout::{Fanout, Publisher};
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
 use crate::meter::Meter;
+use crate::room_rates::RoomRates;
 use crate::task::{Kinds, Timers};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
@@ -65,6 +66,7 @@ pub struct App {
     pub(crate) logins: LoginAllowances,
     pub(crate) allowances: Allowances,
     pub(crate) block_fence: BlockFence,
+    pub(crate) room_rates: Arc<RoomRates>,
     pub(crate) unmarked_logins: UnmarkedLogins,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
@@ -138,6 +140,7 @@ impl App {
             epoch,
             secret,
             block_fence: BlockFence::default(),
+            room_rates: Arc::default(),
             unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         }))

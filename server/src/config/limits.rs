@@ -27,6 +27,17 @@ pub struct Limits {
     pub max_group_members: u32,
     /// Groups of one user. Default: 1,000; at most 10,000.
     pub max_groups: u32,
+    /// Members of one room. Default: 500; at most 100,000.
+    pub max_room_members: u32,
+    /// Rooms that one user is in at the same time. Default: 5, as in the reference.
+    pub max_rooms_of_user: u32,
+    /// Rooms of one app at the same time; 0, the default: any number.
+    pub max_rooms: u32,
+    /// How long after its connection was lost a member leaves a room, milliseconds. Default: 30,000, as in the reference.
+    pub room_grace_ms: u32,
+    /// In a room with more members than this, at most 20 users a second are told of as they enter, and 20 as they leave. Default:
+    /// 1,000.
+    pub max_room_members_told: u32,
     /// Seconds after which a friend application expires. Default: 604,800: seven days, as in the reference.
     pub friend_application_valid_s: u32,
     /// How long after it was sent a message can be revoked, seconds; at most a day.
@@ -160,6 +171,11 @@ impl Default for Limits {
             max_friends: 3_000,
             max_group_members: 500,
             max_groups: 1_000,
+            max_room_members: 500,
+            max_rooms_of_user: 5,
+            max_rooms: 0,
+            room_grace_ms: 30_000,
+            max_room_members_told: 1_000,
             friend_application_valid_s: 7 * 86_400,
             revoke_window_s: 120,
             edit_window_s: 86_400,
@@ -224,6 +240,11 @@ impl Limits {
             ("max_friends", self.max_friends.into(), 1, 100_000),
             ("max_group_members", self.max_group_members.into(), 2, 100_000),
             ("max_groups", self.max_groups.into(), 1, 10_000),
+            ("max_room_members", self.max_room_members.into(), 1, 100_000),
+            ("max_rooms_of_user", self.max_rooms_of_user.into(), 1, 1_000),
+            ("max_rooms", self.max_rooms.into(), 0, 1_000_000),
+            ("room_grace_ms", self.room_grace_ms.into(), 1, long),
+            ("max_room_members_told", self.max_room_members_told.into(), 0, 100_000),
             ("friend_application_valid_s", self.friend_application_valid_s.into(), 1, 366 * 86_400),
             ("revoke_window_s", self.revoke_window_s.into(), 1, 86_400),
             ("edit_window_s", self.edit_window_s.into(), 1, 366 * 86_400),

@@ -21,7 +21,7 @@ pub(crate) use self::login_allowance::{Allowance, Allowances};
 pub use self::queue::{PushQueue, PushTarget};
 use self::ringing::Ringing;
 use self::stored::StoredPositions;
-use crate::key::{AppKey, LoginKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 use crate::tenant::{Access, Proof};
 
 /// The user who is logged in on a connection. Set once: another user needs another connection.
@@ -68,6 +68,8 @@ pub struct ConnectionState {
     stored: Mutex<StoredPositions>,
     ringing: Mutex<Ringing>,
     unsettled: AtomicUsize,
+    /// The rooms that the device is in, with their IDs.
+    rooms: Mutex<Vec<(ConversationKey, Arc<str>)>>,
     /// Until the login.
     allowance: Mutex<Allowance>,
     allowance_of_login: OnceLock<Arc<Mutex<Allowance>>>,
@@ -93,6 +95,7 @@ impl ConnectionState {
             stored: Mutex::default(),
             ringing: Mutex::default(),
             unsettled: AtomicUsize::new(0),
+            rooms: Mutex::default(),
             allowance: Mutex::default(),
             allowance_of_login: OnceLock::new(),
         }
@@ -200,6 +203,23 @@ impl ConnectionState {
     /// Whether a write of this connection has not ended: it may be neither committed nor handed to the fan-out.
     pub(crate) fn has_unsettled_writes(&self) -> bool {
         self.unsettled.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that the device has entered or left a room.
+    pub(crate) fn set_in_room(&self, (room, name): (ConversationKey, &Arc<str>), is_in: bool) {
+        let mut rooms = self.rooms.lock();
+        rooms.retain(|(other, _)| *other != room);
+        if is_in {
+            rooms.push((room, Arc::clone(name)));
+        } else if rooms.is_empty() {
+            // A device in no room keeps no list.
+            *rooms = Vec::new();
+        }
+    }
+
+    /// Returns the rooms that the device is in, with their IDs.
+    pub(crate) fn rooms(&self) -> Vec<(ConversationKey, Arc<str>)> {
+        self.rooms.lock().clone()
     }
 
     /// Notes that the user logged out on this connection: its end is not a lost connection.

@@ -14,7 +14,7 @@ use super::group_index::{GroupIndex, Place};
 use super::lane::TransientPush;
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::GroupStay;
-use crate::key::ConversationKey;
+use crate::key::{ConversationKey, UserKey};
 
 /// Sessions of a group that are woken before another group has its turn.
 const PAGE: usize = 64;
@@ -30,6 +30,8 @@ const MAX_BYTES: usize = 4 << 20;
 pub(super) enum Item {
     Push(Arc<GroupPush>),
     Transient(Arc<TransientPush>),
+    /// The last that a user's sessions get of a room that they have left.
+    Forget(UserKey),
 }
 
 impl Item {
@@ -37,6 +39,7 @@ impl Item {
         match self {
             Self::Push(push) => push.bytes(),
             Self::Transient(push) => push.message.content.len(),
+            Self::Forget(_) => 0,
         }
     }
 }
@@ -78,7 +81,6 @@ impl Walks {
 
     /// Adds what the sessions of a group get, behind what they get already.
     pub(super) fn add(&mut self, index: &GroupIndex, group: ConversationKey, item: Item, now: Instant) {
-        self.bytes += item.bytes();
         let walk = self.walks.entry(group).or_insert_with(|| {
             if index.len(group) > TURN {
                 self.delayed.push_back((now + DELAY, group));
@@ -89,7 +91,21 @@ impl Walks {
         });
         // Until its first session is reached, a walk takes what arrives.
         let list = if walk.after.is_none() { &mut walk.items } else { &mut walk.next };
-        list.push(item);
+        // Many who enter and leave a room in a short time are one push.
+        let merged = match (list.last(), &item) {
+            (Some(Item::Push(last)), Item::Push(push)) => last.merged(push),
+            _ => None,
+        };
+        match (merged, list.last_mut()) {
+            (Some(merged), Some(last)) => {
+                self.bytes += merged.bytes() - last.bytes();
+                *last = Item::Push(Arc::new(merged));
+            }
+            _ => {
+                self.bytes += item.bytes();
+                list.push(item);
+            }
+        }
     }
 
     /// Pushes everything at once.
@@ -120,7 +136,11 @@ impl Walks {
             walk.after = next;
             if next.is_none() {
                 self.bytes -= walk.items.iter().map(Item::bytes).sum::<usize>();
-                walk.items = std::mem::take(&mut walk.next);
+                for item in std::mem::replace(&mut walk.items, std::mem::take(&mut walk.next)) {
+                    if let Item::Forget(user) = item {
+                        index.forget_ended(group, user);
+                    }
+                }
             }
             if walk.items.is_empty() {
                 self.walks.remove(&group);
@@ -142,6 +162,9 @@ fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
             }
             continue;
         }
+        if let [Item::Forget(_)] = run {
+            continue;
+        }
         let pushes = || run.iter().filter_map(|item| if let Item::Push(push) = item { Some(push) } else { None });
         let Some(first) = pushes().next() else { continue };
         let target = PushTarget::Conversation(first.group.conversation());
@@ -149,7 +172,7 @@ fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
             // A pull tells what the user may see of it.
             session.queue.mark_dirty(&target);
         } else {
-            session.queue.push_all(pushes().filter_map(|push| push.frame(stay, login)), &target);
+            session.queue.push_all(pushes().filter_map(|push| push.frame(stay, session)), &target);
         }
     }
 }
@@ -163,7 +186,6 @@ mod tests {
     use super::super::tests::connection_of;
     use super::*;
     use crate::effect::{Audience, MessageEffect};
-    use crate::key::UserKey;
 
     const STAY: GroupStay = GroupStay { from_seq: 1, from_rev: 1, to: None, is_return: false };
 
@@ -182,7 +204,7 @@ mod tests {
         let (conversation, name): (_, Arc<str>) = (ConversationKey(key), "group".into());
         let audience = Audience::Group { conversation, name: Arc::clone(&name) };
         let message = MessageEffect { conversation, ..message_to(audience, seq, 10) };
-        Item::Push(Arc::new(GroupPush::message(Group { key: conversation, name }, Arc::new(message))))
+        Item::Push(Arc::new(GroupPush::message(Group::new(conversation, name), Arc::new(message))))
     }
 
     /// How many sessions have each number of frames.

@@ -214,7 +214,7 @@ impl LogWriter {
                 && let Some(name) = audience.name_for(user)
             {
                 let own = match audience {
-                    Audience::Peers(_) => Some(entry.clone()),
+                    Audience::Peers(_) | Audience::Room { .. } => Some(entry.clone()),
                     Audience::Group { .. } => as_seen(tx, conversation, user, *rev).await?,
                 };
                 pushes.extend(own.map(|own| change_push(own, name)));

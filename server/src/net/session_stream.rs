@@ -131,6 +131,7 @@ struct ConnectedGuard<'a> {
 impl Drop for ConnectedGuard<'_> {
     fn drop(&mut self) {
         self.net.app.disconnected(&self.state);
+        self.net.app.lose_rooms(&self.state);
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) mod user;
 pub(crate) mod conversation;
 /// Groups and their members.
 pub(crate) mod group;
+/// Rooms and the devices in them.
+pub(crate) mod room;
 /// Logging in and out.
 pub mod session;
 /// Blacklists.
@@ -48,6 +50,10 @@ pub(crate) fn kinds() -> Kinds<App> {
             &OLD_SECRETS_END,
             &call::TIMER,
             &call::CALLER_LEFT,
+            &room::ROOM_END,
+            &room::ROOM_MEMBERS_LEAVE,
+            &room::ROOM_MEMBERS_LOST,
+            &room::LOST_ROOM_MEMBERS,
         ],
         outbox: Vec::new(),
     }

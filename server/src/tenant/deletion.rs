@@ -26,7 +26,7 @@ const OF_USER: [(&str, &str); 14] = [
     ("chat_call", "id"),
 ];
 /// Tables with rows of a conversation, in the same way.
-const OF_CONVERSATION: [(&str, &str); 11] = [
+const OF_CONVERSATION: [(&str, &str); 15] = [
     ("message", "seq"),
     ("message_state", "seq"),
     ("reaction", "seq, account, type"),
@@ -38,6 +38,10 @@ const OF_CONVERSATION: [(&str, &str); 11] = [
     ("group_member", "account"),
     ("group_application", "id"),
     ("chat_group", "conversation"),
+    ("room_member_attribute", "account, key"),
+    ("room_attribute", "key"),
+    ("room_member", "account"),
+    ("room", "conversation"),
 ];
 
 /// What a page deleted.

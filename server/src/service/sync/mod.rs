@@ -6,7 +6,10 @@ mod tests;
 
 use std::sync::Arc;
 
-use zim_protocol::{FillRequest, FillResult, Page, PullRequest, SyncRequest, SyncResult, server::SyncService};
+use zim_protocol::{
+    FillRequest, FillResult, Page, PullRequest, ResumeRoomsRequest, RoomsResumedResult, SyncRequest, SyncResult,
+    server::SyncService,
+};
 
 use crate::app::App;
 use crate::connection::Caller;
@@ -147,6 +150,10 @@ impl SyncService for App {
                 Ok(FillResult { messages, from, to, end, rev: viewer.end_rev().unsigned_abs() })
             })
             .await
+    }
+
+    async fn resume_rooms(&self, caller: &Caller, request: ResumeRoomsRequest) -> Result<RoomsResumedResult, Error> {
+        Ok(RoomsResumedResult { lost: App::resume_rooms(self, caller, request).await? })
     }
 }
 
