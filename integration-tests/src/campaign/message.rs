@@ -9,7 +9,7 @@ use super::social::{Write, may_remain, write};
 use super::store::{StoredConversation, StoredMessage};
 
 /// A change of a message whose position its device has told: the call, the conversation, the position and the verb.
-fn changes<'e>(end: &'e EndState) -> impl Iterator<Item = (&'e Call, &'e StoredConversation, i64, MessageVerb)> {
+fn changes(end: &EndState) -> impl Iterator<Item = (&Call, &StoredConversation, i64, MessageVerb)> {
     end.calls.iter().filter_map(|call| {
         let Action::Change { peer, verb, .. } = call.action else { return None };
         let (_, answer) = call.acknowledged()?;

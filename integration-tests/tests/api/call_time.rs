@@ -229,7 +229,7 @@ async fn call_invite_tells_handlers_in_the_words_of_earlier_versions() {
     world.clock.advance(90_000);
     match next().await {
         Event::CallInviteesAnsweredTimeout(event) => {
-            assert_eq!((event.call_id, event.invitees), (call_id, vec!["dan".into()]))
+            assert_eq!((event.call_id, event.invitees), (call_id, vec!["dan".into()]));
         }
         other => panic!("{other:?}"),
     }
