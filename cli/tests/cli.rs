@@ -15,6 +15,8 @@ mod examples;
 mod groups;
 #[path = "cli/input.rs"]
 mod input;
+#[path = "cli/media.rs"]
+mod media;
 #[path = "cli/scripts.rs"]
 mod scripts;
 #[cfg(unix)]

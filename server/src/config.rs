@@ -2,6 +2,7 @@
 
 mod bus;
 mod limits;
+mod media;
 mod source;
 mod value;
 mod variable;
@@ -15,8 +16,9 @@ use tracing_subscriber::filter::ParseError;
 
 pub use self::bus::BusUrl;
 pub use self::limits::Limits;
+pub use self::media::{Media, MediaStore};
 pub use self::source::{Args, Command, ConfigError};
-pub use self::value::{AdminListen, DatabaseUrl, Listen};
+pub use self::value::{AdminListen, DatabaseUrl, Listen, PublicListen};
 pub(crate) use self::variable::texts;
 
 /// The settings of one server.
@@ -25,6 +27,9 @@ pub(crate) use self::variable::texts;
 pub struct Config {
     /// The address where clients connect, over QUIC (UDP). Default: port 4710 of every IPv4 address.
     pub listen: SocketAddr,
+    /// The address of the public HTTPS listener (TCP), which carries the files of messages: `auto`, `HOST:PORT` or `off`. Default:
+    /// `auto`, the address and the port number of `listen`. Without it, nobody can upload or download files.
+    pub https: PublicListen,
     /// The folder of the database, the certificate and the keys. Default: `zim-data` in the current folder: easy to see, to
     /// mount and to delete.
     pub data_dir: PathBuf,
@@ -61,6 +66,8 @@ pub struct Config {
     pub log: Log,
     /// The devices of one user.
     pub login: Login,
+    /// The files of messages.
+    pub media: Media,
     /// Limits.
     pub limits: Limits,
     /// Create a new database although the data folder had one, for one start. A flag and not a setting, which would remain in
@@ -132,6 +139,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 4710)),
+            https: PublicListen::Auto,
             data_dir: PathBuf::from("zim-data"),
             allow_insecure_data_dir: false,
             database: DatabaseUrl::default(),
@@ -144,6 +152,7 @@ impl Default for Config {
             tls: Tls::default(),
             log: Log::default(),
             login: Login::default(),
+            media: Media::default(),
             limits: Limits::default(),
             new_database: false,
         }
@@ -192,6 +201,14 @@ impl Config {
             wrong.push(format!("node_lease_ms is {}; 1000 to 60000 are allowed", self.node_lease_ms));
         }
         wrong.extend(self.admin.problem());
+        wrong.extend(self.media.problems());
+        if self.bus.is_set() && !self.media.store.is_set() && self.https != PublicListen::Off {
+            wrong.push(
+                "bus is set, but media.store is not: several servers need one folder for the files of messages, which all of them \
+                 can write to. Name it, or set https = \"off\""
+                    .to_owned(),
+            );
+        }
         if self.workers > 1_024 {
             wrong.push(format!("workers is {}; at most 1024 are allowed", self.workers));
         }

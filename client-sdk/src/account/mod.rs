@@ -17,6 +17,8 @@ mod input;
 mod commit;
 /// Sending messages.
 mod sending;
+/// Uploading the files of messages.
+mod uploading;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,9 +43,10 @@ use crate::config::Config;
 use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
 use crate::events::Heard;
+use crate::media::Http;
 use crate::outbox::Submission;
 use crate::store::{self, Store};
-use crate::types::Name;
+use crate::types::{Key, Name};
 
 /// Event frames that wait for the task. Flow control holds back the rest.
 const FRAMES: usize = 1_024;
@@ -67,6 +70,9 @@ pub(crate) struct Account<L: Remote> {
     queried_users: Mutex<Limiter>,
     custom_statuses: Mutex<Limiter>,
     resend_window_ms: i64,
+    media: Arc<Http>,
+    /// Held by an export or an import of messages.
+    transfer: tokio::sync::Mutex<()>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -76,6 +82,7 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     pub(crate) is_one_shot: bool,
     pub(crate) resend_window_ms: i64,
+    pub(crate) media: Arc<Http>,
 }
 
 /// Deletes the local database of a deleted account. It must be closed.
@@ -143,9 +150,10 @@ fn try_load(file: Option<&Path>, user_id: &str) -> Result<(Arc<Store>, Loaded), 
 
 impl<L: Remote> Account<L> {
     /// Opens the local database of `user_id`. This needs no network, so that an offline login works.
-    pub(crate) fn open(config: &Config, user_id: &str, remote: L) -> Result<Arc<Self>, Error> {
+    pub(crate) fn open(config: &Config, user_id: &str, remote: L, media: Arc<Http>) -> Result<Arc<Self>, Error> {
         let file = config.folder().map(|folder| database_file(folder.to_owned(), config.app_id, user_id));
-        let settings = Settings { file, is_one_shot: config.one_shot, resend_window_ms: config.resend_window_ms };
+        let resend_window_ms = config.resend_window_ms;
+        let settings = Settings { file, is_one_shot: config.one_shot, resend_window_ms, media };
         Self::start(settings, user_id, remote, config.clock.clone())
     }
 
@@ -190,6 +198,7 @@ impl<L: Remote> Account<L> {
             inbox: inputs,
             resend_window_ms: settings.resend_window_ms,
             indexes: !settings.is_one_shot,
+            media: Arc::clone(&settings.media),
         };
         let task = tokio::spawn(AccountTask::new(parts).run_guarded(again, unsent));
         Ok(Arc::new(Self {
@@ -204,6 +213,8 @@ impl<L: Remote> Account<L> {
             queried_users: Mutex::new(Limiter::queried_users()),
             custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
             resend_window_ms: settings.resend_window_ms,
+            media: settings.media,
+            transfer: tokio::sync::Mutex::default(),
             task: Mutex::new(Some(task)),
         }))
     }
@@ -281,6 +292,21 @@ impl<L: Remote> Account<L> {
 
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub(crate) fn media(&self) -> &Http {
+        &self.media
+    }
+
+    pub(crate) fn transfer(&self) -> &tokio::sync::Mutex<()> {
+        &self.transfer
+    }
+
+    /// Ends the upload of a message. Returns false if nothing of it is being uploaded.
+    pub(crate) async fn cancel(&self, key: Key) -> Result<bool, Error> {
+        let (done, is_cancelled) = oneshot::channel();
+        self.send(Input::Cancel(key, done));
+        is_cancelled.await.map_err(|_| logged_out())
     }
 
     pub(crate) fn queried_users(&self) -> &Mutex<Limiter> {

@@ -10,6 +10,7 @@ mod friends;
 mod group_changes;
 mod groups;
 mod guide;
+mod media;
 mod message_life;
 mod observed;
 mod offline_and_back;

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::fanout::{Fanout, Publisher};
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
+use crate::media::Files;
 use crate::meter::Meter;
 use crate::task::{Kinds, Timers};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
@@ -58,6 +59,8 @@ pub struct App {
     pub tenants: Tenants,
     /// Changes when a backup is restored or a replica promoted.
     pub epoch: [u8; 16],
+    /// The files of messages.
+    pub(crate) files: Arc<Files>,
     pub(crate) meter: Meter,
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
@@ -129,6 +132,7 @@ impl App {
             clock,
             logins: LoginAllowances::new(&config.limits),
             allowances: Allowances::default(),
+            files: Files::new(config.media.folder(&config.data_dir)),
             config,
             tenants,
             meter: Meter::new(),

@@ -36,6 +36,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0008_message",
     "0009_conversation_setting",
     "0010_group_data",
+    "0013_media",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

@@ -24,6 +24,8 @@ pub mod session;
 pub(crate) mod blacklist;
 /// Friends and friend applications.
 pub(crate) mod friend;
+/// The files of media messages.
+pub(crate) mod media;
 /// Sends and reads messages.
 pub(crate) mod message;
 /// Brings a client up to date.
@@ -35,7 +37,7 @@ pub(crate) mod admin;
 /// Runs a request, whoever the caller is.
 pub(crate) mod invoke;
 
-/// Returns the kinds of what the server does later. No noun has something that leaves the deployment yet.
+/// Returns the kinds of what the server does later.
 pub(crate) fn kinds() -> Kinds<App> {
     Kinds {
         tasks: vec![
@@ -44,7 +46,9 @@ pub(crate) fn kinds() -> Kinds<App> {
             &presence::LOST_LOGINS,
             &presence::LOST_LOGINS_OF_USER,
             &OLD_SECRETS_END,
+            &media::MEDIA_UNUSED,
+            &media::MEDIA_EXPIRED,
         ],
-        outbox: Vec::new(),
+        outbox: vec![&media::FILE_REMOVAL],
     }
 }

@@ -45,7 +45,9 @@ impl Login {
 
     fn at(fake: Fake, file: Option<&Path>, now_ms: i64) -> Self {
         let clock = Clock::manual(now_ms);
-        let settings = Settings { file: file.map(Path::to_owned), is_one_shot: false, resend_window_ms: 30_000 };
+        let media = crate::media::Http::new("localhost".to_owned(), || Err(crate::account::logged_out()));
+        let file = file.map(Path::to_owned);
+        let settings = Settings { file, is_one_shot: false, resend_window_ms: 30_000, media };
         let account = Account::start(settings, ME, fake.clone(), clock.clone()).unwrap();
         Self { fake, clock, account }
     }
