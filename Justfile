@@ -41,12 +41,11 @@ test-postgres *args: (_tools "cargo-nextest")
         cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not binary(nodes)' {{ args }}
 
 # What happens between nodes, and the tests of the API and of journeys on two nodes that share a database. It takes four minutes on
-# two cores. About one test in a thousand misses a hint of the other node for 20 seconds, and why is not known yet: such a test
-# runs a second time, and the summary calls it flaky.
+# two cores.
 test-nodes *args: (_tools "cargo-nextest")
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres ZIM_TEST_NODES=2 "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace --retries 1 -E 'binary(nodes) | binary(api) | binary(journey)' {{ args }}
+        cargo nextest run --locked --workspace -E 'binary(nodes) | binary(api) | binary(journey)' {{ args }}
 
 # The examples in the documentation of the SDK and the protocol.
 test-docs:

@@ -274,10 +274,12 @@ impl SyncEngine {
         state.from_seq = state.from_seq.max(head.from_seq);
         let is_local = std::mem::take(&mut state.is_local);
         if !state.known {
-            // Changes to messages that are not held are dropped, so there are none to catch up with. In a group that is new
-            // to the user, the first change tells how they came in.
+            // Changes to messages that are not held are dropped, so there are none to catch up with. But pushes may have brought
+            // messages before the server described the conversation, and the connection may have ended in between. In a group
+            // that is new to the user, the first change tells how they came in.
             let is_entered = (is_new || is_local) && !is_first && head.group.is_some();
-            state.rev = state.rev.max(if is_entered { head.from_rev.saturating_sub(1) } else { head.end_rev });
+            let has_changes = is_entered || !state.held.is_empty();
+            state.rev = state.rev.max(if has_changes { head.from_rev.saturating_sub(1) } else { head.end_rev });
         }
         state.asked = false;
         if head.end_rev < state.head_rev {

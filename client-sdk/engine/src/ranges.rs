@@ -35,6 +35,11 @@ impl Ranges {
         self.around(position).is_some()
     }
 
+    /// Returns whether the set has no position.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Iterates over the intervals, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter().copied()

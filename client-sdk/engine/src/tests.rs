@@ -65,6 +65,41 @@ fn raised(engine: &mut SyncEngine) -> Vec<u64> {
     engine.take().batch.changes.into_iter().flat_map(of).collect()
 }
 
+/// A push of the messages `from..=to`.
+fn messages(from: u64, to: u64) -> Push {
+    Push {
+        log: LogKind::Messages as i32,
+        conversation: Some(name().to_ref()),
+        from,
+        to,
+        messages: (from..=to).map(message).collect(),
+        ..Push::default()
+    }
+}
+
+/// The connection ends after the first messages of a conversation were pushed and before the server has described it. Meanwhile
+/// they change.
+#[test]
+fn changes_of_messages_that_came_before_the_head_are_pulled() {
+    let mut engine = SyncEngine::new("ann", Position { is_settled: true, ..Position::default() }, []);
+    engine.online(&Bytes::from_static(&[1; 16]));
+    engine.push(messages(1, 4), Origin::Other);
+    engine.offline();
+    engine.online(&Bytes::from_static(&[1; 16]));
+    let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
+    let head = ConversationHead {
+        conversation: Some(name().to_ref()),
+        end_seq: 5,
+        end_rev: 2,
+        n: 5,
+        ..ConversationHead::default()
+    };
+    let sums = Some(Sums { count: 1, seq: 5, rev: 2 });
+    engine.synced(ticket, SyncResult { epoch: vec![1; 16].into(), sums, heads: vec![head], ..SyncResult::default() });
+    let asked = pulls(&mut engine);
+    assert_eq!(asked.iter().map(|(_, pull)| (pull.after_seq, pull.after_rev)).collect::<Vec<_>>(), [(4, 0)]);
+}
+
 fn rev(engine: &SyncEngine) -> u64 {
     engine.state(&name()).unwrap().rev
 }
