@@ -289,7 +289,9 @@ mod tests {
     fn a_bus_needs_postgresql() {
         let config = |database: &str, bus: &str, node_lease_ms| {
             let (database, bus) = (database.parse().unwrap(), bus.parse().unwrap());
-            Config { database, bus, node_lease_ms, ..Config::default() }.validate().map_err(|error| error.to_string())
+            let media = Media { store: "/shared".parse().unwrap(), ..Media::default() };
+            let config = Config { database, bus, node_lease_ms, media, ..Config::default() };
+            config.validate().map_err(|error| error.to_string())
         };
         assert_eq!(config("postgres://db/zim", "nats://bus:4222", 10_000), Ok(()));
         for database in ["", "sqlite://zim.db"] {
@@ -297,6 +299,28 @@ mod tests {
         }
         assert!(config("postgres://db/zim", "bus:4222", 10_000).unwrap_err().contains("nats://HOST:PORT"));
         assert!(config("", "", 999).unwrap_err().contains("node_lease_ms is 999; 1000 to 60000 are allowed"));
+    }
+
+    #[test]
+    fn nodes_share_the_folder_of_the_files() {
+        let mut config = Config {
+            database: "postgres://db/zim".parse().unwrap(),
+            bus: "nats://bus".parse().unwrap(),
+            ..Config::default()
+        };
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.contains("media.store is not"), "{message}");
+        config.https = PublicListen::Off;
+        config.validate().unwrap();
+        config.https = PublicListen::Auto;
+        config.media.store = "/shared".parse().unwrap();
+        config.validate().unwrap();
+        for bad in ["http://h", "https://", "https://h/", "h"] {
+            config.media.public_url = bad.to_owned();
+            assert!(config.validate().unwrap_err().to_string().contains("media.public_url"), "{bad}");
+        }
+        config.media = Media { public_url: "https://chat.example:443".to_owned(), kept_days: 36_501, ..config.media };
+        assert!(config.validate().unwrap_err().to_string().contains("media.kept_days is 36501"));
     }
 
     #[test]

@@ -9,9 +9,9 @@ use zim_client_sdk::{MessageSendNotification, Zim};
 use zim_integration_tests::{Device, World, eventually, refusal, soon};
 use zim_protocol::message::Body;
 use zim_protocol::{
-    CacheConfig, CombineMessage, ConversationType, ErrorCode, Event, EventKind, FileCacheClearConfig,
-    FileCacheQueryConfig, ImageMessage, MediaDownloadConfig, MediaFileType, Message, MessageRevokeConfig,
-    MessageSendConfig, MessageSentStatus, MessageType, SendingMessageCancelConfig,
+    CacheConfig, CombineMessage, ConversationType, CreateAppRequest, DeleteAppRequest, ErrorCode, Event, EventKind,
+    FileCacheClearConfig, FileCacheQueryConfig, ImageMessage, MediaDownloadConfig, MediaFileType, Message,
+    MessageRevokeConfig, MessageSendConfig, MessageSentStatus, MessageType, SendingMessageCancelConfig,
 };
 use zim_server::config::PublicListen;
 
@@ -390,6 +390,49 @@ async fn send_media_message_stops_at_the_quota() {
 }
 
 #[tokio::test]
+async fn send_media_message_stops_at_the_quota_of_the_app() {
+    let world = World::with(|config| {
+        config.media.max_app_bytes = 30_000;
+        config.media.unused_kept_s = 60;
+    })
+    .await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let files = Files::new();
+    let sent = send(&ann, Message::file(files.add("one", &noise(20_000)))).await.unwrap();
+    let large = Message::file(files.add("two", &noise(10_001)));
+    let error = soon(bob.send("ann", large.clone())).await.unwrap_err();
+    assert_eq!((error.code(), error.detail("reason")), (ErrorCode::MessageModuleFileServerError, Some("quota")));
+    // When a file goes, there is room again.
+    soon(ann.revoke_message(&sent, MessageRevokeConfig::default())).await.unwrap();
+    world.clock.advance(60_000);
+    world.advance_until("there is room", async || soon(bob.send("ann", large.clone())).await.ok()).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_media_message_sends_a_file_that_is_kept_as_long_as_the_server_says() {
+    let world = World::with(|config| config.media.kept_days = 1).await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let files = Files::new();
+    let path = files.add("cat.png", &png(10, 10));
+    let sent = send(&ann, Message::image(&path)).await.unwrap();
+    let client = world.https();
+    let status = async || soon(client.get(&image_of(&sent).thumbnail_download_url).send()).await.unwrap().status();
+    world.clock.advance(86_400_000 - 1_000);
+    assert_eq!(status().await, reqwest::StatusCode::OK);
+    world.clock.advance(1_000);
+    world.advance_until("the files are removed", async || (stored(&world) == 0).then_some(())).await;
+    assert_eq!(status().await, reqwest::StatusCode::NOT_FOUND);
+    // The message stays, and the file can be sent again. The token of the login has expired.
+    let again = world.user("ann").await;
+    assert_eq!(again.history("bob").await.len(), 1);
+    send(&again, Message::image(&path)).await.unwrap();
+    assert_eq!(stored(&world), 3);
+    drop(client);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn send_media_message_fails_without_a_server_for_files() {
     let world = World::with(|config| config.https = PublicListen::Off).await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
@@ -450,6 +493,22 @@ async fn send_media_message_fails_if_the_store_or_the_url_of_the_server_is_wrong
         std::task::Poll::Pending => None,
     });
     assert_eq!(failed.await, ErrorCode::MessageModuleFileHttpError);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn delete_app_removes_its_files() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let files = Files::new();
+    send(&ann, Message::image(files.add("cat.png", &png(10, 10)))).await.unwrap();
+    assert_eq!(stored(&world), 3);
+    let (mut operator, first) = (world.admin().await, world.app_id());
+    soon(operator.create_app(CreateAppRequest { app_id: first ^ 1, name: "Other".into() })).await.unwrap();
+    let delete = || DeleteAppRequest { app_id: first, confirm: first };
+    while !soon(operator.delete_app(delete())).await.unwrap().into_inner().is_done {}
+    world.advance_until("the files are removed", async || (stored(&world) == 0).then_some(())).await;
+    drop(operator);
     world.end().await;
 }
 

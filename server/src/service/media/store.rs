@@ -108,10 +108,11 @@ pub(super) async fn create(tx: &mut Tx<'_>, new: New, settings: &config::Media) 
     );
     let row = tx.fetch_one(&sql, &params![new.user, new.hash.clone(), new.size, i64::from(new.kind)]).await?;
     if let Some(file) = row.as_ref().map(File::read).transpose()? {
-        // It must not be removed before it is sent.
-        let sql = "UPDATE media SET unused_since = $2, created_at = CASE WHEN state = 0 THEN $2 ELSE created_at END WHERE id = $1";
-        tx.execute(sql, &params![file.id, new.now]).await?;
-        return Ok(file);
+        // It must not be removed before it is sent, and the server may have another address than when it was announced first.
+        let sql = "UPDATE media SET base = $3, unused_since = $2, \
+                   created_at = CASE WHEN state = 0 THEN $2 ELSE created_at END WHERE id = $1";
+        tx.execute(sql, &params![file.id, new.now, new.base.clone()]).await?;
+        return Ok(File { base: new.base, ..file });
     }
     check_room(tx, &new, settings).await?;
     let sql = "INSERT INTO media (id, app, account, secret, token, base, kind, name, size, hash, state, created_at, unused_since, \
