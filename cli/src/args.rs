@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench::{self, BenchArgs};
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, login, logout,
-    message, ping, profile, revoke, ring, room, search, send, status, token, user,
+    media, message, ping, profile, revoke, ring, room, search, send, status, token, user,
 };
 use crate::context::{Context, within};
 use crate::exit::{self, Failure};
@@ -55,6 +55,9 @@ enum Command {
     /// Edit, reply to, react to, pin and delete messages
     #[command(subcommand, visible_alias = "msg")]
     Message(message::MessageCommand),
+    /// Send and download files
+    #[command(subcommand)]
+    Media(media::MediaCommand),
     /// List, show, read and arrange conversations
     #[command(subcommand, visible_alias = "conv")]
     Conversation(conversation::ConversationCommand),
@@ -126,6 +129,7 @@ impl Command {
             Self::Search(args) => search::run(args, &context()?).await,
             Self::Revoke(args) => revoke::run(args, &context()?).await,
             Self::Message(command) => message::run(command, &context()?).await,
+            Self::Media(command) => media::run(command, &context()?).await,
             Self::Conversation(command) => conversation::run(command, &context()?).await,
             Self::User(command) => user::run(command, &context()?).await,
             Self::Friend(command) => friend::run(command, &context()?).await,

@@ -27,6 +27,11 @@ pub(crate) fn content(message: &Message) -> String {
         Some(Body::Custom(custom)) => format!("[custom {}] {}", custom.sub_type, custom.message),
         Some(Body::Revoke(_)) => "[revoked]".to_owned(),
         Some(Body::Combine(combine)) => format!("[combined] {}: {}", combine.title, combine.summary),
+        Some(Body::Image(image)) => file("image", &image.file_name, image.file_size),
+        Some(Body::File(of)) => file("file", &of.file_name, of.file_size),
+        Some(Body::Audio(audio)) => file("audio", &audio.file_name, audio.file_size),
+        Some(Body::Video(video)) => file("video", &video.file_name, video.file_size),
+        Some(Body::Multiple(multiple)) => format!("[{} parts]", multiple.message_info_list.len()),
         Some(Body::Command(command)) => match std::str::from_utf8(&command.message) {
             Ok(text) => format!("[command] {text}"),
             Err(_) => format!("[command, {} bytes]", command.message.len()),
@@ -36,6 +41,13 @@ pub(crate) fn content(message: &Message) -> String {
             Err(_) => format!("[message of type {}, unknown to this version]", message.r#type),
         },
     }
+}
+
+/// Describes a file of a message.
+fn file(kind: &str, name: &str, size: i64) -> String {
+    let name = if name.is_empty() { String::new() } else { format!(" {name}") };
+    let size = if size > 0 { format!(", {size} bytes") } else { String::new() };
+    format!("[{kind}]{name}{size}")
 }
 
 /// Returns any text in one line.

@@ -44,6 +44,11 @@ pub(crate) fn sending(total: Option<usize>) -> ProgressBar {
     }
 }
 
+/// Returns a bar for bytes, whose number is set later.
+pub(crate) fn bytes() -> ProgressBar {
+    bar(0, "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}")
+}
+
 fn bar(total: u64, template: &str) -> ProgressBar {
     styled(ProgressBar::new(total), template)
 }

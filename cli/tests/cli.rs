@@ -20,6 +20,8 @@ mod input;
 #[cfg(unix)]
 #[path = "cli/rooms.rs"]
 mod rooms;
+#[path = "cli/media.rs"]
+mod media;
 #[path = "cli/scripts.rs"]
 mod scripts;
 #[cfg(unix)]

@@ -46,6 +46,8 @@ mod last_user;
 mod events;
 /// Types that the whole crate shares.
 mod types;
+/// The files of messages: what is on this device, and how it travels over HTTPS.
+mod media;
 /// The local database.
 mod store;
 /// The transaction of a turn: what the engine and the app want stored, and the events that result.
@@ -75,8 +77,12 @@ mod message_change;
 mod reaction;
 /// Read receipts.
 mod receipt;
+/// Exporting the messages of this device, and importing them.
+mod message_transfer;
 /// Deleting messages for oneself, and what exists on this device only.
 mod message_local;
+/// Sending messages with files, and downloading the files.
+mod message_media;
 /// The list of conversations.
 mod conversation;
 /// Search in messages and conversations of this device.
@@ -109,6 +115,7 @@ pub use self::error::Error;
 pub use self::events::{EventStream, HandlerGuard, Lagged};
 pub use self::log::{LogConfig, LogLevel};
 pub use self::message::MessageSendNotification;
+pub use self::message_media::MediaMessageSendNotification;
 #[doc(hidden)]
 pub use self::net::quic_client_config;
 pub use self::observe::{ConversationList, Diff, Timeline};

@@ -32,7 +32,7 @@ pub use zim_protocol::message::Body;
 
 use crate::account::{Account, Remote, fill_request, logged_out};
 use crate::error::Error;
-use crate::outbox::{OnAttached, Submission, SubmissionKind, is_network};
+use crate::outbox::{OnAttached, OnProgress, Submission, SubmissionKind, is_network};
 use crate::store::message::{MessageRow, Pending, shown};
 use crate::store::{conversation, page};
 use crate::types::{Key, Name};
@@ -47,6 +47,7 @@ const MAX_FILLS: usize = 100;
 #[derive(Default)]
 pub struct MessageSendNotification {
     on_message_attached: Option<OnAttached>,
+    progress: OnProgress,
 }
 
 impl MessageSendNotification {
@@ -54,6 +55,25 @@ impl MessageSendNotification {
     #[must_use]
     pub fn on_message_attached(mut self, attached: impl FnOnce(&Message) + Send + 'static) -> Self {
         self.on_message_attached = Some(Box::new(attached));
+        self
+    }
+
+    /// Sets a callback about the upload of the file of a media message: it gets the message, the bytes that have moved, and the
+    /// size of the file. It is called often, the last time when the server has the file.
+    #[must_use]
+    pub fn on_media_uploading_progress(mut self, progress: impl FnMut(&Message, i64, i64) + Send + 'static) -> Self {
+        self.progress.of_one = Some(Box::new(progress));
+        self
+    }
+
+    /// Sets a callback about the upload of the files of a multiple message. It gets the message, the bytes of all files that
+    /// have moved and their size; and the index of the part, the bytes of its file that have moved, and its size.
+    #[must_use]
+    pub fn on_multiple_media_uploading_progress(
+        mut self,
+        progress: impl FnMut(&Message, i64, i64, i64, i64, i64) + Send + 'static,
+    ) -> Self {
+        self.progress.of_parts = Some(Box::new(progress));
         self
     }
 }
@@ -300,6 +320,7 @@ pub(crate) fn submit<L: Remote>(
         config,
         deadline_ms: account.clock().steady_ms().saturating_add(account.resend_window_ms()),
         on_attached: notification.on_message_attached,
+        progress: notification.progress,
         reply,
         place,
     });
@@ -342,6 +363,16 @@ fn compose(
     if name.kind == ConversationType::Peer as i32 && *name.id == *user_id {
         return Err(invalid("toConversationID is your own userID; a message to yourself cannot be sent"));
     }
+    let mut message = message;
+    for part in message.media_parts() {
+        if part.local_path.is_empty() && part.download_url.is_empty() {
+            return Err(invalid("a file of the message has neither a fileLocalPath nor a fileDownloadUrl"));
+        }
+        // The folder of the process may be another one when the upload goes on.
+        if let Ok(path) = std::path::absolute(&*part.local_path) {
+            *part.local_path = path.to_string_lossy().into_owned();
+        }
+    }
     let kind = match &message.body {
         Some(Body::Text(_)) => MessageType::Text,
         Some(Body::Command(_)) => MessageType::Command,
@@ -352,7 +383,12 @@ fn compose(
         Some(Body::Combine(_)) => MessageType::Combine,
         Some(Body::Barrage(_)) if is_room => MessageType::Barrage,
         Some(Body::Barrage(_)) => return Err(invalid("a barrage message goes to a room only")),
-        Some(_) => return Err(invalid("sendMessage takes text, command, custom and combined messages")),
+        Some(Body::Image(_)) => MessageType::Image,
+        Some(Body::File(_)) => MessageType::File,
+        Some(Body::Audio(_)) => MessageType::Audio,
+        Some(Body::Video(_)) => MessageType::Video,
+        Some(Body::Multiple(_)) => MessageType::Multiple,
+        Some(_) => return Err(invalid("a message of this type cannot be sent")),
         None => return Err(invalid("the message has no body")),
     };
     if message.r#type != 0 && message.r#type != kind as i32 {

@@ -210,7 +210,11 @@ async fn row<L: Remote>(account: &Account<L>, name: &Name, message: Message) -> 
 }
 
 /// Returns a message that this device holds.
-async fn found<L: Remote>(account: &Arc<Account<L>>, name: &Name, message: Message) -> Result<Message, Error> {
+pub(crate) async fn found<L: Remote>(
+    account: &Arc<Account<L>>,
+    name: &Name,
+    message: Message,
+) -> Result<Message, Error> {
     let row = row(account, name, message).await?;
     let message = row.and_then(|row| messages(account, name, vec![row]).pop());
     message.ok_or_else(|| invalid("this device does not hold the message"))

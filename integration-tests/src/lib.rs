@@ -73,6 +73,10 @@ struct GettingStarted;
 struct Sdk;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/media.md")]
+struct Media;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/bots.md")]
 struct Bots;
 

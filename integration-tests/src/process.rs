@@ -234,7 +234,7 @@ impl ServerProcess {
     ///
     /// # Errors
     /// The system has no `prlimit`.
-    pub(crate) fn limit_files(&self, bytes: Option<u64>) -> anyhow::Result<()> {
+    pub fn limit_files(&self, bytes: Option<u64>) -> anyhow::Result<()> {
         let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
         let mut command = Command::new("prlimit");
         let done = command.arg(format!("--pid={}", self.process.id())).arg(format!("--fsize={limit}:unlimited"));

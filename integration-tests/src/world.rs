@@ -23,7 +23,7 @@ use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
 use zim_protocol::{LoginConfig, LoginRequest};
 use zim_server::Server;
-use zim_server::config::{AdminListen, Config, Listen};
+use zim_server::config::{AdminListen, Config, Listen, PublicListen};
 use zim_server::db::Tx;
 
 use crate::database::TestDatabase;
@@ -147,7 +147,9 @@ impl World {
             // Longer than a slow machine pauses.
             settings.node_lease_ms = 60_000;
             let (data_dir, admin) = (data.path().join("data-2"), AdminListen::Off);
-            Box::new(Config { data_dir, admin, http: Listen(None), ..settings.clone() })
+            // All nodes share the folder of the files.
+            settings.media.store = data.path().join("media").to_string_lossy().parse().unwrap();
+            Box::new(Config { data_dir, admin, http: Listen(None), https: PublicListen::Auto, ..settings.clone() })
         });
         let mut world = Self {
             clock,
@@ -194,6 +196,7 @@ impl World {
         let server = start.await.expect("a server");
         // The same address, so that clients can reconnect.
         self.settings.listen = server.local_addr();
+        self.settings.https = server.https_addr().map_or(PublicListen::Off, PublicListen::Tcp);
         self.server = Some(server);
         let data = self.data_dir();
         if let Some(settings) = &mut self.second_settings {
@@ -201,6 +204,7 @@ impl World {
             let start = Box::pin(Server::start_with((**settings).clone(), self.clock.clone()));
             let server = start.await.expect("a second node");
             settings.listen = server.local_addr();
+            settings.https = server.https_addr().map_or(PublicListen::Off, PublicListen::Tcp);
             self.second = Some(Box::new(server));
         }
     }
@@ -393,6 +397,27 @@ impl World {
     /// Returns the server's data folder.
     pub fn data_dir(&self) -> std::path::PathBuf {
         self.data.path().join("data")
+    }
+
+    /// Returns the folder of the files of messages.
+    pub fn media_dir(&self) -> std::path::PathBuf {
+        match &self.second_settings {
+            Some(_) => self.data.path().join("media"),
+            None => self.data_dir().join("media"),
+        }
+    }
+
+    /// Returns an HTTPS client that trusts the server.
+    pub fn https(&self) -> reqwest::Client {
+        let trust = Trust::Fingerprint(self.server().fingerprint().0);
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(zim_client_sdk::net::certificate_verifier(&trust).unwrap())
+            .with_no_client_auth();
+        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
     }
 
     /// Advances the clock until `look` returns `Some`: for conditions that wait for the clock, such as a reconnect.

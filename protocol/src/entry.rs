@@ -3,7 +3,7 @@ use prost::Message as _;
 use crate::v1::{
     CombineMessageLiteInfo, ConversationRef, CustomMessageLiteInfo, Message, MessageDirection, MessageEntry,
     MessageFlag, MessageLiteInfo, MessageReaction, MessageReactionUserInfo, MessageReceiptStatus, MessageSentStatus,
-    MessageState, ReactionState, TextMessageLiteInfo, message::Body, message_lite_info,
+    MessageState, MultipleMessageLiteInfo, ReactionState, TextMessageLiteInfo, message::Body, message_lite_info,
 };
 
 /// The `orderKey` of a stored message is its position times this. Messages that are not stored yet get keys in between.
@@ -95,6 +95,13 @@ impl Message {
             }),
             Body::Combine(combine) => {
                 Lite::Combine(CombineMessageLiteInfo { title: combine.title.clone(), summary: combine.summary.clone() })
+            }
+            Body::Image(image) => Lite::Image((&**image).into()),
+            Body::File(file) => Lite::File((&**file).into()),
+            Body::Audio(audio) => Lite::Audio((&**audio).into()),
+            Body::Video(video) => Lite::Video((&**video).into()),
+            Body::Multiple(multiple) => {
+                Lite::Multiple(MultipleMessageLiteInfo { message_info_list: multiple.message_info_list.clone() })
             }
             _ => return None,
         };

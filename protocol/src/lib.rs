@@ -65,6 +65,8 @@ mod error;
 mod event;
 /// The flat JSON of messages.
 mod flat;
+/// The files of media messages: their formats, and where they are in a message.
+pub mod media;
 /// Turns log entries into the messages that an app sees.
 mod entry;
 /// Counts the messages inside a request before it is decoded.

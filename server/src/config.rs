@@ -2,6 +2,7 @@
 
 mod bus;
 mod limits;
+mod media;
 mod source;
 mod value;
 mod variable;
@@ -15,8 +16,9 @@ use tracing_subscriber::filter::ParseError;
 
 pub use self::bus::BusUrl;
 pub use self::limits::Limits;
+pub use self::media::{Media, MediaStore};
 pub use self::source::{Args, Command, ConfigError};
-pub use self::value::{AdminListen, DatabaseUrl, Listen};
+pub use self::value::{AdminListen, DatabaseUrl, Listen, PublicListen};
 pub(crate) use self::variable::texts;
 
 /// The settings of one server.
@@ -25,6 +27,9 @@ pub(crate) use self::variable::texts;
 pub struct Config {
     /// The address where clients connect, over QUIC (UDP). Default: port 4710 of every IPv4 address.
     pub listen: SocketAddr,
+    /// The address of the public HTTPS listener (TCP), which carries the files of messages: `auto`, `HOST:PORT` or `off`. Default:
+    /// `auto`, the address and the port number of `listen`. Without it, nobody can upload or download files.
+    pub https: PublicListen,
     /// The folder of the database, the certificate and the keys. Default: `zim-data` in the current folder: easy to see, to
     /// mount and to delete.
     pub data_dir: PathBuf,
@@ -61,6 +66,8 @@ pub struct Config {
     pub log: Log,
     /// The devices of one user.
     pub login: Login,
+    /// The files of messages.
+    pub media: Media,
     /// Limits.
     pub limits: Limits,
     /// Create a new database although the data folder had one, for one start. A flag and not a setting, which would remain in
@@ -132,6 +139,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 4710)),
+            https: PublicListen::Auto,
             data_dir: PathBuf::from("zim-data"),
             allow_insecure_data_dir: false,
             database: DatabaseUrl::default(),
@@ -144,6 +152,7 @@ impl Default for Config {
             tls: Tls::default(),
             log: Log::default(),
             login: Login::default(),
+            media: Media::default(),
             limits: Limits::default(),
             new_database: false,
         }
@@ -192,6 +201,14 @@ impl Config {
             wrong.push(format!("node_lease_ms is {}; 1000 to 60000 are allowed", self.node_lease_ms));
         }
         wrong.extend(self.admin.problem());
+        wrong.extend(self.media.problems());
+        if self.bus.is_set() && !self.media.store.is_set() && self.https != PublicListen::Off {
+            wrong.push(
+                "bus is set, but media.store is not: several servers need one folder for the files of messages, which all of them \
+                 can write to. Name it, or set https = \"off\""
+                    .to_owned(),
+            );
+        }
         if self.workers > 1_024 {
             wrong.push(format!("workers is {}; at most 1024 are allowed", self.workers));
         }
@@ -272,7 +289,9 @@ mod tests {
     fn a_bus_needs_postgresql() {
         let config = |database: &str, bus: &str, node_lease_ms| {
             let (database, bus) = (database.parse().unwrap(), bus.parse().unwrap());
-            Config { database, bus, node_lease_ms, ..Config::default() }.validate().map_err(|error| error.to_string())
+            let media = Media { store: "/shared".parse().unwrap(), ..Media::default() };
+            let config = Config { database, bus, node_lease_ms, media, ..Config::default() };
+            config.validate().map_err(|error| error.to_string())
         };
         assert_eq!(config("postgres://db/zim", "nats://bus:4222", 10_000), Ok(()));
         for database in ["", "sqlite://zim.db"] {
@@ -280,6 +299,28 @@ mod tests {
         }
         assert!(config("postgres://db/zim", "bus:4222", 10_000).unwrap_err().contains("nats://HOST:PORT"));
         assert!(config("", "", 999).unwrap_err().contains("node_lease_ms is 999; 1000 to 60000 are allowed"));
+    }
+
+    #[test]
+    fn nodes_share_the_folder_of_the_files() {
+        let mut config = Config {
+            database: "postgres://db/zim".parse().unwrap(),
+            bus: "nats://bus".parse().unwrap(),
+            ..Config::default()
+        };
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.contains("media.store is not"), "{message}");
+        config.https = PublicListen::Off;
+        config.validate().unwrap();
+        config.https = PublicListen::Auto;
+        config.media.store = "/shared".parse().unwrap();
+        config.validate().unwrap();
+        for bad in ["http://h", "https://", "https://h/", "h"] {
+            config.media.public_url = bad.to_owned();
+            assert!(config.validate().unwrap_err().to_string().contains("media.public_url"), "{bad}");
+        }
+        config.media = Media { public_url: "https://chat.example:443".to_owned(), kept_days: 36_501, ..config.media };
+        assert!(config.validate().unwrap_err().to_string().contains("media.kept_days is 36501"));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub mod error;
 pub mod effect;
 /// The store: SQLite or PostgreSQL, one text of SQL, many jobs in one commit.
 pub mod db;
+/// The bytes of files, and small versions of pictures; which messages have which files.
+mod media;
 /// The logs of messages, changes and feeds, which everything else is written to and read from.
 pub mod journal;
 /// Tasks that are done at a time, and the outbox.

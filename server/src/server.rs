@@ -17,7 +17,7 @@ use zim_protocol::wire::CloseCode;
 
 use crate::app::App;
 use crate::bus::BusError;
-use crate::config::{Config, ConfigError, Listen};
+use crate::config::{Config, ConfigError, Listen, PublicListen};
 use crate::db::{Database, DbConfig, NodeConfig};
 use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, StartFileGuard};
@@ -104,6 +104,7 @@ pub struct Server {
     joined: Option<Joined>,
     _on_drop: [DropGuard; 2],
     local_addr: SocketAddr,
+    https_addr: Option<SocketAddr>,
     http_addr: Option<SocketAddr>,
     admin_addr: Option<AdminAddr>,
     fingerprint: Fingerprint,
@@ -178,6 +179,11 @@ impl Server {
                 source,
             })?;
         let local_addr = endpoint.local_addr().unwrap_or(config.listen);
+        let https = listen_https(&config, local_addr)?;
+        let https_addr = https.as_ref().map(|(_, address)| *address);
+        let https_tls = identity.https_config()?;
+        // URLs need the port.
+        let config = Config { https: https_addr.map_or(PublicListen::Off, PublicListen::Tcp), ..config };
 
         let app = open_app(config, clock, &folder, kinds).await?;
         let joined = match Box::pin(nodes::join(&app)).await {
@@ -212,6 +218,9 @@ impl Server {
             let (app, end) = (Arc::clone(&app), stopped.clone());
             async move { app.logins.log_summaries(&app.clock, &end).await }
         });
+        if let Some((listener, _)) = https {
+            tasks.spawn(net::serve_https(Arc::clone(&net), listener, https_tls, stopped.clone()));
+        }
         let http_addr = http.as_ref().map(|(_, address)| *address);
         if let Some((listener, _)) = http {
             tasks.spawn(net::serve_http(Arc::clone(&net), listener, stopped.clone()));
@@ -229,6 +238,7 @@ impl Server {
         }
         tracing::info!(
             %local_addr,
+            https = https_addr.map(tracing::field::display),
             http = http_addr.map(tracing::field::display),
             admin = admin_addr.as_ref().map(tracing::field::display),
             %fingerprint,
@@ -247,6 +257,7 @@ impl Server {
             stopped,
             aborted,
             local_addr,
+            https_addr,
             http_addr,
             admin_addr,
             fingerprint,
@@ -262,6 +273,11 @@ impl Server {
     /// Returns the address where clients connect.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Returns the address of the public HTTPS listener.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.https_addr
     }
 
     /// Returns the address of `/health`, `/ready` and `/metrics`.
@@ -360,6 +376,22 @@ impl Server {
         drop(folder);
         left
     }
+}
+
+/// Listens for HTTPS. By default at the same address as QUIC, with the same number of the port. If the system chose that number,
+/// the port may be in use for TCP; then any other does.
+fn listen_https(config: &Config, quic: SocketAddr) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let at = match config.https {
+        PublicListen::Off => return Ok(None),
+        PublicListen::Tcp(address) => address,
+        PublicListen::Auto => quic,
+    };
+    let (what, flag) = ("the public HTTPS listener", "--https");
+    let listened = listen(what, Listen(Some(at)), flag);
+    if listened.is_err() && config.https == PublicListen::Auto && config.listen.port() == 0 {
+        return listen(what, Listen(Some(SocketAddr::new(at.ip(), 0))), flag);
+    }
+    listened
 }
 
 fn listen(what: &'static str, at: Listen, flag: &'static str) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {

@@ -147,6 +147,11 @@ impl Identity {
         Ok(config)
     }
 
+    /// Returns the TLS settings of the public HTTPS listener.
+    pub(crate) fn https_config(&self) -> Result<rustls::ServerConfig, TlsError> {
+        self.config(b"http/1.1")
+    }
+
     fn config(&self, protocol: &[u8]) -> Result<rustls::ServerConfig, TlsError> {
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?

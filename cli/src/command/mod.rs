@@ -13,6 +13,7 @@ pub(crate) mod history;
 pub(crate) mod listen;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod media;
 pub(crate) mod message;
 pub(crate) mod ping;
 pub(crate) mod profile;

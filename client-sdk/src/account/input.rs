@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
-    ConversationType, Dirty, ErrorCode, EventFrame, FillResult, GroupMemberInfo, LogKind, LostRoom, MessageSentResult,
-    Page, Push, RoomEvent, RoomsResumedResult, SyncResult, UserFullInfo, UserStatus, Welcome, event_frame::Frame,
+    ConversationType, Dirty, ErrorCode, EventFrame, FillResult, GroupMemberInfo, LogKind, LostRoom, Message,
+    MessageSentResult, Page, Push, RoomEvent, RoomsResumedResult, SyncResult, UserFullInfo, UserStatus, Welcome,
+    event_frame::Frame,
 };
 
 use super::remote::Remote;
@@ -16,7 +17,7 @@ use crate::engine::Origin;
 use crate::error::Error;
 use crate::outbox::{Submission, is_network};
 use crate::store::message::without_reply;
-use crate::types::Name;
+use crate::types::{Key, Name};
 
 /// An input of the task.
 pub(crate) enum Input {
@@ -44,6 +45,8 @@ pub(crate) enum Input {
     Edit(Edit, Stored),
     /// A message to send.
     Send(Box<Submission>),
+    /// A message whose files are not to be uploaded any more.
+    Cancel(Key, oneshot::Sender<bool>),
     /// The app can use the account from now on.
     Accepted,
     /// There was no place for a message with a key of the app.
@@ -68,6 +71,11 @@ pub(crate) enum Done {
     Synced {
         ticket: u64,
         result: Result<(SyncResult, Vec<Push>), Error>,
+    },
+    /// The files of a message are uploaded, or cannot be.
+    Uploaded {
+        key: Key,
+        result: Result<Message, Error>,
     },
     Sent {
         number: u64,
@@ -181,6 +189,8 @@ impl<L: Remote> AccountTask<L> {
                 self.after.done.push(done);
             }
             Input::Send(submission) => self.submit(submission),
+            // The app may have stopped waiting.
+            Input::Cancel(key, done) => drop(done.send(self.cancel_upload(&key))),
             Input::LostMessage => self.keep_events(),
             Input::Accepted => self.raise_again(),
             Input::Close { done, keeps_unsent } => {
@@ -307,6 +317,7 @@ impl<L: Remote> AccountTask<L> {
                 self.awaiting_feed.push((through, stored));
             }
             Done::Nothing => {}
+            Done::Uploaded { key, result } => self.uploaded(key, result),
             Done::Sent { number, connection, result } => self.sent(number, connection, result),
             Done::Resumed { room_ids, result } => {
                 let lost = match result {

@@ -19,6 +19,8 @@ mod input;
 mod commit;
 /// Sending messages.
 mod sending;
+/// Uploading the files of messages.
+mod uploading;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,9 +48,10 @@ use crate::config::Config;
 use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
 use crate::events::Heard;
+use crate::media::Http;
 use crate::outbox::Submission;
 use crate::store::{self, Store};
-use crate::types::Name;
+use crate::types::{Key, Name};
 
 /// Event frames that wait for the task. Flow control holds back the rest.
 const FRAMES: usize = 1_024;
@@ -72,6 +75,9 @@ pub(crate) struct Account<L: Remote> {
     queried_users: Mutex<Limiter>,
     custom_statuses: Mutex<Limiter>,
     resend_window_ms: i64,
+    media: Arc<Http>,
+    /// Held by an export or an import of messages.
+    transfer: tokio::sync::Mutex<()>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -83,6 +89,7 @@ pub(crate) struct Settings {
     pub(crate) device: Bytes,
     pub(crate) is_one_shot: bool,
     pub(crate) resend_window_ms: i64,
+    pub(crate) media: Arc<Http>,
 }
 
 /// Deletes the local database of a deleted account. It must be closed.
@@ -150,10 +157,16 @@ fn try_load(file: Option<&Path>, user_id: &str) -> Result<(Arc<Store>, Loaded), 
 
 impl<L: Remote> Account<L> {
     /// Opens the local database of `user_id`. This needs no network, so that an offline login works.
-    pub(crate) fn open(config: &Config, device: Bytes, user_id: &str, remote: L) -> Result<Arc<Self>, Error> {
+    pub(crate) fn open(
+        config: &Config,
+        device: Bytes,
+        user_id: &str,
+        remote: L,
+        media: Arc<Http>,
+    ) -> Result<Arc<Self>, Error> {
         let file = config.folder().map(|folder| database_file(folder.to_owned(), config.app_id, user_id));
         let (is_one_shot, resend_window_ms) = (config.one_shot, config.resend_window_ms);
-        let settings = Settings { file, device, is_one_shot, resend_window_ms };
+        let settings = Settings { file, device, is_one_shot, resend_window_ms, media };
         Self::start(settings, user_id, remote, config.clock.clone())
     }
 
@@ -200,6 +213,7 @@ impl<L: Remote> Account<L> {
             inbox: inputs,
             resend_window_ms: settings.resend_window_ms,
             indexes: !settings.is_one_shot,
+            media: Arc::clone(&settings.media),
         };
         let task = tokio::spawn(AccountTask::new(parts).run_guarded(again, unsent));
         Ok(Arc::new(Self {
@@ -214,6 +228,8 @@ impl<L: Remote> Account<L> {
             queried_users: Mutex::new(Limiter::queried_users()),
             custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
             resend_window_ms: settings.resend_window_ms,
+            media: settings.media,
+            transfer: tokio::sync::Mutex::default(),
             task: Mutex::new(Some(task)),
         }))
     }
@@ -291,6 +307,21 @@ impl<L: Remote> Account<L> {
 
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub(crate) fn media(&self) -> &Http {
+        &self.media
+    }
+
+    pub(crate) fn transfer(&self) -> &tokio::sync::Mutex<()> {
+        &self.transfer
+    }
+
+    /// Ends the upload of a message. Returns false if nothing of it is being uploaded.
+    pub(crate) async fn cancel(&self, key: Key) -> Result<bool, Error> {
+        let (done, is_cancelled) = oneshot::channel();
+        self.send(Input::Cancel(key, done));
+        is_cancelled.await.map_err(|_| logged_out())
     }
 
     pub(crate) fn queried_users(&self) -> &Mutex<Limiter> {

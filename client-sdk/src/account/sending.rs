@@ -13,9 +13,11 @@ use zim_protocol::{
 
 use super::remote::Remote;
 use super::task::AccountTask;
+use super::uploading::ToUpload;
 use crate::apply::{Attach, Attached, Next, Settle};
 use crate::error::Error;
-use crate::outbox::{OnAttached, Outgoing, Reply, Submission, SubmissionKind};
+use crate::media::content;
+use crate::outbox::{OnAttached, OnProgress, Outgoing, Reply, Submission, SubmissionKind};
 use crate::store::message::Unsent;
 use crate::types::{Key, Name};
 
@@ -50,6 +52,12 @@ impl<L: Remote> AccountTask<L> {
             let config = MessageSendConfig::decode(config).unwrap_or_default();
             // The clock of this device may have been wrong.
             let age_ms = now_ms.saturating_sub(ts).max(0);
+            // Its caller is gone; events tell how it ends.
+            let reply = oneshot::channel().0;
+            let progress = OnProgress::default();
+            let message = ToUpload { key, name, content, config, message, reply, place: None, progress };
+            let Some(message) = self.resume_upload(message, age_ms) else { continue };
+            let ToUpload { key, name, content, config, message, reply, .. } = message;
             self.sends.push(Outgoing {
                 key,
                 request: request(&name, key, &content, config),
@@ -59,8 +67,7 @@ impl<L: Remote> AccountTask<L> {
                 is_stored: true,
                 is_barrage: false,
                 deadline_ms: steady_ms.saturating_add(self.resend_window_ms.saturating_sub(age_ms)),
-                // Its caller is gone; events tell how it ends.
-                reply: Reply::new(oneshot::channel().0),
+                reply: Reply::new(reply),
                 place: None,
             });
         }
@@ -82,7 +89,8 @@ impl<L: Remote> AccountTask<L> {
             // The same content and config as before: the server stores only one message per key.
             (Next::SendAgain { config, content, is_sending }, _) => {
                 if is_sending {
-                    match self.sends.join(&key, submission.reply) {
+                    let joined = self.join_upload(&key, submission.reply);
+                    match joined.or_else(|reply| self.sends.join(&key, reply)) {
                         Ok(()) => return,
                         // It was answered in this turn. The server answers again.
                         Err(reply) => submission.reply = reply,
@@ -98,18 +106,30 @@ impl<L: Remote> AccountTask<L> {
                 return;
             }
         };
+        let message = ToUpload {
+            key,
+            name: submission.name,
+            content,
+            config,
+            message,
+            reply: submission.reply,
+            place: Some(submission.place),
+            progress: submission.progress,
+        };
+        let Some(message) = self.upload(message) else { return };
+        let ToUpload { key, name, content, config, message, reply, place, .. } = message;
         let is_barrage = message.r#type() == MessageType::Barrage;
         self.sends.push(Outgoing {
             key,
             is_barrage,
-            request: request(&submission.name, key, &content, config),
-            name: submission.name,
+            request: request(&name, key, &content, config),
+            name,
             content,
             message,
             is_stored,
             deadline_ms: submission.deadline_ms,
-            reply: Reply::new(submission.reply),
-            place: Some(submission.place),
+            reply: Reply::new(reply),
+            place,
         });
     }
 
@@ -166,7 +186,7 @@ fn notify(on_attached: Option<OnAttached>, message: &Message) {
 }
 
 /// Encodes the request that sends a message with this encoded content.
-fn request(name: &Name, key: Key, content: &[u8], config: MessageSendConfig) -> Bytes {
+pub(super) fn request(name: &Name, key: Key, content: &[u8], config: MessageSendConfig) -> Bytes {
     let request = SendMessageRequest {
         // It follows, because it is encoded already.
         message: None,
@@ -192,13 +212,25 @@ fn accept(message: &mut Message, answer: &Message) {
     message.order_key = answer.order_key;
     message.sent_status = MessageSentStatus::Success as i32;
     if answer.body.is_some() {
-        // Another content was stored under this key.
+        // Another content was stored under this key, or the server knows more of the files.
         message.r#type = answer.r#type;
-        message.body.clone_from(&answer.body);
+        let before = std::mem::replace(&mut message.body, answer.body.clone());
+        keep_paths(message, before);
         message.extended_data.clone_from(&answer.extended_data);
         message.mentioned_user_ids.clone_from(&answer.mentioned_user_ids);
         message.is_mention_all = answer.is_mention_all;
     }
+}
+
+/// Keeps what only this device knows of the files of a message.
+fn keep_paths(message: &mut Message, before: Option<zim_protocol::message::Body>) {
+    if !content::is_media(message.r#type) {
+        return;
+    }
+    let (old, new) =
+        (Message { body: before, ..Message::default() }, Message { body: message.body.take(), ..Message::default() });
+    let merged = content::merged(&old.encode_to_vec(), &new.encode_to_vec());
+    message.body = merged.and_then(|merged| Message::decode(merged).ok()).map_or(new.body, |merged| merged.body);
 }
 
 /// Builds the log entry that settles the row of a message. The answer has a body only if the server has another message under

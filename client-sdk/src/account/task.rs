@@ -2,6 +2,7 @@
 //! sends the requests that the engine wants. All data of a login passes through this task, one turn after the other, so
 //! positions, rows and events have one order. Inputs that wait share the next transaction.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,15 +17,18 @@ use super::input::{Done, Input};
 use super::remote::Remote;
 use super::rooms::Rooms;
 use super::transients::WaitingTransient;
+use super::uploading::Uploading;
 use super::watchers::Watchers;
 use crate::apply::{Job, Recent, Viewer};
 use crate::engine::SyncEngine;
 use crate::error::Error;
 use crate::events::Deliveries;
+use crate::media::Http;
 use crate::outbox::{Reply, SendQueue, SendResult, Submission, SubmissionKind};
 use crate::store::message::Unsent;
 use crate::store::message_search;
 use crate::store::{self, Length, Store};
+use crate::types::Key;
 
 /// The interval of the audit, which compares sums with the server, so that a lost hint is repaired without traffic.
 pub(super) const AUDIT_MS: i64 = 600_000;
@@ -104,6 +108,8 @@ pub(crate) struct Parts<L: Remote> {
     pub(crate) resend_window_ms: i64,
     /// Messages are indexed for search when there is time: not in a session that ends soon.
     pub(crate) indexes: bool,
+    /// Uploads files.
+    pub(crate) media: Arc<Http>,
 }
 
 /// The task. See the module.
@@ -123,6 +129,9 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) total: i64,
     pub(super) inbox: mpsc::UnboundedReceiver<Input>,
     pub(super) sends: SendQueue,
+    /// The messages whose files are being uploaded.
+    pub(super) uploads: HashMap<Key, Uploading>,
+    pub(super) media: Arc<Http>,
     pub(super) in_flight: FuturesUnordered<InFlight>,
     pub(super) ready: Vec<Done>,
     pub(super) job: Job,
@@ -159,7 +168,8 @@ pub(crate) struct AccountTask<L: Remote> {
 
 impl<L: Remote> AccountTask<L> {
     pub(crate) fn new(parts: Parts<L>) -> Self {
-        let Parts { remote, clock, store, engine, viewer, shared, total, inbox, resend_window_ms, indexes } = parts;
+        let Parts { remote, clock, store, engine, viewer, shared, total, inbox, resend_window_ms, indexes, media } =
+            parts;
         Self {
             remote,
             clock,
@@ -173,6 +183,8 @@ impl<L: Remote> AccountTask<L> {
             total,
             inbox,
             sends: SendQueue::default(),
+            uploads: HashMap::new(),
+            media,
             in_flight: FuturesUnordered::new(),
             ready: Vec::new(),
             job: Job::default(),
@@ -350,9 +362,10 @@ impl<L: Remote> AccountTask<L> {
     async fn end(mut self) {
         self.deliveries.end();
         self.engine.offline();
+        let error = Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "the login ended before the message was sent");
+        self.end_uploads(&error);
         for (outgoing, _) in self.sends.drain() {
-            let error =
-                Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "the login ended before the message was sent");
+            let error = error.clone();
             // The next login goes on with a message that is stored.
             if self.keeps_unsent && outgoing.is_stored {
                 // The app may have stopped waiting.

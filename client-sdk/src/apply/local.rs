@@ -1,11 +1,13 @@
 //! What the app changes on this device only.
 
+use prost::Message as _;
 use zim_protocol::Message;
 
 use super::Transaction;
 use super::message_change::deleted;
 use crate::store::message::Pending;
-use crate::store::{conversation, conversation_setting, message_change as rows};
+use crate::store::message_transfer::{self, Exported};
+use crate::store::{conversation, conversation_setting, message, message_change as rows};
 use crate::types::Name;
 
 /// A change of what this device has.
@@ -19,6 +21,12 @@ pub(crate) enum Local {
     Insert { name: Name, sender: String, pending: Pending },
     /// Sets the data of a message that only this device has.
     Data { name: Name, message: Box<Message>, data: String },
+    /// A file of a message is on this device.
+    File { name: Name, message: Box<Message>, index: usize, path: String },
+    /// Adds messages of a file that this device does not have.
+    Import(Vec<Exported>),
+    /// Files are no longer on this device.
+    NoFiles(Vec<String>),
 }
 
 impl Transaction<'_> {
@@ -54,6 +62,42 @@ impl Transaction<'_> {
                 {
                     self.touch(&name)?;
                     rows::set_local_data(self.db, row, &data)?;
+                }
+            }
+            Local::File { name, message, index, path } => {
+                if let Some(id) = conversation::id(self.db, &name)?
+                    && let Some((row, found)) = rows::find(self.db, id, &message)?
+                    && let Ok(mut content) = Message::decode(found.content)
+                    && let Some(part) = content.media_part(index)
+                {
+                    *part.local_path = path;
+                    self.touch(&name)?;
+                    message::set_content_of(self.db, row, &content.encode_to_vec())?;
+                }
+            }
+            Local::Import(messages) => {
+                self.last_place = None;
+                for message in messages {
+                    let name = Name::new(message.conversation.r#type, message.conversation.id.clone());
+                    // Before it changes, as the app sees it.
+                    if conversation::id(self.db, &name)?.is_some() {
+                        self.touch(&name)?;
+                        message_transfer::import(self.db, &self.viewer.user_id, message)?;
+                    }
+                }
+            }
+            Local::NoFiles(paths) => {
+                for path in paths {
+                    for (row, conversation, content) in message::with_content(self.db, &path)? {
+                        let Ok(mut content) = Message::decode(&content[..]) else { continue };
+                        let parts = content.media_parts();
+                        parts
+                            .into_iter()
+                            .filter(|part| *part.local_path == path)
+                            .for_each(|part| part.local_path.clear());
+                        self.touch(&conversation::name(self.db, conversation)?)?;
+                        message::set_content_of(self.db, row, &content.encode_to_vec())?;
+                    }
                 }
             }
         }

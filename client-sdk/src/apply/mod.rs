@@ -77,6 +77,15 @@ pub(crate) enum Settle {
         /// The conversation is disabled: nothing can be sent to it.
         is_disabled: bool,
     },
+    /// The files of a message are uploaded: its content has their URLs now.
+    Uploaded {
+        /// The conversation.
+        name: Name,
+        /// The key of the message.
+        key: Key,
+        /// The content.
+        content: Bytes,
+    },
     /// The server's time is known: no message of this device is later.
     ServerTime(i64),
     /// Profiles that were requested.
@@ -441,6 +450,12 @@ impl<'a> Transaction<'a> {
                 if let Some(row) = store::message::fail(self.db, &key)? {
                     self.settled(row, &name.to_ref(), &reason)?;
                 }
+            }
+            Settle::Uploaded { name, key, content } => {
+                self.touch(&name)?;
+                // What is remembered has another content.
+                self.recent.take_sending(&key);
+                store::message::set_content(self.db, &key, &content)?;
             }
             Settle::ServerTime(now_ms) => {
                 for conversation in store::message::dated_after(self.db, now_ms)? {

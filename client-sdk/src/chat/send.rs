@@ -127,6 +127,13 @@ impl SendMessage {
         self.notification = self.notification.on_message_attached(attached);
         self
     }
+
+    /// Sets a callback about the upload of the file of a media message: it gets the message, the bytes that have moved, and the
+    /// size of the file.
+    pub fn on_progress(mut self, progress: impl FnMut(&Message, i64, i64) + Send + 'static) -> Self {
+        self.notification = self.notification.on_media_uploading_progress(progress);
+        self
+    }
 }
 
 impl IntoFuture for SendMessage {

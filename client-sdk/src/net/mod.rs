@@ -25,3 +25,4 @@ pub use self::quic::client_config as quic_client_config;
 pub(crate) use self::reconnect::Backoff;
 pub(crate) use self::remote::LinkRemote;
 pub use self::tls::certificate_verifier;
+pub(crate) use self::tls::https_config;

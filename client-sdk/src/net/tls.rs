@@ -35,6 +35,21 @@ pub(super) fn client_config(trust: &Trust) -> Result<(ClientConfig, Refused), Er
     Ok((config, refused))
 }
 
+/// Returns the TLS settings for HTTPS: they trust the same certificates as the connection does, and those that the system
+/// trusts, because files may be elsewhere.
+pub(crate) fn https_config(trust: &Trust) -> Result<ClientConfig, Error> {
+    let own = certificate_verifier(trust)?;
+    // A system without authorities still has its own server.
+    let system = if *trust == Trust::System { None } else { system_roots().and_then(verifier).ok() };
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| untrusted("TLS 1.3 is not available").with_source(error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Either { own, system }))
+        .with_no_client_auth();
+    Ok(config)
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -133,6 +148,52 @@ impl ServerCertVerifier for Noting {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.verifier.supported_verify_schemes()
+    }
+}
+
+/// Trusts what the connection trusts, and what the system trusts.
+#[derive(Debug)]
+struct Either {
+    own: Arc<dyn ServerCertVerifier>,
+    system: Option<Arc<WebPkiServerVerifier>>,
+}
+
+impl ServerCertVerifier for Either {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let own = self.own.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+        match &self.system {
+            Some(system) if own.is_err() => system.verify_server_cert(end_entity, intermediates, name, ocsp, now),
+            _ => own,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.own.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.own.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.own.supported_verify_schemes()
     }
 }
 

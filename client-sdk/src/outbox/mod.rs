@@ -24,6 +24,7 @@ pub(crate) struct Submission {
     pub(crate) config: MessageSendConfig,
     pub(crate) deadline_ms: i64,
     pub(crate) on_attached: Option<OnAttached>,
+    pub(crate) progress: OnProgress,
     pub(crate) reply: oneshot::Sender<SendResult>,
     /// Its place in the queue.
     pub(crate) place: OwnedSemaphorePermit,
@@ -42,6 +43,11 @@ impl Reply {
         Self { first, others: Vec::new() }
     }
 
+    /// Adds a caller.
+    pub(crate) fn join(&mut self, other: oneshot::Sender<SendResult>) {
+        self.others.push(other);
+    }
+
     /// Answers all callers. Those who have stopped waiting get nothing.
     pub(crate) fn send(self, result: SendResult) {
         for other in self.others {
@@ -53,6 +59,20 @@ impl Reply {
 
 /// Called when the message is in its conversation.
 pub(crate) type OnAttached = Box<dyn FnOnce(&Message) + Send>;
+
+/// Called with the message, the bytes that have moved, and all bytes.
+pub(crate) type OnOneProgress = Box<dyn FnMut(&Message, i64, i64) + Send>;
+
+/// Called with the message, the bytes of all files that have moved, those of all files, and the index of a part with its own
+/// bytes that have moved and all of them.
+pub(crate) type OnPartsProgress = Box<dyn FnMut(&Message, i64, i64, i64, i64, i64) + Send>;
+
+/// Who is told of the progress of uploads.
+#[derive(Default)]
+pub(crate) struct OnProgress {
+    pub(crate) of_one: Option<OnOneProgress>,
+    pub(crate) of_parts: Option<OnPartsProgress>,
+}
 
 /// How a message is sent.
 #[derive(Debug)]

@@ -117,7 +117,7 @@ impl SendQueue {
     ) -> Result<(), oneshot::Sender<SendResult>> {
         let item = self.keys.get(key).and_then(|number| self.items.get_mut(number));
         let Some(item) = item else { return Err(reply) };
-        item.outgoing.reply.others.push(reply);
+        item.outgoing.reply.join(reply);
         Ok(())
     }
 

@@ -18,7 +18,8 @@ use super::client::Client;
 use super::end::{End, Failed, before_login, verdict, wrong_version};
 use super::login::Login;
 use crate::error::Error;
-use crate::net::{Backoff, Dialed, Ended, LinkRemote, drive};
+use crate::media::Http;
+use crate::net::{Address, Backoff, Dialed, Ended, LinkRemote, drive, https_config};
 use crate::{account, last_user};
 
 /// The app is warned this long before its token expires.
@@ -76,7 +77,9 @@ impl LoginTask {
         let (client, login) = (Arc::clone(&self.client), Arc::clone(&self.login));
         let opened = tokio::task::spawn_blocking(move || {
             let remote = LinkRemote { link: login.link.clone(), events: client.events.clone() };
-            Account::open(&client.config, client.hello.device_id.clone(), &login.user_id, remote)
+            let (address, trust) = (Address::of(&client.config)?, client.config.trust.clone());
+            let media = Http::new(address.host, move || https_config(&trust));
+            Account::open(&client.config, client.hello.device_id.clone(), &login.user_id, remote, media)
         });
         let panicked = |_| Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "opening the local database failed");
         opened.await.map_err(panicked)?

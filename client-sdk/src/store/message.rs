@@ -10,13 +10,14 @@ use zim_protocol::{
 };
 
 use super::{from_sql, to_sql};
+use crate::media::content;
 use crate::types::Name;
 
 /// The columns that [`MessageRow::read`] reads, of a table named `m`.
 pub(crate) const COLUMNS: &str = "m.order_key, m.seq, m.message_id, m.client_key, m.sender, m.ts, m.kind, m.flags, \
                                   m.status, m.content, m.local_data, m.state, m.receipt";
 /// The number of columns.
-const COLUMN_COUNT: usize = 13;
+pub(crate) const COLUMN_COUNT: usize = 13;
 /// The flag of a message that the app inserted: it exists on this device only. Flags of the server do not have this bit.
 pub(crate) const INSERTED: u32 = 1 << 30;
 
@@ -186,6 +187,7 @@ pub(crate) fn store(
         return Ok(Stored { is_local: found.is_none_or(|(_, is_local)| is_local), settled: None });
     }
     let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
+    let content = with_paths(db, conversation, entry)?;
     let is_local = db
         .prepare_cached(
             "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
@@ -207,7 +209,7 @@ pub(crate) fn store(
                 entry.kind,
                 flags,
                 MessageSentStatus::Success as i32,
-                &entry.content[..],
+                &content[..],
                 state,
                 replied_seq,
                 receipt
@@ -220,6 +222,7 @@ pub(crate) fn store(
 /// Updates a message that changed; returns whether it is held.
 pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
     let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
+    let content = with_paths(db, conversation, entry)?;
     let changed = db
         .prepare_cached(
             "UPDATE message SET kind = ?3, flags = ?4, content = CASE WHEN length(?5) > 0 THEN ?5 ELSE content END, \
@@ -230,12 +233,46 @@ pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -
             order_key(entry.seq),
             entry.kind,
             flags,
-            &entry.content[..],
+            &content[..],
             state,
             replied_seq,
             receipt
         ])?;
     Ok(changed > 0)
+}
+
+/// Returns the content of an entry, with what only the row of the message has: where its files are on this device.
+fn with_paths(db: &Connection, conversation: i64, entry: &MessageEntry) -> rusqlite::Result<Bytes> {
+    if entry.content.is_empty() || !content::is_media(entry.kind) {
+        return Ok(entry.content.clone());
+    }
+    let old: Option<Vec<u8>> = db
+        .prepare_cached("SELECT content FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
+        .query_row(params![conversation, order_key(entry.seq)], |row| row.get(0))
+        .optional()?;
+    Ok(old.and_then(|old| content::merged(&old, &entry.content)).unwrap_or_else(|| entry.content.clone()))
+}
+
+/// Sets the content of a message that is being sent; returns its row.
+pub(crate) fn set_content(db: &Connection, key: &[u8], content: &[u8]) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("UPDATE message SET content = ?2 WHERE client_key = ?1 AND seq = 0 RETURNING id")?
+        .query_row(params![key, content], |row| row.get(0))
+        .optional()
+}
+
+/// Sets the content of a row.
+pub(crate) fn set_content_of(db: &Connection, row: i64, content: &[u8]) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE message SET content = ?2 WHERE id = ?1")?.execute(params![row, content])?;
+    Ok(())
+}
+
+/// Returns the rows of messages with files whose content mentions `part`, with their conversations.
+pub(crate) fn with_content(db: &Connection, part: &str) -> rusqlite::Result<Vec<(i64, i64, Vec<u8>)>> {
+    db.prepare_cached(
+        "SELECT id, conversation, content FROM message WHERE kind BETWEEN 10 AND 14 AND instr(content, CAST(?1 AS BLOB)) > 0",
+    )?
+    .query_map([part], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    .collect()
 }
 
 /// Sets the state of a message that this device sent.
@@ -321,10 +358,16 @@ pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &Me
 
 /// Replaces what a message says by what the server has.
 pub(crate) fn replace_content(db: &Connection, row: i64, entry: &MessageEntry) -> rusqlite::Result<()> {
+    let mut content = entry.content.clone();
+    if content::is_media(entry.kind) {
+        let old: Vec<u8> =
+            db.prepare_cached("SELECT content FROM message WHERE id = ?1")?.query_row([row], |row| row.get(0))?;
+        content = content::merged(&old, &content).unwrap_or(content);
+    }
     db.prepare_cached("UPDATE message SET kind = ?2, content = ?3 WHERE id = ?1")?.execute(params![
         row,
         entry.kind,
-        &entry.content[..]
+        &content[..]
     ])?;
     Ok(())
 }

@@ -58,6 +58,8 @@ fn main() -> anyhow::Result<ExitCode> {
             if let [bus, lease_ms] = node {
                 config.bus = bus.parse()?;
                 config.node_lease_ms = lease_ms.parse().context("LEASE")?;
+                let shared = config.data_dir.with_file_name("media");
+                config.media.store = shared.to_string_lossy().parse()?;
             }
             let many = 1_000_000;
             config.limits.message_burst = many;

@@ -11,6 +11,7 @@ mod killed_server;
 mod late_answers;
 mod logins;
 mod lossy;
+mod media;
 mod one_shots;
 #[cfg(unix)]
 mod operator;

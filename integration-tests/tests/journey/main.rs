@@ -11,6 +11,7 @@ mod friends;
 mod group_changes;
 mod groups;
 mod guide;
+mod media;
 mod message_life;
 mod observed;
 mod offline_and_back;

@@ -43,13 +43,15 @@ impl Deployment {
         if node > 0 && !folder.exists() {
             share_identity(&self.folder(0), &folder);
         }
-        Config {
+        let mut config = Config {
             database: self.url.parse().unwrap(),
             bus: self.bus.parse().unwrap(),
             admin: AdminListen::Off,
             node_lease_ms: 60_000,
             ..Config::local(folder)
-        }
+        };
+        config.media.store = self.folder(0).with_file_name("media").to_string_lossy().parse().unwrap();
+        config
     }
 
     async fn start(&self, node: usize) -> Server {

@@ -27,10 +27,10 @@ impl App {
             return Err(Error::params_invalid("this is the last app of the server; create another one first"));
         }
         self.close_app(tenant).await?;
-        let (mut deleted, app) = (Deleted::default(), tenant.key);
+        let (mut deleted, app, now) = (Deleted::default(), tenant.key, self.clock.now_ms());
         for _page in 0..PAGES {
             let page = self.db.submit(Scope::none(), async move |tx| {
-                let page = tenant::delete_page(tx, app).await?;
+                let page = tenant::delete_page(tx, app, now).await?;
                 if page.is_done {
                     tx.emit(Effect::AppChanged { app });
                 }

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::fanout::{Fanout, Publisher};
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
+use crate::media::Files;
 use crate::meter::Meter;
 use crate::room_rates::RoomRates;
 use crate::task::{Kinds, Timers};
@@ -61,6 +62,8 @@ pub struct App {
     pub tenants: Tenants,
     /// Changes when a backup is restored or a replica promoted.
     pub epoch: [u8; 16],
+    /// The files of messages.
+    pub(crate) files: Arc<Files>,
     pub(crate) meter: Meter,
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
@@ -134,6 +137,7 @@ impl App {
             clock,
             logins: LoginAllowances::new(&config.limits),
             allowances: Allowances::default(),
+            files: Files::new(config.media.folder(&config.data_dir)),
             config,
             tenants,
             meter: Meter::new(),

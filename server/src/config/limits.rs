@@ -56,6 +56,19 @@ pub struct Limits {
     pub max_combine_summary_bytes: u32,
     /// The messages that a combined message combines, in bytes. Default: 256 KiB.
     pub max_combine_bytes: u32,
+    /// Bytes of the file of an image message. Default: 10 MiB, as in the reference.
+    pub max_image_bytes: u32,
+    /// Bytes of the file of a file message. Default: 100 MiB, as in the reference.
+    pub max_file_bytes: u32,
+    /// Bytes of the file of an audio message. Default: 6 MiB, as in the reference.
+    pub max_audio_bytes: u32,
+    /// Bytes of the file of a video message. Default: 100 MiB, as in the reference.
+    pub max_video_bytes: u32,
+    /// The longest audio message, seconds. Default: 300, as in the reference.
+    pub max_audio_s: u32,
+    /// Pixels of an image of which small versions are made. A larger one is refused: unpacked it would take four bytes for
+    /// each pixel. Default: 100,000,000, more than any camera of a phone has.
+    pub max_image_pixels: u32,
     /// Requests per second of one login, on average. Default: 50, as in the reference.
     pub requests_per_second: u32,
     /// Requests that a login may make at once after a pause. Default: 100: twice the reference's 50, because a client that has
@@ -150,6 +163,11 @@ pub struct Limits {
     pub http_header_timeout_ms: u32,
     /// Milliseconds for the work on a request to the HTTP service, and until the next request. Default: 10,000.
     pub http_timeout_ms: u32,
+    /// Simultaneous connections of the public HTTPS listener. A further one replaces the oldest that has no request in progress.
+    /// Default: 1,024.
+    pub max_https_connections: usize,
+    /// Milliseconds for which an upload or a download may make no progress. Default: 30,000.
+    pub https_stall_timeout_ms: u32,
     /// Simultaneous connections of the operator's service. A further one replaces the oldest that has no request in progress.
     /// Default: 128, as for HTTP.
     pub max_admin_connections: usize,
@@ -185,6 +203,12 @@ impl Default for Limits {
             max_combine_title_bytes: 20,
             max_combine_summary_bytes: 100,
             max_combine_bytes: 256 << 10,
+            max_image_bytes: 10 << 20,
+            max_file_bytes: 100 << 20,
+            max_audio_bytes: 6 << 20,
+            max_video_bytes: 100 << 20,
+            max_audio_s: 300,
+            max_image_pixels: 100_000_000,
             requests_per_second: 50,
             request_burst: 100,
             pulls_per_second: 200,
@@ -219,6 +243,8 @@ impl Default for Limits {
             max_http_connections: 128,
             http_header_timeout_ms: 2_000,
             http_timeout_ms: 10_000,
+            max_https_connections: 1_024,
+            https_stall_timeout_ms: 30_000,
             max_admin_connections: 128,
             admin_first_call_timeout_ms: 5_000,
             admin_idle_timeout_ms: 60_000,
@@ -254,6 +280,12 @@ impl Limits {
             ("max_combine_title_bytes", self.max_combine_title_bytes.into(), 1, 100),
             ("max_combine_summary_bytes", self.max_combine_summary_bytes.into(), 1, 500),
             ("max_combine_bytes", self.max_combine_bytes.into(), 1_024, 512 << 10),
+            ("max_image_bytes", self.max_image_bytes.into(), 1, u64::from(u32::MAX)),
+            ("max_file_bytes", self.max_file_bytes.into(), 1, u64::from(u32::MAX)),
+            ("max_audio_bytes", self.max_audio_bytes.into(), 1, u64::from(u32::MAX)),
+            ("max_video_bytes", self.max_video_bytes.into(), 1, u64::from(u32::MAX)),
+            ("max_audio_s", self.max_audio_s.into(), 1, 86_400),
+            ("max_image_pixels", self.max_image_pixels.into(), 1, 1_000_000_000),
             ("requests_per_second", self.requests_per_second.into(), 1, 1_000_000),
             ("request_burst", self.request_burst.into(), 1, 1_000_000),
             ("pulls_per_second", self.pulls_per_second.into(), 1, 1_000_000),
@@ -290,6 +322,8 @@ impl Limits {
             ("max_http_connections", as_u64(self.max_http_connections), 1, 65_536),
             ("http_header_timeout_ms", self.http_header_timeout_ms.into(), 1, long),
             ("http_timeout_ms", self.http_timeout_ms.into(), 1, long),
+            ("max_https_connections", as_u64(self.max_https_connections), 1, 65_536),
+            ("https_stall_timeout_ms", self.https_stall_timeout_ms.into(), 1, long),
             ("max_admin_connections", as_u64(self.max_admin_connections), 1, 65_536),
             ("admin_first_call_timeout_ms", self.admin_first_call_timeout_ms.into(), 1, long),
             ("admin_idle_timeout_ms", self.admin_idle_timeout_ms.into(), 1, long),

@@ -62,6 +62,9 @@ pub struct Args {
     /// nats://… or tls://…, for several servers on one PostgreSQL database [default: none]
     #[arg(long, value_name = "URL")]
     bus: Option<String>,
+    /// Address of the public HTTPS listener (TCP), HOST:PORT, or off [default: that of --listen]
+    #[arg(long, value_name = "ADDRESS")]
+    https: Option<String>,
     /// Address of /health, /ready and /metrics, or off [default: 127.0.0.1:4711]
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
@@ -131,6 +134,7 @@ impl Args {
             ("data_dir", &self.data_dir),
             ("database", &self.database),
             ("bus", &self.bus),
+            ("https", &self.https),
             ("http", &self.http),
             ("admin", &self.admin),
             ("tls.cert", &self.tls_cert),

@@ -41,6 +41,58 @@ impl Serialize for Listen {
     }
 }
 
+/// The address of the public HTTPS listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublicListen {
+    /// The address and the port number at which QUIC listens.
+    #[default]
+    Auto,
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// There is no such listener.
+    Off,
+}
+
+const AUTO: &str = "auto";
+
+impl FromStr for PublicListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            OFF => Ok(Self::Off),
+            AUTO => Ok(Self::Auto),
+            _ => text.parse().map(Self::Tcp).map_err(|_| {
+                format!(
+                    "{text:?} is not an address for HTTPS; give {AUTO:?}, an address such as 0.0.0.0:4710, or {OFF:?}"
+                )
+            }),
+        }
+    }
+}
+
+impl fmt::Display for PublicListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str(AUTO),
+            Self::Tcp(address) => address.fmt(f),
+            Self::Off => f.write_str(OFF),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicListen {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for PublicListen {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
 /// The address of the operator's service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AdminListen {
@@ -268,6 +320,18 @@ mod tests {
         assert!("localhost:4712".parse::<AdminListen>().unwrap_err().contains("unix:/run/zim/admin.sock"));
         assert!(AdminListen::Unix(PathBuf::new()).problem().is_some());
         assert_eq!(AdminListen::Unix("a".into()).problem().is_some(), cfg!(not(unix)));
+    }
+
+    #[test]
+    fn the_public_address_has_three_forms() {
+        for (text, expected) in [
+            ("auto", PublicListen::Auto),
+            ("off", PublicListen::Off),
+            ("[::1]:443", PublicListen::Tcp("[::1]:443".parse().unwrap())),
+        ] {
+            assert_eq!((text.parse(), expected.to_string().as_str()), (Ok(expected), text));
+        }
+        assert!("443".parse::<PublicListen>().unwrap_err().contains("0.0.0.0:4710"));
     }
 
     #[test]

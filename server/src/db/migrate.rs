@@ -38,6 +38,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0010_group_data",
     "0011_room",
     "0012_call",
+    "0013_media",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

@@ -13,6 +13,7 @@ use crate::db::{Bulk, Scope, Tx, Value, params};
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
+use crate::media;
 
 /// One message to store.
 #[derive(Debug)]
@@ -63,6 +64,8 @@ pub struct Extra {
     pub state: MessageState,
     /// The messages that it combines, as an encoded `CombineMessage`.
     pub combined: Option<Bytes>,
+    /// The files of this server that it has.
+    pub files: Vec<i64>,
 }
 
 /// The place of a stored message.
@@ -179,6 +182,7 @@ impl Bulk for NewMessage {
         let mut heads = heads(tx, ops).await?;
         let mut stored = stored(tx, ops).await?;
         let members = members(tx, ops).await?;
+        let without_files = without_files(tx, ops).await?;
         let mut results = Vec::with_capacity(ops.len());
         let mut rows: Vec<[Value; 12]> = Vec::with_capacity(ops.len());
         let mut counted: HashMap<(i64, i64), i64> = HashMap::new();
@@ -212,6 +216,10 @@ impl Bulk for NewMessage {
             }
             if op.is_refused(head) {
                 results.push(Err(Error::sender_blocked()));
+                continue;
+            }
+            if without_files.contains(&op.id) {
+                results.push(Err(Error::file_not_found()));
                 continue;
             }
             tx.assert_covers_conversation(op.conversation);
@@ -289,6 +297,18 @@ async fn members(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<(i64, i6
     found.iter().map(|row| Ok(((row.get(0)?, row.get(1)?), Mute::read(row, 2)?))).collect()
 }
 
+/// Locks the files of messages. Returns the IDs of the messages whose files were removed meanwhile.
+async fn without_files(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<BTreeSet<i64>, Error> {
+    let mut without = BTreeSet::new();
+    for op in ops {
+        let files = op.extra.as_ref().map_or(&[][..], |extra| &extra.files);
+        if !files.is_empty() && !media::lock(tx, files).await? {
+            without.insert(op.id);
+        }
+    }
+    Ok(without)
+}
+
 /// Returns what is stored already under the keys of these messages. Read under the locks of the heads, so that no other
 /// transaction can store the same key at the same time.
 async fn stored(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<Identity, Stored>, Error> {
@@ -340,7 +360,8 @@ async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds the rows of state of replies and of messages that ask a group for receipts, and what combined messages combine.
+/// Adds the rows of state of replies and of messages that ask a group for receipts, what combined messages combine, and which
+/// files messages have.
 async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sent, Error>]) -> Result<(), Error> {
     let is_asking = |op: &NewMessage| {
         matches!(op.audience, Audience::Group { .. }) && op.flags & zim_protocol::MessageFlag::Receipt as u32 != 0
@@ -365,6 +386,9 @@ async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sen
             let sql = "INSERT INTO combine (conversation, seq, body) VALUES ($1, $2, $3) \
                        ON CONFLICT (conversation, seq) DO NOTHING";
             tx.execute(sql, &params![op.conversation, sent.seq, combined]).await?;
+        }
+        if let Some(extra) = extra.filter(|extra| !extra.files.is_empty()) {
+            media::refer(tx, op.conversation, sent.seq, &extra.files).await?;
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ mod timed_stream;
 mod reassembly;
 mod handler;
 mod http;
+mod https;
 mod keys;
 mod limits;
 mod operator;
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::bounded_listener::listen;
 pub(crate) use self::http::serve as serve_http;
+pub(crate) use self::https::serve as serve_https;
 // Public for the fuzzer alone: tickets are untrusted bytes from the network.
 pub use self::keys::Tickets;
 pub(crate) use self::keys::endpoint_config;

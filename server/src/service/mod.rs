@@ -28,6 +28,8 @@ pub(crate) mod blacklist;
 pub(crate) mod friend;
 /// Call invitations.
 pub(crate) mod call;
+/// The files of media messages.
+pub(crate) mod media;
 /// Sends and reads messages.
 pub(crate) mod message;
 /// Brings a client up to date.
@@ -39,7 +41,7 @@ pub(crate) mod admin;
 /// Runs a request, whoever the caller is.
 pub(crate) mod invoke;
 
-/// Returns the kinds of what the server does later. No noun has something that leaves the deployment yet.
+/// Returns the kinds of what the server does later.
 pub(crate) fn kinds() -> Kinds<App> {
     Kinds {
         tasks: vec![
@@ -54,7 +56,9 @@ pub(crate) fn kinds() -> Kinds<App> {
             &room::ROOM_MEMBERS_LEAVE,
             &room::ROOM_MEMBERS_LOST,
             &room::LOST_ROOM_MEMBERS,
+            &media::MEDIA_UNUSED,
+            &media::MEDIA_EXPIRED,
         ],
-        outbox: Vec::new(),
+        outbox: vec![&media::FILE_REMOVAL],
     }
 }

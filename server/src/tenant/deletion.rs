@@ -3,13 +3,14 @@
 use crate::db::{Tx, params};
 use crate::error::Error;
 use crate::key::AppKey;
+use crate::media;
 
 /// The most rows that one transaction deletes, apart from one row for each user and conversation that has no others.
 const PAGE: u64 = 500;
 
 /// Tables with rows of a user: the name, and a column that identifies a row of one user. Logins come first: the end of a connection
 /// is not written if there is no row of its login.
-const OF_USER: [(&str, &str); 14] = [
+const OF_USER: [(&str, &str); 15] = [
     ("session", "id"),
     ("feed", "pos"),
     ("friend", "friend"),
@@ -24,10 +25,12 @@ const OF_USER: [(&str, &str); 14] = [
     ("all_deleted", "account"),
     ("call_user", "call"),
     ("chat_call", "id"),
+    ("media_usage", "app"),
 ];
 /// Tables with rows of a conversation, in the same way.
-const OF_CONVERSATION: [(&str, &str); 15] = [
+const OF_CONVERSATION: [(&str, &str); 16] = [
     ("message", "seq"),
+    ("media_ref", "seq, media"),
     ("message_state", "seq"),
     ("reaction", "seq, account, type"),
     ("reaction_total", "seq, type"),
@@ -53,8 +56,13 @@ pub(crate) struct Deleted {
 }
 
 /// Deletes a page of an app's rows; with the last of them, the app.
-pub(crate) async fn delete_page(tx: &mut Tx<'_>, app: AppKey) -> Result<Deleted, Error> {
+pub(crate) async fn delete_page(tx: &mut Tx<'_>, app: AppKey, now: i64) -> Result<Deleted, Error> {
     let mut rows = 0;
+    let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
+    for file in tx.fetch("SELECT id FROM media WHERE app = $1 LIMIT $2", &params![app, limit]).await? {
+        media::delete(tx, file.get(0)?, now).await?;
+        rows += 1;
+    }
     for (owners, column, tables) in
         [("conversation", "conversation", &OF_CONVERSATION[..]), ("account", "account", &OF_USER[..])]
     {
@@ -98,6 +106,8 @@ mod tests {
         let mut known = BTreeSet::from(["deployment", "app", "account", "conversation"]);
         // What is done later about a deleted user finds nothing to do, and is gone then.
         known.extend(["scheduled_task", "outbox"]);
+        // Deleted first, with the files.
+        known.insert("media");
         known.extend(OF_USER.iter().chain(&OF_CONVERSATION).map(|(table, _)| *table));
         assert_eq!(created, known, "a table with rows of an app must be deleted with it");
     }

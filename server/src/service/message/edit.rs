@@ -6,10 +6,11 @@ use zim_protocol::{
 
 use super::rules::{self, Draft};
 use super::target::Reference;
-use crate::config::Limits;
+use crate::config::{self, Limits};
 use crate::db::{Tx, params};
 use crate::error::Error;
 use crate::journal::{LogWriter, state};
+use crate::service::media::drop_refs;
 
 /// Checks the new content of a message.
 ///
@@ -36,7 +37,7 @@ pub(super) async fn edit(
     log: &mut LogWriter,
     reference: &Reference,
     draft: &Draft,
-    window_ms: i64,
+    (window_ms, media): (i64, &config::Media),
 ) -> Result<MessageEntry, Error> {
     let target = reference.find_to_show(tx).await?;
     if target.sender != reference.user {
@@ -49,6 +50,13 @@ pub(super) async fn edit(
         return Err(Error::edit_too_late(window_ms / 1_000));
     }
     let conversation = reference.conversation.key;
+    if draft.kind == MessageType::Multiple {
+        if !crate::media::lock(tx, &draft.files).await? {
+            return Err(Error::file_not_found());
+        }
+        drop_refs(tx, conversation, target.seq, (reference.now, media)).await?;
+        crate::media::refer(tx, conversation, target.seq, &draft.files).await?;
+    }
     state::open(tx, conversation, target.seq).await?;
     tx.execute(
         "UPDATE message_state SET edited_at = $3, editor = $4 WHERE conversation = $1 AND seq = $2",

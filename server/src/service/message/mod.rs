@@ -120,8 +120,9 @@ impl App {
         }
         let hash = digest.finalize().iter().take(8).fold(0, |sum: i64, byte| (sum << 8) | i64::from(*byte));
         let id = self.ids.next();
-        let extra =
-            draft.combined.clone().map(|combined| Box::new(Extra { combined: Some(combined), ..Extra::default() }));
+        let (combined, files) = (draft.combined.clone(), draft.files.clone());
+        let has_extra = combined.is_some() || !files.is_empty();
+        let extra = has_extra.then(|| Box::new(Extra { combined, files, ..Extra::default() }));
         Ok(NewMessage {
             app: identity.app,
             scrambler: Arc::clone(&tenant.scrambler),
@@ -174,7 +175,9 @@ impl App {
             ..Message::default()
         });
         self.complete_combined(identity, &mut message).await?;
+        let files = self.complete_media(identity, &mut message).await?;
         let mut draft = rules::draft(message, config, &self.config.limits)?;
+        draft.files = files;
         if draft.kind == MessageType::Command {
             if replied.is_some() {
                 return Err(Error::message_type_unsupported("a reply"));
@@ -214,7 +217,7 @@ impl App {
         }
         // What the client has is not the stored content if the server completed that.
         let content = draft.content_of(sent.message_id)?;
-        let is_known = draft.combined.is_none();
+        let is_known = draft.combined.is_none() && !is_media(draft.kind);
         let own = sent_entry(identity, &draft, key.bits, sent, if is_known { Bytes::new() } else { content.clone() });
         caller.add_push(message_push(vec![MessageEntry { state: state.clone(), ..own }], name.clone()));
         let content = if omits_content && is_known { Bytes::new() } else { content };
@@ -223,6 +226,12 @@ impl App {
         let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
         Ok(MessageSentResult { message: Some(message) })
     }
+}
+
+/// Whether the server completes the content of such a message by what it knows of its files.
+fn is_media(kind: MessageType) -> bool {
+    use MessageType::{Audio, File, Image, Multiple, Video};
+    matches!(kind, Image | File | Audio | Video | Multiple)
 }
 
 /// The audience of the conversation between the caller and another user.
@@ -331,19 +340,22 @@ impl MessageService for App {
         let reference = self.reference(caller, &request.message.unwrap_or_default()).await?;
         let window_ms = i64::from(self.config.limits.revoke_window_s) * 1_000;
         let extended_data = request.config.unwrap_or_default().revoke_extended_data;
+        let media = self.config.media.clone();
         let message = self.change_message(caller, reference, async move |tx, log, reference| {
-            revoke::revoke(tx, log, reference, window_ms, extended_data).await
+            revoke::revoke(tx, log, reference, (window_ms, &media), extended_data).await
         });
         Ok(MessageRevokedResult { message: Some(message.await?) })
     }
 
     async fn edit_message(&self, caller: &Caller, request: EditMessageRequest) -> Result<MessageEditedResult, Error> {
-        let message = request.message.unwrap_or_default();
+        let mut message = request.message.unwrap_or_default();
         let reference = self.reference(caller, &message).await?;
         let window_ms = i64::from(self.config.limits.edit_window_s) * 1_000;
-        let draft = edit::draft(message, &self.config.limits)?;
+        let files = self.complete_media(caller.identity()?, &mut message).await?;
+        let draft = Draft { files, ..edit::draft(message, &self.config.limits)? };
+        let media = self.config.media.clone();
         let message = self.change_message(caller, reference, async move |tx, log, reference| {
-            edit::edit(tx, log, reference, &draft, window_ms).await
+            edit::edit(tx, log, reference, &draft, (window_ms, &media)).await
         });
         Ok(MessageEditedResult { message: Some(message.await?) })
     }

@@ -8,11 +8,13 @@ use zim_protocol::{
 
 use super::target::Reference;
 use super::{pin, reply};
+use crate::config;
 use crate::db::{Tx, params};
 use crate::error::Error;
 use crate::journal::{ChangedConversation, LogWriter};
 use crate::key::UserKey;
 use crate::service::group::{OWNER, is_above, role};
+use crate::service::media::drop_refs;
 
 /// Revokes a message. Returns it as the caller sees it.
 ///
@@ -22,7 +24,7 @@ pub(super) async fn revoke(
     tx: &mut Tx<'_>,
     log: &mut LogWriter,
     reference: &Reference,
-    window_ms: i64,
+    (window_ms, media): (i64, &config::Media),
     extended_data: String,
 ) -> Result<MessageEntry, Error> {
     let (target, role) = reference.find_to_change(tx).await?;
@@ -48,6 +50,7 @@ pub(super) async fn revoke(
         &params![conversation.key, target.seq, MessageType::Revoke as i32, body],
     )
     .await?;
+    drop_refs(tx, conversation.key, target.seq, (now, media)).await?;
     let sql = "DELETE FROM combine WHERE conversation = $1 AND seq = $2";
     tx.execute(sql, &params![conversation.key, target.seq]).await?;
     let change = MessageChange { kind: MessageChangeKind::Revoked as i32, ..MessageChange::default() };

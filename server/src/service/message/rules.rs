@@ -2,11 +2,21 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use zim_protocol::{Message, MessageFlag, MessagePriority, MessageSendConfig, MessageType, message::Body};
+use zim_protocol::message_lite_info::Body as Lite;
+use zim_protocol::{
+    Message, MessageFlag, MessagePriority, MessageSendConfig, MessageType, MultipleMessage, message::Body,
+};
 
 use super::combine;
 use crate::config::Limits;
 use crate::error::Error;
+
+/// The parts of a multiple message, as the reference has it.
+const MAX_PARTS: usize = 20;
+/// Those among them that are files.
+const MAX_FILES: usize = 10;
+/// The bytes of a multiple message.
+const MAX_MULTIPLE_BYTES: u32 = 32_768;
 
 /// The sender's part of a message, without the fields that the server fills.
 #[derive(Debug)]
@@ -22,6 +32,8 @@ pub(super) struct Draft {
     pub priority: MessagePriority,
     /// What a combined message combines, as an encoded `CombineMessage`.
     pub combined: Option<Bytes>,
+    /// The files of this server that the message has.
+    pub files: Vec<i64>,
 }
 
 impl Draft {
@@ -63,6 +75,13 @@ pub(super) fn room_draft(message: Message, config: &MessageSendConfig, limits: &
     if message.replied_info.is_some() {
         return Err(Error::message_type_unsupported("a reply in a room"));
     }
+    // A message keeps its files, and one that is not stored keeps nothing.
+    if matches!(
+        message.body,
+        Some(Body::Image(_) | Body::File(_) | Body::Audio(_) | Body::Video(_) | Body::Multiple(_))
+    ) {
+        return Err(Error::message_type_unsupported("a message with files in a room"));
+    }
     if !config.idempotency_key.is_empty() {
         return Err(Error::params_invalid(
             "a message to a room is not stored, so config.idempotencyKey cannot be kept",
@@ -85,7 +104,15 @@ fn checked(message: Message, config: &MessageSendConfig, limits: &Limits) -> Res
             (MessageType::Combine, 0, 0)
         }
         Body::Barrage(barrage) => (MessageType::Barrage, barrage.message.len(), limits.max_command_bytes),
-        _ => return Err(Error::params_invalid("sendMessage takes text, command, custom and combined messages")),
+        Body::Image(_) => (MessageType::Image, 0, 0),
+        Body::File(_) => (MessageType::File, 0, 0),
+        Body::Audio(_) => (MessageType::Audio, 0, 0),
+        Body::Video(_) => (MessageType::Video, 0, 0),
+        Body::Multiple(multiple) => {
+            check_multiple(multiple, limits)?;
+            (MessageType::Multiple, multiple.encoded_len(), MAX_MULTIPLE_BYTES)
+        }
+        _ => return Err(Error::params_invalid("a message of this type cannot be sent")),
     };
     if message.r#type != 0 && message.r#type != kind as i32 {
         return Err(Error::params_invalid("message.type does not fit the body of the message"));
@@ -115,7 +142,50 @@ fn checked(message: Message, config: &MessageSendConfig, limits: &Limits) -> Res
         is_mention_all: message.is_mention_all,
         ..Message::default()
     };
-    Ok(Draft { content: content.encode_to_vec().into(), kind, flags, priority: config.priority(), combined })
+    Ok(Draft {
+        content: content.encode_to_vec().into(),
+        kind,
+        flags,
+        priority: config.priority(),
+        combined,
+        files: Vec::new(),
+    })
+}
+
+/// Checks the parts of a multiple message.
+fn check_multiple(multiple: &mut MultipleMessage, limits: &Limits) -> Result<(), Error> {
+    // What could not be sent is the sender's own.
+    multiple.failed_index_list.clear();
+    let (mut files, parts) = (0, multiple.message_info_list.len());
+    if !(1..=MAX_PARTS).contains(&parts) {
+        return Err(Error::params_invalid(format!("messageInfoList has {parts} parts; 1 to {MAX_PARTS} are allowed")));
+    }
+    for info in &mut multiple.message_info_list {
+        let (kind, bytes, limit) = match &info.body {
+            Some(Lite::Text(text)) => (MessageType::Text, text.message.len(), limits.max_text_bytes),
+            Some(Lite::Custom(custom)) => (MessageType::Custom, custom.message.len(), limits.max_custom_bytes),
+            Some(Lite::Image(_)) => (MessageType::Image, 1, 1),
+            Some(Lite::File(_)) => (MessageType::File, 1, 1),
+            Some(Lite::Audio(_)) => (MessageType::Audio, 1, 1),
+            Some(Lite::Video(_)) => (MessageType::Video, 1, 1),
+            _ => return Err(Error::params_invalid("messageInfoList takes text, custom and media parts")),
+        };
+        if info.r#type != 0 && info.r#type != kind as i32 {
+            return Err(Error::params_invalid("the type of a part does not fit its body"));
+        }
+        info.r#type = kind as i32;
+        files += usize::from(!matches!(kind, MessageType::Text | MessageType::Custom));
+        if bytes == 0 || bytes > limit as usize {
+            let problem = format!("a part is {bytes} bytes long; 1 to {limit} are allowed");
+            return Err(Error::params_invalid(problem));
+        }
+    }
+    if files > MAX_FILES {
+        return Err(Error::params_invalid(format!(
+            "a multiple message has {files} files; at most {MAX_FILES} are allowed"
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,14 @@
+//! The files of messages: what is on this device, and how it travels over HTTPS.
+
+/// What is in messages about files.
+pub(crate) mod content;
+/// Files on this device that are about to be sent.
+mod file;
+/// Uploads and downloads.
+mod http;
+/// Downloaded files on this device.
+mod cache;
+
+pub(crate) use self::cache::Cache;
+pub(crate) use self::file::LocalFile;
+pub(crate) use self::http::{Failed, Http, Wanted};

@@ -1,0 +1,174 @@
+//! Multiple messages: several parts, some of them files.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use zim_client_sdk::MessageSendNotification;
+use zim_integration_tests::{World, refusal, soon};
+use zim_protocol::message::Body;
+use zim_protocol::message_lite_info::Body as Lite;
+use zim_protocol::{
+    ConversationType, CustomMessageLiteInfo, ErrorCode, FileMessageLiteInfo, ImageMessageLiteInfo, MediaDownloadConfig,
+    MediaFileType, Message, MessageEditConfig, MessageLiteInfo, MessageSendConfig, MessageType, MultipleMessage,
+    TextMessageLiteInfo,
+};
+
+use crate::media::{Files, noise, png, receives};
+
+fn text(text: &str) -> MessageLiteInfo {
+    let body = Lite::Text(TextMessageLiteInfo { message: text.to_owned() });
+    MessageLiteInfo { r#type: MessageType::Text as i32, body: Some(body) }
+}
+
+fn image(path: &str) -> MessageLiteInfo {
+    let image = ImageMessageLiteInfo { file_local_path: path.to_owned(), ..ImageMessageLiteInfo::default() };
+    MessageLiteInfo { r#type: MessageType::Image as i32, body: Some(Lite::Image(image)) }
+}
+
+fn file(path: &str) -> MessageLiteInfo {
+    let file = FileMessageLiteInfo { file_local_path: path.to_owned(), ..FileMessageLiteInfo::default() };
+    MessageLiteInfo { r#type: MessageType::File as i32, body: Some(Lite::File(file)) }
+}
+
+fn multiple(message_info_list: Vec<MessageLiteInfo>) -> Message {
+    let body = Body::Multiple(MultipleMessage { message_info_list, ..MultipleMessage::default() });
+    Message { r#type: MessageType::Multiple as i32, body: Some(body), ..Message::default() }
+}
+
+fn parts(message: &Message) -> &MultipleMessage {
+    match &message.body {
+        Some(Body::Multiple(multiple)) => multiple,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn send_message_takes_several_parts() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let files = Files::new();
+    let (cat, paper) = (files.add("cat.png", &png(300, 300)), files.add("paper", &noise(20_000)));
+    let progress: Arc<Mutex<Vec<[i64; 5]>>> = Arc::default();
+    let noted = Arc::clone(&progress);
+    let notification = MessageSendNotification::default().on_multiple_media_uploading_progress(
+        move |message, moved, all, index, of_part, size| {
+            assert_eq!(message.r#type(), MessageType::Multiple);
+            noted.lock().push([moved, all, index, of_part, size]);
+        },
+    );
+    let message = multiple(vec![text("look"), image(&cat), file(&paper)]);
+    let sent = ann.send_message(message, "bob", ConversationType::Peer, MessageSendConfig::default(), notification);
+    let mut sent = soon(sent).await.unwrap().message.unwrap();
+    let all = i64::try_from(std::fs::metadata(&cat).unwrap().len()).unwrap() + 20_000;
+    assert_eq!(progress.lock().last(), Some(&[all, all, 2, 20_000, 20_000]));
+    assert!(progress.lock().iter().any(|[.., index, _, _]| *index == 1));
+    let paths: Vec<String> = sent.media_parts().iter().map(|part| part.local_path.clone()).collect();
+    assert_eq!(paths, [cat, paper.clone()]);
+
+    let mut received = receives(&bob, MessageType::Multiple).await;
+    assert_eq!(parts(&received).message_info_list[0], text("look"));
+    let picture = received.media_part(1).unwrap().picture.map(|picture| *picture.thumbnail.1);
+    assert_eq!(picture, Some(198));
+    let second = MediaDownloadConfig { message_info_index: 2 };
+    let downloaded = bob.download_media_file(&received, MediaFileType::OriginalFile, second, |_, _, _| {});
+    let downloaded = soon(downloaded).await.unwrap();
+    assert_eq!(std::fs::read(&downloaded.file_local_path).unwrap(), std::fs::read(paper).unwrap());
+    let mut held = bob.history("ann").await.remove(0);
+    let paths: Vec<bool> = held.media_parts().iter().map(|part| part.local_path.is_empty()).collect();
+    assert_eq!(paths, [true, false]);
+    // A text part is no file.
+    let first =
+        bob.download_media_file(&received, MediaFileType::OriginalFile, MediaDownloadConfig::default(), |_, _, _| {});
+    assert_eq!(refusal(soon(first).await), ErrorCode::MessageModuleFileDownloadUrlNotFound);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_may_leave_out_parts_that_fail() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let other = world.device("ann").await;
+    let files = Files::new();
+    let (good, missing) = (files.add("good", b"good"), files.add("missing", b"x"));
+    std::fs::remove_file(&missing).unwrap();
+    let message = || multiple(vec![file(&missing), text("and"), file(&good)]);
+    let send = async |message, config| {
+        soon(ann.send_message(message, "bob", ConversationType::Peer, config, MessageSendNotification::default())).await
+    };
+    let all_or_nothing = send(message(), MessageSendConfig::default()).await;
+    assert_eq!(refusal(all_or_nothing), ErrorCode::MessageModuleFileNotExist);
+    let partial =
+        || MessageSendConfig { is_allow_multiple_message_partial_failed: true, ..MessageSendConfig::default() };
+    let sent = send(message(), partial()).await.unwrap().message.unwrap();
+    // The sender sees what failed, also later; everybody else sees the rest.
+    let own = ann.history("bob").await.pop().unwrap();
+    for message in [&sent, &own] {
+        assert_eq!(parts(message).failed_index_list, [0]);
+        assert_eq!(parts(message).message_info_list.len(), 3);
+    }
+    let received = receives(&bob, MessageType::Multiple).await;
+    let elsewhere = other.history("bob").await.pop().unwrap();
+    for message in [&received, &elsewhere] {
+        assert_eq!((parts(message).failed_index_list.len(), parts(message).message_info_list.len()), (0, 2));
+        assert_eq!(parts(message).message_info_list[0], text("and"));
+    }
+    // Not if nothing is left.
+    let nothing = send(multiple(vec![file(&missing)]), partial()).await;
+    assert_eq!(refusal(nothing), ErrorCode::MessageModuleFileNotExist);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_limits_the_parts() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let files = Files::new();
+    let one = files.add("one", b"one");
+    let custom = CustomMessageLiteInfo { message: "{}".to_owned(), ..CustomMessageLiteInfo::default() };
+    let custom = MessageLiteInfo { r#type: MessageType::Custom as i32, body: Some(Lite::Custom(custom)) };
+    let many = |part: &MessageLiteInfo, count| vec![part.clone(); count];
+    for good in [vec![custom], many(&text("x"), 20), many(&file(&one), 10)] {
+        soon(ann.send("bob", multiple(good))).await.unwrap();
+    }
+    let lies = MessageLiteInfo { r#type: MessageType::Image as i32, ..text("x") };
+    let long = text(&"x".repeat(2_049));
+    let nothing = MessageLiteInfo::default();
+    for bad in [
+        Vec::new(),
+        many(&text("x"), 21),
+        many(&file(&one), 11),
+        vec![text("")],
+        vec![long],
+        vec![lies],
+        vec![nothing],
+        vec![file("")],
+    ] {
+        let refused = refusal(soon(ann.send("bob", multiple(bad.clone()))).await);
+        assert_eq!(refused, ErrorCode::CommonModuleParamsInvalid, "{bad:?}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn edit_message_replaces_the_parts_of_a_multiple_message() {
+    let world = World::with(|config| config.media.unused_kept_s = 60).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let files = Files::new();
+    let sent = soon(ann.send("bob", multiple(vec![file(&files.add("one", b"one")), text("one")]))).await.unwrap();
+    let mut edited = sent.clone();
+    if let Some(Body::Multiple(multiple)) = &mut edited.body {
+        multiple.message_info_list.remove(0);
+    }
+    soon(ann.edit_message(&edited, MessageEditConfig {})).await.unwrap();
+    let now = bob.history("ann").await.remove(0);
+    assert_eq!(parts(&now).message_info_list, [text("one")]);
+    // No message has the file any more.
+    world
+        .advance_until("the file is removed", async || {
+            let url = sent.clone().media_parts()[0].download_url.clone();
+            let answer = soon(world.https().get(url).send()).await.unwrap();
+            (answer.status() == reqwest::StatusCode::NOT_FOUND).then_some(())
+        })
+        .await;
+    world.end().await;
+}

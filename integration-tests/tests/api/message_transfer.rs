@@ -1,0 +1,131 @@
+//! Exporting the messages of a device, and importing them.
+
+use std::path::Path;
+
+use zim_integration_tests::{Device, World, is_text, refusal, soon, texts};
+use zim_protocol::{
+    ConversationType, ErrorCode, Message, MessageExportConfig, MessageImportConfig, MessageQueryMode,
+    MessageRevokeConfig, MessageSearchConfig,
+};
+
+const FILE: &str = "zim-messages.jsonl";
+
+async fn export(device: &Device, folder: &Path) -> Result<Vec<(u64, u64)>, zim_client_sdk::Error> {
+    let mut progress = Vec::new();
+    let noted = |done, all| progress.push((done, all));
+    soon(device.export_local_messages(folder.to_str().unwrap(), MessageExportConfig {}, noted)).await?;
+    Ok(progress)
+}
+
+async fn import(device: &Device, folder: &Path) -> Result<Vec<(u64, u64)>, zim_client_sdk::Error> {
+    let mut progress = Vec::new();
+    let noted = |done, all| progress.push((done, all));
+    soon(device.import_local_messages(folder.to_str().unwrap(), MessageImportConfig {}, noted)).await?;
+    Ok(progress)
+}
+
+async fn found(device: &Device, word: &str) -> usize {
+    let config = MessageSearchConfig { keywords: vec![word.to_owned()], ..MessageSearchConfig::default() };
+    soon(device.search_local_messages("bob", ConversationType::Peer, config)).await.unwrap().message_list.len()
+}
+
+#[tokio::test]
+async fn import_local_messages_brings_messages_to_a_new_device() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    let sent = ann.say("bob", "the secret").await;
+    for number in 0..250 {
+        ann.say("bob", &format!("message {number}")).await;
+    }
+    bob.say("ann", "hi").await;
+    ann.receives("hi").await;
+    let inserted = ann.insert_message_to_local_db(Message::text("note"), "bob", ConversationType::Peer, "bob");
+    soon(inserted).await.unwrap();
+    soon(ann.update_message_local_extended_data("starred", &sent)).await.unwrap();
+    let progress = export(&ann, &folder.path().join("deep/folder")).await.unwrap();
+    assert_eq!(progress, [(200, 253), (253, 253)]);
+    let folder = folder.path().join("deep/folder");
+
+    let new = world.device("ann").await;
+    assert_eq!(found(&new, "note").await, 0);
+    assert_eq!(import(&new, &folder).await.unwrap(), [(200, 253), (253, 253)]);
+    assert_eq!((found(&new, "note").await, found(&new, "secret").await, found(&new, "message 249").await), (1, 1, 1));
+    // Twice is once, and a device that has everything keeps it.
+    import(&new, &folder).await.unwrap();
+    import(&ann, &folder).await.unwrap();
+    for device in [&new, &ann] {
+        let local = device.history_by("bob", MessageQueryMode::OnlyLocal).await;
+        assert_eq!(local.len(), 253);
+        let secret = local.iter().find(|message| is_text(message, "the secret")).unwrap();
+        assert_eq!(secret.local_extended_data, "starred");
+        assert!(local.iter().any(|message| message.is_user_inserted && is_text(message, "note")));
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn import_local_messages_does_not_bring_back_what_the_server_took_back() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    let sent = ann.say("bob", "a mistake").await;
+    ann.say("bob", "no mistake").await;
+    export(&ann, folder.path()).await.unwrap();
+    soon(ann.revoke_message(&sent, MessageRevokeConfig::default())).await.unwrap();
+    let new = world.device("ann").await;
+    import(&new, folder.path()).await.unwrap();
+    assert_eq!(texts(&new.history("bob").await), ["type 31", "no mistake"]);
+    import(&ann, folder.path()).await.unwrap();
+    assert_eq!(texts(&ann.history("bob").await), ["type 31", "no mistake"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn import_local_messages_refuses_what_is_not_an_own_export() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    let refused = refusal(import(&ann, folder.path()).await);
+    assert_eq!(refused, ErrorCode::MessageModuleCacheFileOpenFailed);
+    ann.say("bob", "hi").await;
+    export(&ann, folder.path()).await.unwrap();
+    let refused = refusal(import(&bob, folder.path()).await);
+    assert_eq!(refused, ErrorCode::MessageModuleCacheFileOnlyCanImportCacheOfOneself);
+    let file = folder.path().join(FILE);
+    let good = std::fs::read_to_string(&file).unwrap();
+    for (bad, code) in [
+        (format!("{good}{{\n"), ErrorCode::MessageModuleCacheFileJsonParseFailed),
+        ("a poem\n".to_owned(), ErrorCode::MessageModuleCacheFileJsonParseFailed),
+        (String::new(), ErrorCode::MessageModuleCacheFileJsonParseFailed),
+        (good.replace("\"zimMessages\":1", "\"zimMessages\":2"), ErrorCode::MessageModuleCacheFileImportFailed),
+        (
+            good.replace(&ann.epoch().await.unwrap(), "00000000000000000000000000000000"),
+            ErrorCode::MessageModuleCacheFileImportFailed,
+        ),
+    ] {
+        std::fs::write(&file, &bad).unwrap();
+        assert_eq!(refusal(import(&ann, folder.path()).await), code, "{bad}");
+    }
+    std::fs::write(&file, good).unwrap();
+    import(&ann, folder.path()).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn export_local_messages_fails_where_nothing_can_be_written() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let refused = refusal(export(&ann, file.path()).await);
+    assert_eq!(refused, ErrorCode::MessageModuleCacheFileExportFailed);
+    // One at a time: this one is begun within another.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let first = ann.export_local_messages(path, MessageExportConfig {}, |_, _| {});
+    let second = ann.export_local_messages(path, MessageExportConfig {}, |_, _| {});
+    let (first, second) = soon(futures_util::future::join(first, second)).await;
+    first.unwrap();
+    assert_eq!(refusal(second), ErrorCode::MessageModuleCacheFileExportOrImportIsInProgressCurrently);
+    world.end().await;
+}

@@ -1,0 +1,130 @@
+//! Files that are on their way while something breaks.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use zim_client_sdk::MessageSendNotification;
+use zim_integration_tests::{Device, World, soon};
+use zim_protocol::{
+    ConversationType, Event, MediaDownloadConfig, MediaFileType, Message, MessageSendConfig, MessageSentStatus,
+    MessageType,
+};
+
+const SIZE: usize = 20_000_000;
+
+fn file(folder: &TempDir) -> String {
+    let path = folder.path().join("film.bin");
+    let bytes: Vec<u8> = (0..SIZE).map(|index| (index / 4_096).to_le_bytes()[0]).collect();
+    std::fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Sends a file. Returns the progress that the app is told, and what tells when the upload has begun.
+fn begin(
+    ann: &Device,
+    path: &str,
+) -> (
+    impl Future<Output = Result<zim_protocol::MessageSentResult, zim_client_sdk::Error>> + use<>,
+    Arc<Mutex<Vec<i64>>>,
+    tokio::sync::oneshot::Receiver<()>,
+) {
+    let progress: Arc<Mutex<Vec<i64>>> = Arc::default();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let (noted, mut begun) = (Arc::clone(&progress), Some(begun));
+    let notification = MessageSendNotification::default().on_media_uploading_progress(move |_, moved, _| {
+        noted.lock().push(moved);
+        if moved > 300_000 {
+            begun.take().map(|begun| begun.send(()));
+        }
+    });
+    let config = MessageSendConfig::default();
+    let sending = ann.send_media_message(Message::file(path), "bob", ConversationType::Peer, config, notification);
+    (sending, progress, begins)
+}
+
+async fn receives_file(world: &World, bob: &Device, path: &str) {
+    let received = world.advance_until("bob has the message", async || {
+        let messages = bob.seen();
+        let mut messages = messages.iter().filter_map(|event| match event {
+            Event::PeerMessageReceived(event) => event.message_list.first(),
+            _ => None,
+        });
+        messages.find(|message| message.r#type() == MessageType::File).cloned()
+    });
+    let received = received.await;
+    let kind = MediaFileType::OriginalFile;
+    let downloaded = bob.download_media_file(&received, kind, MediaDownloadConfig::default(), |_, _, _| {});
+    let downloaded = soon(downloaded).await.unwrap();
+    assert!(std::fs::read(downloaded.file_local_path).unwrap() == std::fs::read(path).unwrap(), "the file differs");
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_after_the_server_was_restarted() {
+    let mut world = World::new().await;
+    // The clock of the test runs ahead while the client reconnects.
+    let patient = world.client_with(|config| config.resend_window_ms(3_600_000));
+    let (ann, bob) = (world.login(patient, "ann").await, world.user("bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let (sending, progress, begins) = begin(&ann, &path);
+    soon(begins).await.unwrap();
+    world.stop_server().await;
+    let before = *progress.lock().last().unwrap();
+    assert!(before < 20_000_000, "the upload was too fast for this test");
+    world.start_server().await;
+    receives_file(&world, &bob, &path).await;
+    assert_eq!(soon(sending).await.unwrap().message.unwrap().sent_status(), MessageSentStatus::Success);
+    // Progress never goes back, although some bytes were sent twice.
+    let progress = progress.lock().clone();
+    assert!(progress.is_sorted() && progress.last() == Some(&20_000_000));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_after_the_app_was_restarted() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let (sending, progress, begins) = begin(&ann, &path);
+    soon(begins).await.unwrap();
+    let dir = ann.dir();
+    ann.quit().await;
+    assert!(soon(sending).await.is_err());
+    assert!(*progress.lock().last().unwrap() < 20_000_000, "the upload was too fast for this test");
+    drop(ann);
+    // Much later than other messages would wait.
+    world.clock.advance(3_600_000);
+    let again = world.user_at(dir, "ann").await;
+    receives_file(&world, &bob, &path).await;
+    let mut sent = world
+        .advance_until("it is sent", async || {
+            again.history("bob").await.into_iter().find(|message| message.sent_status() == MessageSentStatus::Success)
+        })
+        .await;
+    assert_eq!(*sent.media_parts()[0].local_path, path);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_sent_is_not_sent() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let (sending, _, begins) = begin(&ann, &path);
+    soon(begins).await.unwrap();
+    let mut changed = std::fs::read(&path).unwrap();
+    changed[SIZE - 1] ^= 1;
+    std::fs::write(&path, &changed).unwrap();
+    let error = soon(sending).await.unwrap_err();
+    assert_eq!(error.code(), zim_protocol::ErrorCode::MessageModuleFileVerificationError, "{error}");
+    // As it is now, it can be sent.
+    let retry = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    let failed = error.failed_message().unwrap().clone();
+    let sent = ann.send_media_message(failed, "bob", ConversationType::Peer, retry, MessageSendNotification::default());
+    soon(sent).await.unwrap();
+    receives_file(&world, &bob, &path).await;
+    world.end().await;
+}

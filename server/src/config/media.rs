@@ -1,0 +1,119 @@
+//! The files of messages: where they are, how clients reach them, and how long they are kept.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The files of messages.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    /// The folder for the files. Several servers on one database need one folder that all of them share.
+    /// Default: `media` in the data folder.
+    pub store: MediaStore,
+    /// How clients reach the HTTPS listener, such as `https://chat.example`: the URLs of files begin with it, and they stay in
+    /// messages for good. Default: none; a URL then has the host that the uploading client connects to.
+    pub public_url: String,
+    /// Bytes of the files of one user; 0: no limit. A file counts as at least 4 KB. Default: 10 GiB.
+    pub max_user_bytes: u64,
+    /// Bytes of the files of one app; 0: no limit. Default: no limit.
+    pub max_app_bytes: u64,
+    /// Seconds after which an upload that was not completed is removed. Default: a day.
+    pub upload_valid_s: u32,
+    /// Seconds for which a file is kept that no message has: it was just uploaded, or its messages were revoked. Default: a day.
+    pub unused_kept_s: u32,
+    /// Days after which a file is removed although messages have it; 0: never. Default: 0.
+    pub kept_days: u32,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self {
+            store: MediaStore::default(),
+            public_url: String::new(),
+            max_user_bytes: 10 << 30,
+            max_app_bytes: 0,
+            upload_valid_s: 86_400,
+            unused_kept_s: 86_400,
+            kept_days: 0,
+        }
+    }
+}
+
+impl Media {
+    /// Returns the folder of the files, if they are in one.
+    pub(crate) fn folder(&self, data_dir: &Path) -> PathBuf {
+        if self.store.0.is_empty() { data_dir.join("media") } else { PathBuf::from(&self.store.0) }
+    }
+
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let is_url = self.public_url.strip_prefix("https://").is_some_and(|host| !host.is_empty());
+        if !self.public_url.is_empty() && (!is_url || self.public_url.ends_with('/') || self.public_url.len() > 300) {
+            wrong.push(format!(
+                "media.public_url is {:?}; it must have the form https://HOST or https://HOST:PORT, without a slash at the end",
+                self.public_url
+            ));
+        }
+        for (name, value, most) in
+            [("upload_valid_s", self.upload_valid_s, 30 * 86_400), ("unused_kept_s", self.unused_kept_s, 366 * 86_400)]
+        {
+            if !(1..=most).contains(&value) {
+                wrong.push(format!("media.{name} is {value}; 1 to {most} are allowed"));
+            }
+        }
+        if self.kept_days > 36_500 {
+            wrong.push(format!("media.kept_days is {}; at most 36500 are allowed", self.kept_days));
+        }
+        let most = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
+        if self.max_user_bytes > most || self.max_app_bytes > most {
+            wrong.push("media.max_user_bytes and media.max_app_bytes are limited to 9223372036854775807".to_owned());
+        }
+        wrong
+    }
+}
+
+/// Where the files are: a folder.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct MediaStore(String);
+
+impl MediaStore {
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+impl FromStr for MediaStore {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for MediaStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for MediaStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl<'de> Deserialize<'de> for MediaStore {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(Self)
+    }
+}
+
+impl Serialize for MediaStore {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}

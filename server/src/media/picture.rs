@@ -1,0 +1,176 @@
+//! Small versions of pictures. They have no metadata, and stand upright without it.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+
+/// The longer side of the large version.
+const LARGE: u32 = 720;
+/// The longer side of the thumbnail.
+const THUMBNAIL: u32 = 198;
+/// The quality of JPEG, of 100.
+const QUALITY: u8 = 82;
+
+/// What is known of a picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Versions {
+    /// Width and height of the picture as it is shown.
+    pub(crate) original: (u32, u32),
+    /// Those of the large version.
+    pub(crate) large: (u32, u32),
+    /// Those of the thumbnail.
+    pub(crate) thumbnail: (u32, u32),
+}
+
+/// Why small versions cannot be made.
+#[derive(Debug)]
+pub(crate) enum PictureError {
+    /// The file is no picture that can be read.
+    Unreadable,
+    /// It has too many pixels.
+    TooManyPixels,
+    /// The versions cannot be stored.
+    Io(io::Error),
+}
+
+/// Makes the small versions of a picture.
+pub(super) fn make(
+    original: &Path,
+    (large, thumbnail): (&Path, &Path),
+    max_pixels: u32,
+) -> Result<Versions, PictureError> {
+    let (mut picture, orientation) = read(original, max_pixels)?;
+    let is_turned = matches!(
+        orientation,
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+    );
+    let (width, height) = (picture.width(), picture.height());
+    picture = shrunk(picture, LARGE);
+    picture.apply_orientation(orientation);
+    // Formats with more bits for a color or with more colors than JPEG has.
+    picture = if picture.color().has_alpha() {
+        DynamicImage::ImageRgba8(picture.into_rgba8())
+    } else {
+        DynamicImage::ImageRgb8(picture.into_rgb8())
+    };
+    store(&picture, large)?;
+    let large = (picture.width(), picture.height());
+    let picture = shrunk(picture, THUMBNAIL);
+    store(&picture, thumbnail)?;
+    Ok(Versions {
+        original: if is_turned { (height, width) } else { (width, height) },
+        large,
+        thumbnail: (picture.width(), picture.height()),
+    })
+}
+
+/// Reads a picture. Its size is known before memory is taken for it.
+fn read(path: &Path, max_pixels: u32) -> Result<(DynamicImage, Orientation), PictureError> {
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(PictureError::Io)?;
+    let mut decoder = reader.into_decoder().map_err(|_| PictureError::Unreadable)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > u64::from(max_pixels) {
+        return Err(PictureError::TooManyPixels);
+    }
+    let mut limits = Limits::no_limits();
+    // Eight bytes for each pixel, and what a decoder needs besides.
+    limits.max_alloc = Some(u64::from(max_pixels) * 8 + (64 << 20));
+    decoder.set_limits(limits).map_err(|_| PictureError::TooManyPixels)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    match DynamicImage::from_decoder(decoder) {
+        Ok(picture) if picture.width() > 0 && picture.height() > 0 => Ok((picture, orientation)),
+        Err(image::ImageError::Limits(_)) => Err(PictureError::TooManyPixels),
+        _ => Err(PictureError::Unreadable),
+    }
+}
+
+/// Returns the picture with a longer side of at most `side`.
+fn shrunk(picture: DynamicImage, side: u32) -> DynamicImage {
+    if picture.width() <= side && picture.height() <= side { picture } else { picture.thumbnail(side, side) }
+}
+
+fn store(picture: &DynamicImage, path: &Path) -> Result<(), PictureError> {
+    let options = &mut OpenOptions::new();
+    let file = zim_files::open(path, options.write(true).create(true).truncate(true)).map_err(PictureError::Io)?;
+    let mut file = BufWriter::new(file);
+    let written = if picture.color().has_alpha() {
+        picture.write_with_encoder(PngEncoder::new(&mut file))
+    } else {
+        picture.write_with_encoder(JpegEncoder::new_with_quality(&mut file, QUALITY))
+    };
+    match written {
+        Ok(()) => file.flush().map_err(PictureError::Io),
+        Err(image::ImageError::IoError(error)) => Err(PictureError::Io(error)),
+        Err(_) => Err(PictureError::Unreadable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(bytes: &[u8], max_pixels: u32) -> Result<(Versions, Vec<u8>, Vec<u8>), PictureError> {
+        let dir = tempfile::tempdir().unwrap();
+        let [original, large, thumbnail] = ["original", "large", "thumbnail"].map(|name| dir.path().join(name));
+        std::fs::write(&original, bytes).unwrap();
+        let versions = make(&original, (&large, &thumbnail), max_pixels)?;
+        Ok((versions, std::fs::read(large).unwrap(), std::fs::read(thumbnail).unwrap()))
+    }
+
+    fn encoded(picture: &DynamicImage, format: image::ImageFormat) -> Vec<u8> {
+        let mut bytes = io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    /// Adds EXIF data to a JPEG: the orientation, and a place.
+    fn with_exif(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+        let mut tiff = b"Exif\0\0MM\0*\0\0\0\x08\0\x02".to_vec();
+        tiff.extend_from_slice(&[0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0]);
+        tiff.extend_from_slice(b"\x01\x0e\0\x02\0\0\0\x04Rom\0\0\0\0\0");
+        let length = u16::try_from(tiff.len() + 2).unwrap().to_be_bytes();
+        [&jpeg[..2], &[0xff, 0xe1], &length, &tiff, &jpeg[2..]].concat()
+    }
+
+    #[test]
+    fn versions_are_small_and_keep_their_proportions() {
+        let picture = DynamicImage::new_rgb8(1_600, 800);
+        for format in [image::ImageFormat::Jpeg, image::ImageFormat::Png, image::ImageFormat::Bmp] {
+            let (versions, large, thumbnail) = made(&encoded(&picture, format), 2_000_000).unwrap();
+            let expected = Versions { original: (1_600, 800), large: (720, 360), thumbnail: (198, 99) };
+            assert_eq!(versions, expected, "{format:?}");
+            assert!(large.starts_with(b"\xff\xd8\xff") && thumbnail.starts_with(b"\xff\xd8\xff"));
+        }
+        // A small one stays as it is, and what is transparent stays transparent.
+        let picture = DynamicImage::new_rgba8(100, 50);
+        let (versions, large, _) = made(&encoded(&picture, image::ImageFormat::Png), 2_000_000).unwrap();
+        assert_eq!((versions.large, versions.thumbnail), ((100, 50), (100, 50)));
+        assert!(large.starts_with(b"\x89PNG"));
+    }
+
+    #[test]
+    fn a_turned_picture_stands_upright_without_its_metadata() {
+        let jpeg = with_exif(&encoded(&DynamicImage::new_rgb8(1_600, 800), image::ImageFormat::Jpeg), 6);
+        assert!(jpeg.windows(3).any(|bytes| bytes == b"Rom"));
+        let (versions, large, thumbnail) = made(&jpeg, 2_000_000).unwrap();
+        assert_eq!(versions, Versions { original: (800, 1_600), large: (360, 720), thumbnail: (99, 198) });
+        for version in [large, thumbnail] {
+            assert!(!version.windows(4).any(|bytes| bytes == b"Exif"));
+        }
+    }
+
+    #[test]
+    fn a_bomb_and_a_broken_picture_are_refused() {
+        let picture = encoded(&DynamicImage::new_rgb8(2_000, 1_001), image::ImageFormat::Png);
+        assert!(matches!(made(&picture, 2_000_000), Err(PictureError::TooManyPixels)));
+        assert!(made(&picture, 2_002_000).is_ok());
+        assert!(matches!(made(&picture[..60], 9_000_000), Err(PictureError::Unreadable)));
+        assert!(matches!(made(b"\xff\xd8\xff\xe0 no picture", 9_000_000), Err(PictureError::Unreadable)));
+        assert!(matches!(made(b"", 9_000_000), Err(PictureError::Unreadable)));
+    }
+}

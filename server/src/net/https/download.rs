@@ -1,0 +1,167 @@
+//! Downloads: whole files, ranges, and small versions of pictures. Whoever knows a URL can download the file.
+
+use std::ops::RangeInclusive;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use zim_protocol::MessageType;
+use zim_protocol::media::MediaFormat;
+
+use super::{Refusal, SharedState, file_body};
+use crate::media::Version;
+
+/// A file never changes.
+const CACHE: &str = "private, max-age=31536000, immutable";
+
+pub(super) async fn original(
+    state: SharedState,
+    Path(secret): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    serve(state, &secret, Version::Original, &headers).await
+}
+
+pub(super) async fn version(
+    state: SharedState,
+    Path((secret, version)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let version = [Version::Large, Version::Thumbnail].into_iter().find(|known| known.name() == version);
+    serve(state, &secret, version.ok_or_else(Refusal::not_found)?, &headers).await
+}
+
+async fn serve(
+    State(shared): SharedState,
+    secret: &str,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let file = shared.find(secret, async || shared.app.file(secret).await).await?;
+    let (mut content, size) = shared.app.files.open(file.id, version).await?.ok_or_else(Refusal::not_found)?;
+    let media_type = match version {
+        Version::Original => file.media_type.clone(),
+        _ => {
+            let mut head = [0; 16];
+            let read = content.read(&mut head).await?;
+            content.rewind().await?;
+            let format = MediaFormat::detect(head.get(..read).unwrap_or_default());
+            format.map(MediaFormat::media_type).unwrap_or_default().to_owned()
+        }
+    };
+    let tag = format!("\"{}{}\"", zim_protocol::id::hex(&file.hash), version.name());
+    let is_file = file.kind == MessageType::File as i32;
+    let mut answer = HeaderMap::new();
+    let mut set = |name, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            answer.insert(name, value);
+        }
+    };
+    set(header::CONTENT_TYPE, if media_type.is_empty() { "application/octet-stream" } else { &media_type });
+    set(header::CONTENT_DISPOSITION, &disposition(&file.name, is_file));
+    // A file is shown as nothing but what it is, and no script in it runs.
+    set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
+    set(header::CACHE_CONTROL, CACHE);
+    set(header::ACCEPT_RANGES, "bytes");
+    set(header::ETAG, &tag);
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if text(header::IF_NONE_MATCH).is_some_and(|tags| tags == "*" || tags.split(',').any(|one| one.trim() == tag)) {
+        return Ok((StatusCode::NOT_MODIFIED, answer).into_response());
+    }
+    let is_same = text(header::IF_RANGE).is_none_or(|wanted| wanted == tag);
+    let range = text(header::RANGE).filter(|_| is_same).map_or(Range::Whole, |range| Range::parse(range, size));
+    let (status, bytes) = match range {
+        Range::Whole => (StatusCode::OK, None),
+        Range::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part)),
+        Range::Outside => {
+            let none = [(header::CONTENT_RANGE, format!("bytes */{size}"))];
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, none).into_response());
+        }
+    };
+    let mut length = size;
+    if let Some(part) = bytes {
+        length = part.end() - part.start() + 1;
+        content.seek(std::io::SeekFrom::Start(*part.start())).await?;
+        set(header::CONTENT_RANGE, &format!("bytes {}-{}/{size}", part.start(), part.end()));
+    }
+    set(header::CONTENT_LENGTH, &length.to_string());
+    Ok((status, answer, file_body(content, length, shared.stopping)).into_response())
+}
+
+/// Returns how a browser handles the file, and its name. Bytes beyond ASCII are escaped.
+fn disposition(name: &str, is_file: bool) -> String {
+    let kind = if is_file { "attachment" } else { "inline" };
+    if name.is_empty() {
+        return kind.to_owned();
+    }
+    let escaped: String = name
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    format!("{kind}; filename*=UTF-8''{escaped}")
+}
+
+/// What a request wants of a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Range {
+    /// All of it. Several ranges, and what cannot be read, are answered with all of it, as HTTP allows.
+    Whole,
+    /// These bytes.
+    Part(RangeInclusive<u64>),
+    /// Bytes that it does not have.
+    Outside,
+}
+
+impl Range {
+    fn parse(text: &str, size: u64) -> Self {
+        let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+            return Self::Whole;
+        };
+        match (first.parse::<u64>(), last.parse::<u64>()) {
+            (Ok(first), _) if first >= size && (last.is_empty() || last.parse::<u64>().is_ok()) => Self::Outside,
+            (Ok(first), Ok(last)) if first <= last => Self::Part(first..=last.min(size - 1)),
+            (Ok(first), Err(_)) if last.is_empty() => Self::Part(first..=size - 1),
+            // The last bytes.
+            (Err(_), Ok(0)) if first.is_empty() => Self::Outside,
+            (Err(_), Ok(count)) if first.is_empty() && size > 0 => Self::Part(size.saturating_sub(count)..=size - 1),
+            _ => Self::Whole,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read() {
+        for (text, expected) in [
+            ("bytes=0-0", Range::Part(0..=0)),
+            ("bytes=2-5", Range::Part(2..=5)),
+            ("bytes=2-", Range::Part(2..=9)),
+            ("bytes=2-99", Range::Part(2..=9)),
+            ("bytes=-3", Range::Part(7..=9)),
+            ("bytes=-99", Range::Part(0..=9)),
+            ("bytes=-0", Range::Outside),
+            ("bytes=10-", Range::Outside),
+            ("bytes=10-20", Range::Outside),
+            ("bytes=5-2", Range::Whole),
+            ("bytes=0-1,3-4", Range::Whole),
+            ("bytes=-", Range::Whole),
+            ("lines=1-2", Range::Whole),
+        ] {
+            assert_eq!(Range::parse(text, 10), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_escaped() {
+        assert_eq!(disposition("cat.jpg", false), "inline; filename*=UTF-8''cat.jpg");
+        assert_eq!(disposition("a \"ü\".pdf", true), "attachment; filename*=UTF-8''a%20%22%C3%BC%22.pdf");
+        assert_eq!(disposition("", true), "attachment");
+    }
+}

@@ -1,0 +1,217 @@
+//! The public HTTPS listener: the files of messages. It uses the certificate of the server.
+
+mod download;
+mod listen;
+mod tus;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, options, patch};
+use futures_util::future::join;
+use futures_util::stream;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use zim_protocol::ErrorCode;
+
+use self::listen::{Connection, TlsListener};
+use super::Net;
+use super::bounded_listener::{BoundedListener, ListenerWarnings};
+use super::slots::{RequestGuard, Timeouts};
+use crate::app::App;
+use crate::error::Error;
+
+/// The header with the reference's code of an error.
+const ERROR_CODE: HeaderName = HeaderName::from_static("zim-error-code");
+/// How long a connection may be idle.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a connection has for its handshake and the head of its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+
+/// Reads of the database at once.
+const LOOKUPS: usize = 16;
+/// The digits of a secret in a URL.
+const SECRET_DIGITS: usize = 32;
+
+/// What the requests share.
+#[derive(Clone, Debug)]
+struct Shared {
+    app: Arc<App>,
+    /// Uploads and downloads end when the server stops.
+    stopping: CancellationToken,
+    stall: Duration,
+    /// Reads of the database at once: a flood of requests by nobody in particular must not hold up those of users.
+    lookups: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Looks something up by a secret of a URL. What cannot be one is not looked up.
+    async fn find<T>(&self, secret: &str, look: impl AsyncFnOnce() -> Result<Option<T>, Error>) -> Result<T, Refusal> {
+        if secret.len() != SECRET_DIGITS || !secret.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(Refusal::not_found());
+        }
+        // Never closed.
+        let _permit = self.lookups.acquire().await.ok();
+        look().await?.ok_or_else(Refusal::not_found)
+    }
+}
+
+/// Serves until `end`.
+pub(crate) async fn serve(net: Arc<Net>, listener: TcpListener, tls: rustls::ServerConfig, end: CancellationToken) {
+    let limits = &net.app.config.limits;
+    let stall = Duration::from_millis(limits.https_stall_timeout_ms.into());
+    // A request has no limit of its own: a large file takes as long as it takes, as long as it makes progress.
+    let timeouts = Timeouts { first_request: FIRST_REQUEST, request: None, idle: IDLE };
+    let warnings = ListenerWarnings::new("the public HTTPS listener", &net.app.clock);
+    let listener = BoundedListener::new(listener, limits.max_https_connections, timeouts, &warnings, &end);
+    let lookups = Arc::new(Semaphore::new(LOOKUPS));
+    let shared = Shared { app: Arc::clone(&net.app), stopping: net.stopping.clone(), stall, lookups };
+    let router = Router::new()
+        .route("/uploads", options(tus::options))
+        .route(
+            "/uploads/{token}",
+            patch(tus::patch).head(tus::head).post(tus::create).delete(tus::terminate).options(tus::options),
+        )
+        .route("/media/{secret}", get(download::original))
+        .route("/media/{secret}/{version}", get(download::version))
+        .layer(middleware::from_fn(track_request))
+        .with_state(shared)
+        .into_make_service_with_connect_info::<Connection>();
+    let listener = TlsListener::new(listener, tls, stall);
+    let served = axum::serve(listener, router).with_graceful_shutdown(end.clone().cancelled_owned());
+    let (served, ()) = join(served.into_future(), warnings.run(&end)).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the public HTTPS listener ended");
+    }
+}
+
+/// Marks the request as in flight until its answer is complete.
+async fn track_request(ConnectInfo(connection): ConnectInfo<Connection>, request: Request, next: Next) -> Response {
+    let guard = connection.begin_request();
+    let response = next.run(request).await;
+    let (mut head, body) = response.into_parts();
+    head.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    head.headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Response::from_parts(head, Body::new(Tracked { body, _guard: guard }))
+}
+
+/// A body that keeps its request in flight.
+struct Tracked {
+    body: Body,
+    _guard: RequestGuard,
+}
+
+impl axum::body::HttpBody for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        std::pin::Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Why a request fails: the status, and the reference's code with a sentence.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    code: ErrorCode,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    /// There is nothing at this URL. It does not tell whether there was.
+    fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, ErrorCode::MessageModuleFileNotExist, "there is no such file")
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        if let Some(cause) = error.cause() {
+            tracing::warn!(%error, %cause, "a request for a file failed");
+        }
+        let status = match error.code() {
+            ErrorCode::MessageModuleFileVerificationError => tus::checksum_mismatch(),
+            ErrorCode::MessageModuleFileTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ErrorCode::MessageModuleFileSizeInvalid => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::CommonModuleImDatabaseError => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.code(), error.message())
+    }
+}
+
+impl From<std::io::Error> for Refusal {
+    fn from(error: std::io::Error) -> Self {
+        let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
+        let status = match error.kind() {
+            kind if full.contains(&kind) => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        tracing::warn!(%error, "the store of the files failed");
+        Self::new(status, ErrorCode::MessageModuleFileServerError, "the server cannot store or read the file")
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let headers = [
+            (ERROR_CODE, HeaderValue::from(self.code as i32)),
+            (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        ];
+        (self.status, headers, format!("{}\n", self.message)).into_response()
+    }
+}
+
+/// Returns a body that reads `left` bytes of a file, a piece at a time.
+fn file_body(file: tokio::fs::File, left: u64, stopping: CancellationToken) -> Body {
+    use tokio::io::AsyncReadExt;
+    /// Bytes of a piece.
+    const PIECE: u64 = 64 << 10;
+    let read = async move |(mut file, left): (tokio::fs::File, u64)| -> std::io::Result<Option<(Bytes, _)>> {
+        if left == 0 {
+            return Ok(None);
+        }
+        let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or_default()];
+        let read = file.read(&mut piece).await?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        piece.truncate(read);
+        Ok(Some((Bytes::from(piece), (file, left - read as u64))))
+    };
+    let pieces = stream::try_unfold((file, left), read);
+    Body::from_stream(stream::unfold((Box::pin(pieces), stopping), async |(mut pieces, stopping)| {
+        let next = tokio::select! {
+            next = futures_util::StreamExt::next(&mut pieces) => next?,
+            () = stopping.cancelled() => Err(std::io::ErrorKind::ConnectionAborted.into()),
+        };
+        Some((next, (pieces, stopping)))
+    }))
+}
+
+/// Extracts what the requests share.
+type SharedState = State<Shared>;

@@ -1,0 +1,131 @@
+//! The files of media messages: who uploads what, which messages have it, and how long it is kept. `net/https` moves the bytes.
+
+mod complete;
+mod rules;
+mod store;
+mod task;
+
+use zim_protocol::media::MediaFormat;
+use zim_protocol::{CreateMediaUploadRequest, ErrorCode, MediaUploadCreatedResult, MessageType, server::MediaService};
+
+pub(crate) use self::store::{File, drop_refs};
+pub(crate) use self::task::{FILE_REMOVAL, MEDIA_EXPIRED, MEDIA_UNUSED};
+use crate::app::App;
+use crate::config::PublicListen;
+use crate::connection::Caller;
+use crate::db::Scope;
+use crate::error::Error;
+use crate::media::{PictureError, Versions};
+
+/// Bytes of the secrets in URLs.
+const SECRET_BYTES: usize = 16;
+
+impl MediaService for App {
+    async fn create_media_upload(
+        &self,
+        caller: &Caller,
+        request: CreateMediaUploadRequest,
+    ) -> Result<MediaUploadCreatedResult, Error> {
+        let identity = caller.identity()?;
+        let PublicListen::Tcp(address) = self.config.https else { return Err(Error::files_off()) };
+        let kind = rules::check(request.r#type(), request.file_size, &self.config.limits)?;
+        let base = match self.config.media.public_url.as_str() {
+            "" => rules::base(&request.host, address.port())?,
+            url => url.to_owned(),
+        };
+        let new = store::New {
+            id: self.ids.next(),
+            app: identity.app,
+            user: identity.user,
+            secret: secret()?,
+            token: secret()?,
+            base,
+            kind: kind as i32,
+            name: rules::name(&request.file_name),
+            size: request.file_size,
+            hash: request.sha256,
+            now: self.clock.now_ms(),
+        };
+        let settings = self.config.media.clone();
+        let file = caller
+            .write(&self.db, Scope::user(identity.user), async move |tx, _| store::create(tx, new, &settings).await);
+        let file = file.await?;
+        let upload_url = if file.is_complete { String::new() } else { format!("{}/uploads/{}", file.base, file.token) };
+        Ok(MediaUploadCreatedResult { upload_url, file_download_url: file.url() })
+    }
+}
+
+fn secret() -> Result<String, Error> {
+    let mut bytes = [0; SECRET_BYTES];
+    getrandom::fill(&mut bytes).map_err(Error::internal)?;
+    Ok(zim_protocol::id::hex(&bytes))
+}
+
+impl App {
+    /// Returns the upload with this token.
+    pub(crate) async fn upload(&self, token: &str) -> Result<Option<File>, Error> {
+        let token = token.to_owned();
+        self.db.read(async move |tx| store::by(tx, "token", &token).await).await
+    }
+
+    /// Returns the complete file with this secret in its URL.
+    pub(crate) async fn file(&self, secret: &str) -> Result<Option<File>, Error> {
+        let secret = secret.to_owned();
+        let found = self.db.read(async move |tx| store::by(tx, "secret", &secret).await).await?;
+        Ok(found.filter(|file| file.is_complete))
+    }
+
+    /// Completes an upload whose bytes have all arrived: checks what they are, and makes the small versions of a picture.
+    ///
+    /// # Errors
+    /// The file is not what was announced. If its bytes are other ones, the client may begin again; otherwise the upload ends.
+    pub(crate) async fn complete_upload(&self, file: &File) -> Result<(), Error> {
+        let found = self.examine(file).await;
+        match &found {
+            Err(error) if error.code() == ErrorCode::MessageModuleFileVerificationError => {
+                self.files.remove(file.id).await.map_err(Error::file_store_failed)?;
+            }
+            Err(error) if !error.may_have_effect() => drop(self.end_upload(file).await?),
+            _ => {}
+        }
+        let (media_type, versions) = found?;
+        let (id, user, now, settings) = (file.id, file.user, self.clock.now_ms(), self.config.media.clone());
+        let done = self.db.submit(Scope::user(user).for_app(file.app, 0), async move |tx| {
+            store::complete(tx, (id, user), (media_type, versions), now, &settings).await
+        });
+        done.await
+    }
+
+    async fn examine(&self, file: &File) -> Result<(&'static str, Versions), Error> {
+        let (hash, head) = self.files.examine(file.id).await.map_err(Error::file_store_failed)?;
+        if hash[..] != file.hash[..] {
+            return Err(Error::file_verification_failed());
+        }
+        let format = MediaFormat::detect(&head);
+        let kind = MessageType::try_from(file.kind).unwrap_or(MessageType::File);
+        if kind == MessageType::File {
+            return Ok((format.map_or("", MediaFormat::media_type), Versions::default()));
+        }
+        let format = format.filter(|format| format.fits(kind)).ok_or_else(Error::file_type_unsupported)?;
+        let mut versions = Versions::default();
+        // No library in Rust alone reads HEIF: such a picture has no small versions.
+        if kind == MessageType::Image && format != MediaFormat::Heif {
+            let max_pixels = self.config.limits.max_image_pixels;
+            versions = self.files.make_versions(file.id, max_pixels).await.map_err(|error| match error {
+                PictureError::Unreadable => Error::file_type_unsupported(),
+                PictureError::TooManyPixels => Error::too_many_pixels(max_pixels),
+                PictureError::Io(error) => Error::file_store_failed(error),
+            })?;
+        }
+        Ok((format.media_type(), versions))
+    }
+
+    /// Ends an upload that was not completed. Returns false if it was completed.
+    pub(crate) async fn end_upload(&self, file: &File) -> Result<bool, Error> {
+        let (id, user, now) = (file.id, file.user, self.clock.now_ms());
+        let ended = self
+            .db
+            .submit(Scope::user(user).for_app(file.app, 0), async move |tx| store::end(tx, (id, user), now).await);
+        ended.await
+    }
+}
