@@ -28,7 +28,7 @@ CREATE TABLE chat_call (
     place BIGINT NOT NULL
 );
 
-CREATE INDEX chat_call_started ON chat_call (account) WHERE state = 1;
+CREATE INDEX chat_call_account ON chat_call (account, state);
 
 -- Who was ever in a call, or asked into it.
 CREATE TABLE call_user (

@@ -64,9 +64,13 @@ fn news(before: Option<&CallEntry>, entry: &CallEntry, viewer: &Viewer, origin: 
         return first_news(entry, info, viewer, origin, is_main(entry));
     };
     let was = state_of(known, me);
+    if !is_pending(was) && is_pending(own) {
+        // The user had left, perhaps on another device while this one was away, and is asked again.
+        return vec![received(entry, info, viewer)];
+    }
     if !is_pending(was) && was != CallUserState::Accepted {
-        // The user had left and is asked again, or came back by themselves.
-        return if is_pending(own) { vec![received(entry, info, viewer)] } else { Vec::new() };
+        // The user came back by themselves.
+        return Vec::new();
     }
     // All devices ring. Once the user is in the call, it is on one of them.
     if !is_pending(was) && !before.is_some_and(is_main) && !is_main(entry) {
@@ -82,13 +86,16 @@ fn news(before: Option<&CallEntry>, entry: &CallEntry, viewer: &Viewer, origin: 
             return vec![Event::CallInvitationTimeout(CallInvitationTimeoutEvent { call_id, mode })];
         }
         CallUserState::BeCancelled => {
+            // Others may have said something since, if this device was away.
+            let is_said = entry.operated_user_id == info.caller;
             events.push(Event::CallInvitationCancelled(CallInvitationCancelledEvent {
                 call_id: info.call_id.clone(),
                 mode: info.mode,
                 inviter: info.inviter.clone(),
-                extended_data: entry.operated_extended_data.clone(),
+                extended_data: if is_said { entry.operated_extended_data.clone() } else { String::new() },
             }));
-            if !has_ended {
+            // If only some invitations were taken back, the rest of the call does not concern this user.
+            if !has_ended || state_of(info, &info.caller) != CallUserState::Cancelled {
                 return events;
             }
         }

@@ -220,3 +220,22 @@ fn what_was_missed_comes_together() {
         [("ann", State::Accepted), ("bob", State::Accepted), ("eve", State::Rejected), ("dan", State::Received)];
     assert_eq!(changed(&before, &entry(&HERE, &users), "ann"), ["bob", "eve", "dan"]);
 }
+
+/// The user left the call on another device and was asked again, while this one was away.
+#[test]
+fn a_device_that_knew_its_user_in_the_call_rings_when_they_are_asked_again() {
+    let before = entry(&HERE, &[("ann", State::Accepted), ("bob", State::Accepted)]);
+    let again = entry(&[], &[("ann", State::Accepted), ("bob", State::Inviting)]);
+    assert_eq!(told(Some(&before), &again, "bob"), [EventKind::CallInvitationReceived]);
+}
+
+/// While Bob's device was away, Ann took his invitation back, and then Eve came into the call and ended it.
+#[test]
+fn who_was_cancelled_is_not_told_what_others_did_later() {
+    let before = entry(&[], &[("ann", State::Accepted), ("bob", State::Inviting), ("eve", State::Inviting)]);
+    let users = [("ann", State::Accepted), ("bob", State::BeCancelled), ("eve", State::Ended)];
+    let now = ended(entry(&[], &users), "eve");
+    let events = news(Some(&before), &now, &viewer("bob"), Origin::Other);
+    let [Event::CallInvitationCancelled(event)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(event.extended_data, "");
+}

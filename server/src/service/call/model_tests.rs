@@ -119,6 +119,16 @@ impl World {
         Some(next)
     }
 
+    /// Whoever is asked can answer.
+    fn check_answers(&self) {
+        for member in self.call.members.iter().filter(|member| member.is_pending() && !self.call.has_ended) {
+            for act in [Act::Accept, Act::Reject] {
+                let actor = Actor { user: member.user, device: Some(device(0)), now: self.now };
+                assert!(self.call.clone().act(actor, act.clone()).is_ok(), "{member:?} cannot {act:?}");
+            }
+        }
+    }
+
     /// What holds for each step.
     fn check(&self, before: &Self, step: &Step, outcome: &Outcome) {
         let state = |world: &Self, user| world.call.member(user).map(|member| member.state);
@@ -179,6 +189,7 @@ fn all_runs_of_eight_steps_keep_the_rules_and_every_call_ends() {
         while let Some((world, depth)) = waiting.pop_front() {
             world.check_that_it_ends();
             world.check_timer();
+            world.check_answers();
             if world.call.has_ended {
                 endings.insert(world.call.members.iter().map(|member| member.state as i32).collect::<Vec<_>>());
             }

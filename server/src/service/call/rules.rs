@@ -338,10 +338,13 @@ impl Call {
 
     /// The user answers their invitation.
     fn answer(&mut self, actor: Actor, answer: State) -> Result<Vec<UserKey>, Refusal> {
-        let member = self.member(actor.user).filter(|member| member.user != self.caller).ok_or(Refusal::NotInvited)?;
+        // A caller who left may be asked back.
+        let is_invited = |member: &&Member| member.user != self.caller || member.is_pending();
+        let member = self.member(actor.user).filter(is_invited).ok_or(Refusal::NotInvited)?;
         match (member.state, answer) {
             (State::Accepted, State::Accepted) => return Err(Refusal::InCall),
-            _ if !member.is_pending() => return Err(Refusal::NoInvitation),
+            // It may have ended before the task that says so has run.
+            _ if !member.is_pending() || member.expires_at <= actor.now => return Err(Refusal::NoInvitation),
             (_, State::Accepted) => self.enter(actor, true),
             _ => self.set_state(actor.user, answer),
         }
@@ -401,10 +404,6 @@ impl Call {
     }
 
     fn pass_time(&mut self, now: i64) -> Option<Vec<UserKey>> {
-        if self.closes_at > 0 && self.closes_at <= now {
-            self.has_ended = true;
-            return Some(Vec::new());
-        }
         let mut changed = Vec::new();
         for member in &mut self.members {
             if member.is_pending() && member.expires_at <= now {
@@ -416,7 +415,9 @@ impl Call {
             }
             changed.push(member.user);
         }
-        (!changed.is_empty()).then_some(changed)
+        let closes = self.closes_at > 0 && self.closes_at <= now;
+        self.has_ended |= closes;
+        (closes || !changed.is_empty()).then_some(changed)
     }
 
     /// When something happens by itself next; `None`: never.

@@ -218,6 +218,35 @@ fn every_state_has_what_happens_by_itself() {
 }
 
 #[test]
+fn a_caller_who_left_and_is_asked_back_can_answer() {
+    for (answer, state) in [(Act::Accept, State::Accepted), (Act::Reject, State::Rejected)] {
+        let mut call = with(true, BOB, State::Accepted);
+        call.act(actor(ANN, HERE), Act::Quit).unwrap();
+        call.act(actor(BOB, HERE), Act::Invite(vec![ANN], TIMES)).unwrap();
+        call.act(actor(ANN, THERE), answer).unwrap();
+        assert_eq!(call.member(ANN).unwrap().state, state);
+    }
+}
+
+/// The task that ends the invitation has not run yet: the server was down.
+#[test]
+fn an_invitation_that_is_over_cannot_be_answered() {
+    let at = |now| Actor { now, ..actor(BOB, HERE) };
+    for answer in [Act::Accept, Act::Reject] {
+        assert_eq!(call(true).act(at(TIMES.expires_at), answer.clone()), Err(Refusal::NoInvitation));
+        assert!(call(true).act(at(TIMES.expires_at - 1), answer).is_ok());
+    }
+}
+
+#[test]
+fn a_call_whose_time_is_up_leaves_nobody_ringing() {
+    let mut call = call(true);
+    let outcome = call.happen(Happening::Time(CLOSES)).unwrap();
+    assert_eq!((call.has_ended, outcome.changed), (true, vec![BOB, EVE]));
+    assert_eq!(call.member(EVE).unwrap().state, State::Timeout);
+}
+
+#[test]
 fn the_caller_is_gone() {
     for (state, is_cancelled) in INVITED.into_iter().zip([true, true, true, false, true, true, true, false]) {
         let mut call = with(true, BOB, state);
@@ -317,7 +346,7 @@ fn a_call_in_general_mode_ends_with_the_last_answer_and_one_in_advanced_mode_wit
     forgotten.act(actor(BOB, HERE), Act::Accept).unwrap();
     assert_eq!(
         forgotten.happen(Happening::Time(CLOSES)),
-        Some(Outcome { told: vec![ANN, BOB, EVE], ..Outcome::default() })
+        Some(Outcome { told: vec![ANN, BOB, EVE], changed: vec![EVE], ..Outcome::default() })
     );
     assert!(forgotten.has_ended);
 }

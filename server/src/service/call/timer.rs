@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::db::{Scope, Tx};
 use crate::error::Error;
 use crate::journal::LogWriter;
-use crate::key::CallKey;
+use crate::key::{CallKey, UserKey};
 use crate::presence;
 use crate::task::{self, Due, TaskKind};
 
@@ -38,6 +38,10 @@ async fn pass_time(tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(),
     // The task that runs is gone.
     stored.timer_at = 0;
     let outcome = stored.call.happen(Happening::Time(due.now)).unwrap_or_default();
+    if stored.call.has_ended {
+        // Nobody ended it.
+        stored.note_operator(UserKey(0), "");
+    }
     stored.save(tx, log, &outcome, due.now).await
 }
 
@@ -70,6 +74,7 @@ pub(super) async fn happen(
     let Some(outcome) = stored.call.happen(happening) else { return Ok(()) };
     if matches!(happening, Happening::CallerLeft) {
         stored.note_operator(stored.call.caller, "");
+        stored.say(stored.call.caller, "", "");
     }
     stored.save(tx, log, &outcome, now).await
 }
