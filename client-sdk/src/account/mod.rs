@@ -13,6 +13,8 @@ mod task;
 mod transients;
 /// The rooms that this device is in.
 mod rooms;
+/// Who is writing.
+mod typing;
 /// The inputs of the task.
 mod input;
 /// Commits, and what follows them.
@@ -20,6 +22,7 @@ mod commit;
 /// Sending messages.
 mod sending;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -39,6 +42,7 @@ pub(crate) use self::remote::Remote;
 use self::rooms::Rooms;
 pub(crate) use self::rooms::{Entering, Start};
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
+use self::typing::TELL_MS;
 pub(crate) use self::watchers::Wake;
 use self::watchers::Watchers;
 use crate::apply::{Edit, Local, Viewer};
@@ -71,6 +75,8 @@ pub(crate) struct Account<L: Remote> {
     shared: Arc<Shared>,
     queried_users: Mutex<Limiter>,
     custom_statuses: Mutex<Limiter>,
+    /// Who was told that this user is writing, and when.
+    typing_told: Mutex<HashMap<String, i64>>,
     resend_window_ms: i64,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -213,6 +219,7 @@ impl<L: Remote> Account<L> {
             shared,
             queried_users: Mutex::new(Limiter::queried_users()),
             custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
+            typing_told: Mutex::default(),
             resend_window_ms: settings.resend_window_ms,
             task: Mutex::new(Some(task)),
         }))
@@ -295,6 +302,18 @@ impl<L: Remote> Account<L> {
 
     pub(crate) fn queried_users(&self) -> &Mutex<Limiter> {
         &self.queried_users
+    }
+
+    /// Notes that another user is about to be told that this one is writing. Returns false if they have just been told.
+    pub(crate) fn tells_typing(&self, user_id: &str) -> bool {
+        let now_ms = self.clock.steady_ms();
+        let mut told = self.typing_told.lock();
+        told.retain(|_, at| now_ms - *at < TELL_MS);
+        let is_new = !told.contains_key(user_id);
+        if is_new {
+            told.insert(user_id.to_owned(), now_ms);
+        }
+        is_new
     }
 
     pub(crate) fn custom_statuses(&self) -> &Mutex<Limiter> {
