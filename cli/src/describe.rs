@@ -3,6 +3,7 @@
 pub(crate) mod call;
 pub(crate) mod group;
 mod message;
+mod room;
 
 use zim_protocol::message::Body;
 use zim_protocol::{
@@ -22,6 +23,7 @@ const PREVIEW: usize = 60;
 pub(crate) fn content(message: &Message) -> String {
     match &message.body {
         Some(Body::Text(text)) => text.message.clone(),
+        Some(Body::Barrage(barrage)) => format!("[barrage] {}", barrage.message),
         Some(Body::Custom(custom)) => format!("[custom {}] {}", custom.sub_type, custom.message),
         Some(Body::Revoke(_)) => "[revoked]".to_owned(),
         Some(Body::Combine(combine)) => format!("[combined] {}: {}", combine.title, combine.summary),
@@ -126,6 +128,22 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::GroupMessageReceived(received) => {
             let messages = received.message_list.iter();
             messages.flat_map(|message| message_of(output, message, &group::sender(message), 0)).collect()
+        }
+        Event::RoomMessageReceived(received) => {
+            let messages = received.message_list.iter();
+            messages.flat_map(|received| message(output, received, sender_columns([received]))).collect()
+        }
+        Event::RoomStateChanged(change) => at(room::state_changed(change)),
+        Event::RoomMemberJoined(change) => at(room::members(&change.room_id, &change.member_list, "entered")),
+        Event::RoomMemberLeft(change) => at(room::members(&change.room_id, &change.member_list, "left")),
+        Event::RoomAttributesUpdated(change) => {
+            room::attributes(&change.room_id, &change.infos).into_iter().flat_map(at).collect()
+        }
+        Event::RoomAttributesBatchUpdated(change) => {
+            room::attributes(&change.room_id, &change.infos).into_iter().flat_map(at).collect()
+        }
+        Event::RoomMemberAttributesUpdated(change) => {
+            room::member_attributes(change).into_iter().flat_map(at).collect()
         }
         Event::ConnectionStateChanged(change) => at(connection(change).to_owned()),
         Event::ConversationChanged(change) => {

@@ -17,6 +17,9 @@ mod calls;
 mod groups;
 #[path = "cli/input.rs"]
 mod input;
+#[cfg(unix)]
+#[path = "cli/rooms.rs"]
+mod rooms;
 #[path = "cli/scripts.rs"]
 mod scripts;
 #[cfg(unix)]

@@ -143,8 +143,11 @@ impl Zim {
     /// earlier page, or has its `messageSeq` or its `messageID` only. An anchor beyond the newest message is like none
     /// with `reverse`; without it, nothing is newer.
     ///
+    /// What was said in a room is not kept: for a room that the user is in, the page is empty.
+    ///
     /// # Errors
-    /// 6000001: `count` is negative, `mode` is not known, or `nextMessage` is not a message of this conversation.
+    /// 6000001: `count` is negative, `mode` is not known, or `nextMessage` is not a message of this conversation. 6000321, 6000322:
+    /// the user is not in the room, or there is none.
     pub async fn query_history_message(
         &self,
         conversation_id: &str,
@@ -152,6 +155,12 @@ impl Zim {
         config: MessageQueryConfig,
     ) -> Result<MessageQueriedResult, Error> {
         let account = self.account()?;
+        if conversation_type == ConversationType::Room {
+            let conversation_id = conversation_id.to_owned();
+            let conversation_type = conversation_type as i32;
+            let request = QueryHistoryMessageRequest { conversation_id, conversation_type, config: Some(config) };
+            return self.call(request).await;
+        }
         let name = conversation_name(conversation_id, conversation_type)?;
         let count = page_size(config.count)?.min(MAX_PAGE);
         let message_list = history(&account, &name, &config, count).await?;

@@ -65,6 +65,15 @@ pub enum Effect {
     },
     /// Something happened in a room.
     Room(Arc<RoomEffect>),
+    /// A message to a room that another node gives its place.
+    RoomMessage {
+        /// The number of the node.
+        home: u8,
+        /// The sender.
+        user: UserKey,
+        /// The message, without its place.
+        transient: Box<TransientEffect>,
+    },
     /// A user's profile changed. The users who know this user are looked up and notified later.
     Profile {
         /// The user whose profile changed.

@@ -245,7 +245,12 @@ impl<L: Remote> AccountTask<L> {
                 }
                 self.dirtied(dirty).await;
             }
-            Some(Frame::Room(push)) => self.shared.rooms.pushed(push, |event| self.remote.raise(event, None)),
+            Some(Frame::Room(push)) => {
+                let asks = self.shared.rooms.pushed(push, |event| self.remote.raise(event, None));
+                if let Some(room_id) = asks {
+                    self.resume_rooms(Some(&room_id)).await;
+                }
+            }
             Some(Frame::Transient(transient)) if is_typing(&transient) => self.typing_told(&transient),
             Some(Frame::Transient(transient)) => self.transient(transient).await,
             Some(Frame::Snapshot(snapshot)) => {

@@ -181,7 +181,7 @@ impl<L: Remote> Account<L> {
             ahead_ms: AtomicI64::new(UNKNOWN),
             has_panicked: watch::Sender::new(false),
             watchers: Watchers::default(),
-            rooms: Rooms::default(),
+            rooms: Rooms::new(settings.is_one_shot),
         });
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),

@@ -80,6 +80,8 @@ struct Room {
     from_rev: u64,
     rev: u64,
     attributes: HashMap<String, String>,
+    /// The change after which the attributes are these.
+    attributes_rev: u64,
     batch: Option<Batch>,
 }
 
@@ -102,6 +104,8 @@ pub(crate) enum Start {
 struct Inner {
     rooms: HashMap<String, Room>,
     last_entry: u64,
+    /// A one-shot login is no device. It acts for its user, wherever they are in the room.
+    is_one_shot: bool,
 }
 
 /// The rooms of a login. Events are raised under the lock, so that their order is that of what happened.
@@ -150,6 +154,10 @@ fn is_connecting(room_id: &str) -> Error {
 }
 
 impl Rooms {
+    pub(super) fn new(is_one_shot: bool) -> Self {
+        Self(Mutex::new(Inner { is_one_shot, ..Inner::default() }))
+    }
+
     /// Whether the device is in a room, or was before the connection was lost.
     pub(crate) fn is_any(&self) -> bool {
         self.0.lock().rooms.values().any(|room| matches!(room.phase, Phase::Connected | Phase::Interrupted))
@@ -189,6 +197,7 @@ impl Rooms {
             from_rev: 0,
             rev: 0,
             attributes: HashMap::new(),
+            attributes_rev: 0,
             batch: None,
             info: RoomFullInfo { base_info: Some(info.clone()) },
         };
@@ -226,6 +235,9 @@ impl Rooms {
     /// Begins to leave a room. Returns whether the server is to be asked: without a connection it need not be.
     pub(crate) fn begin_leaving(&self, room_id: &str, is_online: bool, raise: impl Fn(Event)) -> Result<bool, Error> {
         let inner = &mut *self.0.lock();
+        if inner.is_one_shot {
+            return Ok(true);
+        }
         let room = inner.rooms.get_mut(room_id).ok_or_else(|| not_in_room(room_id))?;
         match room.phase {
             Phase::Connected => {
@@ -279,7 +291,9 @@ impl Rooms {
 
     /// Checks that messages can be sent to a room.
     pub(crate) fn check_sending(&self, room_id: &str) -> Result<(), Error> {
-        if self.0.lock().rooms.get(room_id).is_some_and(|room| room.phase == Phase::Connected) {
+        let inner = self.0.lock();
+        let is_in = inner.rooms.get(room_id).is_some_and(|room| room.phase == Phase::Connected);
+        if is_in || inner.is_one_shot {
             return Ok(());
         }
         let message = format!("this device is not in the room {room_id}, or has no connection to it now");
@@ -340,7 +354,7 @@ impl Rooms {
 
     /// Returns the request that lets the pushes of rooms reach this device again: of those that were interrupted, or of one.
     pub(super) fn resume(&self, only: Option<&str>) -> Option<ResumeRoomsRequest> {
-        let Inner { rooms, last_entry } = &mut *self.0.lock();
+        let Inner { rooms, last_entry, .. } = &mut *self.0.lock();
         let is_meant = |(room_id, room): &(&String, &mut Room)| match only {
             Some(only) => *room_id == only && matches!(room.phase, Phase::Connected | Phase::Leaving),
             None => room.phase == Phase::Interrupted,
@@ -379,23 +393,26 @@ impl Rooms {
         inner.rooms.get(room_id).is_some_and(|room| room.takes(transient.room) && transient.after_rev >= room.from_rev)
     }
 
-    /// Handles a push of a room.
-    pub(super) fn pushed(&self, push: RoomPush, raise: impl Fn(Event)) {
+    /// Handles a push of a room. Returns the room if its attributes have to be asked for: the changes of two nodes may arrive in
+    /// reverse.
+    pub(super) fn pushed(&self, push: RoomPush, raise: impl Fn(Event)) -> Option<String> {
         let inner = &mut *self.0.lock();
         let RoomPush { room_id, number, rev, detail } = push;
-        let Some(room) = inner.rooms.get_mut(&room_id) else { return };
+        let room = inner.rooms.get_mut(&room_id)?;
         if let Some(Detail::Entrance(entrance)) = detail {
             if entrance.entry_number == room.entry {
                 entered(&room_id, room, (number, rev), entrance, raise);
             }
-            return;
+            return None;
         }
         if !room.takes(number) || rev <= room.rev {
-            return;
+            return None;
         }
         match detail {
+            Some(Detail::Attributes(_)) if rev < room.attributes_rev => return Some(room_id),
             Some(Detail::Members(change)) => members(&room_id, change, raise),
             Some(Detail::Attributes(RoomAttributesChange { infos })) => {
+                room.attributes_rev = rev;
                 for info in &infos {
                     let is_set = info.action() == RoomAttributesUpdateAction::Set;
                     for (key, value) in &info.room_attributes {
@@ -425,6 +442,7 @@ impl Rooms {
             }
             Some(Detail::Entrance(_)) | None => {}
         }
+        None
     }
 }
 
@@ -442,7 +460,7 @@ fn entered(room_id: &str, room: &mut Room, (number, rev): (i64, u64), entrance: 
         raise(state(room_id, RoomState::Connected, RoomEvent::Success));
     }
     let infos = difference(&room.attributes, &entrance.attributes);
-    room.attributes = entrance.attributes;
+    (room.attributes, room.attributes_rev) = (entrance.attributes, rev);
     attributes(room_id, infos).into_iter().for_each(raise);
 }
 

@@ -524,3 +524,28 @@ async fn resume_rooms_says_which_are_lost_and_why() {
     raw.end().await;
     world.end().await;
 }
+
+#[tokio::test]
+async fn join_room_in_a_large_room_tells_of_20_a_second() {
+    let world = World::with(|config| config.limits.max_room_members_told = 2).await;
+    let ann = world.user("ann").await;
+    create(&ann, "stage").await;
+    let mut crowd = Vec::new();
+    for number in 0..25 {
+        let mut raw = world.raw_user(&format!("u{number}"), number).await;
+        raw.call(&JoinRoomRequest { room_id: "stage".into(), entry_number: 1 }).await.unwrap();
+        crowd.push(raw);
+    }
+    ann.say(room("stage"), "all").await;
+    world.clock.advance(1_000);
+    let last = world.user("last").await;
+    soon(last.join_room("stage")).await.unwrap();
+    is_told(&ann, "stage +last").await;
+    // One before the room was large, twenty then, and the last.
+    assert_eq!(told(&ann).len(), 22, "{:?}", told(&ann));
+    assert_eq!(list(&ann, "stage").await.len(), 27);
+    for raw in crowd {
+        raw.end().await;
+    }
+    world.end().await;
+}

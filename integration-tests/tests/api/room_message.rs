@@ -4,8 +4,8 @@ use futures_util::future::join_all;
 use zim_integration_tests::{Device, World, refusal, room, soon, texts};
 use zim_protocol::{
     BarrageMessage, CombineMessage, ConversationType, ErrorCode, Event, EventKind, Message, MessageDirection,
-    MessagePriority, MessageSendConfig, MessageSentStatus, MessageType, SendBarrageRequest, SendMessageRequest,
-    message::Body,
+    MessagePriority, MessageQueryConfig, MessageSendConfig, MessageSentStatus, MessageType, SendBarrageRequest,
+    SendMessageRequest, message::Body,
 };
 
 use crate::room::{create, is_told};
@@ -206,5 +206,21 @@ async fn send_barrage_takes_a_priority_and_refuses_an_unknown_one() {
     assert_eq!(refusal(soon(stage.send_with(Message::barrage("x"), config)).await), INVALID);
     let config = MessageSendConfig { idempotency_key: "once".into(), ..MessageSendConfig::default() };
     assert_eq!(refusal(soon(stage.send_with(Message::text("x"), config)).await), INVALID);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_history_message_of_a_room_is_empty_and_for_those_who_are_in_it() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "stage").await;
+    ann.say(room("stage"), "hi").await;
+    assert!(ann.history(room("stage")).await.is_empty());
+    let query = |device: &Device, room_id: &str| {
+        let (device, room_id) = (zim_client_sdk::Zim::clone(device), room_id.to_owned());
+        async move { device.query_history_message(&room_id, ConversationType::Room, MessageQueryConfig::default()).await }
+    };
+    assert_eq!(refusal(soon(query(&bob, "stage")).await), NOT_IN);
+    assert_eq!(refusal(soon(query(&bob, "none")).await), NONE);
     world.end().await;
 }

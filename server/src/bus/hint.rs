@@ -45,7 +45,7 @@ pub(super) struct Beat {
 /// An effect.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Hint {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     kind: Option<Kind>,
 }
 
@@ -77,6 +77,8 @@ enum Kind {
     RoomStay(RoomStayHint),
     #[prost(message, boxed, tag = "13")]
     Room(Box<RoomHint>),
+    #[prost(message, boxed, tag = "14")]
+    RoomMessage(Box<RoomMessageHint>),
 }
 
 /// A group or a room, if it has a conversation; otherwise the two users of a peer conversation.
@@ -142,6 +144,16 @@ struct TransientHint {
     cause: i64,
     #[prost(int64, tag = "7")]
     room: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RoomMessageHint {
+    #[prost(uint32, tag = "1")]
+    home: u32,
+    #[prost(int64, tag = "2")]
+    user: i64,
+    #[prost(message, optional, tag = "3")]
+    transient: Option<TransientHint>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -258,7 +270,7 @@ fn subject(effect: &Effect) -> usize {
     match effect {
         Effect::Message(message) => of_audience(&message.audience),
         Effect::Change { audience, .. } => of_audience(audience),
-        Effect::Transient(transient) => of_audience(&transient.audience),
+        Effect::Transient(transient) | Effect::RoomMessage { transient, .. } => of_audience(&transient.audience),
         Effect::Stay { conversation, .. } | Effect::RoomStay { conversation, .. } => of_key(conversation.0),
         Effect::Room(effect) => of_key(effect.conversation.0),
         Effect::Feed { user, .. }
@@ -288,15 +300,12 @@ fn kind(effect: &Effect) -> Kind {
             entry: Some((**entry).clone()),
             cause: cause.0,
         })),
-        Effect::Transient(transient) => Kind::Transient(TransientHint {
-            audience: Some(AudienceHint::of(&transient.audience)),
-            message: Some(transient.message.clone()),
-            after_seq: transient.after_seq,
-            after_rev: transient.after_rev,
-            priority: transient.priority as i32,
-            cause: transient.cause.0,
-            room: transient.room,
-        }),
+        Effect::Transient(transient) => Kind::Transient(TransientHint::of(transient)),
+        Effect::RoomMessage { home, user, transient } => Kind::RoomMessage(Box::new(RoomMessageHint {
+            home: u32::from(*home),
+            user: user.0,
+            transient: Some(TransientHint::of(transient)),
+        })),
         Effect::Stay { user, conversation, name, stay } => Kind::Stay(StayHint::of(*user, *conversation, name, *stay)),
         Effect::RoomStay { user, device, conversation, name, stay } => Kind::RoomStay(RoomStayHint {
             device: device.to_vec().into(),
@@ -356,15 +365,12 @@ fn effect(kind: Kind) -> Option<Effect> {
             entry: Box::new(hint.entry?),
             cause: LoginKey(hint.cause),
         },
-        Kind::Transient(hint) => Effect::Transient(Box::new(TransientEffect {
-            priority: hint.priority(),
-            audience: hint.audience?.audience()?,
-            message: hint.message?,
-            after_seq: hint.after_seq,
-            after_rev: hint.after_rev,
-            cause: LoginKey(hint.cause),
-            room: hint.room,
-        })),
+        Kind::Transient(hint) => Effect::Transient(Box::new(hint.effect()?)),
+        Kind::RoomMessage(hint) => Effect::RoomMessage {
+            home: u8::try_from(hint.home).ok()?,
+            user: UserKey(hint.user),
+            transient: Box::new(hint.transient?.effect()?),
+        },
         Kind::Stay(hint) => {
             let stay = hint.stay();
             let (user, conversation) = (UserKey(hint.user), ConversationKey(hint.conversation));
@@ -390,6 +396,32 @@ fn effect(kind: Kind) -> Option<Effect> {
         }
         Kind::App(app) => Effect::AppChanged { app: AppKey(app) },
     })
+}
+
+impl TransientHint {
+    fn of(transient: &TransientEffect) -> Self {
+        Self {
+            audience: Some(AudienceHint::of(&transient.audience)),
+            message: Some(transient.message.clone()),
+            after_seq: transient.after_seq,
+            after_rev: transient.after_rev,
+            priority: transient.priority as i32,
+            cause: transient.cause.0,
+            room: transient.room,
+        }
+    }
+
+    fn effect(self) -> Option<TransientEffect> {
+        Some(TransientEffect {
+            priority: self.priority(),
+            audience: self.audience?.audience()?,
+            message: self.message?,
+            after_seq: self.after_seq,
+            after_rev: self.after_rev,
+            cause: LoginKey(self.cause),
+            room: self.room,
+        })
+    }
 }
 
 impl StayHint {
@@ -583,6 +615,19 @@ mod tests {
             room(RoomReceivers::Users(vec![UserKey(5), UserKey(6)])),
             room(RoomReceivers::Users(vec![UserKey(5)])),
             room(RoomReceivers::Device(UserKey(5), [3; 16])),
+            Effect::RoomMessage {
+                home: 63,
+                user: UserKey(5),
+                transient: Box::new(TransientEffect {
+                    audience: Audience::Room { conversation: ConversationKey(4), name: "stage".into() },
+                    message: MessageEntry::default(),
+                    after_seq: 0,
+                    after_rev: 0,
+                    priority: MessagePriority::High,
+                    cause: LoginKey(99),
+                    room: 12,
+                }),
+            },
         ]
     }
 

@@ -224,8 +224,8 @@ impl Fanout {
                 }
                 Effect::Profile { user, info } => self.profiles.add(user, *info, |_, _| true),
                 Effect::LoginEnded { user, login, reason } => self.end_login(user, login, reason),
-                // The timers have it, or the app.
-                Effect::Due { .. } | Effect::AppChanged { .. } => {}
+                // The timers have it, the app, or the node that it is for.
+                Effect::Due { .. } | Effect::AppChanged { .. } | Effect::RoomMessage { .. } => {}
                 Effect::OneShotsEnded { user, reason } => {
                     self.one_shots.end(user, reason);
                 }

@@ -415,6 +415,13 @@ impl MessageService for App {
         caller: &Caller,
         request: QueryHistoryMessageRequest,
     ) -> Result<MessageQueriedResult, Error> {
+        if request.conversation_type() == ConversationType::Room {
+            // What was said in a room is not kept.
+            self.check_in_room(caller, &request.conversation_id).await?;
+            let conversation_type = ConversationType::Room as i32;
+            let conversation_id = request.conversation_id;
+            return Ok(MessageQueriedResult { conversation_id, conversation_type, message_list: Vec::new() });
+        }
         let config = request.config.unwrap_or_default();
         let count = usize::try_from(config.count).ok().filter(|count| *count > 0).unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let direction = if config.reverse { Direction::Older } else { Direction::Newer };

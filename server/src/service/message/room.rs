@@ -1,5 +1,8 @@
 //! Messages to a room: they reach the devices that are in it, and are not stored. A job in the queue of the room gives each its
 //! place, so the messages of a sender keep their order, and everybody gets all of them in the same one.
+//!
+//! Each node pushes what it commits to its own sessions before the others hear of it. So all messages of a room get their place on one
+//! node, its home: the one that made the room, or another one if that is gone. The other nodes send theirs there.
 
 use std::sync::Arc;
 
@@ -12,10 +15,13 @@ use zim_protocol::{
 use super::rules::{self, Draft};
 use super::{Key, sent_entry};
 use crate::app::App;
-use crate::connection::{Caller, WriteTo};
+use crate::bus::BusState;
+use crate::connection::{Caller, Identity, WriteTo};
 use crate::db::Scope;
 use crate::effect::{Audience, Effect, TransientEffect};
 use crate::error::Error;
+use crate::journal::Sent;
+use crate::key::{ConversationKey, UserKey};
 use crate::service::room;
 
 impl App {
@@ -69,6 +75,16 @@ impl App {
         let (me, cause, priority) = (identity.user, identity.login, draft.priority);
         let audience = Audience::Room { conversation, name: Arc::from(name.id.as_str()) };
         let not_in = Error::not_in_room(&name.id);
+        if let Some(home) = self.other_home(conversation) {
+            // The next message of the connection waits for this one.
+            let found = self.db.read(async move |tx| room::rev_for_member(tx, conversation, me).await).await?;
+            found.ok_or(not_in)?;
+            let transient =
+                TransientEffect { audience, message, after_seq: 0, after_rev: 0, priority, cause, room: number };
+            let transient = Box::new(transient);
+            self.bus().publish(&[Effect::RoomMessage { home, user: me, transient }]);
+            return sent_to_room(identity, &draft, (key, sent, omits_content), &name);
+        }
         let target = WriteTo::conversation(Scope::conversation(conversation), name.clone());
         let sending = caller.write(&self.db, target, async move |tx, _| {
             let rev = room::rev_for_member(tx, conversation, me).await?.ok_or(not_in)?;
@@ -78,9 +94,49 @@ impl App {
             Ok(())
         });
         sending.await?;
-        let content = if omits_content { Bytes::new() } else { draft.content.clone() };
-        let entry = sent_entry(identity, &draft, key.bits, sent, content);
-        let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
-        Ok(MessageSentResult { message: Some(message) })
+        sent_to_room(identity, &draft, (key, sent, omits_content), &name)
     }
+
+    /// Returns the node where the messages of a room get their place, unless it is this one. All nodes agree as long as none comes or
+    /// goes.
+    fn other_home(&self, room: ConversationKey) -> Option<u8> {
+        let own = self.db.lease()?.number();
+        if self.bus().state() != BusState::Up {
+            // The others hear nothing of it, wherever it gets its place.
+            return None;
+        }
+        let mut live: Vec<u8> = self.db.lease()?.peers().into_iter().map(|(number, _)| number).collect();
+        live.push(own);
+        let maker = u8::try_from(room.0 & 63).ok()?;
+        let home = if live.contains(&maker) { maker } else { live.into_iter().min()? };
+        (home != own).then_some(home)
+    }
+
+    /// Gives a message to a room, which another node has sent here, its place.
+    pub(crate) fn place_room_message(&self, home: u8, user: UserKey, transient: TransientEffect) {
+        let Audience::Room { conversation, .. } = transient.audience else { return };
+        if self.db.lease().is_none_or(|lease| lease.number() != home) {
+            return;
+        }
+        // Nobody waits for it. If it fails, the message is lost, as a message to a room may be.
+        drop(self.db.submit(Scope::conversation(conversation), async move |tx| {
+            if let Some(rev) = room::rev_for_member(tx, conversation, user).await? {
+                tx.emit(Effect::Transient(Box::new(TransientEffect { after_rev: rev, ..transient })));
+            }
+            Ok(())
+        }));
+    }
+}
+
+/// Returns the answer to the sender.
+fn sent_to_room(
+    identity: &Identity,
+    draft: &Draft,
+    (key, sent, omits_content): (Key, Sent, bool),
+    name: &ConversationRef,
+) -> Result<MessageSentResult, Error> {
+    let content = if omits_content { Bytes::new() } else { draft.content.clone() };
+    let entry = sent_entry(identity, draft, key.bits, sent, content);
+    let message = entry.into_message(&identity.user_id, name).map_err(Error::internal)?;
+    Ok(MessageSentResult { message: Some(message) })
 }

@@ -459,8 +459,13 @@ impl App {
         caller.write(&self.db, target, async move |tx, _| room.change_attributes(tx, operations, how).await).await
     }
 
+    /// Checks that the caller is in a room.
+    pub(crate) async fn check_in_room(&self, caller: &Caller, room_id: &str) -> Result<(), Error> {
+        self.read_room(caller, room_id, async |_, _| Ok(())).await
+    }
+
     /// Lets the pushes of these rooms reach the caller's device again.
-    pub(crate) async fn resume_rooms(
+    pub(crate) async fn resume_rooms_of(
         &self,
         caller: &Caller,
         request: ResumeRoomsRequest,

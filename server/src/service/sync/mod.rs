@@ -153,7 +153,7 @@ impl SyncService for App {
     }
 
     async fn resume_rooms(&self, caller: &Caller, request: ResumeRoomsRequest) -> Result<RoomsResumedResult, Error> {
-        Ok(RoomsResumedResult { lost: App::resume_rooms(self, caller, request).await? })
+        Ok(RoomsResumedResult { lost: self.resume_rooms_of(caller, request).await? })
     }
 }
 
