@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench::{self, BenchArgs};
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, login, logout,
-    media, message, ping, profile, revoke, ring, room, search, send, status, token, user,
+    media, message, ping, profile, revoke, ring, room, search, send, status, token, typing, user,
 };
 use crate::context::{Context, within};
 use crate::exit::{self, Failure};
@@ -48,6 +48,8 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Show messages of a conversation, oldest first
     History(history::HistoryArgs),
+    /// Show a user for a moment that you are writing
+    Typing(typing::TypingArgs),
     /// Find messages of a conversation by what they say
     Search(search::SearchArgs),
     /// Take back a message that you sent
@@ -126,6 +128,7 @@ impl Command {
             Self::Listen(args) => listen::run(args, &context()?).await,
             Self::Chat(args) => chat::run(args, &context()?).await,
             Self::History(args) => history::run(args, &context()?).await,
+            Self::Typing(args) => typing::run(args, &context()?).await,
             Self::Search(args) => search::run(args, &context()?).await,
             Self::Revoke(args) => revoke::run(args, &context()?).await,
             Self::Message(command) => message::run(command, &context()?).await,

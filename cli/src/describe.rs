@@ -184,6 +184,10 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::UserStatusUpdated(update) => {
             update.user_status_list.iter().flat_map(|status| at(user_status(status))).collect()
         }
+        Event::PeerTypingChanged(change) => {
+            let what = if change.is_typing { "is writing …" } else { "is no longer writing" };
+            at(format!("{} {what}", preview(&change.user_id, 32)))
+        }
         Event::EpochChanged(_) => at("the server's backup was restored; what it lacks is gone".to_owned()),
         Event::FriendListChanged(change) => {
             let now = match change.action() {

@@ -24,4 +24,5 @@ pub(crate) mod search;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod typing;
 pub(crate) mod user;

@@ -12,6 +12,7 @@ use zim_protocol::{
 use super::input::Done;
 use super::remote::Remote;
 use super::task::{AccountTask, After, RECOVER_MS, Stored};
+use super::typing::senders;
 use crate::apply::{self, Applied, Job, Settle};
 use crate::engine::{Batch, Change, Progress, Request};
 use crate::error::Error;
@@ -135,7 +136,9 @@ impl<L: Remote> AccountTask<L> {
             done(Ok(()));
         }
         self.viewer.last_event = self.viewer.last_event.max(applied.last_event);
+        let senders = senders(&applied.events);
         self.raise_all(applied.events);
+        self.typing_stopped(senders);
         if applied.needs_audit && self.is_connected {
             self.next_audit_ms = self.clock.steady_ms();
         }

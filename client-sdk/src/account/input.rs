@@ -12,6 +12,7 @@ use zim_protocol::{
 
 use super::remote::Remote;
 use super::task::{AUDIT_MS, AccountTask, InFlight, Stored};
+use super::typing::is_typing;
 use crate::apply::{Edit, Local, Settle};
 use crate::engine::Origin;
 use crate::error::Error;
@@ -260,6 +261,7 @@ impl<L: Remote> AccountTask<L> {
                     self.resume_rooms(Some(&room_id)).await;
                 }
             }
+            Some(Frame::Transient(transient)) if is_typing(&transient) => self.typing_told(&transient),
             Some(Frame::Transient(transient)) => self.transient(transient).await,
             Some(Frame::Snapshot(snapshot)) => {
                 self.engine.snapshot_pushed(&snapshot);

@@ -13,6 +13,8 @@ mod task;
 mod transients;
 /// The rooms that this device is in.
 mod rooms;
+/// Who is writing.
+mod typing;
 /// The inputs of the task.
 mod input;
 /// Commits, and what follows them.
@@ -22,6 +24,7 @@ mod sending;
 /// Uploading the files of messages.
 mod uploading;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -41,6 +44,7 @@ pub(crate) use self::remote::Remote;
 use self::rooms::Rooms;
 pub(crate) use self::rooms::{Entering, Start};
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
+use self::typing::TELL_MS;
 pub(crate) use self::watchers::Wake;
 use self::watchers::Watchers;
 use crate::apply::{Edit, Local, Viewer};
@@ -74,6 +78,8 @@ pub(crate) struct Account<L: Remote> {
     shared: Arc<Shared>,
     queried_users: Mutex<Limiter>,
     custom_statuses: Mutex<Limiter>,
+    /// Who was told that this user is writing, and when.
+    typing_told: Mutex<HashMap<String, i64>>,
     resend_window_ms: i64,
     media: Arc<Http>,
     /// Held by an export or an import of messages.
@@ -227,6 +233,7 @@ impl<L: Remote> Account<L> {
             shared,
             queried_users: Mutex::new(Limiter::queried_users()),
             custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
+            typing_told: Mutex::default(),
             resend_window_ms: settings.resend_window_ms,
             media: settings.media,
             transfer: tokio::sync::Mutex::default(),
@@ -326,6 +333,18 @@ impl<L: Remote> Account<L> {
 
     pub(crate) fn queried_users(&self) -> &Mutex<Limiter> {
         &self.queried_users
+    }
+
+    /// Notes that another user is about to be told that this one is writing. Returns false if they have just been told.
+    pub(crate) fn tells_typing(&self, user_id: &str) -> bool {
+        let now_ms = self.clock.steady_ms();
+        let mut told = self.typing_told.lock();
+        told.retain(|_, at| now_ms - *at < TELL_MS);
+        let is_new = !told.contains_key(user_id);
+        if is_new {
+            told.insert(user_id.to_owned(), now_ms);
+        }
+        is_new
     }
 
     pub(crate) fn custom_statuses(&self) -> &Mutex<Limiter> {

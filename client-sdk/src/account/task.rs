@@ -18,6 +18,7 @@ use super::remote::Remote;
 use super::rooms::Rooms;
 use super::transients::WaitingTransient;
 use super::uploading::Uploading;
+use super::typing::Typing;
 use super::watchers::Watchers;
 use crate::apply::{Job, Recent, Viewer};
 use crate::engine::SyncEngine;
@@ -145,6 +146,8 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) connection: u64,
     /// Commands that wait for the messages before them.
     pub(super) transients: Vec<WaitingTransient>,
+    /// Who is writing to this user.
+    pub(super) typing: Typing,
     pub(super) is_connected: bool,
     /// The events of this connection that were handled since the last commit.
     pub(super) handled: u64,
@@ -193,6 +196,7 @@ impl<L: Remote> AccountTask<L> {
             awaiting_feed: Vec::new(),
             connection: 0,
             transients: Vec::new(),
+            typing: Typing::default(),
             is_connected: false,
             handled: 0,
             resend_window_ms,
@@ -228,6 +232,7 @@ impl<L: Remote> AccountTask<L> {
             let deadline = self.sends.next_deadline_ms(self.is_connected).unwrap_or(i64::MAX);
             let next_start = self.sends.next_start_ms(self.clock.steady_ms()).filter(|_| self.is_connected);
             let wake_ms = deadline.min(next_start.unwrap_or(i64::MAX)).min(self.next_audit_ms).min(self.next_index_ms);
+            let wake_ms = wake_ms.min(self.typing.deadline_ms().unwrap_or(i64::MAX));
             tokio::select! {
                 input = self.inbox.recv() => match input {
                     Some(input) => self.input(input).await,
@@ -335,6 +340,7 @@ impl<L: Remote> AccountTask<L> {
         for (outgoing, error) in self.sends.expired(steady_ms, self.is_connected) {
             self.fail(outgoing, error);
         }
+        self.expire_typing();
         if steady_ms >= self.next_audit_ms {
             self.next_audit_ms = steady_ms + AUDIT_MS;
             self.engine.audit();

@@ -23,7 +23,7 @@ mod call;
 
 use std::sync::Arc;
 
-use zim_protocol::{Conversation, ConversationType, ErrorCode, Message};
+use zim_protocol::{Conversation, ConversationType, ErrorCode, Message, TellTypingRequest};
 
 pub use self::call::{Call, Ring};
 pub use self::group::Group;
@@ -94,6 +94,34 @@ impl Chat {
     /// `chat.send("hi").await?`. See [`SendMessage`] for options.
     pub fn send(&self, message: impl Into<Message>) -> SendMessage {
         SendMessage::new(self.clone(), message.into())
+    }
+
+    /// Tells the other user that this one is writing: the devices that are online get `peerTypingChanged`, and again after five seconds or
+    /// with the next message. Call it at each key: the other side is told at most every three seconds, and not at all without a
+    /// connection. It is sent at the call; the future only has the answer. The reference has nothing of the kind.
+    ///
+    /// # Errors
+    /// 6000284: the other user has blocked this one. 6000204: there is no such user. 6000001: this is a group, or the user themselves.
+    pub fn typing(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let is_peer = self.kind == ConversationType::Peer;
+        let tells = self.zim.account().map(|account| account.is_online() && account.tells_typing(&self.id));
+        let told = match tells {
+            Ok(true) if is_peer => Some(self.zim.call(TellTypingRequest { user_id: self.id.to_string() })),
+            _ => None,
+        };
+        async move {
+            tells?;
+            if !is_peer {
+                return Err(Error::new(
+                    ErrorCode::CommonModuleParamsInvalid,
+                    "nobody is told who is writing to a group",
+                ));
+            }
+            match told {
+                Some(told) => told.await.map(drop),
+                None => Ok(()),
+            }
+        }
     }
 
     /// Prepares to revoke a message of this conversation. That happens when the result is awaited:

@@ -47,4 +47,5 @@ mod room_message;
 mod session;
 mod status;
 mod sync;
+mod typing;
 mod user;

@@ -17,7 +17,7 @@ const OTHERS: [&str; 2] = ["Error", "App"];
 const FLAT: [&str; 3] = ["Message", "MessageLiteInfo", "TipsMessageChangeInfo"];
 
 /// Events that the reference does not have.
-const OWN_EVENTS: [&str; 1] = ["epochChanged"];
+const OWN_EVENTS: [&str; 2] = ["epochChanged", "peerTypingChanged"];
 
 /// Fields of types that the reference does not have.
 const OUR_FIELDS: [&str; 4] = [

@@ -81,7 +81,7 @@ impl App {
 
     /// It keeps its place among the messages that the connection sends to the same user: it waits for the earlier ones here, and
     /// the later ones wait for it.
-    async fn send_peer_command(
+    pub(super) async fn send_peer_command(
         &self,
         caller: &Caller,
         (peer, name): (UserKey, Arc<str>),

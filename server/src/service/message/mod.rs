@@ -12,6 +12,7 @@ mod revoke;
 mod room;
 mod rules;
 mod target;
+mod typing;
 
 use std::sync::Arc;
 
