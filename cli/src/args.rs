@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench::{self, BenchArgs};
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, login, logout,
-    media, message, ping, profile, revoke, search, send, status, token, user,
+    media, message, ping, profile, revoke, ring, room, search, send, status, token, user,
 };
 use crate::context::{Context, within};
 use crate::exit::{self, Failure};
@@ -70,6 +70,12 @@ enum Command {
     /// Create, join, leave and show groups
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Begin, answer, end and list calls
+    #[command(subcommand)]
+    Ring(ring::RingCommand),
+    /// Enter rooms, and show who and what is in them
+    #[command(subcommand)]
+    Room(room::RoomCommand),
     /// Block and unblock users
     #[command(subcommand)]
     Blacklist(blacklist::BlacklistCommand),
@@ -107,7 +113,8 @@ impl Args {
 impl Command {
     /// The others have another use for the time limit, or none.
     fn ends_by_itself(&self) -> bool {
-        !matches!(self, Self::Listen(_) | Self::Chat(_) | Self::Demo(_) | Self::Bench(_))
+        let stays = matches!(self, Self::Room(room::RoomCommand::Enter(_)));
+        !stays && !matches!(self, Self::Listen(_) | Self::Chat(_) | Self::Demo(_) | Self::Bench(_))
     }
 
     async fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
@@ -127,6 +134,8 @@ impl Command {
             Self::User(command) => user::run(command, &context()?).await,
             Self::Friend(command) => friend::run(command, &context()?).await,
             Self::Group(command) => group::run(command, &context()?).await,
+            Self::Ring(command) => ring::run(command, &context()?).await,
+            Self::Room(command) => room::run(command, &context()?).await,
             Self::Blacklist(command) => blacklist::run(command, &context()?).await,
             Self::Status(command) => status::run(command, &context()?).await,
             Self::Ping(args) => ping::run(args, &context()?).await,

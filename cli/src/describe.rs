@@ -1,7 +1,9 @@
 //! Messages and events as text.
 
+pub(crate) mod call;
 pub(crate) mod group;
 mod message;
+mod room;
 
 use zim_protocol::message::Body;
 use zim_protocol::{
@@ -21,6 +23,7 @@ const PREVIEW: usize = 60;
 pub(crate) fn content(message: &Message) -> String {
     match &message.body {
         Some(Body::Text(text)) => text.message.clone(),
+        Some(Body::Barrage(barrage)) => format!("[barrage] {}", barrage.message),
         Some(Body::Custom(custom)) => format!("[custom {}] {}", custom.sub_type, custom.message),
         Some(Body::Revoke(_)) => "[revoked]".to_owned(),
         Some(Body::Combine(combine)) => format!("[combined] {}: {}", combine.title, combine.summary),
@@ -138,6 +141,22 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
             let messages = received.message_list.iter();
             messages.flat_map(|message| message_of(output, message, &group::sender(message), 0)).collect()
         }
+        Event::RoomMessageReceived(received) => {
+            let messages = received.message_list.iter();
+            messages.flat_map(|received| message(output, received, sender_columns([received]))).collect()
+        }
+        Event::RoomStateChanged(change) => at(room::state_changed(change)),
+        Event::RoomMemberJoined(change) => at(room::members(&change.room_id, &change.member_list, "entered")),
+        Event::RoomMemberLeft(change) => at(room::members(&change.room_id, &change.member_list, "left")),
+        Event::RoomAttributesUpdated(change) => {
+            room::attributes(&change.room_id, &change.infos).into_iter().flat_map(at).collect()
+        }
+        Event::RoomAttributesBatchUpdated(change) => {
+            room::attributes(&change.room_id, &change.infos).into_iter().flat_map(at).collect()
+        }
+        Event::RoomMemberAttributesUpdated(change) => {
+            room::member_attributes(change).into_iter().flat_map(at).collect()
+        }
         Event::ConnectionStateChanged(change) => at(connection(change).to_owned()),
         Event::ConversationChanged(change) => {
             let infos = change.info_list.iter().filter_map(|info| Some((info.event(), info.conversation.as_ref()?)));
@@ -195,6 +214,7 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::GroupApplicationUpdated(change) => {
             change.application_list.iter().map(group::application).flat_map(at).collect()
         }
+        other if let Some(changed) = call::changed(other) => at(changed),
         other if let Some(changed) = message::changed(other) => changed.into_iter().flat_map(at).collect(),
         other => {
             let json = other.to_json().map_or_else(|error| error.to_string(), |json| json.to_string());

@@ -52,6 +52,8 @@ fn reason(code: i64) -> String {
     let known = i32::try_from(code).ok().and_then(|code| ErrorCode::try_from(code).ok());
     let known = match known {
         Some(E::CommonModuleUserIsNotExist | E::MessageModuleTargetDoesNotExist) => "no such user",
+        Some(E::CallModuleInviteUserDoesNotExist) => "no such user",
+        Some(E::CallModuleUserAlreadyInTheCall) => "in the call already, or asked into it",
         Some(E::GroupModuleUserIsNotInTheGroup) => "not a member",
         Some(E::GroupModuleJoinGroupError) => "in too many groups",
         Some(E::GroupModuleGroupNoCorrespondingOperationAuthority) => "your role does not allow it",

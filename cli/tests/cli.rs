@@ -11,12 +11,17 @@ mod conversations;
 #[cfg(unix)]
 #[path = "cli/examples.rs"]
 mod examples;
+#[path = "cli/calls.rs"]
+mod calls;
 #[path = "cli/groups.rs"]
 mod groups;
 #[path = "cli/input.rs"]
 mod input;
 #[path = "cli/media.rs"]
 mod media;
+#[cfg(unix)]
+#[path = "cli/rooms.rs"]
+mod rooms;
 #[path = "cli/scripts.rs"]
 mod scripts;
 #[cfg(unix)]

@@ -16,7 +16,7 @@
 //!
 //! - [`Zim`] is the client. [`Zim::synced`] waits until it has caught up, [`Zim::close`] ends it.
 //! - [`Zim::peer`] and [`Zim::group`] return handles to send ([`SendMessage`]), read ([`History`]) and manage a
-//!   conversation ([`Chat`], [`Group`]).
+//!   conversation ([`Chat`], [`Group`]). [`Zim::room`] returns one for a [`Room`], which exists as long as somebody is in it.
 //! - [`Zim::on_event`] sets a handler for one type of event. Handlers get events at least once. [`Zim::events`] is a stream of
 //!   all events from now on, and [`Zim::connection_states`] one of the connection's states.
 //! - [`message::Body`] is what a message contains. [`Error`] has the reference's code and says whether a retry may help.
@@ -94,6 +94,8 @@ mod friend;
 mod group;
 mod group_application;
 mod group_member;
+mod call;
+mod room;
 /// The blacklist.
 mod blacklist;
 /// Presence: online status and custom status.
@@ -107,7 +109,7 @@ pub use zim_engine as engine;
 #[doc(inline)]
 pub use zim_protocol::app::*;
 
-pub use self::chat::{Chat, Group, History, Items, Revoke, SendMessage};
+pub use self::chat::{Call, Chat, Group, History, Items, Revoke, Ring, Room, SendMessage};
 pub use self::config::{Config, Trust};
 pub use self::error::Error;
 pub use self::events::{EventStream, HandlerGuard, Lagged};

@@ -108,6 +108,10 @@ impl Zim {
     ///
     /// A command keeps its place among the messages. It is not stored, so it is sent at most once: if the connection is
     /// lost after it left, the call fails, and nobody knows whether it arrived.
+    ///
+    /// A message to a room is not stored either, whatever its type: those who are in the room get it, in one order for all of
+    /// them. It fails with 6000203 unless this device is in the room. Under load messages of low priority are dropped first. A
+    /// barrage message goes to rooms only, and is not limited in its rate.
     pub fn send_message(
         &self,
         message: Message,
@@ -139,6 +143,17 @@ impl Zim {
         self.send_message(message, to_user_id, ConversationType::Peer, config, MessageSendNotification::default())
     }
 
+    /// The older form of [`Zim::send_message`] to a room in the reference.
+    #[deprecated = "use `send_message`"]
+    pub fn send_room_message(
+        &self,
+        message: Message,
+        to_room_id: &str,
+        config: MessageSendConfig,
+    ) -> impl Future<Output = Result<MessageSentResult, Error>> + Send + 'static + use<> {
+        self.send_message(message, to_room_id, ConversationType::Room, config, MessageSendNotification::default())
+    }
+
     /// Returns a page of history, oldest message first. With `reverse` the page is the one before the anchor, or the
     /// newest without an anchor; otherwise it is the one after the anchor, or the oldest. The anchor is not part of the
     /// page. Messages that this device does not hold come from the server; without a connection the page ends at the
@@ -148,8 +163,11 @@ impl Zim {
     /// earlier page, or has its `messageSeq` or its `messageID` only. An anchor beyond the newest message is like none
     /// with `reverse`; without it, nothing is newer.
     ///
+    /// What was said in a room is not kept: for a room that the user is in, the page is empty.
+    ///
     /// # Errors
-    /// 6000001: `count` is negative, `mode` is not known, or `nextMessage` is not a message of this conversation.
+    /// 6000001: `count` is negative, `mode` is not known, or `nextMessage` is not a message of this conversation. 6000321, 6000322:
+    /// the user is not in the room, or there is none.
     pub async fn query_history_message(
         &self,
         conversation_id: &str,
@@ -157,6 +175,12 @@ impl Zim {
         config: MessageQueryConfig,
     ) -> Result<MessageQueriedResult, Error> {
         let account = self.account()?;
+        if conversation_type == ConversationType::Room {
+            let conversation_id = conversation_id.to_owned();
+            let conversation_type = conversation_type as i32;
+            let request = QueryHistoryMessageRequest { conversation_id, conversation_type, config: Some(config) };
+            return self.call(request).await;
+        }
         let name = conversation_name(conversation_id, conversation_type)?;
         let count = page_size(config.count)?.min(MAX_PAGE);
         let message_list = history(&account, &name, &config, count).await?;
@@ -259,7 +283,12 @@ pub(crate) fn submit<L: Remote>(
 ) -> Result<oneshot::Receiver<Result<MessageSentResult, Error>>, Error> {
     config.validate().map_err(|violation| invalid(&format!("config.{violation}")))?;
     let now_ms = account.server_now_ms();
-    let (key, kind) = if config.is_retry_send {
+    let is_room = name.kind == ConversationType::Room as i32;
+    if is_room {
+        account.rooms().check_sending(&name.id)?;
+    }
+    // What was sent to a room is not kept, so there is nothing to send again.
+    let (key, kind) = if config.is_retry_send && !is_room {
         if message.sent_status == MessageSentStatus::Success as i32 {
             return Err(invalid("isRetrySend takes a message whose sending failed; this message was sent"));
         }
@@ -304,7 +333,7 @@ fn first_only(key: Key, kind: &mut SubmissionKind, name: &Name, config: &Message
         return Ok(key);
     }
     let SubmissionKind::Stored { pending, is_first_only, .. } = kind else {
-        return Err(invalid("a command is not stored, so config.idempotencyKey cannot be kept with it"));
+        return Err(invalid("what is not stored, as a command or a message to a room, has no config.idempotencyKey"));
     };
     *is_first_only = true;
     pending.key = zim_protocol::id::message_key(&name.to_ref(), &config.idempotency_key);
@@ -327,8 +356,9 @@ fn compose(
     };
     request.validate().map_err(|violation| Error::from(*violation))?;
     let message = request.message.take().unwrap_or_default();
-    if !conversation::is_stored_type(name.kind) {
-        return Err(invalid("conversationType must be 0 (one other user) or 2 (a group)"));
+    let is_room = name.kind == ConversationType::Room as i32;
+    if !is_room && !conversation::is_stored_type(name.kind) {
+        return Err(invalid("conversationType must be 0 (one other user), 1 (a room) or 2 (a group)"));
     }
     if name.kind == ConversationType::Peer as i32 && *name.id == *user_id {
         return Err(invalid("toConversationID is your own userID; a message to yourself cannot be sent"));
@@ -347,7 +377,12 @@ fn compose(
         Some(Body::Text(_)) => MessageType::Text,
         Some(Body::Command(_)) => MessageType::Command,
         Some(Body::Custom(_)) => MessageType::Custom,
+        Some(Body::Combine(_)) if is_room => {
+            return Err(invalid("a combined message cannot be sent to a room: nothing of it is kept"));
+        }
         Some(Body::Combine(_)) => MessageType::Combine,
+        Some(Body::Barrage(_)) if is_room => MessageType::Barrage,
+        Some(Body::Barrage(_)) => return Err(invalid("a barrage message goes to a room only")),
         Some(Body::Image(_)) => MessageType::Image,
         Some(Body::File(_)) => MessageType::File,
         Some(Body::Audio(_)) => MessageType::Audio,
@@ -374,9 +409,9 @@ fn compose(
         ..Message::default()
     };
     check_local_data(&local_data)?;
-    if kind == MessageType::Command {
+    if kind == MessageType::Command || is_room {
         if composed.replied_info.is_some() {
-            return Err(invalid("a command cannot be a reply"));
+            return Err(invalid("a command, or a message to a room, cannot be a reply"));
         }
         let message = Message {
             r#type: kind as i32,

@@ -2,5 +2,14 @@
 
 pub(crate) use zim_engine::Name;
 
+/// What a turn has stored, as the server is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Storage {
+    /// The positions up to which messages are stored, of conversations in which some were.
+    pub(crate) messages: Vec<(Name, u64)>,
+    /// The position up to which the feed is stored, if an invitation to a call is among what was; otherwise 0.
+    pub(crate) feed: u64,
+}
+
 /// The 128 random bits of a message. The server stores each key once, however often it is sent.
 pub(crate) type Key = [u8; 16];

@@ -62,7 +62,7 @@ impl Recording {
     }
 }
 
-/// A conversation: the user whom it is with, or a group.
+/// A conversation: the user whom it is with, a group, or a room.
 #[derive(Clone, Copy, Debug)]
 pub struct Chat<'a> {
     kind: ConversationType,
@@ -72,6 +72,11 @@ pub struct Chat<'a> {
 /// The conversation of a group.
 pub fn group(id: &str) -> Chat<'_> {
     Chat { kind: ConversationType::Group, id }
+}
+
+/// A room.
+pub fn room(id: &str) -> Chat<'_> {
+    Chat { kind: ConversationType::Room, id }
 }
 
 impl<'a> From<&'a str> for Chat<'a> {
@@ -321,6 +326,7 @@ fn received(seen: &[Event]) -> Vec<(Message, bool)> {
         let (list, info) = match event {
             Event::PeerMessageReceived(event) => (&event.message_list, event.info),
             Event::GroupMessageReceived(event) => (&event.message_list, event.info),
+            Event::RoomMessageReceived(event) => (&event.message_list, event.info),
             _ => continue,
         };
         let is_offline = info.is_some_and(|info| info.is_offline_message);

@@ -106,7 +106,7 @@ pub(crate) fn requests(model: &Model) -> String {
             method.request
         );
     }
-    out.push_str("}\n\nimpl AnyRequest {\n");
+    out.push_str("}\n\n#[expect(clippy::too_many_lines, reason = \"a line for each method\")]\nimpl AnyRequest {\n");
     for (doc, signature, body) in [
         ("Returns the method that is called.", "method(&self) -> &'static Method", "Rpc::method(&**request)"),
         ("Returns what orders a write: see [`Rpc::order`].", "order(&self) -> Option<u64>", "request.order()"),
@@ -168,7 +168,9 @@ pub(crate) fn server(model: &Model) -> String {
 
 /// Generates `AnyRequest::call`.
 pub(crate) fn dispatch(model: &Model) -> String {
-    let mut out = String::from("impl AnyRequest {\n    /// Calls the service and encodes its response.\n");
+    let mut out = String::from(
+        "#[expect(clippy::too_many_lines, reason = \"a line for each method\")]\nimpl AnyRequest {\n    /// Calls the service and encodes its response.\n",
+    );
     out.push_str("    pub fn call<'a, S: Services>(\n        self,\n        services: &'a S,\n        caller: &'a S::Caller,\n    ) -> BoxFuture<'a, Result<bytes::Bytes, S::Error>> {\n        match self {\n");
     for (service, method) in each(model) {
         let _ = writeln!(

@@ -4,8 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 
 use crate::v1::{
-    self, CommandMessage, CustomMessage, Message, MessageLiteInfo, MessageType, TextMessage, TipsMessageChangeInfo,
-    TipsMessageChangeInfoType as Change, message::Body, tips_message_change_info::Body as Changed,
+    self, BarrageMessage, CommandMessage, CustomMessage, Message, MessageLiteInfo, MessageType, TextMessage,
+    TipsMessageChangeInfo, TipsMessageChangeInfoType as Change, message::Body,
+    tips_message_change_info::Body as Changed,
 };
 
 impl Message {
@@ -25,6 +26,12 @@ impl Message {
     pub fn custom(message: impl Into<String>, sub_type: i64) -> Self {
         let body = Body::Custom(CustomMessage { message: message.into(), sub_type, ..CustomMessage::default() });
         Self { r#type: MessageType::Custom as i32, body: Some(body), ..Self::default() }
+    }
+
+    /// Returns a barrage message, which goes to rooms only.
+    pub fn barrage(message: impl Into<String>) -> Self {
+        let body = Body::Barrage(BarrageMessage { message: message.into() });
+        Self { r#type: MessageType::Barrage as i32, body: Some(body), ..Self::default() }
     }
 
     /// Returns the text of a text, custom, barrage or system message.

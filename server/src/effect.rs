@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zim_protocol::{ConversationRef, ConversationType, MessageEntry, MessagePriority, MessageState, SessionEndReason};
+use zim_protocol::{
+    ConversationRef, ConversationType, MessageEntry, MessagePriority, MessageState, SessionEndReason, room_push,
+};
 
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
@@ -47,6 +49,30 @@ pub enum Effect {
         name: Arc<str>,
         /// The stay.
         stay: GroupStay,
+    },
+    /// A device entered or left a room. Pushes of the room follow it from the next effect on.
+    RoomStay {
+        /// The user of the device.
+        user: UserKey,
+        /// The device.
+        device: [u8; 16],
+        /// The room.
+        conversation: ConversationKey,
+        /// The room's ID.
+        name: Arc<str>,
+        /// The stay; only its changes count.
+        stay: GroupStay,
+    },
+    /// Something happened in a room.
+    Room(Arc<RoomEffect>),
+    /// A message to a room that another node gives its place.
+    RoomMessage {
+        /// The number of the node.
+        home: u8,
+        /// The sender.
+        user: UserKey,
+        /// The message, without its place.
+        transient: Box<TransientEffect>,
     },
     /// A user's profile changed. The users who know this user are looked up and notified later.
     Profile {
@@ -146,6 +172,13 @@ pub enum Audience {
         /// The group's name, which is the same for all.
         name: Arc<str>,
     },
+    /// The devices in a room.
+    Room {
+        /// The room.
+        conversation: ConversationKey,
+        /// The room's ID.
+        name: Arc<str>,
+    },
 }
 
 impl Audience {
@@ -155,6 +188,9 @@ impl Audience {
             Self::Peers([one, two]) => (one, two),
             Self::Group { name, .. } => {
                 return Some(ConversationRef { r#type: ConversationType::Group as i32, id: name.to_string() });
+            }
+            Self::Room { name, .. } => {
+                return Some(ConversationRef { r#type: ConversationType::Room as i32, id: name.to_string() });
             }
         };
         let other = if one.0 == user { &two.1 } else { &one.1 };
@@ -178,6 +214,36 @@ pub struct TransientEffect {
     pub priority: MessagePriority,
     /// The login that sends it: it gets no copy.
     pub cause: LoginKey,
+    /// The number of the room; 0: it is not for a room.
+    pub room: i64,
+}
+
+/// Something that happened in a room.
+#[derive(Clone, Debug)]
+pub struct RoomEffect {
+    /// The room.
+    pub conversation: ConversationKey,
+    /// The room's ID.
+    pub name: Arc<str>,
+    /// What tells it from others that had its ID.
+    pub number: i64,
+    /// The change of the room.
+    pub rev: i64,
+    /// Who gets it.
+    pub to: RoomReceivers,
+    /// What happened.
+    pub detail: room_push::Detail,
+}
+
+/// The devices in a room that get a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoomReceivers {
+    /// All of them, except that of this login; 0: without exception.
+    All(LoginKey),
+    /// Those of these users.
+    Users(Vec<UserKey>),
+    /// One.
+    Device(UserKey, [u8; 16]),
 }
 
 /// A stored message, ready to be copied into frames.

@@ -36,6 +36,10 @@ key!(
     ConversationKey
 );
 key!(
+    /// A call of one app.
+    CallKey
+);
+key!(
     /// A login.
     LoginKey
 );

@@ -32,6 +32,8 @@ mod tls;
 mod meter;
 /// Keeps commands and blocks in order.
 mod block_fence;
+/// How often something may happen in a room.
+mod room_rates;
 /// Apps: their secrets, and who may log in to them.
 pub mod tenant;
 /// One client's connection: who is logged in on it, what waits for it, and the caller of a method.

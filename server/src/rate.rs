@@ -24,6 +24,11 @@ impl Rate {
         Self::per(60_000_000, count, count)
     }
 
+    /// A rate of `count` within so many seconds, with a burst of the same number.
+    pub(crate) fn within(seconds: u32, count: u32) -> Self {
+        Self::per(i64::from(seconds) * 1_000_000, count, count)
+    }
+
     fn per(span_us: i64, count: u32, burst: u32) -> Self {
         let interval_us = span_us / i64::from(count.max(1));
         Self { interval_us, depth_us: interval_us * i64::from(burst.max(1)) }

@@ -196,6 +196,7 @@ impl Server {
         let (first_app, is_first_start) = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
 
         app.begin_to_look_for_lost_logins().await.map_err(StartError::Database)?;
+        app.begin_to_look_for_lost_room_members().await.map_err(StartError::Database)?;
 
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));

@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep_until};
 use zim_protocol::{
     ConnectionState, Event, EventKind, FriendApplicationListChangedEvent, FriendApplicationUpdatedEvent,
     GroupAttributesUpdatedEvent, GroupMemberInfoUpdatedEvent, GroupMemberStateChangedEvent, GroupMessageReceivedEvent,
-    GroupStateChangedEvent, MessageRevokeReceivedEvent, PeerMessageReceivedEvent,
+    GroupStateChangedEvent, MessageRevokeReceivedEvent, PeerMessageReceivedEvent, RoomMessageReceivedEvent,
 };
 
 use crate::context::{Context, Session, now_ms};
@@ -75,6 +75,7 @@ fn of_users(event: &Event, users: &[String]) -> Option<Event> {
     let is_left = match &mut event {
         Event::PeerMessageReceived(PeerMessageReceivedEvent { message_list, .. })
         | Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, .. })
+        | Event::RoomMessageReceived(RoomMessageReceivedEvent { message_list, .. })
         | Event::MessageRevokeReceived(MessageRevokeReceivedEvent { message_list }) => {
             message_list.retain(|message| is_of(&message.sender_user_id));
             !message_list.is_empty()

@@ -18,6 +18,8 @@ pub(crate) mod message;
 pub(crate) mod ping;
 pub(crate) mod profile;
 pub(crate) mod revoke;
+pub(crate) mod ring;
+pub(crate) mod room;
 pub(crate) mod search;
 pub(crate) mod send;
 pub(crate) mod status;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use zim_protocol::{
     ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent,
-    ErrorCode, Event, MessageSentResult, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent,
+    ErrorCode, Event, MessageSentResult, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent, feed_entry::Detail,
 };
 
 use super::input::Done;
@@ -17,13 +17,15 @@ use crate::engine::{Batch, Change, Progress, Request};
 use crate::error::Error;
 use crate::outbox::{Submission, SubmissionKind};
 use crate::store;
-use crate::types::{Key, Name};
+use crate::types::{Key, Name, Storage};
 
-/// Returns the positions of the conversations in which a batch stores messages.
-fn stored(batch: &Batch) -> Vec<(Name, u64)> {
+/// Returns what a batch stores, as the server is told.
+fn stored(batch: &Batch) -> Storage {
+    let is_call = |change: &Change| matches!(change, Change::Own { detail, .. } if matches!(**detail, Detail::Call(_)));
+    let feed = batch.position.as_ref().filter(|_| batch.changes.iter().any(is_call)).map_or(0, |position| position.pos);
     let with_messages: HashSet<&Name> = batch.changes.iter().filter_map(Change::name_of_messages).collect();
     let states = batch.states.iter().filter(|saved| with_messages.contains(&saved.name));
-    states.map(|saved| (saved.name.clone(), saved.state.seq)).collect()
+    Storage { messages: states.map(|saved| (saved.name.clone(), saved.state.seq)).collect(), feed }
 }
 
 impl<L: Remote> AccountTask<L> {
@@ -95,9 +97,9 @@ impl<L: Remote> AccountTask<L> {
 
     /// Tells the server what was handled and stored. After a failed write the next commit does it, or nothing: then what was
     /// pushed counts as not stored until it is pulled.
-    fn acknowledge(&mut self, stored: Vec<(Name, u64)>) {
+    fn acknowledge(&mut self, stored: Storage) {
         let handled = std::mem::take(&mut self.handled);
-        if self.is_connected && (handled > 0 || !stored.is_empty()) {
+        if self.is_connected && (handled > 0 || stored != Storage::default()) {
             self.remote.acknowledge(self.connection, handled, stored);
         }
     }

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
-    Dirty, ErrorCode, EventFrame, FillResult, GroupMemberInfo, LogKind, Message, MessageSentResult, Page, Push,
-    SyncResult, UserFullInfo, UserStatus, Welcome, event_frame::Frame,
+    ConversationType, Dirty, ErrorCode, EventFrame, FillResult, GroupMemberInfo, LogKind, LostRoom, Message,
+    MessageSentResult, Page, Push, RoomEvent, RoomsResumedResult, SyncResult, UserFullInfo, UserStatus, Welcome,
+    event_frame::Frame,
 };
 
 use super::remote::Remote;
@@ -14,7 +15,8 @@ use super::task::{AUDIT_MS, AccountTask, InFlight, Stored};
 use crate::apply::{Edit, Local, Settle};
 use crate::engine::Origin;
 use crate::error::Error;
-use crate::outbox::Submission;
+use crate::outbox::{Submission, is_network};
+use crate::store::message::without_reply;
 use crate::types::{Key, Name};
 
 /// An input of the task.
@@ -79,6 +81,11 @@ pub(crate) enum Done {
         number: u64,
         connection: u64,
         result: Result<(MessageSentResult, Vec<Push>), Error>,
+    },
+    /// The answer to the question which of these rooms the device is still in.
+    Resumed {
+        room_ids: Vec<String>,
+        result: Result<(RoomsResumedResult, Vec<Push>), Error>,
     },
 }
 
@@ -148,10 +155,11 @@ impl<L: Remote> AccountTask<L> {
                     self.shared.is_listed.send_replace(false);
                 }
                 self.shared.watchers.connected(connection);
+                self.resume_rooms(None).await;
             }
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame).await,
-            Input::Dirty(dirty) => self.engine.dirtied(&dirty),
+            Input::Dirty(dirty) => self.dirtied(dirty).await,
             Input::Request(request) => self.start_boxed(request).await,
             Input::Filled { name, generation, fill, done } => {
                 self.engine.filled(&name, generation, fill);
@@ -205,6 +213,27 @@ impl<L: Remote> AccountTask<L> {
         self.next_audit_ms = i64::MAX;
         self.engine.offline();
         self.shared.is_listed.send_replace(true);
+        self.shared.rooms.disconnected(|event| self.remote.raise(event, None));
+    }
+
+    /// Handles a hint that something was missed: in logs, or in rooms.
+    async fn dirtied(&mut self, mut dirty: Dirty) {
+        let is_room = |kind: i32| kind == ConversationType::Room as i32;
+        let (rooms, logs) = std::mem::take(&mut dirty.conversations).into_iter().partition(|name| is_room(name.r#type));
+        dirty.conversations = logs;
+        self.engine.dirtied(&dirty);
+        let rooms = if dirty.all { self.shared.rooms.ids() } else { rooms.into_iter().map(|name| name.id).collect() };
+        for room_id in rooms {
+            self.resume_rooms(Some(&room_id)).await;
+        }
+    }
+
+    /// Asks the server to let the pushes of rooms reach this device again: of those that were interrupted, or of one.
+    async fn resume_rooms(&mut self, only: Option<&str>) {
+        let Some(request) = self.shared.rooms.resume(only) else { return };
+        let room_ids = request.rooms.iter().map(|room| room.room_id.clone()).collect();
+        let response = self.remote.request(Some(self.connection), request);
+        self.start(async move { Done::Resumed { room_ids, result: response.await } }).await;
     }
 
     /// Stops sending until there is another connection.
@@ -223,7 +252,13 @@ impl<L: Remote> AccountTask<L> {
                         "this connection was too slow: the server dropped commands"
                     );
                 }
-                self.engine.dirtied(&dirty);
+                self.dirtied(dirty).await;
+            }
+            Some(Frame::Room(push)) => {
+                let asks = self.shared.rooms.pushed(push, |event| self.remote.raise(event, None));
+                if let Some(room_id) = asks {
+                    self.resume_rooms(Some(&room_id)).await;
+                }
             }
             Some(Frame::Transient(transient)) => self.transient(transient).await,
             Some(Frame::Snapshot(snapshot)) => {
@@ -244,7 +279,7 @@ impl<L: Remote> AccountTask<L> {
     pub(super) fn push(&mut self, mut push: Push, origin: Origin) {
         for entry in push.messages.iter_mut().filter(|entry| entry.content.is_empty()) {
             if let Some(content) = self.sends.content(&entry.client_key) {
-                entry.content = content;
+                entry.content = if entry.state.is_some() { without_reply(content) } else { content };
             }
         }
         self.engine.push(push, origin);
@@ -284,6 +319,19 @@ impl<L: Remote> AccountTask<L> {
             Done::Nothing => {}
             Done::Uploaded { key, result } => self.uploaded(key, result),
             Done::Sent { number, connection, result } => self.sent(number, connection, result),
+            Done::Resumed { room_ids, result } => {
+                let lost = match result {
+                    Ok((resumed, _)) => resumed.lost,
+                    // The next connection asks again.
+                    Err(error) if is_network(&error) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "rooms cannot be resumed");
+                        let event = RoomEvent::NetworkDisconnected as i32;
+                        room_ids.into_iter().map(|room_id| LostRoom { room_id, event }).collect()
+                    }
+                };
+                self.shared.rooms.lost(lost, |event| self.remote.raise(event, None));
+            }
         }
     }
 }

@@ -11,6 +11,8 @@ mod watchers;
 mod task;
 /// Commands that wait for the messages before them.
 mod transients;
+/// The rooms that this device is in.
+mod rooms;
 /// The inputs of the task.
 mod input;
 /// Commits, and what follows them.
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -35,6 +38,8 @@ use zim_protocol::{
 use self::input::{Done, Input};
 use self::limits::Limiter;
 pub(crate) use self::remote::Remote;
+use self::rooms::Rooms;
+pub(crate) use self::rooms::{Entering, Start};
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 pub(crate) use self::watchers::Wake;
 use self::watchers::Watchers;
@@ -80,6 +85,8 @@ pub(crate) struct Account<L: Remote> {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
+    /// The ID of this installation.
+    pub(crate) device: Bytes,
     pub(crate) is_one_shot: bool,
     pub(crate) resend_window_ms: i64,
     pub(crate) media: Arc<Http>,
@@ -150,10 +157,16 @@ fn try_load(file: Option<&Path>, user_id: &str) -> Result<(Arc<Store>, Loaded), 
 
 impl<L: Remote> Account<L> {
     /// Opens the local database of `user_id`. This needs no network, so that an offline login works.
-    pub(crate) fn open(config: &Config, user_id: &str, remote: L, media: Arc<Http>) -> Result<Arc<Self>, Error> {
+    pub(crate) fn open(
+        config: &Config,
+        device: Bytes,
+        user_id: &str,
+        remote: L,
+        media: Arc<Http>,
+    ) -> Result<Arc<Self>, Error> {
         let file = config.folder().map(|folder| database_file(folder.to_owned(), config.app_id, user_id));
-        let resend_window_ms = config.resend_window_ms;
-        let settings = Settings { file, is_one_shot: config.one_shot, resend_window_ms, media };
+        let (is_one_shot, resend_window_ms) = (config.one_shot, config.resend_window_ms);
+        let settings = Settings { file, device, is_one_shot, resend_window_ms, media };
         Self::start(settings, user_id, remote, config.clock.clone())
     }
 
@@ -175,9 +188,11 @@ impl<L: Remote> Account<L> {
             ahead_ms: AtomicI64::new(UNKNOWN),
             has_panicked: watch::Sender::new(false),
             watchers: Watchers::default(),
+            rooms: Rooms::new(settings.is_one_shot),
         });
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),
+            device: settings.device,
             login_ms: clock.now_ms(),
             horizon_ms: 0,
             now_ms: 0,

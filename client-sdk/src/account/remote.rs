@@ -5,7 +5,7 @@ use zim_protocol::{Event, Push, Rpc};
 
 use crate::error::Error;
 use crate::events::{Heard, Receipt};
-use crate::types::Name;
+use crate::types::Storage;
 
 /// The server and the app, as the account sees them: requests go to the server, events go to the app.
 pub(crate) trait Remote: Clone + Send + Sync + 'static {
@@ -28,8 +28,8 @@ pub(crate) trait Remote: Clone + Send + Sync + 'static {
     where
         R::Response: Send;
 
-    /// Tells the server, soon, that events of a connection were handled, and up to which positions messages are stored.
-    fn acknowledge(&self, connection: u64, events: u64, stored: Vec<(Name, u64)>);
+    /// Tells the server, soon, that events of a connection were handled, and what is stored.
+    fn acknowledge(&self, connection: u64, events: u64, stored: Storage);
 
     /// Returns whether a connection is logged in.
     fn is_online(&self) -> bool;

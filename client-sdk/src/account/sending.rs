@@ -7,7 +7,8 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use tokio::sync::oneshot;
 use zim_protocol::{
-    ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus, Push, SendMessageRequest,
+    ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus, MessageType, Push,
+    SendMessageRequest,
 };
 
 use super::remote::Remote;
@@ -54,7 +55,8 @@ impl<L: Remote> AccountTask<L> {
             // Its caller is gone; events tell how it ends.
             let reply = oneshot::channel().0;
             let progress = OnProgress::default();
-            let message = ToUpload { key, name, content, config, message, reply, place: None, progress };
+            let message =
+                ToUpload { key, name, content, config, message, reply, place: None, is_stored: true, progress };
             let Some(message) = self.resume_upload(message, age_ms) else { continue };
             let ToUpload { key, name, content, config, message, reply, .. } = message;
             self.sends.push(Outgoing {
@@ -64,6 +66,7 @@ impl<L: Remote> AccountTask<L> {
                 content,
                 message,
                 is_stored: true,
+                is_barrage: false,
                 deadline_ms: steady_ms.saturating_add(self.resend_window_ms.saturating_sub(age_ms)),
                 reply: Reply::new(reply),
                 place: None,
@@ -104,6 +107,7 @@ impl<L: Remote> AccountTask<L> {
                 return;
             }
         };
+        let is_barrage = message.r#type() == MessageType::Barrage;
         let message = ToUpload {
             key,
             name: submission.name,
@@ -112,12 +116,14 @@ impl<L: Remote> AccountTask<L> {
             message,
             reply: submission.reply,
             place: Some(submission.place),
+            is_stored,
             progress: submission.progress,
         };
         let Some(message) = self.upload(message) else { return };
         let ToUpload { key, name, content, config, message, reply, place, .. } = message;
         self.sends.push(Outgoing {
             key,
+            is_barrage,
             request: request(&name, key, &content, config),
             name,
             content,

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use zim_protocol::{ErrorCode, Event, SendMessageRequest, clock::Clock};
+use zim_protocol::{ErrorCode, Event, SendBarrageRequest, SendMessageRequest, clock::Clock};
 
 use super::input::{Done, Input};
 use super::remote::Remote;
+use super::rooms::Rooms;
 use super::transients::WaitingTransient;
 use super::uploading::Uploading;
 use super::watchers::Watchers;
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) has_panicked: watch::Sender<bool>,
     /// Those who observe the local database.
     pub(crate) watchers: Watchers,
+    /// The rooms that this device is in.
+    pub(crate) rooms: Rooms,
 }
 
 /// The server's time is not known yet.
@@ -266,10 +269,16 @@ impl<L: Remote> AccountTask<L> {
             self.commit().await;
             self.release_transients().await;
             if self.is_connected {
-                while let Some((number, request)) = self.sends.start(self.clock.steady_ms()) {
+                while let Some((number, request, is_barrage)) = self.sends.start(self.clock.steady_ms()) {
                     let connection = self.connection;
-                    let response = self.remote.request_encoded::<SendMessageRequest>(Some(connection), request);
-                    self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
+                    if is_barrage {
+                        // The fields are the same.
+                        let response = self.remote.request_encoded::<SendBarrageRequest>(Some(connection), request);
+                        self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
+                    } else {
+                        let response = self.remote.request_encoded::<SendMessageRequest>(Some(connection), request);
+                        self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
+                    }
                 }
             }
             if self.ready.is_empty() {

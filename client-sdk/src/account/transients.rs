@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use zim_protocol::{MessageEntry, MessageReceivedInfo, Transient};
+use zim_protocol::{ConversationType, MessageEntry, MessageReceivedInfo, Transient};
 
 use super::remote::Remote;
 use super::task::AccountTask;
@@ -26,6 +26,17 @@ pub(super) struct WaitingTransient {
 
 impl<L: Remote> AccountTask<L> {
     pub(super) async fn transient(&mut self, transient: Transient) {
+        if let Some(room) = transient.conversation.as_ref().filter(|name| name.r#type() == ConversationType::Room) {
+            if self.shared.rooms.accepts(&room.id, &transient)
+                && let Some(message) = transient.message
+            {
+                let message = store::message::shown(message, &self.viewer.user_id, room);
+                let info = MessageReceivedInfo { is_offline_message: false };
+                let event = store::message::received(room, vec![message], info);
+                event.into_iter().for_each(|event| self.remote.raise(event, None));
+            }
+            return;
+        }
         let (Some(name), Some(message)) = (transient.conversation, transient.message) else { return };
         let name = Name::from(&name);
         let (after_seq, since_ms) = (transient.after_seq, self.clock.steady_ms());

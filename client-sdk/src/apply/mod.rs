@@ -1,6 +1,7 @@
 //! The transaction of a turn: the output of the engine and the app's own requests are stored, and events result.
 
 mod blacklist;
+mod call;
 mod conversation;
 mod friend;
 mod group;
@@ -155,6 +156,8 @@ fn rows_of(entry: &ChangeEntry) -> usize {
 #[derive(Clone, Debug)]
 pub(crate) struct Viewer {
     pub(crate) user_id: Arc<str>,
+    /// The ID of this installation.
+    pub(crate) device: Bytes,
     /// Messages before this time are offline messages.
     pub(crate) login_ms: i64,
     /// Messages before this time are history, not news.
@@ -349,6 +352,7 @@ impl<'a> Transaction<'a> {
                 store::friend::mark_stale(self.db)?;
                 store::friend_application::mark_stale(self.db)?;
                 store::group_application::mark_stale(self.db)?;
+                store::call::mark_stale(self.db)?;
                 block::mark_stale(self.db)?;
                 store::status::mark_stale(self.db)?;
                 store::conversation_setting::mark_stale(self.db)?;
@@ -360,6 +364,7 @@ impl<'a> Transaction<'a> {
                 self.sweep_friends()?;
                 self.sweep_settings()?;
                 store::group_application::sweep(self.db)?;
+                store::call::sweep(self.db)?;
                 store::status::sweep(self.db)?;
                 for user in block::sweep(self.db)? {
                     self.blacklist_changed(user, BlacklistChangeAction::Removed);
@@ -384,6 +389,7 @@ impl<'a> Transaction<'a> {
             Detail::Subscription(entry) => self.subscription(entry),
             Detail::GroupAlias(entry) => self.group_alias(entry, origin),
             Detail::GroupApplication(entry) => self.group_application(&entry, origin),
+            Detail::Call(entry) => self.call(&entry, origin),
             Detail::Rule(rule) => {
                 let is_news = rule::write(self.db, &rule)? && origin != Origin::First;
                 if is_news {

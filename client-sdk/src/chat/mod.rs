@@ -12,19 +12,25 @@ mod history;
 mod list;
 /// Groups.
 mod group;
+/// Rooms.
+mod room;
 /// Streams that fetch page after page.
 mod items;
 /// Search.
 mod search;
+/// Calls.
+mod call;
 
 use std::sync::Arc;
 
 use zim_protocol::{Conversation, ConversationType, ErrorCode, Message};
 
+pub use self::call::{Call, Ring};
 pub use self::group::Group;
 pub use self::history::History;
 pub use self::items::Items;
 pub use self::revoke::Revoke;
+pub use self::room::Room;
 pub use self::send::SendMessage;
 use crate::error::Error;
 use crate::zim::Zim;

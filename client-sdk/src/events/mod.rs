@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::{broadcast, mpsc};
-use zim_protocol::{ErrorCode, ErrorEvent, Event, EventKind, ReceiveGroupMessageEvent, ReceivePeerMessageEvent};
+use zim_protocol::{
+    ErrorCode, ErrorEvent, Event, EventKind, ReceiveGroupMessageEvent, ReceivePeerMessageEvent, ReceiveRoomMessageEvent,
+};
 
 pub(crate) use self::delivery::{Deliveries, Receipt};
 pub use self::handlers::HandlerGuard;
@@ -115,8 +117,10 @@ impl Events {
         let Some(channels) = &*channels else { return };
         let event = Arc::new(event);
         self.queue(channels, &event, receipt);
-        // Fails if there is no stream.
-        let _ = channels.streams.send(event);
+        if !is_for_handlers(event.kind()) {
+            // Fails if there is no stream.
+            let _ = channels.streams.send(event);
+        }
     }
 
     /// Queues an event for the handlers.
@@ -211,11 +215,20 @@ impl Events {
     }
 }
 
+/// Whether a kind of event repeats others in the words of earlier versions: streams do not carry it.
+fn is_for_handlers(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::CallInvitationAccepted | EventKind::CallInvitationRejected | EventKind::CallInviteesAnsweredTimeout
+    )
+}
+
 /// Returns the deprecated kind that repeats a kind of event, if there is one.
 fn twin_kind(kind: EventKind) -> Option<EventKind> {
     match kind {
         EventKind::PeerMessageReceived => Some(EventKind::ReceivePeerMessage),
         EventKind::GroupMessageReceived => Some(EventKind::ReceiveGroupMessage),
+        EventKind::RoomMessageReceived => Some(EventKind::ReceiveRoomMessage),
         _ => None,
     }
 }
@@ -228,6 +241,10 @@ fn twin(event: &Event) -> Option<Event> {
             from_conversation_id: event.from_conversation_id.clone(),
         })),
         Event::GroupMessageReceived(event) => Some(Event::ReceiveGroupMessage(ReceiveGroupMessageEvent {
+            message_list: event.message_list.clone(),
+            from_conversation_id: event.from_conversation_id.clone(),
+        })),
+        Event::RoomMessageReceived(event) => Some(Event::ReceiveRoomMessage(ReceiveRoomMessageEvent {
             message_list: event.message_list.clone(),
             from_conversation_id: event.from_conversation_id.clone(),
         })),

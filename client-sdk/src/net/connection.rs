@@ -82,6 +82,8 @@ pub struct Connection<W> {
     acknowledged: u64,
     /// What the account has stored since the last acknowledgement.
     stored: HashMap<Name, u64>,
+    /// The position up to which it has stored the feed, if an invitation to a call is among what it stored since then.
+    feed: u64,
 }
 
 impl<W> Connection<W> {
@@ -100,6 +102,7 @@ impl<W> Connection<W> {
             handled: 0,
             acknowledged: 0,
             stored: HashMap::new(),
+            feed: 0,
         };
         connection.push(client_frame::Frame::Hello(hello));
         connection
@@ -150,7 +153,8 @@ impl<W> Connection<W> {
             .into_iter()
             .map(|(name, seq)| StoredPosition { conversation: Some(name.to_ref()), seq });
         loop {
-            let stored = Stored { positions: positions.by_ref().take(ACK_POSITIONS).collect() };
+            let feed = std::mem::take(&mut self.feed);
+            let stored = Stored { positions: positions.by_ref().take(ACK_POSITIONS).collect(), feed };
             let is_last = stored.positions.len() < ACK_POSITIONS;
             let ack = Ack { count: self.handled, stored: stored.encode_to_vec().into() };
             self.push(client_frame::Frame::Ack(ack));
@@ -170,9 +174,14 @@ impl<W> Connection<W> {
         }
     }
 
+    /// Notes that the account has stored its feed up to a position, with an invitation to a call; 0: it has not.
+    pub fn feed_stored(&mut self, through: u64) {
+        self.feed = self.feed.max(through);
+    }
+
     /// Returns whether the account has done something that the server has not been told.
     pub fn is_ack_due(&self) -> bool {
-        self.handled > self.acknowledged || !self.stored.is_empty()
+        self.handled > self.acknowledged || !self.stored.is_empty() || self.feed > 0
     }
 
     /// Takes the bytes that are to be written.
@@ -371,6 +380,27 @@ mod tests {
             other => panic!("{other:?}"),
         };
         sent(connection).into_iter().map(ack).collect()
+    }
+
+    #[test]
+    fn the_position_of_the_feed_is_sent_once_with_the_next_acknowledgement() {
+        let mut connection = welcomed();
+        connection.feed_stored(0);
+        assert!(!connection.acknowledge());
+        connection.feed_stored(7);
+        connection.feed_stored(5);
+        assert!(connection.acknowledge());
+        let feeds = |connection: &mut Connection<&'static str>| -> Vec<u64> {
+            let frames = sent(connection).into_iter();
+            let feed = |frame| match frame {
+                client_frame::Frame::Ack(ack) => Stored::decode(ack.stored).unwrap().feed,
+                other => panic!("{other:?}"),
+            };
+            frames.map(feed).collect()
+        };
+        assert_eq!(feeds(&mut connection), [7]);
+        connection.heartbeat();
+        assert_eq!(feeds(&mut connection), [0]);
     }
 
     #[test]

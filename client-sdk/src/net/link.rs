@@ -15,7 +15,7 @@ use zim_protocol::{ErrorCode, EventFrame, Hello, Method, Push, Response, Rpc, We
 
 use super::connection::{Connection, Incoming, ProtocolError};
 use crate::error::{Error, IS_SENT};
-use crate::types::Name;
+use crate::types::Storage;
 
 /// An answer, with the log entries that the request caused.
 pub(crate) type Answer = Result<(Bytes, Vec<Push>), Error>;
@@ -230,15 +230,16 @@ impl Link {
         connection.next_event()
     }
 
-    /// Notes that events of a connection were handled, and up to which positions messages are stored.
-    pub(crate) fn handled(&self, number: u64, events: u64, stored: Vec<(Name, u64)>) {
+    /// Notes that events of a connection were handled, and what is stored.
+    pub(crate) fn handled(&self, number: u64, events: u64, stored: Storage) {
         let mut open = self.0.open.lock();
         if open.number != number {
             return;
         }
         let Some(connection) = &mut open.connection else { return };
         let was_due = connection.is_ack_due();
-        connection.handled(events, stored);
+        connection.handled(events, stored.messages);
+        connection.feed_stored(stored.feed);
         if connection.is_ack_due() && !was_due {
             self.0.ack_due.notify_one();
         }

@@ -7,7 +7,7 @@ use super::link::Link;
 use crate::account::Remote;
 use crate::error::Error;
 use crate::events::{Events, Heard, Receipt};
-use crate::types::Name;
+use crate::types::Storage;
 
 /// The remote of a real client: its link and its events.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Remote for LinkRemote {
         self.link.request_encoded::<R>(connection, request)
     }
 
-    fn acknowledge(&self, connection: u64, events: u64, stored: Vec<(Name, u64)>) {
+    fn acknowledge(&self, connection: u64, events: u64, stored: Storage) {
         self.link.handled(connection, events, stored);
     }
 

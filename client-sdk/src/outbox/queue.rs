@@ -30,6 +30,8 @@ pub(crate) struct Outgoing {
     pub(crate) message: Message,
     /// It is stored here and on the server, which recognises its key. A command is not.
     pub(crate) is_stored: bool,
+    /// It takes from no allowance.
+    pub(crate) is_barrage: bool,
     /// No attempt is made after this time, by the steady clock.
     pub(crate) deadline_ms: i64,
     pub(crate) reply: Reply,
@@ -74,9 +76,10 @@ impl SendQueue {
     }
 
     /// Returns the next message to send, unless too many are in flight or it is too early.
-    pub(crate) fn start(&mut self, now_ms: i64) -> Option<(u64, Bytes)> {
+    pub(crate) fn start(&mut self, now_ms: i64) -> Option<(u64, Bytes, bool)> {
         let number = *self.waiting.first()?;
-        if self.in_flight >= MAX_IN_FLIGHT || !self.pace.take(now_ms, self.in_flight) {
+        let is_barrage = self.items.get(&number)?.outgoing.is_barrage;
+        if self.in_flight >= MAX_IN_FLIGHT || !(is_barrage || self.pace.take(now_ms, self.in_flight)) {
             return None;
         }
         self.waiting.remove(&number);
@@ -84,7 +87,7 @@ impl SendQueue {
         self.failed -= usize::from(item.error.is_some());
         item.is_in_flight = true;
         self.in_flight += 1;
-        Some((number, item.outgoing.request.clone()))
+        Some((number, item.outgoing.request.clone(), is_barrage))
     }
 
     /// Returns when the next message may be sent, if only the time decides.
@@ -242,6 +245,7 @@ mod tests {
             content: Bytes::new(),
             message: Message::text("hi"),
             is_stored: true,
+            is_barrage: false,
             deadline_ms,
             reply: Reply::new(oneshot::channel().0),
             place: None,
@@ -253,7 +257,7 @@ mod tests {
     }
 
     fn started(queue: &mut SendQueue) -> Vec<(u64, u8)> {
-        std::iter::from_fn(|| queue.start(0)).map(|(number, request)| (number, request[0])).collect()
+        std::iter::from_fn(|| queue.start(0)).map(|(number, request, _)| (number, request[0])).collect()
     }
 
     #[test]
@@ -323,11 +327,11 @@ mod tests {
         queue.disconnected(1_499, 100);
         assert!(queue.expired(1_500, false).is_empty());
         assert!(queue.start(1_499).is_none());
-        assert_eq!(queue.start(1_500).map(|(number, _)| number), Some(1));
+        assert_eq!(queue.start(1_500).map(|(number, ..)| number), Some(1));
         // One message finds out whether the server accepts messages again.
         assert!(queue.start(1_500).is_none());
         assert!(queue.sent(1).is_some());
-        let rest: Vec<u64> = std::iter::from_fn(|| queue.start(1_500)).map(|(number, _)| number).collect();
+        let rest: Vec<u64> = std::iter::from_fn(|| queue.start(1_500)).map(|(number, ..)| number).collect();
         assert_eq!(rest, [2, 3, 4]);
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use zim_protocol::{
     ConnectionEvent, ConnectionState, ErrorCode, ErrorEvent, Event, LoginRequest, LoginResult, LogoutRequest,
-    TokenWillExpireEvent, token,
+    RoomEvent, TokenWillExpireEvent, token,
 };
 
 use super::Account;
@@ -79,7 +79,7 @@ impl LoginTask {
             let remote = LinkRemote { link: login.link.clone(), events: client.events.clone() };
             let (address, trust) = (Address::of(&client.config)?, client.config.trust.clone());
             let media = Http::new(address.host, move || https_config(&trust));
-            Account::open(&client.config, &login.user_id, remote, media)
+            Account::open(&client.config, client.hello.device_id.clone(), &login.user_id, remote, media)
         });
         let panicked = |_| Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "opening the local database failed");
         opened.await.map_err(panicked)?
@@ -111,7 +111,7 @@ impl LoginTask {
         // A short-lived session reports what it could not send, so that must not be sent later. Otherwise only a logout
         // gives up what was not sent: after any other end, the next login of this user goes on with it.
         let keeps_unsent = !self.client.config.one_shot && !matches!(end, End::Left | End::Unregistered);
-        let is_panic = matches!(end, End::Panicked(_));
+        let (is_panic, is_left) = (matches!(end, End::Panicked(_)), matches!(end, End::Left));
         let why = end.extended_data();
         let outcome = end.outcome();
         if let Some((event, error)) = &outcome {
@@ -125,6 +125,8 @@ impl LoginTask {
             self.client.enter_because(ConnectionState::Disconnected, *event, why);
         }
         if let Some(account) = account {
+            let event = if is_left { RoomEvent::Success } else { RoomEvent::NetworkDisconnected };
+            account.rooms().end(event, |event| self.client.events.raise(event));
             account.disconnected();
             account.close(keeps_unsent).await;
             if is_deleted {
@@ -293,7 +295,7 @@ impl LoginTask {
         let connection = dialed.connection.clone();
         link.open(self.client.hello.clone());
         // Hello and the login are sent together: one round trip.
-        let request = self.request();
+        let request = LoginRequest { in_rooms: account.rooms().is_any(), ..self.request() };
         let mut driven = std::pin::pin!(drive(dialed, link, take));
         let answer = tokio::select! {
             ended = &mut driven => Err(before_login(ended)),

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use zim_protocol::{
     ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageFlag,
     MessageReceiptStatus, MessageReceivedInfo, MessageSentStatus, MessageState, ORDER_KEY_STEP,
-    PeerMessageReceivedEvent,
+    PeerMessageReceivedEvent, RoomMessageReceivedEvent,
 };
 
 use super::{from_sql, to_sql};
@@ -94,15 +94,30 @@ fn decoded_state(state: &[u8]) -> Option<Box<MessageState>> {
     if state.is_empty() { None } else { MessageState::decode(state).ok().map(Box::new) }
 }
 
-/// What a row keeps of the state of an entry: the state, the position that the message replies to, and its receipt.
-fn state_columns(entry: &MessageEntry) -> (Vec<u8>, i64, i32) {
-    let state = entry.state.as_deref();
-    let replied = state.and_then(|state| state.replied_info.as_ref()).map_or(0, |info| info.message_seq);
-    let receipt = match state.map_or(0, |state| state.receipt) {
-        0 if entry.has(MessageFlag::Receipt) => MessageReceiptStatus::Processing as i32,
-        receipt => receipt,
-    };
-    (state.map(prost::Message::encode_to_vec).unwrap_or_default(), replied, receipt)
+/// What a row keeps of the flags and the state of an entry.
+struct Columns {
+    flags: u32,
+    state: Vec<u8>,
+    replied_seq: i64,
+    receipt: i32,
+}
+
+impl Columns {
+    fn of(entry: &MessageEntry) -> Self {
+        let state = entry.state.as_deref();
+        let receipt = match state.map_or(0, |state| state.receipt) {
+            0 if entry.has(MessageFlag::Receipt) => MessageReceiptStatus::Processing as i32,
+            receipt => receipt,
+        };
+        // The receipt has a column, and whether the state came in a push or a page makes no difference to a row.
+        let kept = state.map(|state| MessageState { is_personal: false, receipt: 0, ..state.clone() });
+        Self {
+            flags: entry.flags & !(MessageFlag::State as u32),
+            state: kept.map(|state| prost::Message::encode_to_vec(&state)).unwrap_or_default(),
+            replied_seq: state.and_then(|state| state.replied_info.as_ref()).map_or(0, |info| info.message_seq),
+            receipt,
+        }
+    }
 }
 
 /// Converts an entry to a message. A message of a later version that cannot be read is shown without a body, so that an
@@ -121,6 +136,9 @@ pub(crate) fn received(to: &ConversationRef, message_list: Vec<Message>, info: M
         }
         Ok(ConversationType::Group) => {
             Some(Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, from_conversation_id, info }))
+        }
+        Ok(ConversationType::Room) => {
+            Some(Event::RoomMessageReceived(RoomMessageReceivedEvent { message_list, from_conversation_id, info }))
         }
         _ => None,
     }
@@ -156,13 +174,19 @@ pub(crate) fn store(
     }
     let order_key = order_key(entry.seq);
     if entry.content.is_empty() {
-        let is_local = db
-            .prepare_cached("SELECT is_local FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
-            .query_row(params![conversation, order_key], |row| row.get(0))
+        let found: Option<(i64, bool)> = db
+            .prepare_cached("SELECT id, is_local FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
+            .query_row(params![conversation, order_key], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        return Ok(Stored { is_local: is_local.unwrap_or(true), settled: None });
+        if let Some((id, _)) = found
+            && entry.state.is_some()
+        {
+            // The answer that settled it did not have what it replies to.
+            set_state(db, id, entry)?;
+        }
+        return Ok(Stored { is_local: found.is_none_or(|(_, is_local)| is_local), settled: None });
     }
-    let (state, replied_seq, receipt) = state_columns(entry);
+    let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     let content = with_paths(db, conversation, entry)?;
     let is_local = db
         .prepare_cached(
@@ -183,7 +207,7 @@ pub(crate) fn store(
                 entry.sender,
                 entry.ts,
                 entry.kind,
-                entry.flags,
+                flags,
                 MessageSentStatus::Success as i32,
                 &content[..],
                 state,
@@ -197,7 +221,7 @@ pub(crate) fn store(
 
 /// Updates a message that changed; returns whether it is held.
 pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
-    let (state, replied_seq, receipt) = state_columns(entry);
+    let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     let content = with_paths(db, conversation, entry)?;
     let changed = db
         .prepare_cached(
@@ -208,7 +232,7 @@ pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -
             conversation,
             order_key(entry.seq),
             entry.kind,
-            entry.flags,
+            flags,
             &content[..],
             state,
             replied_seq,
@@ -251,14 +275,27 @@ pub(crate) fn with_content(db: &Connection, part: &str) -> rusqlite::Result<Vec<
     .collect()
 }
 
-/// Sets the state of a message.
-pub(crate) fn set_state(db: &Connection, row: i64, entry: &MessageEntry) -> rusqlite::Result<()> {
-    let (state, replied_seq, receipt) = state_columns(entry);
+/// Sets the state of a message that this device sent.
+fn set_state(db: &Connection, row: i64, entry: &MessageEntry) -> rusqlite::Result<()> {
+    let content: Vec<u8> =
+        db.prepare_cached("SELECT content FROM message WHERE id = ?1")?.query_row([row], |row| row.get(0))?;
+    let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     db.prepare_cached(
-        "UPDATE message SET flags = ?2, state = ?3, replied_seq = ?4, receipt = max(receipt, ?5) WHERE id = ?1",
+        "UPDATE message SET flags = ?2, state = ?3, replied_seq = ?4, receipt = max(receipt, ?5), content = ?6 WHERE id = ?1",
     )?
-    .execute(params![row, entry.flags, state, replied_seq, receipt])?;
+    .execute(params![row, flags, state, replied_seq, receipt, &without_reply(content.into())[..]])?;
     Ok(())
+}
+
+/// Removes from the content of a message what it replies to. Its state has that when the server has stored it, and follows the
+/// source, which may be revoked.
+pub(crate) fn without_reply(content: Bytes) -> Bytes {
+    match <Message as prost::Message>::decode(&content[..]) {
+        Ok(message) if message.replied_info.is_some() => {
+            prost::Message::encode_to_vec(&Message { replied_info: None, ..message }).into()
+        }
+        _ => content,
+    }
 }
 
 /// Returns the message at a position, if it is held, and its row.

@@ -5,6 +5,7 @@
 //! Positions, rows and events share transactions, so what was undone is pulled again.
 
 pub(crate) mod block;
+pub(crate) mod call;
 pub(crate) mod conversation;
 pub(crate) mod conversation_setting;
 mod file;

@@ -11,6 +11,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use zim_client_sdk::{Config, MessageSendNotification, Trust, Zim};
+use zim_integration_tests::campaign::{change_message, change_setting};
 use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
 use zim_protocol::{
@@ -55,25 +56,37 @@ async fn main() -> anyhow::Result<()> {
             print_line(answer(&command, Ok(Value::Null)));
             break;
         }
-        execute(&zim, &clock, command);
+        execute(&zim, (&clock, user), command);
     }
     login.abort();
     Ok(())
 }
 
 /// Starts commands in their order; prints each answer when it is there.
-fn execute(zim: &Zim, clock: &Clock, command: Value) {
+fn execute(zim: &Zim, (clock, user): (&Clock, &str), command: Value) {
     let word = |name: &str| command[name].as_str().unwrap_or_default().to_owned();
     match command["do"].as_str().unwrap_or_default() {
         "send" => {
             // The order of messages is fixed here, before the next command.
-            let (message, config) = (Message::text(word("text")), MessageSendConfig::default());
+            let message = Message::text(word("text"));
+            let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
             let sent = zim.send_message(message, &word("peer"), PEER, config, MessageSendNotification::default());
             spawn(command, async move { to_json(&sent.await?.message) });
         }
         "clear" => {
             let (zim, peer) = (zim.clone(), word("peer"));
             spawn(command, async move { to_json(&zim.clear_conversation_unread_message_count(&peer, PEER).await?) });
+        }
+        "change" => {
+            let (zim, user, peer, text) = (zim.clone(), user.to_owned(), word("peer"), word("text"));
+            let verb = serde_json::from_value(command["verb"].clone());
+            let pick = command["pick"].as_u64().unwrap_or(0);
+            spawn(command, async move { change_message(&zim, &user, &peer, (verb?, pick), text).await });
+        }
+        "setting" => {
+            let (zim, peer) = (zim.clone(), word("peer"));
+            let verb = serde_json::from_value(command["verb"].clone());
+            spawn(command, async move { change_setting(&zim, &peer, verb?).await });
         }
         "rename" => {
             let (zim, name) = (zim.clone(), word("name"));

@@ -6,6 +6,7 @@ use serde_json::Value;
 use zim_protocol::ErrorCode;
 
 use super::lists::{DeviceLists, Lists, Profile, Subscriptions};
+use super::message;
 use super::plan::{Action, Kind, POISON, Plan};
 use super::record::{Call, RaisedEvent};
 use super::rows::Rows;
@@ -74,6 +75,9 @@ pub struct Violation {
     pub what: String,
 }
 
+/// Begins the text of a reply; the rest is the text of the call.
+const REPLY: char = 'r';
+
 type Check = fn(&EndState) -> Vec<String>;
 
 /// Every check: its name, the invariant, and the function. A new noun adds its own.
@@ -87,6 +91,16 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
     ("histories_differ", "all devices of both users show the same messages in the same order", histories_differ),
     ("unread_wrong", "unread counts and their sum equal an independent count", unread_wrong),
     ("clear_lost", "read messages stay read", clear_lost),
+    (
+        "change_lost",
+        "revocations, edits, reactions, receipts and deletions are the last ones acknowledged",
+        message::change_lost,
+    ),
+    (
+        "revocation_not_raised",
+        "a device that has raised a message raises its revocation",
+        message::revocation_not_raised,
+    ),
     ("profile_lost", "names and avatars are the last ones acknowledged", social::profile_lost),
     ("presence_lost", "custom statuses and subscriptions are the last ones acknowledged", social::presence_lost),
     (
@@ -132,7 +146,7 @@ pub(super) fn lasts(end: &EndState, call: &Call) -> bool {
     end.restored.is_none_or(|restored| acknowledged < restored.backup_begun || call.called > restored.done)
 }
 
-fn named(kept: &StoredConversation) -> String {
+pub(super) fn named(kept: &StoredConversation) -> String {
     kept.members.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("+")
 }
 
@@ -140,7 +154,7 @@ pub(super) fn user_of(call: &Call) -> &'static str {
     super::plan::DEVICES[call.device]
 }
 
-fn conversation<'e>(end: &'e EndState, one: &str, other: &str) -> Option<&'e StoredConversation> {
+pub(super) fn conversation<'e>(end: &'e EndState, one: &str, other: &str) -> Option<&'e StoredConversation> {
     end.kept.iter().find(|kept| {
         let is_in = |user: &str| kept.members.iter().any(|(name, _)| name == user);
         is_in(one) && is_in(other)
@@ -173,8 +187,11 @@ fn acknowledged_lost(end: &EndState) -> Vec<String> {
             wrong.push(format!("{:?}: there is no conversation", call.text));
             continue;
         };
-        let stored = kept.messages.iter().find(|message| message.seq == seq).map(|message| message.text.as_str());
-        if seq > kept.floor && stored != Some(&call.text) {
+        let message = kept.messages.iter().find(|message| message.seq == seq);
+        let stored = message.map(|message| message.text.as_str());
+        // An edited message begins with what was sent.
+        let is_there = message.is_some_and(|message| message.is_revoked || is_of(&message.text, &call.text));
+        if seq > kept.floor && !is_there {
             wrong.push(format!(
                 "{:?} was acknowledged as {seq} of {}; stored there is {stored:?}",
                 call.text,
@@ -185,16 +202,23 @@ fn acknowledged_lost(end: &EndState) -> Vec<String> {
     wrong
 }
 
+/// Whether a stored text is what a call has sent, as it was or edited.
+pub(super) fn is_of(stored: &str, sent: &str) -> bool {
+    stored == sent || stored.split_once(' ').is_some_and(|(first, _)| first == sent)
+}
+
 fn stored_twice(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     let sent: BTreeSet<&str> = end.calls.iter().map(|call| call.text.as_str()).collect();
     for kept in &end.kept {
         let (mut texts, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for message in &kept.messages {
-            if !texts.insert(&message.text) || !keys.insert((&message.sender, &message.key)) {
+            let first = message.text.split(' ').next().unwrap_or_default();
+            if !message.is_revoked && !texts.insert(first) || !keys.insert((&message.sender, &message.key)) {
                 wrong.push(format!("{} has {message:?} twice", named(kept)));
             }
-            if !sent.contains(message.text.as_str()) && message.sender != super::run::RAW_USER {
+            let is_sent = message.is_revoked || sent.contains(first.strip_prefix(REPLY).unwrap_or(first));
+            if !is_sent && message.sender != super::run::RAW_USER {
                 wrong.push(format!("{} has {message:?}, which nobody sent", named(kept)));
             }
         }
@@ -204,7 +228,8 @@ fn stored_twice(end: &EndState) -> Vec<String> {
 
 /// Parses device, incarnation and number of the call from the text of a message.
 fn origin(text: &str) -> Option<(usize, u32, u64)> {
-    let mut parts = text.split(' ').next()?.split('/');
+    let first = text.split(' ').next()?;
+    let mut parts = first.strip_prefix(REPLY).unwrap_or(first).split('/');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
@@ -212,7 +237,9 @@ fn call_order(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for kept in &end.kept {
         let mut last: HashMap<(usize, u32), u64> = HashMap::new();
-        for (device, incarnation, number) in kept.messages.iter().filter_map(|message| origin(&message.text)) {
+        // Replies are sent when their devices have read the history.
+        let sent = kept.messages.iter().filter(|message| !message.text.starts_with(REPLY));
+        for (device, incarnation, number) in sent.filter_map(|message| origin(&message.text)) {
             if let Some(before) = last.insert((device, incarnation), number).filter(|before| *before > number) {
                 wrong.push(format!("{}: device {device}: call {before} before call {number}", named(kept)));
             }
@@ -258,8 +285,9 @@ fn histories_differ(end: &EndState) -> Vec<String> {
     for seen in end.devices.iter().chain(&end.fresh) {
         for kept in end.kept.iter().filter(|kept| kept.members.iter().any(|(name, _)| name == seen.user)) {
             let Some((peer, _)) = kept.members.iter().find(|(name, _)| name != seen.user) else { continue };
+            let stored = kept.messages.iter().filter(|one| !one.hidden.contains(seen.user));
             let stored: Vec<(i64, &str, &str)> =
-                kept.messages.iter().map(|one| (one.seq, one.text.as_str(), one.sender.as_str())).collect();
+                stored.map(|one| (one.seq, one.text.as_str(), one.sender.as_str())).collect();
             let shown = seen.histories.get(peer).map_or(&[][..], Vec::as_slice).iter();
             let shown: Vec<(i64, &str, &str)> = shown
                 .filter(|(seq, ..)| *seq > kept.floor)
@@ -282,8 +310,9 @@ fn unread_wrong(end: &EndState) -> Vec<String> {
         for kept in &end.kept {
             let Some((_, read)) = kept.members.iter().find(|(name, _)| name == seen.user) else { continue };
             let Some((peer, _)) = kept.members.iter().find(|(name, _)| name != seen.user) else { continue };
-            let unread = kept.messages.iter().filter(|one| one.sender != seen.user && one.seq > *read).count();
-            total += unread;
+            let counts = |one: &&StoredMessage| one.sender != seen.user && one.seq > *read && one.is_seen_by(seen.user);
+            let unread = kept.messages.iter().filter(counts).count();
+            total += if kept.quiet.contains(seen.user) { 0 } else { unread };
             let shown = &seen.view["conversations"][peer]["unread"];
             // A conversation whose first message failed exists on the server and is not shown.
             if *shown != unread && kept.head > 0 {
@@ -351,7 +380,9 @@ pub(super) fn expected<'e>(kept: &'e StoredConversation, user: &str, device: usi
     let (peer, _) = kept.members.iter().find(|(name, _)| name != user)?;
     kept.members.iter().find(|(name, _)| name == user)?;
     let is_own = |message: &&StoredMessage| origin(&message.text).is_some_and(|(of, ..)| of == device);
-    let seqs = kept.messages.iter().filter(|message| !is_own(message)).map(|message| message.seq);
+    // One that was revoked or deleted before the device had it is not raised.
+    let seqs = kept.messages.iter().filter(|message| message.is_seen_by(user) && !is_own(message));
+    let seqs = seqs.map(|message| message.seq);
     Some((peer, seqs.collect()))
 }
 

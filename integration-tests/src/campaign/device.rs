@@ -81,6 +81,10 @@ impl Device {
             Action::Rename => json!({"id": id, "do": "rename", "name": text}),
             Action::Avatar => json!({"id": id, "do": "avatar", "url": text}),
             Action::CustomStatus => json!({"id": id, "do": "custom_status", "custom": text}),
+            Action::Change { peer, verb, pick } => {
+                json!({"id": id, "do": "change", "peer": peer, "verb": verb, "pick": pick, "text": text})
+            }
+            Action::Setting { peer, verb } => json!({"id": id, "do": "setting", "peer": peer, "verb": verb}),
             Action::Social { peer, action } => {
                 let (action, is_mutual) = match action {
                     SocialAction::AddFriend => ("add_friend", false),

@@ -3,13 +3,15 @@
 //! (docs/protocol/sync.md).
 //!
 //! `plan.rs` derives all decisions from the seed, `testbed.rs` holds the server and the devices and injects faults,
-//! `record.rs` records what happens, `run.rs` executes a plan to its end, `checks.rs` and `social.rs` find violations.
+//! `record.rs` records what happens, `run.rs` executes a plan to its end, `checks.rs`, `message.rs` and `social.rs` find
+//! violations.
 //! Each client (`bin/test-client.rs`) and the server (`bin/test-server.rs`) is a process, so that a kill is a real one.
 
 mod bot;
 mod checks;
 mod device;
 mod lists;
+mod message;
 mod frame_proxy;
 mod plan;
 mod run;
@@ -19,18 +21,20 @@ mod rows;
 mod social;
 mod testbed;
 mod store;
+mod verbs;
 
 use std::time::Duration;
 
 pub use self::bot::{BotTally, run_bot};
 pub use self::checks::Violation;
 pub use self::frame_proxy::Planted;
-pub use self::plan::{Action, Database, Fault, Kind, Plan, SocialAction, Step};
+pub use self::plan::{Action, Database, Fault, Kind, MessageVerb, Plan, SettingVerb, SocialAction, Step};
 pub use self::record::Record;
 pub use self::report::Report;
 pub use self::run::{Outcome, Settings, Tally, run};
 pub use self::store::SharedCluster;
 pub use self::testbed::Programs;
+pub use self::verbs::{change_message, change_setting};
 
 /// The longest wait for anything at the end of a run.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::random::Random;
 
 /// The users, each of whom writes to all others.
@@ -51,6 +53,70 @@ pub enum Action {
         /// The change.
         action: SocialAction,
     },
+    /// Does something to one of the last messages of the conversation with a user.
+    Change {
+        /// The user.
+        peer: &'static str,
+        /// What happens to the message.
+        verb: MessageVerb,
+        /// Chooses the message.
+        pick: u64,
+    },
+    /// Sets something of the conversation with a user.
+    Setting {
+        /// The user.
+        peer: &'static str,
+        /// The setting.
+        verb: SettingVerb,
+    },
+}
+
+/// What happens to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum MessageVerb {
+    Revoke,
+    Edit,
+    React,
+    /// Takes a reaction back.
+    TakeBack,
+    Pin,
+    Unpin,
+    Reply,
+    Receipt,
+    /// Deletes it for the user.
+    Delete,
+}
+
+impl MessageVerb {
+    /// The weights of the verbs, by repetition: most messages stay.
+    const ALL: [Self; 14] = [
+        Self::Revoke,
+        Self::Edit,
+        Self::Edit,
+        Self::React,
+        Self::React,
+        Self::React,
+        Self::TakeBack,
+        Self::Pin,
+        Self::Pin,
+        Self::Unpin,
+        Self::Reply,
+        Self::Receipt,
+        Self::Receipt,
+        Self::Delete,
+    ];
+}
+
+/// A setting of a conversation, on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettingVerb {
+    /// It is pinned.
+    Pin(bool),
+    /// It has a mark.
+    Mark(bool),
+    /// It is set to do-not-disturb.
+    Quiet(bool),
 }
 
 /// A change of the relation to another user.
@@ -346,12 +412,28 @@ impl Planner {
     fn action(&mut self, device: usize) -> Action {
         let peer = self.peer(device);
         match self.random.below(100) {
-            0..66 => Action::Send { peer, is_poison: self.has_poison && self.random.chance(150) },
-            66..78 => Action::Clear { peer },
-            78..82 => Action::Rename,
-            82..84 => Action::Avatar,
-            84..87 => Action::CustomStatus,
-            _ => self.social(peer),
+            0..50 => Action::Send { peer, is_poison: self.has_poison && self.random.chance(150) },
+            50..58 => Action::Clear { peer },
+            58..62 => Action::Rename,
+            62..64 => Action::Avatar,
+            64..67 => Action::CustomStatus,
+            67..78 => self.social(peer),
+            78..95 => self.change(peer),
+            _ => Action::Setting { peer, verb: self.setting() },
+        }
+    }
+
+    fn change(&mut self, peer: &'static str) -> Action {
+        let verb = MessageVerb::ALL[self.below(MessageVerb::ALL.len())];
+        Action::Change { peer, verb, pick: self.random.below(1 << 20) }
+    }
+
+    fn setting(&mut self) -> SettingVerb {
+        let is_on = self.random.chance(600);
+        match self.below(3) {
+            0 => SettingVerb::Pin(is_on),
+            1 => SettingVerb::Mark(is_on),
+            _ => SettingVerb::Quiet(is_on),
         }
     }
 
@@ -400,8 +482,11 @@ impl Planner {
             let device = sender.unwrap_or_else(|| pick(&mut self.random, DEVICES.len()));
             for _ in 0..4 + self.below(12) {
                 let peer = self.peer(device);
-                let is_social = self.random.chance(150);
-                let action = if is_social { self.social(peer) } else { Action::Send { peer, is_poison: false } };
+                let action = match self.below(10) {
+                    0 => self.social(peer),
+                    1 | 2 => self.change(peer),
+                    _ => Action::Send { peer, is_poison: false },
+                };
                 steps.push(Step::Action(device, action));
             }
         }

@@ -19,6 +19,8 @@ const OWN: &[(&str, &str)] = &[
     ("deleted_message", "*"),
     ("conversation", "deleted_seq"),
     ("conversation", "deleted_ts"),
+    // Up to where events were raised.
+    ("conversation", "change_rev"),
     // The index of messages is written later, and its rows name rows.
     ("message_doc", "*"),
     ("message_indexed", "*"),
@@ -96,7 +98,7 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Res
                 .collect::<rusqlite::Result<_>>()?;
             let of = |name: &str| values.iter().find(|(column, _)| *column == name).map(|(_, value)| value);
             if let (Some(Value::Text(conversation)), Some(Value::Integer(seq))) = (of("conversation"), of("seq"))
-                && table == "message"
+                && ["message", "hidden"].contains(&table.as_str())
                 && floors.get(conversation).is_some_and(|floor| seq <= floor)
             {
                 continue;

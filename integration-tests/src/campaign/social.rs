@@ -12,17 +12,17 @@ use super::store::StoredConversation;
 
 /// A call that may have set a value.
 #[derive(Debug)]
-struct Write<V> {
-    called: Moment,
+pub(super) struct Write<V> {
+    pub(super) called: Moment,
     /// When it ended; `Moment::MAX` if that is unknown.
     ended: Moment,
     /// Whether it certainly took effect, and lastingly.
-    is_certain: bool,
-    value: V,
+    pub(super) is_certain: bool,
+    pub(super) value: V,
 }
 
 /// Whether `value` may be the result of the writes, starting from `at_first`.
-fn may_remain<V: PartialEq>(writes: &[Write<V>], value: &V, at_first: &V) -> bool {
+pub(super) fn may_remain<V: PartialEq>(writes: &[Write<V>], value: &V, at_first: &V) -> bool {
     let is_overwritten = |write: &Write<V>| writes.iter().any(|other| other.is_certain && other.called > write.ended);
     let mut last = writes.iter().filter(|write| !is_overwritten(write));
     last.any(|write| write.value == *value) || value == at_first && writes.iter().all(|write| !write.is_certain)
@@ -43,7 +43,7 @@ fn is_unknown(failure: &Failure) -> bool {
 }
 
 /// What a call wrote or may have written; `None` if it was refused.
-fn write<V>(end: &EndState, call: &Call, is_certain_effect: bool, value: V) -> Option<Write<V>> {
+pub(super) fn write<V>(end: &EndState, call: &Call, is_certain_effect: bool, value: V) -> Option<Write<V>> {
     let called = call.called;
     match &call.answer {
         Some((ended, Ok(_))) => {

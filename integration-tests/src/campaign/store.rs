@@ -1,16 +1,19 @@
 //! The server's database from outside: reading, copying and killing it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
-use zim_protocol::Message;
+use zim_protocol::{ConversationNotificationStatus, Message, MessageType};
 
 use super::plan::Database;
 use crate::postgres::Cluster;
+
+/// The status of a conversation whose messages do not disturb.
+const QUIET: i32 = ConversationNotificationStatus::DoNotDisturb as i32;
 
 /// A PostgreSQL server for the consecutive runs of one worker. It may be killed.
 pub type SharedCluster = Arc<Mutex<Cluster>>;
@@ -49,8 +52,23 @@ pub(super) struct StoredMessage {
     pub(super) sender: String,
     /// The client key.
     pub(super) key: String,
-    /// The text.
+    /// The text; empty if it was revoked.
     pub(super) text: String,
+    /// Whether it was revoked.
+    pub(super) is_revoked: bool,
+    /// The users who have taken it from their view.
+    pub(super) hidden: BTreeSet<String>,
+    /// The users with a reaction.
+    pub(super) reactions: BTreeSet<String>,
+    /// The users who have sent a receipt.
+    pub(super) receipts: BTreeSet<String>,
+}
+
+impl StoredMessage {
+    /// Whether a user sees it as it was sent.
+    pub(super) fn is_seen_by(&self, user: &str) -> bool {
+        !self.is_revoked && !self.hidden.contains(user)
+    }
 }
 
 /// A conversation as the server stores it.
@@ -62,6 +80,8 @@ pub(super) struct StoredConversation {
     pub(super) floor: i64,
     /// The members, each with the position up to which they have read.
     pub(super) members: Vec<(String, i64)>,
+    /// The users who have set it to do-not-disturb.
+    pub(super) quiet: BTreeSet<String>,
     /// The messages, in order.
     pub(super) messages: Vec<StoredMessage>,
 }
@@ -241,18 +261,40 @@ impl Store {
                     "FROM member m JOIN account a ON a.id = m.account WHERE m.conversation = {id} ORDER BY a.name"
                 ),
             ))?;
+            let by_users = |table: &str| {
+                let sql = format!("FROM {table} t JOIN account a ON a.id = t.account WHERE t.conversation = {id}");
+                let mut users: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
+                for row in self.rows(&select(&["t.seq", "a.name"], &sql))? {
+                    users.entry(number(&row[0])?).or_default().insert(row[1].clone());
+                }
+                anyhow::Ok(users)
+            };
+            let [mut hidden, mut reactions, mut receipts] =
+                [by_users("hidden")?, by_users("reaction")?, by_users("receipt")?];
+            let quiet = self.rows(&select(
+                &["a.name"],
+                &format!(
+                    "FROM conversation_setting s JOIN account a ON a.id = s.account \
+                     WHERE s.conversation = {id} AND s.notification = {QUIET}"
+                ),
+            ))?;
             let messages = self.rows(&select(
-                &["m.seq", "m.n", "m.ts", "a.name", "m.key_hi", "m.key_lo", hex],
+                &["m.seq", "m.n", "m.ts", "a.name", "m.key_hi", "m.key_lo", hex, "m.kind"],
                 &format!("FROM message m JOIN account a ON a.id = m.sender WHERE m.conversation = {id} ORDER BY m.seq"),
             ))?;
             let messages = messages.into_iter().map(|row| {
+                let seq = number(&row[0])?;
                 Ok(StoredMessage {
-                    seq: number(&row[0])?,
+                    seq,
                     n: number(&row[1])?,
                     ts: number(&row[2])?,
                     sender: row[3].clone(),
                     key: format!("{}:{}", row[4], row[5]),
                     text: text_of(&row[6])?,
+                    is_revoked: number(&row[7])? == i64::from(MessageType::Revoke as i32),
+                    hidden: hidden.remove(&seq).unwrap_or_default(),
+                    reactions: reactions.remove(&seq).unwrap_or_default(),
+                    receipts: receipts.remove(&seq).unwrap_or_default(),
                 })
             });
             all.push(StoredConversation {
@@ -262,6 +304,7 @@ impl Store {
                     .iter()
                     .map(|row| Ok((row[0].clone(), number(&row[1])?)))
                     .collect::<anyhow::Result<_>>()?,
+                quiet: quiet.into_iter().map(|row| row[0].clone()).collect(),
                 messages: messages.collect::<anyhow::Result<_>>()?,
             });
         }

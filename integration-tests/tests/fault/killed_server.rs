@@ -4,7 +4,10 @@ use zim_client_sdk::Config as ClientConfig;
 use zim_integration_tests::{
     DataDir, Device, ServerInstallation, ServerProcess, TestDatabase, eventually, soon, texts,
 };
-use zim_protocol::{LoginConfig, Message, UserOnlineStatus};
+use zim_protocol::{
+    CallInvitationQueryConfig, CallInviteConfig, CallState, CallUserState, EventKind, LoginConfig, Message,
+    UserOnlineStatus,
+};
 
 async fn user(installation: &ServerInstallation, server: &ServerProcess, name: &str) -> Device {
     let app = installation.first_app().unwrap();
@@ -69,5 +72,42 @@ async fn a_user_who_left_while_the_server_was_down_goes_offline() {
     eventually("bob is offline", async || (online("bob").await == Some(UserOnlineStatus::Offline)).then_some(())).await;
     eventually("ann is online", async || (online("ann").await == Some(UserOnlineStatus::Online)).then_some(())).await;
     ann.quit().await;
+    server.kill();
+}
+
+/// The time of an invitation is over while the server is down: it takes effect once, for everybody.
+#[tokio::test]
+async fn a_call_times_out_once_although_the_server_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = TestDatabase::fresh(dir.path());
+    let mut installation =
+        ServerInstallation::new(env!("CARGO_BIN_EXE_test-server"), dir.path().join("data"), database.url());
+    let mut server = installation.start().await.unwrap();
+    let (ann, bob) = (user(&installation, &server, "ann").await, user(&installation, &server, "bob").await);
+    let eve = user(&installation, &server, "eve").await;
+    let config = CallInviteConfig { timeout: Some(1), ..CallInviteConfig::default() };
+    let call_id = soon(ann.call_invite(["bob", "eve"], config)).await.unwrap().call_id;
+    // With an answer the call is not taken back because its caller lost the connection.
+    soon(eve.call_accept(&call_id, Default::default())).await.unwrap();
+    bob.next(EventKind::CallInvitationReceived).await;
+    server.kill();
+    server = installation.start().await.unwrap();
+    bob.next(EventKind::CallInvitationTimeout).await;
+    let list = async |device: &Device| {
+        let config = CallInvitationQueryConfig { count: 1, next_flag: 0 };
+        let found = device.query_call_invitation_list(config).await.ok()?.call_list.pop()?;
+        let states: Vec<_> = found.call_user_list.iter().map(|user| (user.user_id.clone(), user.state())).collect();
+        (found.state() == CallState::Ended).then_some(states)
+    };
+    let expected =
+        [("ann", CallUserState::Accepted), ("bob", CallUserState::Timeout), ("eve", CallUserState::Accepted)];
+    let expected = expected.map(|(user, state)| (user.to_owned(), state));
+    for device in [&ann, &bob, &eve] {
+        assert_eq!(eventually("the end of the call", async || list(device).await).await, expected);
+    }
+    assert_eq!(bob.seen_of(EventKind::CallInvitationTimeout).len(), 1);
+    for device in [ann, bob, eve] {
+        device.quit().await;
+    }
     server.kill();
 }

@@ -41,7 +41,7 @@ async fn next_push(raw: &mut RawClient) -> u64 {
 
 async fn acknowledge(raw: &mut RawClient, count: u64, positions: &[(&str, u64)]) {
     let positions = positions.iter().map(|(id, seq)| StoredPosition { conversation: Some(name(id)), seq: *seq });
-    let stored = Stored { positions: positions.collect() }.encode_to_vec().into();
+    let stored = Stored { positions: positions.collect(), feed: 0 }.encode_to_vec().into();
     raw.write([client_frame::Frame::Ack(Ack { count, stored })]).await;
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod blacklist;
+mod calls;
 mod chat;
 mod conversations;
 mod delivered;
@@ -18,6 +19,7 @@ mod presence;
 mod profiles;
 mod reconnect;
 mod restart;
+mod rooms;
 mod two_devices;
 
 use zim_integration_tests::{Device, texts};

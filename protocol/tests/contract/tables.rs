@@ -31,10 +31,11 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 11] = [
+const OUR_PARAMETERS: [&str; 18] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
+    "LoginRequest.inRooms",
     "LoginRequest.oneShot",
     "LoginRequest.resume",
     "SendMessageRequest.clientKey",
@@ -42,6 +43,14 @@ const OUR_PARAMETERS: [&str; 11] = [
     "ReplyMessageRequest.clientKey",
     "ClearConversationUnreadMessageCountRequest.throughSeq",
     "DeleteConversationRequest.throughSeq",
+    // Tells the client which of its requests an entrance belongs to.
+    "CreateRoomRequest.entryNumber",
+    "EnterRoomRequest.entryNumber",
+    "JoinRoomRequest.entryNumber",
+    "SwitchRoomRequest.entryNumber",
+    // What happens between the beginning and the end.
+    "EndRoomAttributesBatchOperationRequest.config",
+    "EndRoomAttributesBatchOperationRequest.operations",
     // The form without parameters asks for one page after the other.
     "QueryGroupListRequest.config",
     "QueryGroupListRequest.count",

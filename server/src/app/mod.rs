@@ -22,6 +22,7 @@ use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
 use crate::media::Files;
 use crate::meter::Meter;
+use crate::room_rates::RoomRates;
 use crate::task::{Kinds, Timers};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
@@ -51,6 +52,8 @@ pub struct App {
     pub(crate) kinds: Arc<Kinds<Self>>,
     /// The clock.
     pub clock: Clock,
+    /// When this server started, Unix milliseconds.
+    pub started_at: i64,
     /// The settings.
     pub config: Arc<Config>,
     /// Makes new IDs.
@@ -66,6 +69,7 @@ pub struct App {
     pub(crate) logins: LoginAllowances,
     pub(crate) allowances: Allowances,
     pub(crate) block_fence: BlockFence,
+    pub(crate) room_rates: Arc<RoomRates>,
     pub(crate) unmarked_logins: UnmarkedLogins,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
@@ -129,6 +133,7 @@ impl App {
             bus,
             timers,
             kinds: Arc::new(kinds),
+            started_at: clock.now_ms(),
             clock,
             logins: LoginAllowances::new(&config.limits),
             allowances: Allowances::default(),
@@ -139,6 +144,7 @@ impl App {
             epoch,
             secret,
             block_fence: BlockFence::default(),
+            room_rates: Arc::default(),
             unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         }))

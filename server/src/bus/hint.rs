@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use prost::{Message, Oneof};
-use zim_protocol::{ChangeEntry, FeedEntry, MessageEntry, MessagePriority, SessionEndReason, UserFullInfo, UserStatus};
+use zim_protocol::{
+    ChangeEntry, FeedEntry, MessageEntry, MessagePriority, RoomPush, SessionEndReason, UserFullInfo, UserStatus,
+};
 
 use super::numbers::SUBJECTS;
-use crate::effect::{Audience, Effect, GroupStay, MessageEffect, Queue, TransientEffect};
+use crate::effect::{Audience, Effect, GroupStay, MessageEffect, Queue, RoomEffect, RoomReceivers, TransientEffect};
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
 /// Hints of one subject.
@@ -43,7 +45,7 @@ pub(super) struct Beat {
 /// An effect.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Hint {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     kind: Option<Kind>,
 }
 
@@ -71,9 +73,15 @@ enum Kind {
     Due(DueHint),
     #[prost(int64, tag = "11")]
     App(i64),
+    #[prost(message, tag = "12")]
+    RoomStay(RoomStayHint),
+    #[prost(message, boxed, tag = "13")]
+    Room(Box<RoomHint>),
+    #[prost(message, boxed, tag = "14")]
+    RoomMessage(Box<RoomMessageHint>),
 }
 
-/// A group, if it has a conversation; otherwise the two users of a peer conversation.
+/// A group or a room, if it has a conversation; otherwise the two users of a peer conversation.
 #[derive(Clone, PartialEq, Message)]
 struct AudienceHint {
     #[prost(int64, optional, tag = "1")]
@@ -82,6 +90,8 @@ struct AudienceHint {
     users: Vec<i64>,
     #[prost(string, repeated, tag = "3")]
     names: Vec<String>,
+    #[prost(bool, tag = "4")]
+    is_room: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -132,6 +142,43 @@ struct TransientHint {
     priority: i32,
     #[prost(int64, tag = "6")]
     cause: i64,
+    #[prost(int64, tag = "7")]
+    room: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RoomMessageHint {
+    #[prost(uint32, tag = "1")]
+    home: u32,
+    #[prost(int64, tag = "2")]
+    user: i64,
+    #[prost(message, optional, tag = "3")]
+    transient: Option<TransientHint>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RoomStayHint {
+    #[prost(bytes = "bytes", tag = "1")]
+    device: bytes::Bytes,
+    #[prost(message, optional, tag = "2")]
+    stay: Option<StayHint>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RoomHint {
+    #[prost(int64, tag = "1")]
+    conversation: i64,
+    #[prost(message, optional, tag = "2")]
+    push: Option<RoomPush>,
+    /// All get it, except this login.
+    #[prost(int64, tag = "3")]
+    except: i64,
+    /// Only these get it.
+    #[prost(int64, repeated, tag = "4")]
+    users: Vec<i64>,
+    /// Only this device of the one user gets it.
+    #[prost(bytes = "bytes", tag = "5")]
+    device: bytes::Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -213,7 +260,7 @@ fn of_key(key: i64) -> usize {
 
 fn of_audience(audience: &Audience) -> usize {
     match audience {
-        Audience::Group { conversation, .. } => of_key(conversation.0),
+        Audience::Group { conversation, .. } | Audience::Room { conversation, .. } => of_key(conversation.0),
         // Both users have one conversation, whichever is named first.
         Audience::Peers([(one, _), (two, _)]) => of_key(one.0.wrapping_add(two.0)),
     }
@@ -223,8 +270,9 @@ fn subject(effect: &Effect) -> usize {
     match effect {
         Effect::Message(message) => of_audience(&message.audience),
         Effect::Change { audience, .. } => of_audience(audience),
-        Effect::Transient(transient) => of_audience(&transient.audience),
-        Effect::Stay { conversation, .. } => of_key(conversation.0),
+        Effect::Transient(transient) | Effect::RoomMessage { transient, .. } => of_audience(&transient.audience),
+        Effect::Stay { conversation, .. } | Effect::RoomStay { conversation, .. } => of_key(conversation.0),
+        Effect::Room(effect) => of_key(effect.conversation.0),
         Effect::Feed { user, .. }
         | Effect::Profile { user, .. }
         | Effect::Status { user, .. }
@@ -252,24 +300,18 @@ fn kind(effect: &Effect) -> Kind {
             entry: Some((**entry).clone()),
             cause: cause.0,
         })),
-        Effect::Transient(transient) => Kind::Transient(TransientHint {
-            audience: Some(AudienceHint::of(&transient.audience)),
-            message: Some(transient.message.clone()),
-            after_seq: transient.after_seq,
-            after_rev: transient.after_rev,
-            priority: transient.priority as i32,
-            cause: transient.cause.0,
-        }),
-        Effect::Stay { user, conversation, name, stay } => Kind::Stay(StayHint {
+        Effect::Transient(transient) => Kind::Transient(TransientHint::of(transient)),
+        Effect::RoomMessage { home, user, transient } => Kind::RoomMessage(Box::new(RoomMessageHint {
+            home: u32::from(*home),
             user: user.0,
-            conversation: conversation.0,
-            name: name.to_string(),
-            from_seq: stay.from_seq,
-            from_rev: stay.from_rev,
-            to_seq: stay.to.map(|(seq, _)| seq),
-            to_rev: stay.to.map(|(_, rev)| rev),
-            is_return: stay.is_return,
+            transient: Some(TransientHint::of(transient)),
+        })),
+        Effect::Stay { user, conversation, name, stay } => Kind::Stay(StayHint::of(*user, *conversation, name, *stay)),
+        Effect::RoomStay { user, device, conversation, name, stay } => Kind::RoomStay(RoomStayHint {
+            device: device.to_vec().into(),
+            stay: Some(StayHint::of(*user, *conversation, name, *stay)),
         }),
+        Effect::Room(effect) => Kind::Room(Box::new(RoomHint::of(effect))),
         Effect::Profile { user, info } => Kind::Profile(ProfileHint { user: user.0, info: Some((**info).clone()) }),
         Effect::Status { user, status, cause } => {
             Kind::Status(StatusHint { user: user.0, status: Some((**status).clone()), cause: cause.0 })
@@ -323,25 +365,24 @@ fn effect(kind: Kind) -> Option<Effect> {
             entry: Box::new(hint.entry?),
             cause: LoginKey(hint.cause),
         },
-        Kind::Transient(hint) => Effect::Transient(Box::new(TransientEffect {
-            priority: hint.priority(),
-            audience: hint.audience?.audience()?,
-            message: hint.message?,
-            after_seq: hint.after_seq,
-            after_rev: hint.after_rev,
-            cause: LoginKey(hint.cause),
-        })),
-        Kind::Stay(hint) => Effect::Stay {
+        Kind::Transient(hint) => Effect::Transient(Box::new(hint.effect()?)),
+        Kind::RoomMessage(hint) => Effect::RoomMessage {
+            home: u8::try_from(hint.home).ok()?,
             user: UserKey(hint.user),
-            conversation: ConversationKey(hint.conversation),
-            name: hint.name.into(),
-            stay: GroupStay {
-                from_seq: hint.from_seq,
-                from_rev: hint.from_rev,
-                to: hint.to_seq.zip(hint.to_rev),
-                is_return: hint.is_return,
-            },
+            transient: Box::new(hint.transient?.effect()?),
         },
+        Kind::Stay(hint) => {
+            let stay = hint.stay();
+            let (user, conversation) = (UserKey(hint.user), ConversationKey(hint.conversation));
+            Effect::Stay { user, conversation, name: hint.name.into(), stay }
+        }
+        Kind::RoomStay(RoomStayHint { device, stay }) => {
+            let (device, hint) = (<[u8; 16]>::try_from(&device[..]).ok()?, stay?);
+            let stay = hint.stay();
+            let (user, conversation) = (UserKey(hint.user), ConversationKey(hint.conversation));
+            Effect::RoomStay { user, device, conversation, name: hint.name.into(), stay }
+        }
+        Kind::Room(hint) => Effect::Room(Arc::new(hint.effect()?)),
         Kind::Profile(hint) => Effect::Profile { user: UserKey(hint.user), info: Box::new(hint.info?) },
         Kind::Status(hint) => {
             Effect::Status { user: UserKey(hint.user), status: Box::new(hint.status?), cause: LoginKey(hint.cause) }
@@ -357,13 +398,101 @@ fn effect(kind: Kind) -> Option<Effect> {
     })
 }
 
+impl TransientHint {
+    fn of(transient: &TransientEffect) -> Self {
+        Self {
+            audience: Some(AudienceHint::of(&transient.audience)),
+            message: Some(transient.message.clone()),
+            after_seq: transient.after_seq,
+            after_rev: transient.after_rev,
+            priority: transient.priority as i32,
+            cause: transient.cause.0,
+            room: transient.room,
+        }
+    }
+
+    fn effect(self) -> Option<TransientEffect> {
+        Some(TransientEffect {
+            priority: self.priority(),
+            audience: self.audience?.audience()?,
+            message: self.message?,
+            after_seq: self.after_seq,
+            after_rev: self.after_rev,
+            cause: LoginKey(self.cause),
+            room: self.room,
+        })
+    }
+}
+
+impl StayHint {
+    fn of(user: UserKey, conversation: ConversationKey, name: &Arc<str>, stay: GroupStay) -> Self {
+        Self {
+            user: user.0,
+            conversation: conversation.0,
+            name: name.to_string(),
+            from_seq: stay.from_seq,
+            from_rev: stay.from_rev,
+            to_seq: stay.to.map(|(seq, _)| seq),
+            to_rev: stay.to.map(|(_, rev)| rev),
+            is_return: stay.is_return,
+        }
+    }
+
+    fn stay(&self) -> GroupStay {
+        GroupStay {
+            from_seq: self.from_seq,
+            from_rev: self.from_rev,
+            to: self.to_seq.zip(self.to_rev),
+            is_return: self.is_return,
+        }
+    }
+}
+
+impl RoomHint {
+    fn of(effect: &RoomEffect) -> Self {
+        let push = RoomPush {
+            room_id: effect.name.to_string(),
+            number: effect.number,
+            rev: effect.rev.unsigned_abs(),
+            detail: Some(effect.detail.clone()),
+        };
+        let hint = Self { conversation: effect.conversation.0, push: Some(push), ..Self::default() };
+        match &effect.to {
+            RoomReceivers::All(except) => Self { except: except.0, ..hint },
+            RoomReceivers::Users(users) => Self { users: users.iter().map(|user| user.0).collect(), ..hint },
+            RoomReceivers::Device(user, device) => Self { users: vec![user.0], device: device.to_vec().into(), ..hint },
+        }
+    }
+
+    fn effect(self) -> Option<RoomEffect> {
+        let push = self.push?;
+        let to = match (&self.users[..], <[u8; 16]>::try_from(&self.device[..])) {
+            ([], _) => RoomReceivers::All(LoginKey(self.except)),
+            ([user], Ok(device)) => RoomReceivers::Device(UserKey(*user), device),
+            (users, _) => RoomReceivers::Users(users.iter().copied().map(UserKey).collect()),
+        };
+        Some(RoomEffect {
+            conversation: ConversationKey(self.conversation),
+            name: push.room_id.into(),
+            number: push.number,
+            rev: push.rev.cast_signed(),
+            to,
+            detail: push.detail?,
+        })
+    }
+}
+
 impl AudienceHint {
     fn of(audience: &Audience) -> Self {
         match audience {
-            Audience::Group { conversation, name } => {
-                Self { conversation: Some(conversation.0), users: Vec::new(), names: vec![name.to_string()] }
-            }
+            Audience::Group { conversation, name } | Audience::Room { conversation, name } => Self {
+                conversation: Some(conversation.0),
+                users: Vec::new(),
+                names: vec![name.to_string()],
+                is_room: matches!(audience, Audience::Room { .. }),
+            },
             Audience::Peers(peers) => Self {
+                is_room: false,
                 conversation: None,
                 users: peers.iter().map(|(user, _)| user.0).collect(),
                 names: peers.iter().map(|(_, name)| name.to_string()).collect(),
@@ -374,6 +503,9 @@ impl AudienceHint {
     fn audience(self) -> Option<Audience> {
         let mut names = self.names.into_iter().map(Arc::<str>::from);
         match (self.conversation, &self.users[..]) {
+            (Some(key), _) if self.is_room => {
+                Some(Audience::Room { conversation: ConversationKey(key), name: names.next()? })
+            }
             (Some(key), _) => Some(Audience::Group { conversation: ConversationKey(key), name: names.next()? }),
             (None, [one, two]) => {
                 Some(Audience::Peers([(UserKey(*one), names.next()?), (UserKey(*two), names.next()?)]))
@@ -385,7 +517,7 @@ impl AudienceHint {
 
 #[cfg(test)]
 mod tests {
-    use zim_protocol::{ReadMark, change_entry, feed_entry};
+    use zim_protocol::{ReadMark, RoomExit, change_entry, feed_entry, room_push};
 
     use super::*;
 
@@ -424,6 +556,16 @@ mod tests {
         let change =
             ChangeEntry { rev: 6, detail: Some(change_entry::Detail::Message(entry.clone())), ..Default::default() };
         let reason = SessionEndReason::KickedOut;
+        let room = |to| {
+            Effect::Room(Arc::new(RoomEffect {
+                conversation: ConversationKey(4),
+                name: "stage".into(),
+                number: 12,
+                rev: 2,
+                to,
+                detail: room_push::Detail::Exit(RoomExit::default()),
+            }))
+        };
         vec![
             message(peers()),
             message(group.clone()),
@@ -441,6 +583,7 @@ mod tests {
                 after_rev: 2,
                 priority: MessagePriority::High,
                 cause: LoginKey(99),
+                room: 0,
             })),
             enters(None),
             enters(Some((0, 9))),
@@ -451,6 +594,40 @@ mod tests {
             Effect::Due { queue: Queue::Tasks, at: 5 },
             Effect::Due { queue: Queue::Outbox, at: -5 },
             Effect::AppChanged { app: AppKey(7) },
+            Effect::Transient(Box::new(TransientEffect {
+                audience: Audience::Room { conversation: ConversationKey(4), name: "stage".into() },
+                message: MessageEntry::default(),
+                after_seq: 0,
+                after_rev: 2,
+                priority: MessagePriority::Low,
+                cause: LoginKey(99),
+                room: 12,
+            })),
+            Effect::RoomStay {
+                user: UserKey(5),
+                device: [3; 16],
+                conversation: ConversationKey(4),
+                name: "stage".into(),
+                stay: stay(Some((0, 9))),
+            },
+            room(RoomReceivers::All(LoginKey(0))),
+            room(RoomReceivers::All(LoginKey(99))),
+            room(RoomReceivers::Users(vec![UserKey(5), UserKey(6)])),
+            room(RoomReceivers::Users(vec![UserKey(5)])),
+            room(RoomReceivers::Device(UserKey(5), [3; 16])),
+            Effect::RoomMessage {
+                home: 63,
+                user: UserKey(5),
+                transient: Box::new(TransientEffect {
+                    audience: Audience::Room { conversation: ConversationKey(4), name: "stage".into() },
+                    message: MessageEntry::default(),
+                    after_seq: 0,
+                    after_rev: 0,
+                    priority: MessagePriority::High,
+                    cause: LoginKey(99),
+                    room: 12,
+                }),
+            },
         ]
     }
 

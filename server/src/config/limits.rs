@@ -27,6 +27,17 @@ pub struct Limits {
     pub max_group_members: u32,
     /// Groups of one user. Default: 1,000; at most 10,000.
     pub max_groups: u32,
+    /// Members of one room. Default: 500; at most 100,000.
+    pub max_room_members: u32,
+    /// Rooms that one user is in at the same time. Default: 5, as in the reference.
+    pub max_rooms_of_user: u32,
+    /// Rooms of one app at the same time; 0, the default: any number.
+    pub max_rooms: u32,
+    /// How long after its connection was lost a member leaves a room, milliseconds. Default: 30,000, as in the reference.
+    pub room_grace_ms: u32,
+    /// In a room with more members than this, at most 20 users a second are told of as they enter, and 20 as they leave. Default:
+    /// 1,000.
+    pub max_room_members_told: u32,
     /// Seconds after which a friend application expires. Default: 604,800: seven days, as in the reference.
     pub friend_application_valid_s: u32,
     /// How long after it was sent a message can be revoked, seconds; at most a day.
@@ -75,6 +86,11 @@ pub struct Limits {
     /// Users whose status one user subscribes to. Beyond that the earliest subscription ends. Default: 3,000, as in the
     /// reference; at least 100, the users of one request.
     pub max_status_subscriptions: u32,
+    /// Seconds after which a call in advanced mode ends that nobody has ended. Default: 86,400, a day; at most a week.
+    pub max_call_s: u32,
+    /// Milliseconds in which an invitation to a call is received. After that the users of the call are told that it is not, if the
+    /// caller has asked for it. Default: 5,000, as in the reference.
+    pub call_received_within_ms: u32,
     /// Conversations that one user pins. Default: 100, as in the reference.
     pub max_pinned_conversations: u32,
     /// Conversations of one user with marks. Beyond that the ones that were marked first lose their marks. Default: 1,000, as in
@@ -173,6 +189,11 @@ impl Default for Limits {
             max_friends: 3_000,
             max_group_members: 500,
             max_groups: 1_000,
+            max_room_members: 500,
+            max_rooms_of_user: 5,
+            max_rooms: 0,
+            room_grace_ms: 30_000,
+            max_room_members_told: 1_000,
             friend_application_valid_s: 7 * 86_400,
             revoke_window_s: 120,
             edit_window_s: 86_400,
@@ -194,6 +215,8 @@ impl Default for Limits {
             pull_burst: 1_000,
             max_blocked_users: 1_000,
             max_status_subscriptions: 3_000,
+            max_call_s: 86_400,
+            call_received_within_ms: 5_000,
             max_pinned_conversations: 100,
             max_marked_conversations: 1_000,
             max_calls_in_flight: 256,
@@ -243,6 +266,11 @@ impl Limits {
             ("max_friends", self.max_friends.into(), 1, 100_000),
             ("max_group_members", self.max_group_members.into(), 2, 100_000),
             ("max_groups", self.max_groups.into(), 1, 10_000),
+            ("max_room_members", self.max_room_members.into(), 1, 100_000),
+            ("max_rooms_of_user", self.max_rooms_of_user.into(), 1, 1_000),
+            ("max_rooms", self.max_rooms.into(), 0, 1_000_000),
+            ("room_grace_ms", self.room_grace_ms.into(), 1, long),
+            ("max_room_members_told", self.max_room_members_told.into(), 0, 100_000),
             ("friend_application_valid_s", self.friend_application_valid_s.into(), 1, 366 * 86_400),
             ("revoke_window_s", self.revoke_window_s.into(), 1, 86_400),
             ("edit_window_s", self.edit_window_s.into(), 1, 366 * 86_400),
@@ -264,6 +292,8 @@ impl Limits {
             ("pull_burst", self.pull_burst.into(), 1, 1_000_000),
             ("max_blocked_users", self.max_blocked_users.into(), 0, 100_000),
             ("max_status_subscriptions", self.max_status_subscriptions.into(), 100, 100_000),
+            ("max_call_s", self.max_call_s.into(), 600, 7 * 86_400),
+            ("call_received_within_ms", self.call_received_within_ms.into(), 100, 60_000),
             ("max_pinned_conversations", self.max_pinned_conversations.into(), 0, 10_000),
             ("max_marked_conversations", self.max_marked_conversations.into(), 100, 100_000),
             ("max_calls_in_flight", self.max_calls_in_flight.into(), 1, 65_536),

@@ -4,6 +4,7 @@ mod allowance;
 mod caller;
 mod login_allowance;
 mod queue;
+mod ringing;
 mod stored;
 mod transients;
 
@@ -12,14 +13,15 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use zim_protocol::{ConversationRef, SessionEndReason, Stored};
+use zim_protocol::{ConversationRef, SessionEndReason, Stored, feed_entry::Detail};
 
 pub(crate) use self::allowance::LoginAllowances;
 pub use self::caller::{Answered, Caller, Origin, WriteTo};
 pub(crate) use self::login_allowance::{Allowance, Allowances};
 pub use self::queue::{PushQueue, PushTarget};
+use self::ringing::Ringing;
 use self::stored::StoredPositions;
-use crate::key::{AppKey, LoginKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 use crate::tenant::{Access, Proof};
 
 /// The user who is logged in on a connection. Set once: another user needs another connection.
@@ -64,7 +66,10 @@ pub struct ConnectionState {
     events_sent: AtomicU64,
     events_acknowledged: AtomicU64,
     stored: Mutex<StoredPositions>,
+    ringing: Mutex<Ringing>,
     unsettled: AtomicUsize,
+    /// The rooms that the device is in, with their IDs.
+    rooms: Mutex<Vec<(ConversationKey, Arc<str>)>>,
     /// Until the login.
     allowance: Mutex<Allowance>,
     allowance_of_login: OnceLock<Arc<Mutex<Allowance>>>,
@@ -88,7 +93,9 @@ impl ConnectionState {
             events_sent: AtomicU64::new(0),
             events_acknowledged: AtomicU64::new(0),
             stored: Mutex::default(),
+            ringing: Mutex::default(),
             unsettled: AtomicUsize::new(0),
+            rooms: Mutex::default(),
             allowance: Mutex::default(),
             allowance_of_login: OnceLock::new(),
         }
@@ -177,9 +184,42 @@ impl ConnectionState {
         self.stored.lock().has(conversation, seq)
     }
 
+    /// Notes entries of the feed that the client gets: it may be asked into a call that it has not received yet.
+    pub(crate) fn add_ringing<'a>(&self, entries: impl IntoIterator<Item = (i64, &'a Detail)>) {
+        let Some(identity) = self.identity().filter(|identity| !identity.one_shot) else { return };
+        for (pos, detail) in entries {
+            if let Detail::Call(call) = detail {
+                self.ringing.lock().add(pos, call, &identity.user_id);
+            }
+        }
+    }
+
+    /// Takes the calls, by the IDs that clients see, to which the client has received invitations by storing its feed up to
+    /// `through`.
+    pub(crate) fn take_ringing(&self, through: i64) -> Vec<i64> {
+        self.ringing.lock().take(through)
+    }
+
     /// Whether a write of this connection has not ended: it may be neither committed nor handed to the fan-out.
     pub(crate) fn has_unsettled_writes(&self) -> bool {
         self.unsettled.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that the device has entered or left a room.
+    pub(crate) fn set_in_room(&self, (room, name): (ConversationKey, &Arc<str>), is_in: bool) {
+        let mut rooms = self.rooms.lock();
+        rooms.retain(|(other, _)| *other != room);
+        if is_in {
+            rooms.push((room, Arc::clone(name)));
+        } else if rooms.is_empty() {
+            // A device in no room keeps no list.
+            *rooms = Vec::new();
+        }
+    }
+
+    /// Returns the rooms that the device is in, with their IDs.
+    pub(crate) fn rooms(&self) -> Vec<(ConversationKey, Arc<str>)> {
+        self.rooms.lock().clone()
     }
 
     /// Notes that the user logged out on this connection: its end is not a lost connection.

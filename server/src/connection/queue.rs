@@ -51,6 +51,8 @@ struct Inner {
     dirty_all: bool,
     end: Option<SessionEnd>,
     ended: bool,
+    /// The login has ended with the connection.
+    is_final: bool,
 }
 
 impl Inner {
@@ -215,6 +217,13 @@ impl PushQueue {
         let mut inner = self.inner.lock();
         if !inner.ended {
             inner.ended = true;
+            inner.is_final = matches!(
+                reason,
+                SessionEndReason::KickedOut
+                    | SessionEndReason::Unregistered
+                    | SessionEndReason::LoggedOut
+                    | SessionEndReason::EndedByOperator
+            );
             inner.end = Some(SessionEnd { reason: reason as i32, message: message.to_owned() });
         }
         drop(inner);
@@ -252,6 +261,11 @@ impl PushQueue {
     /// Whether [`PushQueue::end`] was called.
     pub fn is_ended(&self) -> bool {
         self.inner.lock().ended
+    }
+
+    /// Whether the login has ended with the connection: its client does not return.
+    pub(crate) fn is_final(&self) -> bool {
+        self.inner.lock().is_final
     }
 
     /// Waits for frames and moves at most about `max_bytes` of them into `out`. Returns how many, and the reason if the

@@ -64,7 +64,7 @@ mod tests {
 
     fn stored(positions: impl IntoIterator<Item = (usize, u64)>) -> Stored {
         let positions = positions.into_iter().map(|(id, seq)| StoredPosition { conversation: Some(name(id)), seq });
-        Stored { positions: positions.collect() }
+        Stored { positions: positions.collect(), feed: 0 }
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::key::AppKey;
 /// conversation, or is done in pages.
 pub const MAX_LOCKED_USERS: usize = 102;
 
+/// The most users who are in a call or asked into it.
+pub const USERS_OF_CALL: usize = 10;
+
 /// The class of the advisory locks of names, "name" in ASCII.
 const NAMES: i32 = 0x6e61_6d65;
 
@@ -18,6 +21,8 @@ const NAMES: i32 = 0x6e61_6d65;
 pub(super) struct Locks {
     /// Conversations.
     pub(super) conversations: Vec<i64>,
+    /// Calls, each with all users who are in it or asked into it.
+    pub(super) calls: Vec<i64>,
     /// Users.
     pub(super) users: Vec<i64>,
     /// Users whose rows the job only reads, and which must not change until it is done.
@@ -37,6 +42,11 @@ impl Locks {
         Self { conversations: vec![id], ..Self::default() }
     }
 
+    /// Locks a call and those who are in it or asked into it.
+    pub(super) fn call(id: i64) -> Self {
+        Self { calls: vec![id], ..Self::default() }
+    }
+
     /// Locks the head of a user's feed.
     pub(super) fn user(id: i64) -> Self {
         Self { users: vec![id], ..Self::default() }
@@ -49,16 +59,17 @@ impl Locks {
 
     /// Whether no row is locked.
     pub(super) fn is_empty(&self) -> bool {
-        self.conversations.is_empty() && self.users.is_empty() && self.shared_users.is_empty()
+        self.conversations.is_empty() && self.calls.is_empty() && self.users.is_empty() && self.shared_users.is_empty()
     }
 
     /// Returns the number of users, those that are named twice included.
     pub(super) fn user_count(&self) -> usize {
-        self.users.len() + self.shared_users.len() + self.names.len()
+        self.users.len() + self.shared_users.len() + self.names.len() + self.calls.len() * USERS_OF_CALL
     }
 
     pub(super) fn extend(&mut self, other: &Self) {
         self.conversations.extend(&other.conversations);
+        self.calls.extend(&other.calls);
         self.users.extend(&other.users);
         self.shared_users.extend(&other.shared_users);
         self.names.extend(&other.names);
@@ -66,7 +77,7 @@ impl Locks {
 
     /// Sorts the ids and removes duplicates.
     pub(super) fn sort(&mut self) {
-        for ids in [&mut self.conversations, &mut self.users, &mut self.shared_users] {
+        for ids in [&mut self.conversations, &mut self.calls, &mut self.users, &mut self.shared_users] {
             ids.sort_unstable();
             ids.dedup();
         }
@@ -86,6 +97,10 @@ impl Locks {
             let _ = write!(sql, "{start}pg_advisory_xact_lock({NAMES}, {name})");
         }
         append_rows(sql, "conversation", &self.conversations, "FOR UPDATE");
+        if !self.calls.is_empty() {
+            append_rows(sql, "chat_call", &self.calls, "FOR UPDATE");
+            return self.append_users_of_calls(sql);
+        }
         // Rows of both kinds are locked in one order, so each change of the kind begins another statement.
         let mut users: Vec<(i64, bool)> = self.users.iter().map(|id| (*id, false)).collect();
         users.extend(self.shared_users.iter().map(|id| (*id, true)));
@@ -96,6 +111,32 @@ impl Locks {
             append_rows(sql, "account", &ids, if is_shared { "FOR SHARE" } else { "FOR UPDATE" });
         }
     }
+
+    /// Locks the users of the calls together with the others. The calls are locked by now, so nobody enters them meanwhile. Where
+    /// the users of calls stand among the shared ones is not known before, so all are locked alike.
+    fn append_users_of_calls(&self, sql: &mut String) {
+        let (calls, mut users) = (list(&self.calls), self.users.clone());
+        users.extend(&self.shared_users);
+        users.sort_unstable();
+        let users = list(&users);
+        // An array instead of `IN`: it is computed first, and the users are found by their key.
+        let _ = write!(
+            sql,
+            "; SELECT id FROM account WHERE id = ANY(ARRAY(SELECT account FROM call_user WHERE call IN ({calls}) \
+             AND state IN (0,1,5,9)) || ARRAY[{users}]::BIGINT[]) ORDER BY id FOR UPDATE"
+        );
+    }
+}
+
+/// Returns ids with commas between them.
+fn list(ids: &[i64]) -> String {
+    let mut text = String::new();
+    for (index, id) in ids.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        // Writing to a String does not fail.
+        let _ = write!(text, "{comma}{id}");
+    }
+    text
 }
 
 fn append_rows(sql: &mut String, table: &str, ids: &[i64], mode: &str) {
@@ -103,12 +144,7 @@ fn append_rows(sql: &mut String, table: &str, ids: &[i64], mode: &str) {
         return;
     }
     // PostgreSQL locks rows in the order in which it reads them. ORDER BY sorts them first; UPDATE … IN does not.
-    let _ = write!(sql, "; SELECT id FROM {table} WHERE id IN (");
-    for (index, id) in ids.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        let _ = write!(sql, "{comma}{id}");
-    }
-    let _ = write!(sql, ") ORDER BY id {mode}");
+    let _ = write!(sql, "; SELECT id FROM {table} WHERE id IN ({}) ORDER BY id {mode}", list(ids));
 }
 
 /// A hash (FNV-1a) that is the same on every server. Two names with one hash only wait for each other.
@@ -121,8 +157,9 @@ fn name_hash(app: AppKey, user_id: &str) -> i32 {
 #[derive(Debug, Default)]
 pub(super) struct LockLimit {
     users: HashSet<i64>,
-    /// Names need no ids of their own: a name that is counted twice ends a batch a little earlier.
-    names: usize,
+    /// Names need no ids of their own: a name that is counted twice ends a batch a little earlier. The same goes for the users of
+    /// calls, whose ids are not known here.
+    unnamed: usize,
 }
 
 impl LockLimit {
@@ -132,8 +169,8 @@ impl LockLimit {
             return true;
         }
         self.users.extend(locks.users.iter().chain(&locks.shared_users));
-        self.names += locks.names.len();
-        self.users.len() + self.names <= MAX_LOCKED_USERS
+        self.unnamed += locks.names.len() + locks.calls.len() * USERS_OF_CALL;
+        self.users.len() + self.unnamed <= MAX_LOCKED_USERS
     }
 }
 
@@ -169,6 +206,18 @@ mod tests {
     }
 
     #[test]
+    fn the_users_of_calls_are_locked_after_the_calls_and_among_the_other_users() {
+        let (calls, users) = ([7, 4].map(Locks::call), [users([9]), shared([3])]);
+        assert_eq!(
+            sql(&[&calls[..], &users[..], &[Locks::conversation(5)]].concat()),
+            "BEGIN; SELECT id FROM conversation WHERE id IN (5) ORDER BY id FOR UPDATE; \
+             SELECT id FROM chat_call WHERE id IN (4,7) ORDER BY id FOR UPDATE; \
+             SELECT id FROM account WHERE id = ANY(ARRAY(SELECT account FROM call_user WHERE call IN (4,7) \
+             AND state IN (0,1,5,9)) || ARRAY[3,9]::BIGINT[]) ORDER BY id FOR UPDATE"
+        );
+    }
+
+    #[test]
     fn shared_and_exclusive_rows_are_locked_in_one_order() {
         assert_eq!(
             sql(&[users([4, 2]), shared([3, 1, 5, 4, 6, 6])]),
@@ -198,5 +247,8 @@ mod tests {
         assert!(limit.admits(&Locks::name(AppKey(1), "ann")));
         assert!(limit.admits(&Locks::name(AppKey(1), "bob")));
         assert!(!limit.admits(&Locks::user(100)));
+        let mut limit = LockLimit::default();
+        assert!((0..10).all(|call| limit.admits(&Locks::call(call))));
+        assert!(!limit.admits(&Locks::call(10)));
     }
 }

@@ -36,6 +36,8 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0008_message",
     "0009_conversation_setting",
     "0010_group_data",
+    "0011_room",
+    "0012_call",
     "0013_media",
 ];
 

@@ -40,7 +40,7 @@ pub use self::dialect::Dialect;
 pub use self::error::{DbError, DbErrorKind, OnUnique};
 pub use self::job::{Bulk, Submitted};
 pub use self::lease::{Lease, NodeConfig};
-pub use self::locks::MAX_LOCKED_USERS;
+pub use self::locks::{MAX_LOCKED_USERS, USERS_OF_CALL};
 pub use self::migrate::{MIGRATIONS, Migration};
 use self::postgres::{Connector, Ownership};
 use self::queue::{Amount, Cost, Queue};

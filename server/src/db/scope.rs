@@ -2,9 +2,9 @@
 
 use super::locks::Locks;
 use super::queue::Cost;
-use crate::key::{AppKey, ConversationKey, UserKey};
+use crate::key::{AppKey, CallKey, ConversationKey, UserKey};
 
-/// The users and conversations whose logs a job may append to, and whose state it changes. It fixes both the queue that the
+/// The users, conversations and calls whose logs a job may append to, and whose state it changes. It fixes both the queue that the
 /// job waits in and the rows that are locked before it begins.
 ///
 /// Jobs whose scope begins with the same user or conversation run in the order of their submission. Jobs whose scopes have a
@@ -39,6 +39,11 @@ impl Scope {
     pub fn conversation(conversation: ConversationKey) -> Self {
         let locks = Locks::conversation(conversation.0);
         Self { partition: conversation.0.unsigned_abs(), locks, cost: Cost::default() }
+    }
+
+    /// Returns the scope of a job that changes a call. It includes all users who are in the call or asked into it.
+    pub fn call(call: CallKey) -> Self {
+        Self { partition: call.0.unsigned_abs(), locks: Locks::call(call.0), cost: Cost::default() }
     }
 
     /// Puts the job into the queue of a conversation that it makes: what it commits is handed over before what later jobs append.
@@ -99,6 +104,10 @@ impl Scope {
 
     pub(super) fn conversations(&self) -> impl Iterator<Item = ConversationKey> {
         self.locks.conversations.iter().copied().map(ConversationKey)
+    }
+
+    pub(super) fn calls(&self) -> impl Iterator<Item = CallKey> {
+        self.locks.calls.iter().copied().map(CallKey)
     }
 
     pub(super) fn into_parts(self) -> (u64, Locks, Cost) {

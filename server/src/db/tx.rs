@@ -11,7 +11,7 @@ use super::scope::Scope;
 use super::value::Value;
 use super::{postgres, sqlite};
 use crate::effect::Effect;
-use crate::key::{ConversationKey, UserKey};
+use crate::key::{CallKey, ConversationKey, UserKey};
 
 /// A job's handle to its transaction. A statement on SQLite completes without waiting; on PostgreSQL it waits for the server. A
 /// job awaits nothing else.
@@ -127,6 +127,18 @@ impl Tx<'_> {
         }
     }
 
+    /// Notes that the job made this call.
+    pub fn made_call(&mut self, call: CallKey) {
+        if cfg!(debug_assertions) {
+            self.locked.calls.push(call.0);
+        }
+    }
+
+    /// Checks in debug builds that the job's scope has this call.
+    pub fn assert_covers_call(&self, call: CallKey) {
+        debug_assert!(self.locked.calls.contains(&call.0), "the scope of a job does not cover {call:?}");
+    }
+
     /// Checks in debug builds that the job's scope has this user, on SQLite as well, where nothing is locked. Without the lock,
     /// two jobs on PostgreSQL could number their entries alike.
     pub fn assert_covers_user(&self, user: UserKey) {
@@ -145,6 +157,7 @@ impl Tx<'_> {
     pub fn assert_covers(&self, scope: &Scope) {
         scope.users().for_each(|user| self.assert_covers_user(user));
         scope.conversations().for_each(|conversation| self.assert_covers_conversation(conversation));
+        scope.calls().for_each(|call| self.assert_covers_call(call));
     }
 
     /// Returns the number of statements so far: tests bound the cost of jobs with it.

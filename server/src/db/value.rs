@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
+use crate::key::{AppKey, CallKey, ConversationKey, LoginKey, UserKey};
 
 /// A parameter of a statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +75,7 @@ from! {
     AppKey: |key| Self::Int(key.0);
     UserKey: |key| Self::Int(key.0);
     ConversationKey: |key| Self::Int(key.0);
+    CallKey: |key| Self::Int(key.0);
     LoginKey: |key| Self::Int(key.0);
 }
 

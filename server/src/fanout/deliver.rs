@@ -75,6 +75,8 @@ struct Handover<'f> {
     work: Vec<Vec<Work>>,
     /// The last push to each group, which the next message may join.
     groups: HashMap<ConversationKey, GroupPush>,
+    /// What comes last.
+    leaves: Vec<(usize, Work)>,
 }
 
 impl Handover<'_> {
@@ -106,10 +108,12 @@ impl Handover<'_> {
             }
             Audience::Group { conversation, name } => {
                 if self.groups.get_mut(conversation).is_none_or(|push| !push.join(&message)) {
-                    let group = Group { key: *conversation, name: Arc::clone(name) };
+                    let group = Group::new(*conversation, Arc::clone(name));
                     self.add_to_group(GroupPush::message(group, Arc::clone(&message)));
                 }
             }
+            // What is said in a room is a transient, also if it is stored.
+            Audience::Room { .. } => {}
         }
     }
 
@@ -123,9 +127,11 @@ impl Handover<'_> {
                 self.add_views(peers, |view| Work::Change { view, entry: Arc::clone(&entry), cause });
             }
             Audience::Group { conversation, name } => {
-                let group = Group { key: *conversation, name: Arc::clone(name) };
+                let group = Group::new(*conversation, Arc::clone(name));
                 self.add_to_group(GroupPush::change(group, entry, cause));
             }
+            // The changes of a room are no log.
+            Audience::Room { .. } => {}
         }
     }
 
@@ -136,10 +142,11 @@ impl Handover<'_> {
             Audience::Group { conversation, name } => {
                 for (index, work) in self.fanout.groups.iter().zip(&mut self.work) {
                     if index.has(*conversation) {
-                        work.push(Work::Pull(Viewers::Group(Group { key: *conversation, name: Arc::clone(name) })));
+                        work.push(Work::Pull(Viewers::Group(Group::new(*conversation, Arc::clone(name)))));
                     }
                 }
             }
+            Audience::Room { .. } => {}
         }
     }
 
@@ -151,19 +158,24 @@ impl Handover<'_> {
     }
 
     fn add_transient(&mut self, transient: TransientEffect) {
-        let TransientEffect { audience, message, after_seq, after_rev, priority, cause } = transient;
+        let TransientEffect { audience, message, after_seq, after_rev, priority, cause, room } = transient;
         let push = |to| {
             let message = message.clone();
-            Arc::new(TransientPush { to, message, after_seq, after_rev, priority, cause, frame: OnceLock::new() })
+            let frame = OnceLock::new();
+            Arc::new(TransientPush { to, message, after_seq, after_rev, priority, cause, room, frame })
         };
         match &audience {
             Audience::Peers(peers) => self.add_views(peers, |view| Work::Transient(push(Viewers::User(view)))),
-            Audience::Group { conversation, name } => {
+            Audience::Group { conversation, name } | Audience::Room { conversation, name } => {
                 // The messages before it are handed over first.
                 if let Some(earlier) = self.groups.remove(conversation) {
                     self.flush_group(earlier);
                 }
-                let push = push(Viewers::Group(Group { key: *conversation, name: Arc::clone(name) }));
+                let group = match &audience {
+                    Audience::Room { .. } => Group::room(*conversation, Arc::clone(name)),
+                    _ => Group::new(*conversation, Arc::clone(name)),
+                };
+                let push = push(Viewers::Group(group));
                 for (index, work) in self.fanout.groups.iter().zip(&mut self.work) {
                     if index.has(*conversation) {
                         work.push(Work::Transient(Arc::clone(&push)));
@@ -189,13 +201,20 @@ impl Fanout {
     /// the callers are answered: what must be in force by then happens here, and the pushes are handed to the lanes.
     pub(super) fn publish(&self, effects: Vec<Effect>) {
         let work = self.lanes.iter().map(|_| Vec::new()).collect();
-        let mut handover = Handover { fanout: self, work, groups: HashMap::new() };
+        let mut handover = Handover { fanout: self, work, groups: HashMap::new(), leaves: Vec::new() };
         for effect in effects {
             match effect {
                 Effect::Message(message) => handover.add_message(message),
                 Effect::Change { audience, entry, cause } => handover.add_change(&audience, entry, cause),
                 Effect::Transient(transient) => handover.add_transient(*transient),
                 Effect::Stay { user, conversation, name, stay } => self.set_stay(user, (conversation, &name), stay),
+                Effect::RoomStay { user, device, conversation, name, stay } => {
+                    let lane = self.set_room_stay((user, device), (conversation, &name), stay);
+                    if let Some(lane) = lane.filter(|_| stay.to.is_some()) {
+                        handover.leaves.push((lane, Work::Forget(conversation, user)));
+                    }
+                }
+                Effect::Room(effect) => handover.add_to_group(GroupPush::of_room(effect)),
                 Effect::Feed { user, pos, entry, cause } => {
                     handover.add(user, || Work::Feed { user, pos, entry, cause });
                 }
@@ -205,8 +224,8 @@ impl Fanout {
                 }
                 Effect::Profile { user, info } => self.profiles.add(user, *info, |_, _| true),
                 Effect::LoginEnded { user, login, reason } => self.end_login(user, login, reason),
-                // The timers have it, or the app.
-                Effect::Due { .. } | Effect::AppChanged { .. } => {}
+                // The timers have it, the app, or the node that it is for.
+                Effect::Due { .. } | Effect::AppChanged { .. } | Effect::RoomMessage { .. } => {}
                 Effect::OneShotsEnded { user, reason } => {
                     self.one_shots.end(user, reason);
                 }
@@ -214,6 +233,9 @@ impl Fanout {
         }
         for (_, push) in std::mem::take(&mut handover.groups) {
             handover.flush_group(push);
+        }
+        for (lane, work) in std::mem::take(&mut handover.leaves) {
+            handover.work[lane].push(work);
         }
         for (lane, work) in self.lanes.iter().zip(handover.work) {
             if !work.is_empty() {
@@ -284,6 +306,7 @@ impl Fanout {
                     self.push_messages(&mut messages);
                     self.mark(index, &Marks::Of([Mark::Conversation(viewers)].into()));
                 }
+                Work::Forget(room, user) => walks.add(groups, room, Item::Forget(user), now),
                 Work::Group(push) => walks.add(groups, push.group.key, Item::Push(push), now),
                 Work::Feed { user, pos, entry, cause } => {
                     let last = self.connections(user).iter().map(|connection| connection.fed()).max().unwrap_or(0);
@@ -415,6 +438,8 @@ impl Fanout {
         if connections.is_empty() {
             return;
         }
+        // Before the frame is in the queue, so that no acknowledgement comes too early.
+        connections.iter().for_each(|connection| connection.add_ringing([(pos, &*entry)]));
         let frame = encode(Frame::Push(feed_push(vec![FeedEntry { pos: pos.unsigned_abs(), detail: Some(*entry) }])));
         for connection in connections {
             connection.set_fed(pos.max(connection.fed()));
@@ -486,6 +511,7 @@ impl Fanout {
                 after_rev: 0,
                 priority,
                 cause,
+                room: 0,
                 frame: OnceLock::new(),
             });
             let lane = &self.lanes[shard % self.lanes.len()];

@@ -1,33 +1,47 @@
-//! What the members of a group get. All of them see the same frame, so it is encoded once for all lanes, and each lane walks
-//! its own sessions of the group.
+//! What the members of a group or of a room get. All of them see the same frame, so it is encoded once for all lanes, and each
+//! lane walks its own sessions of the group.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use zim_protocol::change_entry::Detail;
-use zim_protocol::{ChangeEntry, ConversationRef, ConversationType, event_frame::Frame};
+use zim_protocol::{
+    ChangeEntry, ConversationRef, ConversationType, RoomMembersChange, RoomPush, event_frame::Frame, room_push,
+};
 
 use super::Fanout;
 use super::deliver::{RUN_BYTES, RUN_ENTRY_BYTES, encode};
 use super::group_index::GroupIndex;
 use crate::connection::{ConnectionState, PushTarget};
-use crate::effect::{GroupStay, MessageEffect};
+use crate::effect::{GroupStay, MessageEffect, RoomEffect, RoomReceivers};
 use crate::journal::{change_push, message_push};
 use crate::key::{ConversationKey, LoginKey, UserKey};
 
 /// Sessions that are taken from the index at once. Registrations and membership changes wait no longer than this takes.
 const PAGE: usize = 256;
 
-/// A group, and its name, which is the same for all members.
+/// Changes of members of a room in one frame.
+const MAX_MEMBER_CHANGES: usize = 100;
+
+/// A group or a room, and its name, which is the same for all members.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) key: ConversationKey,
+    pub(super) kind: ConversationType,
     pub(super) name: Arc<str>,
 }
 
 impl Group {
+    pub(super) fn new(key: ConversationKey, name: Arc<str>) -> Self {
+        Self { key, kind: ConversationType::Group, name }
+    }
+
+    pub(super) fn room(key: ConversationKey, name: Arc<str>) -> Self {
+        Self { key, kind: ConversationType::Room, name }
+    }
+
     pub(super) fn conversation(&self) -> ConversationRef {
-        ConversationRef { r#type: ConversationType::Group as i32, id: self.name.to_string() }
+        ConversationRef { r#type: self.kind as i32, id: self.name.to_string() }
     }
 }
 
@@ -59,6 +73,13 @@ enum Entries {
     /// Successive messages.
     Messages(Vec<Arc<MessageEffect>>),
     Change(Box<ChangeEntry>, LoginKey),
+    /// What happened in a room: one thing, or members who entered and left, one after the other.
+    Room(Vec<Arc<RoomEffect>>),
+}
+
+/// Whether members entered or left.
+fn is_of_members(effect: &RoomEffect) -> bool {
+    matches!((&effect.detail, &effect.to), (room_push::Detail::Members(_), RoomReceivers::All(_)))
 }
 
 impl GroupPush {
@@ -70,9 +91,26 @@ impl GroupPush {
         Self { group, entries: Entries::Change(entry, cause), shared: OnceLock::new() }
     }
 
+    pub(super) fn of_room(effect: Arc<RoomEffect>) -> Self {
+        let group = Group::room(effect.conversation, Arc::clone(&effect.name));
+        Self { group, entries: Entries::Room(vec![effect]), shared: OnceLock::new() }
+    }
+
+    /// Returns this push and the next one in one frame, if members of a room entered or left in both.
+    pub(super) fn merged(&self, next: &Self) -> Option<Self> {
+        let (Entries::Room(first), Entries::Room(more)) = (&self.entries, &next.entries) else { return None };
+        let fits = first.len() + more.len() <= MAX_MEMBER_CHANGES;
+        let merges = fits && first.iter().chain(more).all(|effect| is_of_members(effect));
+        merges.then(|| {
+            let effects = first.iter().chain(more).cloned().collect();
+            Self { group: self.group.clone(), entries: Entries::Room(effects), shared: OnceLock::new() }
+        })
+    }
+
     /// The bytes of the contents.
     pub(super) fn bytes(&self) -> usize {
         match &self.entries {
+            Entries::Room(effects) => effects.len() * RUN_ENTRY_BYTES,
             Entries::Messages(run) => run.iter().map(|message| message.bytes() + RUN_ENTRY_BYTES).sum(),
             Entries::Change(entry, _) => prost::Message::encoded_len(&**entry),
         }
@@ -96,14 +134,31 @@ impl GroupPush {
                 let is_earlier = matches!(&entry.detail, Some(Detail::Message(message)) if !stay.has_message(message.seq.cast_signed()));
                 stay.is_return && *cause != login && is_earlier && stay.has_change(entry.rev.cast_signed())
             }
-            Entries::Messages(_) => false,
+            Entries::Messages(_) | Entries::Room(_) => false,
         }
     }
 
     /// Returns the frame for a session, if it gets one: what it caused itself comes with its responses.
-    pub(super) fn frame(&self, stay: &GroupStay, login: LoginKey) -> Option<Bytes> {
+    pub(super) fn frame(&self, stay: &GroupStay, session: &ConnectionState) -> Option<Bytes> {
+        let identity = session.identity()?;
+        let login = identity.login;
         let conversation = || self.group.conversation();
         match &self.entries {
+            Entries::Room(effects) => {
+                let is_for = |effect: &&Arc<RoomEffect>| {
+                    stay.has_change(effect.rev)
+                        && match &effect.to {
+                            RoomReceivers::All(except) => *except != login,
+                            RoomReceivers::Users(users) => users.contains(&identity.user),
+                            RoomReceivers::Device(user, device) => *user == identity.user && *device == session.device,
+                        }
+                };
+                match effects.iter().filter(is_for).count() {
+                    0 => None,
+                    all if all == effects.len() => Some(self.shared.get_or_init(|| room_frame(effects)).clone()),
+                    _ => Some(room_frame(effects.iter().filter(is_for))),
+                }
+            }
             Entries::Messages(run) => {
                 let is_visible = |message: &&Arc<MessageEffect>| stay.has_message(message.seq);
                 let (visible, own) = run
@@ -135,6 +190,25 @@ impl GroupPush {
     }
 }
 
+/// Encodes what happened in a room. Several effects are those of members.
+fn room_frame<'e>(effects: impl IntoIterator<Item = &'e Arc<RoomEffect>>) -> Bytes {
+    let mut effects = effects.into_iter();
+    let mut push = RoomPush::default();
+    if let Some(first) = effects.next() {
+        (push.room_id, push.number) = (first.name.to_string(), first.number);
+        (push.rev, push.detail) = (first.rev.unsigned_abs(), Some(first.detail.clone()));
+    }
+    for effect in effects {
+        push.rev = effect.rev.unsigned_abs();
+        if let (Some(room_push::Detail::Members(RoomMembersChange { changes })), room_push::Detail::Members(more)) =
+            (&mut push.detail, &effect.detail)
+        {
+            changes.extend(more.changes.iter().cloned());
+        }
+    }
+    encode(Frame::Room(push))
+}
+
 /// Calls `visit` for the sessions of a group, with their stays. No lock is held meanwhile.
 pub(super) fn for_group(
     index: &GroupIndex,
@@ -163,7 +237,7 @@ impl Fanout {
         let connections = self.shards[shard].read();
         let is_registered = connections.get(&user).is_some_and(|all| all.iter().any(|one| Arc::ptr_eq(one, session)));
         if is_registered && self.groups[shard % self.lanes.len()].enter(group.0, user, session, stay) {
-            let group = Group { key: group.0, name: Arc::clone(group.1) };
+            let group = Group::new(group.0, Arc::clone(group.1));
             session.queue.mark_dirty(&PushTarget::Conversation(group.conversation()));
         }
     }
@@ -173,5 +247,25 @@ impl Fanout {
         for session in self.connections(user) {
             self.enter_group(group, &session, stay);
         }
+    }
+
+    /// Notes that a device has entered or left a room. The device has at most one session that is not over, but the table may have
+    /// an earlier one for a moment.
+    pub(super) fn set_room_stay(
+        &self,
+        (user, device): (UserKey, [u8; 16]),
+        room: (ConversationKey, &Arc<str>),
+        stay: GroupStay,
+    ) -> Option<usize> {
+        let shard = self.shard_index(user);
+        let lane = shard % self.lanes.len();
+        let connections = self.shards[shard].read();
+        let mut is_in_lane = false;
+        for session in connections.get(&user).into_iter().flatten().filter(|session| session.device == device) {
+            self.groups[lane].enter(room.0, user, session, stay);
+            session.set_in_room((room.0, room.1), stay.to.is_none());
+            is_in_lane = true;
+        }
+        is_in_lane.then_some(lane)
     }
 }

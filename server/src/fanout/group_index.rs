@@ -88,6 +88,28 @@ impl GroupIndex {
         }
     }
 
+    /// Removes the sessions of a room whose stay is over, once everything that belongs to it has been pushed.
+    pub(super) fn forget_ended(&self, conversation: ConversationKey, user: UserKey) {
+        let mut inner = self.0.write();
+        let Inner { groups, sessions } = &mut *inner;
+        let Some(group) = groups.get_mut(&conversation) else { return };
+        let of_user = group.range((user, usize::MIN)..=(user, usize::MAX));
+        let ended: Vec<Place> =
+            of_user.filter(|(_, member)| member.stay.to.is_some()).map(|(place, _)| *place).collect();
+        for place in ended {
+            group.remove(&place);
+            if let Some(of_session) = sessions.get_mut(&place.1) {
+                of_session.retain(|other| *other != conversation);
+                if of_session.is_empty() {
+                    sessions.remove(&place.1);
+                }
+            }
+        }
+        if group.is_empty() {
+            groups.remove(&conversation);
+        }
+    }
+
     /// Whether a session of this lane is or was in the group.
     pub(super) fn has(&self, conversation: ConversationKey) -> bool {
         self.0.read().groups.contains_key(&conversation)

@@ -56,7 +56,15 @@ impl Group {
     fn command(&self, number: u8, priority: MessagePriority, (after_seq, after_rev): (i64, i64)) -> Effect {
         let message = MessageEntry { content: vec![number].into(), ..MessageEntry::default() };
         let (audience, cause) = (self.audience(), LoginKey(10));
-        Effect::Transient(Box::new(TransientEffect { audience, message, after_seq, after_rev, priority, cause }))
+        Effect::Transient(Box::new(TransientEffect {
+            audience,
+            message,
+            after_seq,
+            after_rev,
+            priority,
+            cause,
+            room: 0,
+        }))
     }
 
     fn stay(&self, user: i64, stay: GroupStay) -> Effect {

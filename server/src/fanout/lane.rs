@@ -18,7 +18,7 @@ use super::deliver::encode;
 use super::group::{Group, GroupPush};
 use crate::connection::ConnectionState;
 use crate::effect::MessageEffect;
-use crate::key::{LoginKey, UserKey};
+use crate::key::{ConversationKey, LoginKey, UserKey};
 
 /// The bytes that wait in one lane. More than a commit has, so that only a lane that is behind drops bodies.
 const MAX_BYTES: usize = 8 << 20;
@@ -88,6 +88,8 @@ pub(super) enum Work {
     Transient(Arc<TransientPush>),
     /// The clients have to pull the conversation.
     Pull(Viewers),
+    /// The last that a user's sessions get of a room that they have left.
+    Forget(ConversationKey, UserKey),
 }
 
 /// A message that is never stored.
@@ -99,6 +101,8 @@ pub(super) struct TransientPush {
     pub(super) after_rev: i64,
     pub(super) priority: MessagePriority,
     pub(super) cause: LoginKey,
+    /// The number of the room; 0: it is not for a room.
+    pub(super) room: i64,
     /// The frame, once the first session needs it.
     pub(super) frame: OnceLock<Bytes>,
 }
@@ -115,6 +119,8 @@ impl TransientPush {
                 conversation: Some(conversation.clone()),
                 message: Some(self.message.clone()),
                 after_seq: self.after_seq.unsigned_abs(),
+                room: self.room,
+                after_rev: if self.room == 0 { 0 } else { self.after_rev.unsigned_abs() },
             }))
         };
         let frame = self.frame.get_or_init(encode).clone();
@@ -151,7 +157,7 @@ impl Mark {
             Work::Pull(viewers) => Some(Self::Conversation(viewers)),
             Work::Feed { user, .. } => Some(Self::Feed(user)),
             Work::Status { user, .. } => Some(Self::Snapshot(user)),
-            Work::Transient(_) => None,
+            Work::Transient(_) | Work::Forget(..) => None,
         }
     }
 }
@@ -336,7 +342,6 @@ mod tests {
     use super::super::pushes::message_to;
     use super::*;
     use crate::effect::Audience;
-    use crate::key::ConversationKey;
 
     fn message(user: i64, seq: i64, bytes: usize) -> Work {
         let view = View { user: UserKey(user), kind: ConversationType::Peer, name: "bob".into() };
@@ -382,6 +387,7 @@ mod tests {
             after_rev: 0,
             priority,
             cause: LoginKey(99),
+            room: 0,
             frame: OnceLock::new(),
         }))
     }

@@ -21,7 +21,7 @@ pub(super) struct Passed(Mutex<HashMap<(i64, i64), i64>>);
 
 fn key(audience: &Audience) -> (i64, i64) {
     match audience {
-        Audience::Group { conversation, .. } => (conversation.0, 0),
+        Audience::Group { conversation, .. } | Audience::Room { conversation, .. } => (conversation.0, 0),
         Audience::Peers([(one, _), (two, _)]) => (one.0.min(two.0), one.0.max(two.0)),
     }
 }

@@ -14,7 +14,7 @@ use super::group_index::{GroupIndex, Place};
 use super::lane::TransientPush;
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::GroupStay;
-use crate::key::ConversationKey;
+use crate::key::{ConversationKey, UserKey};
 
 /// Sessions of a group that are woken before another group has its turn.
 const PAGE: usize = 64;
@@ -30,6 +30,8 @@ const MAX_BYTES: usize = 4 << 20;
 pub(super) enum Item {
     Push(Arc<GroupPush>),
     Transient(Arc<TransientPush>),
+    /// The last that a user's sessions get of a room that they have left.
+    Forget(UserKey),
 }
 
 impl Item {
@@ -37,6 +39,7 @@ impl Item {
         match self {
             Self::Push(push) => push.bytes(),
             Self::Transient(push) => push.message.content.len(),
+            Self::Forget(_) => 0,
         }
     }
 }
@@ -78,7 +81,6 @@ impl Walks {
 
     /// Adds what the sessions of a group get, behind what they get already.
     pub(super) fn add(&mut self, index: &GroupIndex, group: ConversationKey, item: Item, now: Instant) {
-        self.bytes += item.bytes();
         let walk = self.walks.entry(group).or_insert_with(|| {
             if index.len(group) > TURN {
                 self.delayed.push_back((now + DELAY, group));
@@ -89,7 +91,21 @@ impl Walks {
         });
         // Until its first session is reached, a walk takes what arrives.
         let list = if walk.after.is_none() { &mut walk.items } else { &mut walk.next };
-        list.push(item);
+        // Many who enter and leave a room in a short time are one push.
+        let merged = match (list.last(), &item) {
+            (Some(Item::Push(last)), Item::Push(push)) => last.merged(push),
+            _ => None,
+        };
+        match (merged, list.last_mut()) {
+            (Some(merged), Some(last)) => {
+                self.bytes += merged.bytes() - last.bytes();
+                *last = Item::Push(Arc::new(merged));
+            }
+            _ => {
+                self.bytes += item.bytes();
+                list.push(item);
+            }
+        }
     }
 
     /// Pushes everything at once.
@@ -120,7 +136,11 @@ impl Walks {
             walk.after = next;
             if next.is_none() {
                 self.bytes -= walk.items.iter().map(Item::bytes).sum::<usize>();
-                walk.items = std::mem::take(&mut walk.next);
+                for item in std::mem::replace(&mut walk.items, std::mem::take(&mut walk.next)) {
+                    if let Item::Forget(user) = item {
+                        index.forget_ended(group, user);
+                    }
+                }
             }
             if walk.items.is_empty() {
                 self.walks.remove(&group);
@@ -142,6 +162,9 @@ fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
             }
             continue;
         }
+        if let [Item::Forget(_)] = run {
+            continue;
+        }
         let pushes = || run.iter().filter_map(|item| if let Item::Push(push) = item { Some(push) } else { None });
         let Some(first) = pushes().next() else { continue };
         let target = PushTarget::Conversation(first.group.conversation());
@@ -149,7 +172,7 @@ fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
             // A pull tells what the user may see of it.
             session.queue.mark_dirty(&target);
         } else {
-            session.queue.push_all(pushes().filter_map(|push| push.frame(stay, login)), &target);
+            session.queue.push_all(pushes().filter_map(|push| push.frame(stay, session)), &target);
         }
     }
 }
@@ -157,13 +180,17 @@ fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use zim_protocol::event_frame::Frame;
+    use zim_protocol::frame::FrameDecoder;
+    use zim_protocol::room_push::Detail;
+    use zim_protocol::{EventFrame, RoomExit, RoomMemberChange, RoomMembersChange, UserInfo};
 
     use super::super::group::Group;
     use super::super::pushes::message_to;
     use super::super::tests::connection_of;
     use super::*;
-    use crate::effect::{Audience, MessageEffect};
-    use crate::key::UserKey;
+    use crate::effect::{Audience, MessageEffect, RoomEffect, RoomReceivers};
+    use crate::key::LoginKey;
 
     const STAY: GroupStay = GroupStay { from_seq: 1, from_rev: 1, to: None, is_return: false };
 
@@ -182,7 +209,7 @@ mod tests {
         let (conversation, name): (_, Arc<str>) = (ConversationKey(key), "group".into());
         let audience = Audience::Group { conversation, name: Arc::clone(&name) };
         let message = MessageEffect { conversation, ..message_to(audience, seq, 10) };
-        Item::Push(Arc::new(GroupPush::message(Group { key: conversation, name }, Arc::new(message))))
+        Item::Push(Arc::new(GroupPush::message(Group::new(conversation, name), Arc::new(message))))
     }
 
     /// How many sessions have each number of frames.
@@ -263,5 +290,71 @@ mod tests {
         walks.add(&index, ConversationKey(1), message(1, 1), Instant::now());
         walks.advance(&index, Instant::now());
         assert!(walks.is_idle() && walks.bytes == 0);
+    }
+
+    /// Somebody enters a room, with the change `rev`.
+    fn entrance(rev: i64, cause: i64) -> Item {
+        let user = UserInfo { user_id: format!("u{rev}"), ..UserInfo::default() };
+        let changes = vec![RoomMemberChange { has_left: false, user: Some(user) }];
+        room(rev, RoomReceivers::All(LoginKey(cause)), Detail::Members(RoomMembersChange { changes }))
+    }
+
+    fn room(rev: i64, to: RoomReceivers, detail: Detail) -> Item {
+        let effect = RoomEffect { conversation: ConversationKey(1), name: "stage".into(), number: 7, rev, to, detail };
+        Item::Push(Arc::new(GroupPush::of_room(Arc::new(effect))))
+    }
+
+    /// What a session gets of a room: the number of users in each push, with the change.
+    fn told(session: &ConnectionState) -> Vec<(u64, usize)> {
+        let mut decoder = FrameDecoder::new(1 << 20);
+        session.queue.waiting().iter().for_each(|frame| decoder.push(frame));
+        let mut told = Vec::new();
+        while let Some(bytes) = decoder.next().unwrap() {
+            let frame: EventFrame = prost::Message::decode(bytes).unwrap();
+            let Some(Frame::Room(push)) = frame.frame else { panic!("{frame:?}") };
+            let users = if let Some(Detail::Members(members)) = push.detail { members.changes.len() } else { 0 };
+            told.push((push.rev, users));
+        }
+        told
+    }
+
+    #[test]
+    fn those_who_enter_a_room_during_a_walk_are_one_push() {
+        let (index, mut walks, now) = (GroupIndex::default(), Walks::default(), Instant::now());
+        let sessions = group(1, &index, 3);
+        // Of the session of the first user, and one that enters itself with the third change.
+        let late = connection_of(UserKey(9), 9);
+        index.enter(ConversationKey(1), UserKey(9), &late, GroupStay { from_rev: 3, ..STAY });
+        for item in [entrance(2, 1_001), entrance(3, 9), entrance(4, 99)] {
+            walks.add(&index, ConversationKey(1), item, now);
+        }
+        let exit = Detail::Exit(RoomExit::default());
+        walks.add(&index, ConversationKey(1), room(5, RoomReceivers::Users(vec![UserKey(2)]), exit), now);
+        walks.add(&index, ConversationKey(1), entrance(6, 99), now);
+        walks.finish(&index);
+        assert_eq!(told(&sessions[2]), [(4, 3), (6, 1)], "shared by those who see all of it");
+        assert_eq!(told(&sessions[0]), [(4, 2), (6, 1)], "the one who caused the first has it already");
+        assert_eq!(told(&sessions[1]), [(4, 3), (5, 0), (6, 1)]);
+        assert_eq!(told(&late), [(4, 1), (6, 1)]);
+        assert!(walks.is_idle() && walks.bytes == 0);
+    }
+
+    #[test]
+    fn a_session_that_has_left_a_room_is_forgotten_after_its_last_push() {
+        let (index, mut walks, now) = (GroupIndex::default(), Walks::default(), Instant::now());
+        let sessions = group(1, &index, 2);
+        let over = GroupStay { to: Some((0, 4)), ..STAY };
+        index.enter(ConversationKey(1), UserKey(1), &sessions[0], over);
+        for item in [entrance(4, 99), Item::Forget(UserKey(1)), entrance(5, 99)] {
+            walks.add(&index, ConversationKey(1), item, now);
+        }
+        walks.finish(&index);
+        assert_eq!((told(&sessions[0]), told(&sessions[1])), (vec![(4, 1)], vec![(4, 1), (5, 1)]));
+        assert_eq!(index.len(ConversationKey(1)), 1);
+        // Who has returned meanwhile stays.
+        index.enter(ConversationKey(1), UserKey(1), &sessions[0], GroupStay { from_rev: 6, ..STAY });
+        walks.add(&index, ConversationKey(1), Item::Forget(UserKey(1)), now);
+        walks.finish(&index);
+        assert_eq!(index.len(ConversationKey(1)), 2);
     }
 }

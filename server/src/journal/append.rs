@@ -198,6 +198,7 @@ impl Bulk for NewMessage {
             let Some(head) = heads.get_mut(&op.conversation.0).filter(|head| !head.dismissed) else {
                 results.push(Err(match &op.audience {
                     Audience::Group { name, .. } => Error::group_not_found(name),
+                    Audience::Room { name, .. } => Error::room_not_found(name),
                     Audience::Peers(_) => Error::conversation_closed(),
                 }));
                 continue;

@@ -45,6 +45,28 @@ pub(super) async fn append(tx: &mut Tx<'_>, user: UserKey, kind: &FeedKind, keys
     Ok(first)
 }
 
+/// Appends an entry with the same kind and key to the feeds of several users, which the job has locked. Returns the users with
+/// their positions. Takes three statements, whatever the number of users.
+pub(super) async fn append_each(
+    tx: &mut Tx<'_>,
+    users: &[UserKey],
+    kind: &FeedKind,
+    key: i64,
+) -> Result<HashMap<UserKey, i64>, Error> {
+    let (list, params) = tx.dialect().in_list(users.iter().copied(), 1);
+    // The rows are locked, so the order in which the statement finds them does not matter.
+    let sql = format!("UPDATE account SET pos = pos + 1 WHERE id IN {list} RETURNING id, pos");
+    let rows = tx.fetch(&sql, &params).await?;
+    let positions = rows.iter().map(|row| Ok((UserKey(row.get(0)?), row.get(1)?)));
+    let positions = positions.collect::<Result<HashMap<UserKey, i64>, Error>>()?;
+    let (list, mut params) = tx.dialect().in_list(users.iter().copied(), 3);
+    params.splice(0..0, params![kind.number, key]);
+    tx.execute(&format!("DELETE FROM feed WHERE kind = $1 AND key = $2 AND account IN {list}"), &params).await?;
+    let rows: Vec<[Value; 4]> = positions.iter().map(|(user, pos)| params![*user, *pos, kind.number, key]).collect();
+    tx.execute_rows(&rows, |rows| format!("INSERT INTO feed (account, pos, kind, key) {rows}")).await?;
+    Ok(positions)
+}
+
 /// Returns the head of a user's feed.
 pub async fn head(tx: &mut Tx<'_>, user: UserKey) -> Result<i64, Error> {
     let row = tx.fetch_one("SELECT pos FROM account WHERE id = $1", &params![user]).await?;

@@ -21,6 +21,8 @@ use crate::key::{ConversationKey, LoginKey, Scrambler, UserKey};
 pub struct LogWriter {
     cause: Option<Cause>,
     entries: Vec<Entry>,
+    /// Entries whose values are known.
+    resolved: Vec<(UserKey, i64, Detail)>,
     changes: Vec<(ChangedConversation, i64)>,
 }
 
@@ -55,7 +57,7 @@ struct Entry {
 impl LogWriter {
     /// Creates a writer for a job that a login asked for, or else the server itself.
     pub fn new(cause: Option<Cause>) -> Self {
-        Self { cause, entries: Vec::new(), changes: Vec::new() }
+        Self { cause, entries: Vec::new(), resolved: Vec::new(), changes: Vec::new() }
     }
 
     /// Returns the login that asked for the job; 0 stands for the server.
@@ -92,6 +94,25 @@ impl LogWriter {
         let first = feed::append(tx, user, kind, keys).await?;
         self.entries.extend((first..).zip(keys).map(|(pos, key)| Entry { user, pos, kind, key: *key }));
         Ok(first)
+    }
+
+    /// Appends an entry with this kind and key to the feed of each of these users, who are in the scope of the job, with its value
+    /// for each: that at the end of the job. Takes three statements, whatever the number of users.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn feed_each(
+        &mut self,
+        tx: &mut Tx<'_>,
+        kind: &'static FeedKind,
+        key: impl Into<i64>,
+        entries: Vec<(UserKey, Detail)>,
+    ) -> Result<(), Error> {
+        let users: Vec<UserKey> = entries.iter().map(|(user, _)| *user).collect();
+        let positions = feed::append_each(tx, &users, kind, key.into()).await?;
+        let placed = entries.into_iter().filter_map(|(user, detail)| Some((user, *positions.get(&user)?, detail)));
+        self.resolved.extend(placed);
+        Ok(())
     }
 
     /// Appends an entry about a message to the log of changes of a conversation, which is in the scope of the job. Returns its
@@ -168,14 +189,18 @@ impl LogWriter {
             let found = (kind.resolve)(tx, user, &keys).await?;
             details.extend(found.into_iter().map(|(key, detail)| ((user, kind.number, key), detail)));
         }
+        let found = self.entries.into_iter().filter_map(|Entry { user, pos, kind, key }| {
+            Some((user, pos, details.get(&(user, kind.number, key))?.clone()))
+        });
+        let mut resolved: Vec<(UserKey, i64, Detail)> = found.chain(self.resolved).collect();
+        resolved.sort_by_key(|(_, pos, _)| *pos);
         let mut own = Vec::new();
-        for Entry { user, pos, kind, key } in self.entries {
-            let Some(detail) = details.get(&(user, kind.number, key)) else { continue };
+        for (user, pos, detail) in resolved {
             if self.cause.is_some_and(|cause| cause.user == user) {
                 own.push(FeedEntry { pos: pos.unsigned_abs(), detail: Some(detail.clone()) });
             }
             let cause = self.cause.map_or(LoginKey(0), |cause| cause.login);
-            tx.emit(Effect::Feed { user, pos, entry: Box::new(detail.clone()), cause });
+            tx.emit(Effect::Feed { user, pos, entry: Box::new(detail), cause });
         }
         // The positions of one request are mostly consecutive: they need one push, not one each.
         let mut pushes: Vec<Push> =
@@ -189,7 +214,7 @@ impl LogWriter {
                 && let Some(name) = audience.name_for(user)
             {
                 let own = match audience {
-                    Audience::Peers(_) => Some(entry.clone()),
+                    Audience::Peers(_) | Audience::Room { .. } => Some(entry.clone()),
                     Audience::Group { .. } => as_seen(tx, conversation, user, *rev).await?,
                 };
                 pushes.extend(own.map(|own| change_push(own, name)));

@@ -28,7 +28,7 @@ impl Allowance {
             self.requests.take(net.requests, now).map_err(Error::too_fast)?;
         }
         let taken = match rate {
-            Rate::Requests => Ok(()),
+            Rate::Requests | Rate::Free => Ok(()),
             Rate::Messages => self.messages.take(net.messages, now),
             Rate::OnceASecond => self.once_a_second.take(net.once_a_second, now),
             Rate::Pulls => self.pulls.take(net.pulls, now),

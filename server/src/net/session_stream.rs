@@ -131,6 +131,7 @@ struct ConnectedGuard<'a> {
 impl Drop for ConnectedGuard<'_> {
     fn drop(&mut self) {
         self.net.app.disconnected(&self.state);
+        self.net.app.lose_rooms(&self.state);
     }
 }
 
@@ -412,7 +413,11 @@ impl<'a> Requests<'a> {
         if stored.len() > MAX_STORED_BYTES {
             return Err(Closing::new(CloseCode::Protocol, "the positions of an Ack are longer than 16 KB"));
         }
-        self.state.add_stored(Stored::decode(stored).map_err(|_| unreadable())?);
+        let stored = Stored::decode(stored).map_err(|_| unreadable())?;
+        if stored.feed > 0 {
+            self.net.app.call_invitations_received(&self.state, i64::try_from(stored.feed).unwrap_or(i64::MAX));
+        }
+        self.state.add_stored(stored);
         Ok(())
     }
 }

@@ -97,6 +97,11 @@ impl App {
             for one in changed {
                 session.queue.mark_dirty(&PushTarget::Conversation(one.conversation.clone()));
             }
+            // Their changes are in no log.
+            for (_, room_id) in session.rooms() {
+                let conversation = ConversationRef { r#type: ConversationType::Room as i32, id: room_id.to_string() };
+                session.queue.mark_dirty(&PushTarget::Conversation(conversation));
+            }
             if let Some(pos) = page.positions.get(&identity.user).filter(|pos| **pos > session.fed()) {
                 session.set_fed(*pos);
                 session.queue.mark_dirty(&PushTarget::Feed);

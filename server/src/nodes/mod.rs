@@ -104,7 +104,14 @@ async fn hear(app: Arc<App>, (bus, mut heard): (Arc<Nats>, UnboundedReceiver<Hea
             }
         }
         app.timers.note_of_others(&effects);
-        app.fanout.hear(effects);
+        let effects = effects.into_iter().filter_map(|effect| match effect {
+            Effect::RoomMessage { home, user, transient } => {
+                app.place_room_message(home, user, *transient);
+                None
+            }
+            other => Some(other),
+        });
+        app.fanout.hear(effects.collect());
     }
 }
 

@@ -15,6 +15,9 @@ mod unmarked;
 
 use std::sync::Arc;
 
+/// The number of the kind of tasks about calls whose caller goes offline; the noun itself defines it.
+pub(crate) const CALLER_LEFT: i64 = 51;
+
 pub(crate) use self::own_logins::watch_logins;
 pub(crate) use self::rules::{Change, Custom};
 #[cfg(test)]

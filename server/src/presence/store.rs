@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use zim_protocol::{UserOnlineStatus, UserStatus};
 
+use super::CALLER_LEFT;
 use super::rules::{Change, Connections, Custom, Presence, bit};
 use super::tasks::CUSTOM_STATUS_END;
 use crate::db::{Row, Tx, params};
@@ -11,6 +12,9 @@ use crate::effect::Effect;
 use crate::error::Error;
 use crate::key::{LoginKey, UserKey};
 use crate::task;
+
+/// How long a caller who lost their connection has to come back.
+const CALLER_GRACE_MS: i64 = 5_000;
 
 /// The columns that [`presence`] reads, of a table named `p` that may have no row.
 pub(crate) const PRESENCE: &str = "COALESCE(p.online, 1), COALESCE(p.platforms, 0), COALESCE(p.online_at, 0), \
@@ -83,6 +87,13 @@ pub(crate) async fn change(
         same if same == custom_ended_at => {}
         0 => drop(task::cancel(tx, &CUSTOM_STATUS_END, user).await?),
         ends_at => task::schedule(tx, &CUSTOM_STATUS_END, user, ends_at).await?,
+    }
+    if before.online == UserOnlineStatus::Online && after.online != UserOnlineStatus::Online {
+        // Whoever loses their connection may be back in a moment, other than who logs out.
+        let grace = if after.online == UserOnlineStatus::Offline { CALLER_GRACE_MS } else { 0 };
+        let left =
+            task::Numbered { kind: CALLER_LEFT, subjects: "SELECT id FROM chat_call WHERE account = $3 AND state = 1" };
+        left.schedule(tx, user, at + grace).await?;
     }
     let status = after.into_status(user_id);
     tx.emit(Effect::Status { user, status: Box::new(status.clone()), cause });

@@ -18,12 +18,16 @@ pub(crate) mod user;
 pub(crate) mod conversation;
 /// Groups and their members.
 pub(crate) mod group;
+/// Rooms and the devices in them.
+pub(crate) mod room;
 /// Logging in and out.
 pub mod session;
 /// Blacklists.
 pub(crate) mod blacklist;
 /// Friends and friend applications.
 pub(crate) mod friend;
+/// Call invitations.
+pub(crate) mod call;
 /// The files of media messages.
 pub(crate) mod media;
 /// Sends and reads messages.
@@ -46,6 +50,12 @@ pub(crate) fn kinds() -> Kinds<App> {
             &presence::LOST_LOGINS,
             &presence::LOST_LOGINS_OF_USER,
             &OLD_SECRETS_END,
+            &call::TIMER,
+            &call::CALLER_LEFT,
+            &room::ROOM_END,
+            &room::ROOM_MEMBERS_LEAVE,
+            &room::ROOM_MEMBERS_LOST,
+            &room::LOST_ROOM_MEMBERS,
             &media::MEDIA_UNUSED,
             &media::MEDIA_EXPIRED,
         ],

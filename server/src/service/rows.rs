@@ -104,6 +104,13 @@ impl Page {
         Self { before: if next_flag > 0 { next_flag } else { i64::MAX }, count }
     }
 
+    /// Fetches the rows of a page by statement as [`Page::fetch`], and how many of them belong to it: there is one more if it is not
+    /// the last.
+    pub(crate) async fn rows(self, tx: &mut Tx<'_>, owner: UserKey, sql: &str) -> Result<(Vec<Row>, usize), Error> {
+        let params: [Value; 3] = [owner.into(), self.before.into(), (self.count + 1).into()];
+        Ok((tx.fetch(sql, &params).await?, usize::try_from(self.count).unwrap_or(0)))
+    }
+
     /// Fetches the page of `owner`, limited in elements and in bytes, and the flag of the next one, 0 at the end. The column 0
     /// of `sql` is the place; its parameters are the owner, the place that the page starts before, and the number of rows.
     pub(crate) async fn fetch<T: Message>(
@@ -113,9 +120,7 @@ impl Page {
         sql: &str,
         read: impl Fn(&Row) -> Result<T, Error>,
     ) -> Result<(Vec<T>, i64), Error> {
-        let params: [Value; 3] = [owner.into(), self.before.into(), (self.count + 1).into()];
-        let rows = tx.fetch(sql, &params).await?;
-        let most = usize::try_from(self.count).unwrap_or(0);
+        let (rows, most) = self.rows(tx, owner, sql).await?;
         let (mut page, mut bytes, mut last) = (Vec::with_capacity(rows.len().min(most)), 0, 0);
         for row in rows.iter().take(most) {
             let element = read(row)?;

@@ -25,7 +25,7 @@ use zim_protocol::clock::Clock;
 
 pub use self::outbox::{Delivering, Delivery, OutboxKind, enqueue};
 pub use self::rows::{Entry, MAX_ATTEMPTS, list, remove, retry};
-pub use self::schedule::{cancel, schedule, schedule_by, schedule_missing, schedule_only};
+pub use self::schedule::{Numbered, cancel, schedule, schedule_by, schedule_missing, schedule_only};
 pub use self::timer::Timers;
 use self::worker::{Source, Worker};
 use crate::db::{Db, Scope, Tx};

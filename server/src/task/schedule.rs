@@ -70,6 +70,34 @@ pub async fn schedule_missing<C>(tx: &mut Tx<'_>, kind: &TaskKind<C>, subjects: 
     Ok(())
 }
 
+/// Tasks of a kind that a noun above the caller defines.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered {
+    /// The number of the kind.
+    pub kind: i64,
+    /// A query for the subjects, whose parameter $3 is their owner.
+    pub subjects: &'static str,
+}
+
+impl Numbered {
+    /// Schedules the task for each of the subjects that has none, like [`schedule_missing`], in one statement.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn schedule(self, tx: &mut Tx<'_>, owner: impl Into<i64>, at: i64) -> Result<(), Error> {
+        let Self { kind, subjects } = self;
+        let into = INSERT.trim_end_matches(" VALUES");
+        // SQLite needs the condition: otherwise ON would belong to the query.
+        let sql = format!(
+            "{into} SELECT $1, s.id, 1, $2, $2, 0, '' FROM ({subjects}) AS s WHERE 1 = 1 ON CONFLICT (kind, subject) DO NOTHING"
+        );
+        if tx.execute(&sql, &params![kind, at, owner.into()]).await? > 0 {
+            tx.emit(Effect::Due { queue: Queue::Tasks, at });
+        }
+        Ok(())
+    }
+}
+
 /// Schedules the task for `subject` and cancels all others of its kind: for a task that schedules its successor, at the start
 /// of the server.
 ///

@@ -10,7 +10,7 @@ const PAGE: u64 = 500;
 
 /// Tables with rows of a user: the name, and a column that identifies a row of one user. Logins come first: the end of a connection
 /// is not written if there is no row of its login.
-const OF_USER: [(&str, &str); 13] = [
+const OF_USER: [(&str, &str); 15] = [
     ("session", "id"),
     ("feed", "pos"),
     ("friend", "friend"),
@@ -23,10 +23,12 @@ const OF_USER: [(&str, &str); 13] = [
     ("presence", "account"),
     ("conversation_setting", "conversation"),
     ("all_deleted", "account"),
+    ("call_user", "call"),
+    ("chat_call", "id"),
     ("media_usage", "app"),
 ];
 /// Tables with rows of a conversation, in the same way.
-const OF_CONVERSATION: [(&str, &str); 12] = [
+const OF_CONVERSATION: [(&str, &str); 16] = [
     ("message", "seq"),
     ("media_ref", "seq, media"),
     ("message_state", "seq"),
@@ -39,6 +41,10 @@ const OF_CONVERSATION: [(&str, &str); 12] = [
     ("group_member", "account"),
     ("group_application", "id"),
     ("chat_group", "conversation"),
+    ("room_member_attribute", "account, key"),
+    ("room_attribute", "key"),
+    ("room_member", "account"),
+    ("room", "conversation"),
 ];
 
 /// What a page deleted.

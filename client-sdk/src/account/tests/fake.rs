@@ -18,7 +18,7 @@ use zim_protocol::{
 use crate::account::Remote;
 use crate::error::{Error, IS_SENT};
 use crate::events::{Heard, Receipt};
-use crate::types::Name;
+use crate::types::{Name, Storage};
 
 /// The user of the server.
 pub(super) const ME: &str = "ann";
@@ -72,6 +72,8 @@ pub(super) struct World {
     pub(super) handled: u64,
     /// The positions that were acknowledged.
     pub(super) stored: Vec<(Name, u64)>,
+    /// The positions of the feed that were acknowledged.
+    pub(super) feeds: Vec<u64>,
     pub(super) epoch: u8,
     /// The next sync finds that the server lacks what its clients have, without a new epoch.
     pub(super) is_behind: bool,
@@ -152,10 +154,11 @@ impl Remote for Fake {
         Heard::all()
     }
 
-    fn acknowledge(&self, _: u64, events: u64, stored: Vec<(Name, u64)>) {
+    fn acknowledge(&self, _: u64, events: u64, stored: Storage) {
         let mut world = self.0.lock();
         world.handled += events;
-        world.stored.extend(stored);
+        world.stored.extend(stored.messages);
+        world.feeds.extend((stored.feed > 0).then_some(stored.feed));
     }
 
     fn is_online(&self) -> bool {

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use zim_protocol::{
     Conversation, Event, EventFrame, LoginResult, Message, MessageQueryConfig, MessageSendConfig, MessageSentResult,
     Push, Welcome, clock::Clock, event_frame::Frame,
@@ -46,8 +47,8 @@ impl Login {
     fn at(fake: Fake, file: Option<&Path>, now_ms: i64) -> Self {
         let clock = Clock::manual(now_ms);
         let media = crate::media::Http::new("localhost".to_owned(), || Err(crate::account::logged_out()));
-        let file = file.map(Path::to_owned);
-        let settings = Settings { file, is_one_shot: false, resend_window_ms: 30_000, media };
+        let (file, device) = (file.map(Path::to_owned), Bytes::from_static(&[7; 16]));
+        let settings = Settings { file, device, is_one_shot: false, resend_window_ms: 30_000, media };
         let account = Account::start(settings, ME, fake.clone(), clock.clone()).unwrap();
         Self { fake, clock, account }
     }

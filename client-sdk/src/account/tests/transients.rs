@@ -32,7 +32,12 @@ fn command_from_bob(after_seq: u64) -> Frame {
         content: Message::command(b"2".to_vec()).encode_to_vec().into(),
         ..MessageEntry::default()
     };
-    Frame::Transient(Transient { conversation: Some(conversation_ref("bob")), message: Some(entry), after_seq })
+    Frame::Transient(Transient {
+        conversation: Some(conversation_ref("bob")),
+        message: Some(entry),
+        after_seq,
+        ..Transient::default()
+    })
 }
 
 /// The types of the messages that were received, in their order.

@@ -53,7 +53,8 @@ impl App {
         let sending = caller.write(&self.db, target, async move |tx, _| {
             let (seq, rev) = journal::open_ends(tx, conversation).await?.ok_or(closed)?;
             group::check_may_write(tx, (conversation, &group_id), me, now).await?;
-            let effect = TransientEffect { audience, message, after_seq: seq, after_rev: rev, priority, cause };
+            let effect =
+                TransientEffect { audience, message, after_seq: seq, after_rev: rev, priority, cause, room: 0 };
             tx.emit(Effect::Transient(Box::new(effect)));
             Ok(())
         });
@@ -62,7 +63,7 @@ impl App {
     }
 
     /// Returns the place of a command, which has no position.
-    fn command(&self, identity: &Identity) -> Result<Sent, Error> {
+    pub(super) fn command(&self, identity: &Identity) -> Result<Sent, Error> {
         let tenant = self.tenants.of(identity.app)?;
         let message_id = tenant.scrambler.public(self.ids.next());
         Ok(Sent { seq: 0, n: 0, message_id, ts: self.clock.now_ms(), is_changed: false, is_new: true })
@@ -117,7 +118,8 @@ impl App {
                     let audience =
                         Audience::Peers([(sender, Arc::clone(&identity.user_id)), (peer, Arc::clone(&name))]);
                     let (message, priority) = (entry.clone(), draft.priority);
-                    let effect = TransientEffect { audience, message, after_seq, after_rev: 0, priority, cause: login };
+                    let effect =
+                        TransientEffect { audience, message, after_seq, after_rev: 0, priority, cause: login, room: 0 };
                     self.bus().publish(&[Effect::Transient(Box::new(effect))]);
                 }
             });

@@ -9,6 +9,7 @@ mod reaction;
 mod receipt;
 mod reply;
 mod revoke;
+mod room;
 mod rules;
 mod target;
 
@@ -23,7 +24,7 @@ use zim_protocol::{
     MessageRepliedInfo, MessageRepliedListQueriedResult, MessageRevokedResult, MessageSendConfig, MessageSentResult,
     MessageType, ORDER_KEY_STEP, PinMessageRequest, PinnedMessageListQueriedResult, QueryCombineMessageDetailRequest,
     QueryHistoryMessageRequest, QueryMessageRepliedListRequest, QueryMessagesRequest, QueryPinnedMessageListRequest,
-    ReplyMessageRequest, RevokeMessageRequest, SendMessageRequest, server::MessageService,
+    ReplyMessageRequest, RevokeMessageRequest, SendBarrageRequest, SendMessageRequest, server::MessageService,
 };
 
 use crate::app::App;
@@ -291,13 +292,22 @@ async fn anchor(
 
 impl MessageService for App {
     async fn send_message(&self, caller: &Caller, request: SendMessageRequest) -> Result<MessageSentResult, Error> {
+        if request.conversation_type() == ConversationType::Room {
+            return self.send_room_message(caller, request).await;
+        }
         if !matches!(request.conversation_type(), ConversationType::Peer | ConversationType::Group) {
-            return Err(Error::params_invalid("conversationType must be 0 (one other user) or 2 (a group)"));
+            return Err(Error::params_invalid(
+                "conversationType must be 0 (one other user), 1 (a room) or 2 (a group)",
+            ));
         }
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
         let config = request.config.unwrap_or_default();
         let key = Key::of(&name, &config, &request.client_key)?;
         self.send(caller, name, request.message.unwrap_or_default(), &config, (key, request.omit_content)).await
+    }
+
+    async fn send_barrage(&self, caller: &Caller, request: SendBarrageRequest) -> Result<MessageSentResult, Error> {
+        self.send_barrage_message(caller, request).await
     }
 
     async fn reply_message(&self, caller: &Caller, request: ReplyMessageRequest) -> Result<MessageSentResult, Error> {
@@ -416,6 +426,13 @@ impl MessageService for App {
         caller: &Caller,
         request: QueryHistoryMessageRequest,
     ) -> Result<MessageQueriedResult, Error> {
+        if request.conversation_type() == ConversationType::Room {
+            // What was said in a room is not kept.
+            self.check_in_room(caller, &request.conversation_id).await?;
+            let conversation_type = ConversationType::Room as i32;
+            let conversation_id = request.conversation_id;
+            return Ok(MessageQueriedResult { conversation_id, conversation_type, message_list: Vec::new() });
+        }
         let config = request.config.unwrap_or_default();
         let count = usize::try_from(config.count).ok().filter(|count| *count > 0).unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let direction = if config.reverse { Direction::Older } else { Direction::Newer };

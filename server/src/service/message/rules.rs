@@ -58,6 +58,32 @@ impl Draft {
 /// # Errors
 /// A type of message that cannot be sent this way, or a body over its limit.
 pub(super) fn draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
+    if matches!(message.body, Some(Body::Barrage(_))) {
+        return Err(Error::params_invalid("a barrage message goes to a room only"));
+    }
+    checked(message, config, limits)
+}
+
+/// Checks a message to a room, which is not stored.
+///
+/// # Errors
+/// A type of message that cannot be sent this way, or a body over its limit.
+pub(super) fn room_draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
+    if matches!(message.body, Some(Body::Combine(_))) {
+        return Err(Error::params_invalid("a combined message cannot be sent to a room: nothing of it is kept"));
+    }
+    if message.replied_info.is_some() {
+        return Err(Error::message_type_unsupported("a reply in a room"));
+    }
+    if !config.idempotency_key.is_empty() {
+        return Err(Error::params_invalid(
+            "a message to a room is not stored, so config.idempotencyKey cannot be kept",
+        ));
+    }
+    Ok(Draft { flags: 0, ..checked(message, config, limits)? })
+}
+
+fn checked(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
     let Some(mut body) = message.body else {
         return Err(Error::params_invalid("the message has no body"));
     };
@@ -78,7 +104,7 @@ pub(super) fn draft(message: Message, config: &MessageSendConfig, limits: &Limit
             check_multiple(multiple, limits)?;
             (MessageType::Multiple, multiple.encoded_len(), MAX_MULTIPLE_BYTES)
         }
-        Body::Barrage(_) => return Err(Error::params_invalid("a barrage message goes to a room only")),
+        Body::Barrage(barrage) => (MessageType::Barrage, barrage.message.len(), limits.max_command_bytes),
         _ => return Err(Error::params_invalid("a message of this type cannot be sent")),
     };
     if message.r#type != 0 && message.r#type != kind as i32 {

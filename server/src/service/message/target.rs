@@ -128,6 +128,7 @@ impl Reference {
             Audience::Group { name, .. } => {
                 return check_may_write(tx, (self.conversation.key, name), self.user, self.now).await;
             }
+            Audience::Room { name, .. } => return Err(Error::not_in_room(name)),
         };
         let sql = "SELECT blocks FROM conversation WHERE id = $1";
         let row = tx.fetch_one(sql, &params![self.conversation.key]).await?;

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::journal::{self, FeedKind, READ};
 use crate::key::UserKey;
 use crate::service::blacklist::BLOCK;
+use crate::service::call::CALL;
 use crate::service::conversation::{ALL_DELETED, CONVERSATION, SETTING};
 use crate::service::friend::{APPLICATION, FRIEND};
 use crate::service::group::{ALIAS, GROUP_APPLICATION};
@@ -18,7 +19,7 @@ use crate::service::status::SUBSCRIPTION;
 use crate::service::user::{PROFILE, RULE};
 
 /// All kinds of entries.
-static KINDS: [&FeedKind; 17] = [
+static KINDS: [&FeedKind; 18] = [
     &READ,
     &CONVERSATION,
     &SETTING,
@@ -36,6 +37,7 @@ static KINDS: [&FeedKind; 17] = [
     &ALL_CLEARED,
     &ALIAS,
     &GROUP_APPLICATION,
+    &CALL,
 ];
 
 /// Returns the feed after `after`, resolved to present values, the position up to which it is complete, and whether

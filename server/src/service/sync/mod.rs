@@ -6,7 +6,10 @@ mod tests;
 
 use std::sync::Arc;
 
-use zim_protocol::{FillRequest, FillResult, Page, PullRequest, SyncRequest, SyncResult, server::SyncService};
+use zim_protocol::{
+    FillRequest, FillResult, Page, PullRequest, ResumeRoomsRequest, RoomsResumedResult, SyncRequest, SyncResult,
+    server::SyncService,
+};
 
 use crate::app::App;
 use crate::connection::Caller;
@@ -32,7 +35,8 @@ impl SyncService for App {
         let (app, user) = (identity.app, identity.user);
         let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
         let (epoch, now, clock_ms) = (self.epoch, self.ids.time_ms(), self.clock.now_ms());
-        self.db
+        let result = self
+            .db
             .read(async move |tx| {
                 let (server_sums, touched) = sums(tx, user).await?;
                 let client_sums = request.sums.unwrap_or_default();
@@ -86,7 +90,12 @@ impl SyncService for App {
                 }
                 Ok(result)
             })
-            .await
+            .await?;
+        if let Ok(connection) = caller.connection() {
+            let entries = result.feed.iter().filter_map(|entry| Some((entry.pos, entry.detail.as_ref()?)));
+            connection.add_ringing(entries.map(|(pos, detail)| (i64::try_from(pos).unwrap_or(i64::MAX), detail)));
+        }
+        Ok(result)
     }
 
     async fn pull(&self, caller: &Caller, request: PullRequest) -> Result<Page, Error> {
@@ -141,6 +150,10 @@ impl SyncService for App {
                 Ok(FillResult { messages, from, to, end, rev: viewer.end_rev().unsigned_abs() })
             })
             .await
+    }
+
+    async fn resume_rooms(&self, caller: &Caller, request: ResumeRoomsRequest) -> Result<RoomsResumedResult, Error> {
+        Ok(RoomsResumedResult { lost: self.resume_rooms_of(caller, request).await? })
     }
 }
 

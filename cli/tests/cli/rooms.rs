@@ -1,0 +1,89 @@
+//! Rooms: `zim room`.
+
+use serde_json::{Value, json};
+
+use crate::common::{Ran, TestEnv};
+
+fn all(ran: &Ran) -> Vec<Value> {
+    ran.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Waits until so many are online in the room, as a member of it sees it.
+async fn online(env: &TestEnv, user: &str, count: i64) {
+    env.until(async || {
+        let ran = env.zim(user, &["room", "count", "stage", "--json"]).await;
+        ran.lines().first().is_some_and(|line| line.contains(&format!("\"count\":{count}")))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_is_entered_talked_in_and_left() {
+    let env = TestEnv::new().await;
+    for user in ["bob", "cai"] {
+        env.login(user).await;
+    }
+    let enter = ["room", "enter", "stage", "--name", "The stage", "--plain", "--count", "7", "--timeout", "60s"];
+    let mut bob = env.start("bob", &enter);
+    online(&env, "bob", 1).await;
+    let mut cai = env.start("cai", &["room", "enter", "stage", "--join", "--json", "--timeout", "60s"]);
+    online(&env, "bob", 2).await;
+    let sent = env.zim("cai", &["room", "send", "stage", "hi", "all", "--plain"]).await.ok().stdout;
+    assert_eq!(sent.trim(), "Sent to the room stage: hi all");
+    env.zim("cai", &["room", "send", "stage", "--type", "barrage", "--priority", "high", "wow"]).await.ok();
+    let shown = env.zim("cai", &["room", "attributes", "stage", "song=Blackbird", "--plain"]).await.ok().stdout;
+    assert_eq!(shown.trim(), "song=Blackbird");
+    let members = all(&env.zim("bob", &["room", "members", "stage"]).await.ok());
+    let members: Vec<_> = members.iter().map(|member| member["userID"].as_str().unwrap()).collect();
+    assert_eq!(members, ["bob", "cai"]);
+    let of = env.zim("bob", &["room", "of", "stage", "cai", "--set", "seat=1", "--plain"]).await.ok().stdout;
+    assert!(of.ends_with("cai   seat=1\n"), "{of}");
+    let said: Vec<_> = bob.finish().await.ok().lines();
+    let said: Vec<_> = said.iter().filter_map(|line| Some(line.split_once("  ")?.1)).collect();
+    let expected = [
+        "room stage: entering",
+        "room stage: you are in it",
+        "room stage: cai entered",
+        "cai  hi all",
+        "cai  [barrage] wow",
+        "room stage: set song=Blackbird",
+        "room stage: cai has seat=1",
+    ];
+    assert_eq!(said, expected);
+    // Bob has left with the command.
+    online(&env, "cai", 1).await;
+    let refused = env.zim("bob", &["room", "members", "stage"]).await.fails(5);
+    assert!(refused.contains("6000321"), "{refused}");
+    let left = env.zim("cai", &["room", "leave", "stage"]).await.json();
+    assert_eq!(left["roomID"], "stage");
+    let ended = cai.finish().await;
+    let heard = all(&ended);
+    assert_eq!((&heard[0]["name"], &heard[0]["event"]), (&json!("roomStateChanged"), &json!(6)));
+    let last = heard.last().unwrap();
+    assert_eq!((&last["name"], &last["state"], &last["event"]), (&json!("roomStateChanged"), &json!(0), &json!(0)));
+    env.end().await;
+}
+
+#[tokio::test]
+async fn attributes_of_others_need_force() {
+    let env = TestEnv::new().await;
+    for user in ["bob", "cai"] {
+        env.login(user).await;
+    }
+    let enter = ["room", "enter", "stage", "--attribute", "host=bob", "--delay", "1m", "--timeout", "60s"];
+    let bob = env.start("bob", &enter);
+    online(&env, "bob", 1).await;
+    let cai = env.start("cai", &["room", "enter", "stage", "--join", "--timeout", "60s"]);
+    online(&env, "bob", 2).await;
+    let partly = env.zim("cai", &["room", "attributes", "stage", "host=cai", "seat=1", "--plain"]).await;
+    assert_eq!((partly.code, partly.stdout.trim()), (Some(5), "host=bob seat=1"));
+    assert!(partly.stderr.contains("not changed: host"), "{}", partly.stderr);
+    let force = ["room", "attributes", "stage", "host=cai", "--force", "--own", "--until-left", "--delete", "seat"];
+    let forced = env.zim("cai", &force).await.json();
+    assert_eq!(forced["roomAttributes"], json!({"host": "cai"}));
+    for running in [bob, cai] {
+        running.signal(rustix::process::Signal::INT);
+    }
+    env.until(async || env.zim("cai", &["room", "count", "stage"]).await.fails(5).contains("60003")).await;
+    env.end().await;
+}

@@ -1,0 +1,502 @@
+//! The rooms that this device is in. They are in memory only: the server knows them as long as the connection lasts, and for a
+//! moment longer, so that a device that returns in time is still in them.
+//!
+//! A request to enter has a number. The entrance that the server pushes has it again: what is pushed of a room before that
+//! belongs to an earlier stay, or to another room that had the ID.
+
+use std::collections::HashMap;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use zim_protocol::{
+    ErrorCode, Event, LostRoom, ResumeRoomsRequest, RoomAttributesBatchOperationConfig,
+    RoomAttributesBatchUpdatedEvent, RoomAttributesChange, RoomAttributesUpdateAction, RoomAttributesUpdateInfo,
+    RoomAttributesUpdatedEvent, RoomEntrance, RoomEvent, RoomFullInfo, RoomInfo, RoomMemberAttributesUpdatedEvent,
+    RoomMemberJoinedEvent, RoomMemberLeftEvent, RoomMembersChange, RoomPush, RoomRef, RoomState, RoomStateChangedEvent,
+    Rpc, Transient, UserInfo, room_push::Detail,
+};
+
+use super::Account;
+use super::remote::Remote;
+use crate::error::Error;
+use crate::outbox::is_network;
+
+/// How the device enters a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entering {
+    Create,
+    /// Join, or enter.
+    Enter,
+    Switch,
+}
+
+impl Entering {
+    fn begins(self) -> RoomEvent {
+        match self {
+            Self::Create => RoomEvent::ActiveCreate,
+            Self::Enter => RoomEvent::ActiveEnter,
+            Self::Switch => RoomEvent::ActiveSwitch,
+        }
+    }
+
+    fn fails(self, error: &Error) -> RoomEvent {
+        match self {
+            _ if is_network(error) => RoomEvent::NetworkDisconnected,
+            _ if error.code() == ErrorCode::RoomModuleTheRoomDoesNotExist => RoomEvent::RoomNotExist,
+            Self::Create => RoomEvent::CreateFailed,
+            Self::Enter => RoomEvent::EnterFailed,
+            Self::Switch => RoomEvent::SwitchFailed,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A request to enter is under way.
+    Entering(Entering),
+    Connected,
+    /// The connection is lost, or the server has not said yet whether the device is still in the room.
+    Interrupted,
+    /// A request to leave is under way.
+    Leaving,
+}
+
+/// A batch of changes of attributes that has begun.
+#[derive(Debug, Default)]
+struct Batch {
+    config: RoomAttributesBatchOperationConfig,
+    operations: Vec<RoomAttributesUpdateInfo>,
+}
+
+#[derive(Debug)]
+struct Room {
+    phase: Phase,
+    /// The number of the request to enter, or to resume, whose entrance counts.
+    entry: u64,
+    info: RoomFullInfo,
+    /// What the server calls this room; 0: its entrance has not come yet.
+    number: i64,
+    /// The change with which this stay began, and the last one that is known.
+    from_rev: u64,
+    rev: u64,
+    attributes: HashMap<String, String>,
+    /// The change after which the attributes are these.
+    attributes_rev: u64,
+    batch: Option<Batch>,
+}
+
+impl Room {
+    fn takes(&self, number: i64) -> bool {
+        self.number != 0 && self.number == number
+    }
+}
+
+/// The start of a request to enter.
+#[derive(Debug)]
+pub(crate) enum Start {
+    /// The request has this number.
+    Request(u64),
+    /// The device is in the room already.
+    Inside(RoomFullInfo),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    rooms: HashMap<String, Room>,
+    last_entry: u64,
+    /// A one-shot login is no device. It acts for its user, wherever they are in the room.
+    is_one_shot: bool,
+}
+
+/// The rooms of a login. Events are raised under the lock, so that their order is that of what happened.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms(Mutex<Inner>);
+
+fn state(room_id: &str, state: RoomState, event: RoomEvent) -> Event {
+    Event::RoomStateChanged(RoomStateChangedEvent {
+        room_id: room_id.to_owned(),
+        state: state as i32,
+        event: event as i32,
+        extended_data: String::new(),
+    })
+}
+
+fn attributes(room_id: &str, infos: Vec<RoomAttributesUpdateInfo>) -> Option<Event> {
+    let room_id = room_id.to_owned();
+    match infos.len() {
+        0 => None,
+        1 => Some(Event::RoomAttributesUpdated(RoomAttributesUpdatedEvent { room_id, infos })),
+        _ => Some(Event::RoomAttributesBatchUpdated(RoomAttributesBatchUpdatedEvent { room_id, infos })),
+    }
+}
+
+/// Returns what was set and what was removed since `before`.
+fn difference(before: &HashMap<String, String>, after: &HashMap<String, String>) -> Vec<RoomAttributesUpdateInfo> {
+    let own = |(key, value): (&String, &String)| (key.clone(), value.clone());
+    let set: HashMap<_, _> = after.iter().filter(|(key, value)| before.get(*key) != Some(value)).map(own).collect();
+    let removed: HashMap<_, _> = before.iter().filter(|(key, _)| !after.contains_key(*key)).map(own).collect();
+    [(RoomAttributesUpdateAction::Set, set), (RoomAttributesUpdateAction::Delete, removed)]
+        .into_iter()
+        .filter(|(_, room_attributes)| !room_attributes.is_empty())
+        .map(|(action, room_attributes)| RoomAttributesUpdateInfo { action: action as i32, room_attributes })
+        .collect()
+}
+
+/// The errors that this device itself returns.
+fn not_in_room(room_id: &str) -> Error {
+    let message = format!("this device is not in the room {room_id}");
+    Error::new(ErrorCode::RoomModuleUserIsNotInTheRoom, message)
+}
+
+fn is_connecting(room_id: &str) -> Error {
+    let message = format!("the device is about to enter the room {room_id}, or to leave it; wait until that is done");
+    Error::new(ErrorCode::RoomModuleTheRoomIsConnecting, message)
+}
+
+impl Rooms {
+    pub(super) fn new(is_one_shot: bool) -> Self {
+        Self(Mutex::new(Inner { is_one_shot, ..Inner::default() }))
+    }
+
+    /// Whether the device is in a room, or was before the connection was lost.
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.lock().rooms.values().any(|room| matches!(room.phase, Phase::Connected | Phase::Interrupted))
+    }
+
+    /// Begins to enter a room, and to leave another one afterwards if there is one to leave.
+    pub(crate) fn begin(
+        &self,
+        (info, leaving): (RoomInfo, Option<&str>),
+        entering: Entering,
+        raise: impl Fn(Event),
+    ) -> Result<Start, Error> {
+        let inner = &mut *self.0.lock();
+        if let Some(leaving) = leaving {
+            match inner.rooms.get(leaving).map(|room| room.phase) {
+                Some(Phase::Connected) => {}
+                Some(_) => return Err(is_connecting(leaving)),
+                None => return Err(not_in_room(leaving)),
+            }
+        }
+        match inner.rooms.get(&info.room_id) {
+            None => {}
+            Some(room) if room.phase != Phase::Connected => return Err(is_connecting(&info.room_id)),
+            Some(_) if entering == Entering::Create => {
+                let message = format!("the room {} exists already, and this device is in it", info.room_id);
+                return Err(Error::new(ErrorCode::RoomModuleTheRoomAlreadyExists, message));
+            }
+            Some(room) => return Ok(Start::Inside(room.info.clone())),
+        }
+        inner.last_entry += 1;
+        let entry = inner.last_entry;
+        raise(state(&info.room_id, RoomState::Connecting, entering.begins()));
+        let room = Room {
+            phase: Phase::Entering(entering),
+            entry,
+            number: 0,
+            from_rev: 0,
+            rev: 0,
+            attributes: HashMap::new(),
+            attributes_rev: 0,
+            batch: None,
+            info: RoomFullInfo { base_info: Some(info.clone()) },
+        };
+        inner.rooms.insert(info.room_id, room);
+        Ok(Start::Request(entry))
+    }
+
+    /// Handles the answer to a request to enter. Returns the room, if the device is in it although the answer failed.
+    pub(crate) fn answered(
+        &self,
+        (room_id, entry): (&str, u64),
+        answer: Result<&RoomFullInfo, &Error>,
+        raise: impl Fn(Event),
+    ) -> Option<RoomFullInfo> {
+        let inner = &mut *self.0.lock();
+        let room = inner.rooms.get_mut(room_id).filter(|room| room.entry == entry)?;
+        match (room.phase, answer) {
+            (Phase::Entering(_), Ok(info)) => {
+                room.phase = Phase::Connected;
+                room.info = info.clone();
+                raise(state(room_id, RoomState::Connected, RoomEvent::Success));
+                None
+            }
+            (Phase::Entering(entering), Err(error)) => {
+                inner.rooms.remove(room_id);
+                raise(state(room_id, RoomState::Disconnected, entering.fails(error)));
+                None
+            }
+            // The entrance came before.
+            (_, Ok(_)) => None,
+            (_, Err(_)) => Some(room.info.clone()),
+        }
+    }
+
+    /// Begins to leave a room. Returns whether the server is to be asked: without a connection it need not be.
+    pub(crate) fn begin_leaving(&self, room_id: &str, is_online: bool, raise: impl Fn(Event)) -> Result<bool, Error> {
+        let inner = &mut *self.0.lock();
+        if inner.is_one_shot {
+            return Ok(true);
+        }
+        let room = inner.rooms.get_mut(room_id).ok_or_else(|| not_in_room(room_id))?;
+        match room.phase {
+            Phase::Connected => {
+                room.phase = Phase::Leaving;
+                Ok(true)
+            }
+            // It will not be resumed, so the server lets the device out.
+            Phase::Interrupted if !is_online => {
+                inner.rooms.remove(room_id);
+                raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
+                Ok(false)
+            }
+            _ => Err(is_connecting(room_id)),
+        }
+    }
+
+    /// Handles the answer to a request to leave.
+    pub(crate) fn has_left(&self, room_id: &str, error: Option<&Error>, raise: impl Fn(Event)) {
+        let inner = &mut *self.0.lock();
+        let Some(room) = inner.rooms.get_mut(room_id) else { return };
+        let is_gone = error.is_none_or(|error| {
+            matches!(error.code(), ErrorCode::RoomModuleTheRoomDoesNotExist | ErrorCode::RoomModuleUserIsNotInTheRoom)
+        });
+        if is_gone {
+            inner.rooms.remove(room_id);
+            raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
+        } else if room.phase == Phase::Leaving {
+            room.phase = Phase::Connected;
+        }
+    }
+
+    /// Begins to leave all rooms: they take no other request until that is done.
+    pub(crate) fn begin_leaving_all(&self) {
+        for room in self.0.lock().rooms.values_mut().filter(|room| room.phase == Phase::Connected) {
+            room.phase = Phase::Leaving;
+        }
+    }
+
+    /// Handles the answer to the request to leave all rooms.
+    pub(crate) fn have_left_all(&self, left: Result<&[String], ()>, raise: impl Fn(Event)) {
+        let inner = &mut *self.0.lock();
+        for room_id in left.unwrap_or_default() {
+            if inner.rooms.remove(room_id).is_some() {
+                raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
+            }
+        }
+        for room in inner.rooms.values_mut().filter(|room| room.phase == Phase::Leaving) {
+            room.phase = Phase::Connected;
+        }
+    }
+
+    /// Checks that messages can be sent to a room.
+    pub(crate) fn check_sending(&self, room_id: &str) -> Result<(), Error> {
+        let inner = self.0.lock();
+        let is_in = inner.rooms.get(room_id).is_some_and(|room| room.phase == Phase::Connected);
+        if is_in || inner.is_one_shot {
+            return Ok(());
+        }
+        let message = format!("this device is not in the room {room_id}, or has no connection to it now");
+        Err(Error::new(ErrorCode::MessageModuleSendMessageFailed, message))
+    }
+
+    /// Begins a batch of changes of attributes.
+    pub(crate) fn begin_batch(&self, room_id: &str, config: RoomAttributesBatchOperationConfig) -> Result<(), Error> {
+        let mut inner = self.0.lock();
+        let room = inner.rooms.get_mut(room_id).ok_or_else(|| not_in_room(room_id))?;
+        if room.batch.is_some() {
+            let message = format!("a batch of the room {room_id} has begun already; end it first");
+            return Err(Error::new(ErrorCode::RoomModuleRoomAttributesCommonError, message));
+        }
+        room.batch = Some(Batch { config, operations: Vec::new() });
+        Ok(())
+    }
+
+    /// Adds a change to the batch of the room. Returns false if none has begun.
+    pub(crate) fn add_to_batch(&self, room_id: &str, operation: RoomAttributesUpdateInfo) -> bool {
+        let mut inner = self.0.lock();
+        let batch = inner.rooms.get_mut(room_id).and_then(|room| room.batch.as_mut());
+        let Some(batch) = batch else { return false };
+        batch.operations.push(operation);
+        true
+    }
+
+    /// Ends the batch of the room. Returns what it has.
+    pub(crate) fn end_batch(
+        &self,
+        room_id: &str,
+    ) -> Result<(RoomAttributesBatchOperationConfig, Vec<RoomAttributesUpdateInfo>), Error> {
+        let mut inner = self.0.lock();
+        let room = inner.rooms.get_mut(room_id).ok_or_else(|| not_in_room(room_id))?;
+        let batch = room.batch.take().ok_or_else(|| {
+            let message = format!("no batch of the room {room_id} has begun");
+            Error::new(ErrorCode::RoomModuleRoomAttributesCommonError, message)
+        })?;
+        Ok((batch.config, batch.operations))
+    }
+
+    /// The connection is lost.
+    pub(super) fn disconnected(&self, raise: impl Fn(Event)) {
+        let inner = &mut *self.0.lock();
+        for (room_id, room) in inner.rooms.iter_mut().filter(|(_, room)| room.phase == Phase::Connected) {
+            room.phase = Phase::Interrupted;
+            raise(state(room_id, RoomState::Connecting, RoomEvent::NetworkInterrupted));
+        }
+    }
+
+    /// The login ends.
+    pub(crate) fn end(&self, event: RoomEvent, raise: impl Fn(Event)) {
+        let inner = &mut *self.0.lock();
+        for (room_id, _) in inner.rooms.drain() {
+            raise(state(&room_id, RoomState::Disconnected, event));
+        }
+    }
+
+    /// Returns the request that lets the pushes of rooms reach this device again: of those that were interrupted, or of one.
+    pub(super) fn resume(&self, only: Option<&str>) -> Option<ResumeRoomsRequest> {
+        let Inner { rooms, last_entry, .. } = &mut *self.0.lock();
+        let is_meant = |(room_id, room): &(&String, &mut Room)| match only {
+            Some(only) => *room_id == only && matches!(room.phase, Phase::Connected | Phase::Leaving),
+            None => room.phase == Phase::Interrupted,
+        };
+        let rooms: Vec<RoomRef> = rooms
+            .iter_mut()
+            .filter(is_meant)
+            .map(|(room_id, room)| {
+                *last_entry += 1;
+                room.entry = *last_entry;
+                RoomRef { room_id: room_id.clone(), number: room.number, entry_number: room.entry }
+            })
+            .collect();
+        (!rooms.is_empty()).then_some(ResumeRoomsRequest { rooms })
+    }
+
+    /// Returns the IDs of the rooms that this device is in.
+    pub(super) fn ids(&self) -> Vec<String> {
+        self.0.lock().rooms.keys().cloned().collect()
+    }
+
+    /// The device is no longer in these rooms.
+    pub(super) fn lost(&self, lost: Vec<LostRoom>, raise: impl Fn(Event)) {
+        let inner = &mut *self.0.lock();
+        for LostRoom { room_id, event } in lost {
+            if inner.rooms.remove(&room_id).is_some() {
+                let event = RoomEvent::try_from(event).unwrap_or(RoomEvent::NetworkDisconnected);
+                raise(state(&room_id, RoomState::Disconnected, event));
+            }
+        }
+    }
+
+    /// Whether a message that was sent to a room is for this stay.
+    pub(super) fn accepts(&self, room_id: &str, transient: &Transient) -> bool {
+        let inner = self.0.lock();
+        inner.rooms.get(room_id).is_some_and(|room| room.takes(transient.room) && transient.after_rev >= room.from_rev)
+    }
+
+    /// Handles a push of a room. Returns the room if its attributes have to be asked for: the changes of two nodes may arrive in
+    /// reverse.
+    pub(super) fn pushed(&self, push: RoomPush, raise: impl Fn(Event)) -> Option<String> {
+        let inner = &mut *self.0.lock();
+        let RoomPush { room_id, number, rev, detail } = push;
+        let room = inner.rooms.get_mut(&room_id)?;
+        if let Some(Detail::Entrance(entrance)) = detail {
+            if entrance.entry_number == room.entry {
+                entered(&room_id, room, (number, rev), entrance, raise);
+            }
+            return None;
+        }
+        if !room.takes(number) || rev <= room.rev {
+            return None;
+        }
+        match detail {
+            Some(Detail::Attributes(_)) if rev < room.attributes_rev => return Some(room_id),
+            Some(Detail::Members(change)) => members(&room_id, change, raise),
+            Some(Detail::Attributes(RoomAttributesChange { infos })) => {
+                room.attributes_rev = rev;
+                for info in &infos {
+                    let is_set = info.action() == RoomAttributesUpdateAction::Set;
+                    for (key, value) in &info.room_attributes {
+                        match is_set {
+                            true => drop(room.attributes.insert(key.clone(), value.clone())),
+                            false => drop(room.attributes.remove(key)),
+                        }
+                    }
+                }
+                attributes(&room_id, infos).into_iter().for_each(raise);
+            }
+            Some(Detail::MemberAttributes(change)) => {
+                raise(Event::RoomMemberAttributesUpdated(RoomMemberAttributesUpdatedEvent {
+                    room_id,
+                    infos: change.infos,
+                    operated_info: change.operated_info,
+                }));
+            }
+            Some(Detail::Exit(exit)) => {
+                inner.rooms.remove(&room_id);
+                raise(Event::RoomStateChanged(RoomStateChangedEvent {
+                    room_id,
+                    state: RoomState::Disconnected as i32,
+                    event: exit.event,
+                    extended_data: exit.extended_data,
+                }));
+            }
+            Some(Detail::Entrance(_)) | None => {}
+        }
+        None
+    }
+}
+
+/// The server has let the device in, or says what the room is now.
+fn entered(room_id: &str, room: &mut Room, (number, rev): (i64, u64), entrance: RoomEntrance, raise: impl Fn(Event)) {
+    if room.number == 0 {
+        room.from_rev = rev;
+    }
+    (room.number, room.rev) = (number, rev);
+    if let Some(info) = entrance.info {
+        room.info = info;
+    }
+    if matches!(room.phase, Phase::Entering(_) | Phase::Interrupted) {
+        room.phase = Phase::Connected;
+        raise(state(room_id, RoomState::Connected, RoomEvent::Success));
+    }
+    let infos = difference(&room.attributes, &entrance.attributes);
+    (room.attributes, room.attributes_rev) = (entrance.attributes, rev);
+    attributes(room_id, infos).into_iter().for_each(raise);
+}
+
+/// Raises who entered and who left, those of one direction together.
+fn members(room_id: &str, change: RoomMembersChange, raise: impl Fn(Event)) {
+    for run in change.changes.chunk_by(|one, other| one.has_left == other.has_left) {
+        let member_list: Vec<UserInfo> = run.iter().filter_map(|change| change.user.clone()).collect();
+        let room_id = room_id.to_owned();
+        raise(match run.first() {
+            Some(first) if first.has_left => Event::RoomMemberLeft(RoomMemberLeftEvent { room_id, member_list }),
+            _ => Event::RoomMemberJoined(RoomMemberJoinedEvent { room_id, member_list }),
+        });
+    }
+}
+
+impl<L: Remote> Account<L> {
+    /// Returns the rooms that this device is in.
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.shared.rooms
+    }
+
+    /// Raises an event.
+    pub(crate) fn raise(&self, event: Event) {
+        self.remote.raise(event, None);
+    }
+
+    /// Sends a request that causes no log entries, at the call.
+    pub(crate) fn send_request<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<R::Response, Error>> + Send + 'static + use<L, R>
+    where
+        R::Response: Send,
+    {
+        // Boxed: its type would borrow the account.
+        let response: BoxFuture<'static, _> = Box::pin(self.remote.request(None, request));
+        async move { response.await.map(|(response, _)| response) }
+    }
+}

@@ -1,0 +1,198 @@
+//! Calls. An entry has the call as it is now; the local copy tells what is new, so a push, a pull and a sync raise the same events,
+//! and a device that was away raises what is left of what it missed.
+
+use zim_protocol::{
+    CallEntry, CallInfo, CallInvitationAcceptedEvent, CallInvitationCancelledEvent, CallInvitationCreatedEvent,
+    CallInvitationEndedEvent, CallInvitationMode, CallInvitationReceivedEvent, CallInvitationRejectedEvent,
+    CallInvitationTimeoutEvent, CallInviteesAnsweredTimeoutEvent, CallState, CallUserInfo, CallUserState,
+    CallUserStateChangedEvent, Event,
+};
+
+use super::{Transaction, Viewer};
+use crate::engine::Origin;
+use crate::store::call;
+
+/// No call lasts longer: the server ends it.
+const FORGET_MS: i64 = 8 * 86_400_000;
+
+impl Transaction<'_> {
+    /// Applies a call as it is now.
+    pub(super) fn call(&mut self, entry: &CallEntry, origin: Origin) -> rusqlite::Result<()> {
+        let Some(info) = &entry.info else { return Ok(()) };
+        let before = call::read(self.db, &info.call_id)?;
+        if info.state() == CallState::Ended {
+            call::remove(self.db, &info.call_id)?;
+        } else {
+            call::write(self.db, &info.call_id, entry, self.viewer.now_ms - FORGET_MS)?;
+        }
+        let mut events = news(before.as_ref(), entry, self.viewer, origin);
+        // The deprecated events are for handlers only.
+        let heard = self.viewer.heard;
+        events.retain(|event| !is_deprecated(event) || heard.is_handled(event.kind()));
+        events.into_iter().for_each(|event| self.raise(event));
+        Ok(())
+    }
+}
+
+/// Whether an event repeats `callUserStateChanged` in the words of earlier versions.
+fn is_deprecated(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::CallInvitationAccepted(_) | Event::CallInvitationRejected(_) | Event::CallInviteesAnsweredTimeout(_)
+    )
+}
+
+fn is_pending(state: CallUserState) -> bool {
+    matches!(state, CallUserState::Inviting | CallUserState::Received | CallUserState::NotYetReceived)
+}
+
+fn user<'a>(info: &'a CallInfo, user_id: &str) -> Option<&'a CallUserInfo> {
+    info.call_user_list.iter().find(|user| user.user_id == user_id)
+}
+
+fn state_of(info: &CallInfo, user_id: &str) -> CallUserState {
+    user(info, user_id).map_or(CallUserState::Unknown, CallUserInfo::state)
+}
+
+/// Returns what is new to the app of this device.
+fn news(before: Option<&CallEntry>, entry: &CallEntry, viewer: &Viewer, origin: Origin) -> Vec<Event> {
+    let Some(info) = &entry.info else { return Vec::new() };
+    let me = &*viewer.user_id;
+    let own = state_of(info, me);
+    let is_main = |entry: &CallEntry| entry.main_device.is_empty() || entry.main_device == viewer.device;
+    let Some(known) = before.and_then(|before| before.info.as_ref()) else {
+        return first_news(entry, info, viewer, origin, is_main(entry));
+    };
+    let was = state_of(known, me);
+    if !is_pending(was) && was != CallUserState::Accepted {
+        // The user had left and is asked again, or came back by themselves.
+        return if is_pending(own) { vec![received(entry, info, viewer)] } else { Vec::new() };
+    }
+    // All devices ring. Once the user is in the call, it is on one of them.
+    if !is_pending(was) && !before.is_some_and(is_main) && !is_main(entry) {
+        return Vec::new();
+    }
+    let is_new = |now: &&CallUserInfo| state_of(known, &now.user_id) != now.state();
+    let mut changed: Vec<CallUserInfo> = info.call_user_list.iter().filter(is_new).cloned().collect();
+    let has_ended = info.state() == CallState::Ended && known.state() != CallState::Ended;
+    let mut events = Vec::new();
+    match own {
+        CallUserState::Timeout => {
+            let (call_id, mode) = (info.call_id.clone(), info.mode);
+            return vec![Event::CallInvitationTimeout(CallInvitationTimeoutEvent { call_id, mode })];
+        }
+        CallUserState::BeCancelled => {
+            events.push(Event::CallInvitationCancelled(CallInvitationCancelledEvent {
+                call_id: info.call_id.clone(),
+                mode: info.mode,
+                inviter: info.inviter.clone(),
+                extended_data: entry.operated_extended_data.clone(),
+            }));
+            if !has_ended {
+                return events;
+            }
+        }
+        // Who takes everything back knows whom it concerns.
+        CallUserState::Cancelled => changed.retain(|user| user.user_id == me),
+        CallUserState::Quit | CallUserState::Rejected => {}
+        _ if has_ended && info.mode() == CallInvitationMode::Advanced => {
+            events.push(Event::CallInvitationEnded(CallInvitationEndedEvent {
+                call_id: info.call_id.clone(),
+                mode: info.mode,
+                caller: info.caller.clone(),
+                operated_user_id: entry.operated_user_id.clone(),
+                extended_data: entry.operated_extended_data.clone(),
+                end_time: info.end_time,
+            }));
+        }
+        _ => {}
+    }
+    if changed.is_empty() {
+        return events;
+    }
+    if info.caller == me && info.mode() == CallInvitationMode::General {
+        events.extend(deprecated(info, &changed));
+    }
+    events.push(state_changed(info, changed));
+    events
+}
+
+/// Returns what is new about a call that this device has not known.
+fn first_news(entry: &CallEntry, info: &CallInfo, viewer: &Viewer, origin: Origin, is_main: bool) -> Vec<Event> {
+    let me = &*viewer.user_id;
+    let own = state_of(info, me);
+    if info.state() == CallState::Ended {
+        // It was over before this device heard of it: the list of calls has it.
+        return Vec::new();
+    }
+    if is_pending(own) {
+        return vec![received(entry, info, viewer)];
+    }
+    if info.caller != me || own != CallUserState::Accepted || origin == Origin::First {
+        return Vec::new();
+    }
+    let mut events = vec![Event::CallInvitationCreated(CallInvitationCreatedEvent {
+        call_id: info.call_id.clone(),
+        mode: info.mode,
+        caller: info.caller.clone(),
+        extended_data: info.extended_data.clone(),
+        timeout: entry.timeout,
+        create_time: info.create_time,
+        call_user_list: info.call_user_list.clone(),
+    })];
+    if is_main {
+        events.push(state_changed(info, info.call_user_list.clone()));
+    }
+    events
+}
+
+fn state_changed(info: &CallInfo, call_user_list: Vec<CallUserInfo>) -> Event {
+    Event::CallUserStateChanged(CallUserStateChangedEvent { call_id: info.call_id.clone(), call_user_list })
+}
+
+fn received(entry: &CallEntry, info: &CallInfo, viewer: &Viewer) -> Event {
+    // The server still waits for the answer, whatever the clock of this device says.
+    let left_s = (entry.expires_at - viewer.now_ms).saturating_add(999) / 1_000;
+    Event::CallInvitationReceived(CallInvitationReceivedEvent {
+        call_id: info.call_id.clone(),
+        mode: info.mode,
+        caller: info.caller.clone(),
+        inviter: info.inviter.clone(),
+        extended_data: info.extended_data.clone(),
+        timeout: left_s.clamp(1, entry.timeout.max(1)),
+        create_time: info.create_time,
+        call_user_list: info.call_user_list.clone(),
+    })
+}
+
+/// Returns what the caller of a call in general mode was told before `callUserStateChanged` existed.
+fn deprecated(info: &CallInfo, changed: &[CallUserInfo]) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut late = Vec::new();
+    for user in changed {
+        let (call_id, invitee, extended_data) =
+            (info.call_id.clone(), user.user_id.clone(), user.extended_data.clone());
+        match user.state() {
+            CallUserState::Accepted => events.push(Event::CallInvitationAccepted(CallInvitationAcceptedEvent {
+                call_id,
+                invitee,
+                extended_data,
+            })),
+            CallUserState::Rejected => events.push(Event::CallInvitationRejected(CallInvitationRejectedEvent {
+                call_id,
+                invitee,
+                extended_data,
+            })),
+            CallUserState::Timeout => late.push(invitee),
+            _ => {}
+        }
+    }
+    if !late.is_empty() {
+        let call_id = info.call_id.clone();
+        events.push(Event::CallInviteesAnsweredTimeout(CallInviteesAnsweredTimeoutEvent { call_id, invitees: late }));
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! Devices in rooms whose connections come and go.
+
+use std::collections::HashMap;
+
+use zim_integration_tests::{DataDir, Device, Proxy, World, eventually, room, soon};
+use zim_protocol::{Event, EventKind, RoomAdvancedConfig, RoomAttributesSetConfig, RoomEvent, RoomInfo, RoomState};
+use zim_server::config::Config;
+
+/// Shortens the time after which the server counts a silent connection as lost.
+fn short_timeout(config: &mut Config) {
+    config.limits.offline_after_ms = 2_000;
+}
+
+async fn user_via(world: &World, proxy: &Proxy, user: &str) -> Device {
+    let device = world
+        .client_via(proxy, DataDir::default(), |config| config.request_timeout_ms(3_000).connect_timeout_ms(2_000));
+    world.login(device, user).await
+}
+
+fn info(room_id: &str) -> RoomInfo {
+    RoomInfo { room_id: room_id.into(), room_name: String::new() }
+}
+
+async fn enter(device: &Device, room_id: &str) {
+    soon(device.enter_room(info(room_id), RoomAdvancedConfig::default())).await.unwrap();
+}
+
+fn states(device: &Device) -> Vec<(RoomState, RoomEvent)> {
+    let of = |event: &Event| match event {
+        Event::RoomStateChanged(event) => (event.state(), event.event()),
+        other => panic!("{other:?}"),
+    };
+    device.seen_of(EventKind::RoomStateChanged).iter().map(of).collect()
+}
+
+async fn is_in_state(device: &Device, state: (RoomState, RoomEvent)) {
+    eventually(&format!("{state:?}"), async || (states(device).last() == Some(&state)).then_some(())).await;
+}
+
+async fn set(device: &Device, pairs: &[(&str, &str)]) {
+    let attributes: HashMap<_, _> = pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    let config = RoomAttributesSetConfig { is_force: true, ..RoomAttributesSetConfig::default() };
+    soon(device.set_room_attributes(attributes, "stage", config)).await.unwrap();
+}
+
+async fn online(device: &Device) -> i64 {
+    soon(device.query_room_online_member_count("stage")).await.unwrap().count
+}
+
+const INTERRUPTED: (RoomState, RoomEvent) = (RoomState::Connecting, RoomEvent::NetworkInterrupted);
+const CONNECTED: (RoomState, RoomEvent) = (RoomState::Connected, RoomEvent::Success);
+
+#[tokio::test]
+async fn a_device_that_returns_in_time_is_still_in_its_room() {
+    let world = World::with(short_timeout).await;
+    let proxy = world.proxy(1).await;
+    let (ann, bob) = (world.user("ann").await, user_via(&world, &proxy, "bob").await);
+    enter(&ann, "stage").await;
+    set(&ann, &[("a", "1"), ("b", "1")]).await;
+    enter(&bob, "stage").await;
+    assert_eq!(online(&ann).await, 2);
+    proxy.cut();
+    is_in_state(&bob, INTERRUPTED).await;
+    eventually("the server has noticed", async || (online(&ann).await == 1).then_some(())).await;
+    set(&ann, &[("a", "2"), ("c", "1")]).await;
+    let removed = ann.delete_room_attributes(["b"], "stage", Default::default());
+    soon(removed).await.unwrap();
+    ann.say(room("stage"), "missed").await;
+    proxy.restore();
+    is_in_state(&bob, CONNECTED).await;
+    assert_eq!(online(&ann).await, 2);
+    // What has become of the attributes is one event; what was said meanwhile is lost.
+    let batch = match bob.next(EventKind::RoomAttributesBatchUpdated).await {
+        Event::RoomAttributesBatchUpdated(event) => event.infos,
+        other => panic!("{other:?}"),
+    };
+    let keys: Vec<Vec<String>> = batch
+        .iter()
+        .map(|info| {
+            let mut keys: Vec<_> = info.room_attributes.keys().cloned().collect();
+            keys.sort();
+            keys
+        })
+        .collect();
+    assert_eq!(keys, [vec!["a".to_owned(), "c".to_owned()], vec!["b".to_owned()]]);
+    ann.say(room("stage"), "welcome back").await;
+    bob.receives("welcome back").await;
+    assert_eq!(bob.received_from("stage").len(), 1);
+    assert!(ann.seen_of(EventKind::RoomMemberLeft).is_empty());
+    assert_eq!(states(&bob).len(), 4);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_device_that_returns_too_late_has_left() {
+    let world = World::with(short_timeout).await;
+    let proxy = world.proxy(2).await;
+    let (ann, bob) = (world.user("ann").await, user_via(&world, &proxy, "bob").await);
+    enter(&ann, "stage").await;
+    enter(&bob, "stage").await;
+    proxy.cut();
+    is_in_state(&bob, INTERRUPTED).await;
+    eventually("the server has noticed", async || (online(&ann).await == 1).then_some(())).await;
+    world.clock.advance(29_000);
+    assert!(ann.seen_of(EventKind::RoomMemberLeft).is_empty());
+    world.clock.advance(1_000);
+    match ann.next(EventKind::RoomMemberLeft).await {
+        Event::RoomMemberLeft(event) => assert_eq!(event.member_list[0].user_id, "bob"),
+        other => panic!("{other:?}"),
+    }
+    proxy.restore();
+    is_in_state(&bob, (RoomState::Disconnected, RoomEvent::ConnectTimeout)).await;
+    enter(&bob, "stage").await;
+    ann.say(room("stage"), "again").await;
+    bob.receives("again").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_room_that_ended_meanwhile_is_gone_even_if_its_id_is_used_again() {
+    let world = World::with(short_timeout).await;
+    let proxy = world.proxy(3).await;
+    let (ann, bob) = (world.user("ann").await, user_via(&world, &proxy, "bob").await);
+    enter(&bob, "stage").await;
+    proxy.cut();
+    is_in_state(&bob, INTERRUPTED).await;
+    // The only member leaves, so the room ends.
+    eventually("the room has ended", async || {
+        world.clock.advance(1_000);
+        let joined = ann.join_room("stage").await;
+        if joined.is_ok() {
+            ann.leave_room("stage").await.unwrap();
+        }
+        joined.err()
+    })
+    .await;
+    enter(&ann, "stage").await;
+    proxy.restore();
+    is_in_state(&bob, (RoomState::Disconnected, RoomEvent::RoomNotExist)).await;
+    ann.say(room("stage"), "not for bob").await;
+    enter(&bob, "stage").await;
+    ann.say(room("stage"), "for bob").await;
+    bob.receives("for bob").await;
+    assert_eq!(bob.received_from("stage").len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn membership_survives_a_restart_of_the_server() {
+    let mut world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    enter(&ann, "stage").await;
+    enter(&bob, "stage").await;
+    set(&ann, &[("a", "1")]).await;
+    world.stop_server().await;
+    for device in [&ann, &bob] {
+        is_in_state(device, INTERRUPTED).await;
+    }
+    world.start_server().await;
+    for device in [&ann, &bob] {
+        is_in_state(device, CONNECTED).await;
+    }
+    ann.say(room("stage"), "still here").await;
+    bob.receives("still here").await;
+    assert!(ann.seen_of(EventKind::RoomMemberLeft).is_empty());
+    assert_eq!(bob.seen_of(EventKind::RoomAttributesUpdated).len(), 1, "nothing has changed");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_return_after_a_restart_leaves() {
+    let mut world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    enter(&ann, "stage").await;
+    enter(&bob, "stage").await;
+    world.stop_server().await;
+    is_in_state(&ann, INTERRUPTED).await;
+    bob.quit().await;
+    world.start_server().await;
+    is_in_state(&ann, CONNECTED).await;
+    world
+        .advance_until("bob has left", async || (!ann.seen_of(EventKind::RoomMemberLeft).is_empty()).then_some(()))
+        .await;
+    assert_eq!(online(&ann).await, 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_logout_and_another_run_of_the_app_leave_the_rooms() {
+    let world = World::new().await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    enter(&ann, "stage").await;
+    enter(&bob, "stage").await;
+    enter(&cai, "stage").await;
+    soon(bob.logout()).await;
+    assert_eq!(states(&bob).last(), Some(&(RoomState::Disconnected, RoomEvent::Success)));
+    let left = async |number: usize| {
+        eventually("somebody left", async || (ann.seen_of(EventKind::RoomMemberLeft).len() == number).then_some(()))
+            .await;
+    };
+    left(1).await;
+    // The app is started anew before the server has missed it.
+    let dir = cai.dir();
+    cai.quit().await;
+    let cai = world.user_at(dir, "cai").await;
+    left(2).await;
+    assert!(states(&cai).is_empty());
+    assert_eq!(online(&ann).await, 1);
+    world.end().await;
+}
