@@ -17,11 +17,11 @@ mod calls;
 mod groups;
 #[path = "cli/input.rs"]
 mod input;
-#[path = "cli/media.rs"]
-mod media;
 #[cfg(unix)]
 #[path = "cli/rooms.rs"]
 mod rooms;
+#[path = "cli/media.rs"]
+mod media;
 #[path = "cli/scripts.rs"]
 mod scripts;
 #[cfg(unix)]

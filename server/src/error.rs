@@ -354,6 +354,14 @@ impl Error {
     }
 }
 
+/// Failures of calls, besides those that the rules name.
+impl Error {
+    /// An invitee is not registered.
+    pub fn invitee_not_found(user_id: &str) -> Self {
+        Self::new(ErrorCode::CallModuleInviteUserDoesNotExist, format!("there is no user {user_id}"))
+    }
+}
+
 /// Failures of media messages.
 impl Error {
     /// The file is empty, or larger than a message of this type allows.
@@ -409,14 +417,6 @@ impl Error {
     pub fn file_store_failed(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let message = "the server cannot store or read the file; try again later";
         Self::new(ErrorCode::MessageModuleFileServerError, message).caused_by(source)
-    }
-}
-
-/// Failures of calls, besides those that the rules name.
-impl Error {
-    /// An invitee is not registered.
-    pub fn invitee_not_found(user_id: &str) -> Self {
-        Self::new(ErrorCode::CallModuleInviteUserDoesNotExist, format!("there is no user {user_id}"))
     }
 }
 

@@ -102,13 +102,13 @@ impl<L: Remote> AccountTask<L> {
         }
         let request = content::for_server(&content);
         let outgoing = Outgoing {
+            is_barrage: false,
             key,
             request: super::sending::request(&name, key, &request, config),
             name: name.clone(),
             content: request,
             message,
             is_stored,
-            is_barrage: false,
             deadline_ms: self.clock.steady_ms().saturating_add(self.resend_window_ms),
             reply,
             place,

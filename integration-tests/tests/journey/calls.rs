@@ -241,7 +241,7 @@ async fn all_who_are_in_a_call_see_the_same_users_whatever_happens_at_once() {
             ann.call_cancel(["fay"], &call_id, Default::default()),
         );
         let (one, two, three, four, five) = soon(async { tokio::join!(acts.0, acts.1, acts.2, acts.3, acts.4) }).await;
-        [one.map(drop), two.map(drop), three.map(drop), four.map(drop)].map(Result::unwrap);
+        let [(), (), (), ()] = [one.map(drop), two.map(drop), three.map(drop), four.map(drop)].map(Result::unwrap);
         let is_cancelled = five.is_ok();
         if !is_cancelled {
             assert_eq!(refusal(five), ErrorCode::CallModuleCancelError);
