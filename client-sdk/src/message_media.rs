@@ -122,17 +122,18 @@ impl Zim {
         let mut result = message.clone();
         if file_type == MediaFileType::OriginalFile {
             let kind = ConversationType::try_from(message.conversation_type).unwrap_or(ConversationType::Unknown);
-            let name = conversation_name(&message.conversation_id, kind)?;
-            let change = Local::File {
-                name: name.clone(),
-                message: Box::new(message.clone()),
-                index,
-                path: file_local_path.clone(),
-            };
-            account.change_here(change, Some(Vec::new())).await?;
-            // A message of a combined one is not held.
-            if let Ok(message) = found(&account, &name, message.clone()).await {
-                result = message;
+            // Messages of rooms are stored nowhere, and one that another combines is not held.
+            if let Ok(name) = conversation_name(&message.conversation_id, kind) {
+                let change = Local::File {
+                    name: name.clone(),
+                    message: Box::new(message.clone()),
+                    index,
+                    path: file_local_path.clone(),
+                };
+                account.change_here(change, Some(Vec::new())).await?;
+                if let Ok(message) = found(&account, &name, message.clone()).await {
+                    result = message;
+                }
             }
             if let Some(part) = result.media_part(index) {
                 part.local_path.clone_from(&file_local_path);

@@ -148,7 +148,9 @@ impl World {
             settings.node_lease_ms = 60_000;
             let (data_dir, admin) = (data.path().join("data-2"), AdminListen::Off);
             // All nodes share the folder of the files.
-            settings.media.store = data.path().join("media").to_string_lossy().parse().unwrap();
+            if !settings.media.store.is_set() {
+                settings.media.store = data.path().join("media").to_string_lossy().parse().unwrap();
+            }
             Box::new(Config { data_dir, admin, http: Listen(None), https: PublicListen::Auto, ..settings.clone() })
         });
         let mut world = Self {

@@ -55,7 +55,8 @@ impl<L: Remote> AccountTask<L> {
             // Its caller is gone; events tell how it ends.
             let reply = oneshot::channel().0;
             let progress = OnProgress::default();
-            let message = ToUpload { key, name, content, config, message, reply, place: None, progress };
+            let message =
+                ToUpload { key, name, content, config, message, reply, place: None, is_stored: true, progress };
             let Some(message) = self.resume_upload(message, age_ms) else { continue };
             let ToUpload { key, name, content, config, message, reply, .. } = message;
             self.sends.push(Outgoing {
@@ -106,6 +107,7 @@ impl<L: Remote> AccountTask<L> {
                 return;
             }
         };
+        let is_barrage = message.r#type() == MessageType::Barrage;
         let message = ToUpload {
             key,
             name: submission.name,
@@ -114,11 +116,11 @@ impl<L: Remote> AccountTask<L> {
             message,
             reply: submission.reply,
             place: Some(submission.place),
+            is_stored,
             progress: submission.progress,
         };
         let Some(message) = self.upload(message) else { return };
         let ToUpload { key, name, content, config, message, reply, place, .. } = message;
-        let is_barrage = message.r#type() == MessageType::Barrage;
         self.sends.push(Outgoing {
             key,
             is_barrage,

@@ -36,6 +36,8 @@ pub(super) struct Uploading {
     message: Message,
     reply: Reply,
     place: Option<OwnedSemaphorePermit>,
+    /// A message to a room is stored nowhere.
+    is_stored: bool,
     cancelled: CancellationToken,
 }
 
@@ -48,6 +50,7 @@ pub(super) struct ToUpload {
     pub(super) message: Message,
     pub(super) reply: oneshot::Sender<crate::outbox::SendResult>,
     pub(super) place: Option<OwnedSemaphorePermit>,
+    pub(super) is_stored: bool,
     pub(super) progress: OnProgress,
 }
 
@@ -61,7 +64,7 @@ impl<L: Remote> AccountTask<L> {
         if !content::needs_upload(&mut decoded) {
             return Some(ToUpload { content: content::for_server(&message.content), ..message });
         }
-        let ToUpload { key, name, content: _, config, message, reply, place, progress } = message;
+        let ToUpload { key, name, content: _, config, message, reply, place, is_stored, progress } = message;
         let cancelled = CancellationToken::new();
         let work = Work {
             remote: self.remote.clone(),
@@ -73,7 +76,7 @@ impl<L: Remote> AccountTask<L> {
             cancelled: cancelled.clone(),
         };
         let reply = Reply::new(reply);
-        self.uploads.insert(key, Uploading { name, config, message, reply, place, cancelled });
+        self.uploads.insert(key, Uploading { name, config, message, reply, place, is_stored, cancelled });
         self.in_flight.push(Box::pin(async move {
             let result = work.run(decoded).await;
             Done::Uploaded { key, result }
@@ -91,7 +94,8 @@ impl<L: Remote> AccountTask<L> {
 
     /// The files of a message are uploaded, or cannot be.
     pub(super) fn uploaded(&mut self, key: Key, result: Result<Message, Error>) {
-        let Some(Uploading { name, config, mut message, reply, place, .. }) = self.uploads.remove(&key) else { return };
+        let Some(upload) = self.uploads.remove(&key) else { return };
+        let Uploading { name, config, mut message, reply, place, is_stored, cancelled: _ } = upload;
         let content = result.as_ref().map(|content| Bytes::from(content.encode_to_vec())).unwrap_or_default();
         if let Ok(uploaded) = &result {
             message.body.clone_from(&uploaded.body);
@@ -104,14 +108,16 @@ impl<L: Remote> AccountTask<L> {
             name: name.clone(),
             content: request,
             message,
-            is_stored: true,
+            is_stored,
             deadline_ms: self.clock.steady_ms().saturating_add(self.resend_window_ms),
             reply,
             place,
         };
         match result {
             Ok(_) => {
-                self.job.settle.push(Settle::Uploaded { name, key, content });
+                if is_stored {
+                    self.job.settle.push(Settle::Uploaded { name, key, content });
+                }
                 self.sends.push(outgoing);
             }
             Err(error) => self.fail(outgoing, error),
@@ -130,7 +136,7 @@ impl<L: Remote> AccountTask<L> {
     /// The login ends: uploads end as well, and their messages fail unless the next login goes on with them.
     pub(super) fn end_uploads(&mut self, error: &Error) {
         for (key, upload) in std::mem::take(&mut self.uploads) {
-            if self.keeps_unsent {
+            if self.keeps_unsent && upload.is_stored {
                 upload.reply.send(Err(error.clone()));
             } else {
                 self.uploads.insert(key, upload);

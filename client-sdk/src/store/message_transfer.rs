@@ -86,6 +86,11 @@ pub(crate) fn import(db: &Connection, viewer: &str, message: Exported) -> rusqli
         .query_row(params![id, &entry.client_key[..], entry.sender], |_| Ok(()))
         .optional()?;
     if is_known.is_some() {
+        // What the app has noted about it here counts.
+        db.prepare_cached(
+            "UPDATE message SET local_data = ?4 WHERE conversation = ?1 AND client_key = ?2 AND sender = ?3 AND local_data = ''",
+        )?
+        .execute(params![id, &entry.client_key[..], entry.sender, local_extended_data])?;
         return Ok(());
     }
     let is_local = entry.seq == 0;

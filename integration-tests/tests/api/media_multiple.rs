@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{World, refusal, soon};
+use zim_integration_tests::{World, eventually, refusal, soon};
 use zim_protocol::message::Body;
 use zim_protocol::message_lite_info::Body as Lite;
 use zim_protocol::{
@@ -160,8 +160,11 @@ async fn edit_message_replaces_the_parts_of_a_multiple_message() {
         multiple.message_info_list.remove(0);
     }
     soon(ann.edit_message(&edited, MessageEditConfig {})).await.unwrap();
-    let now = bob.history("ann").await.remove(0);
-    assert_eq!(parts(&now).message_info_list, [text("one")]);
+    eventually("bob sees the edited message", async || {
+        let now = bob.history("ann").await;
+        now.first().is_some_and(|now| parts(now).message_info_list == [text("one")]).then_some(())
+    })
+    .await;
     // No message has the file any more.
     world
         .advance_until("the file is removed", async || {

@@ -35,8 +35,9 @@ async fn import_local_messages_brings_messages_to_a_new_device() {
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let folder = tempfile::tempdir().unwrap();
     let sent = ann.say("bob", "the secret").await;
-    for number in 0..250 {
-        ann.say("bob", &format!("message {number}")).await;
+    let sends: Vec<_> = (0..250).map(|number| ann.send("bob", Message::text(format!("message {number}")))).collect();
+    for send in sends {
+        soon(send).await.unwrap();
     }
     bob.say("ann", "hi").await;
     ann.receives("hi").await;

@@ -3,9 +3,9 @@
 use futures_util::future::join_all;
 use zim_integration_tests::{Device, World, refusal, room, soon, texts};
 use zim_protocol::{
-    BarrageMessage, CombineMessage, ConversationType, ErrorCode, Event, EventKind, Message, MessageDirection,
-    MessagePriority, MessageQueryConfig, MessageSendConfig, MessageSentStatus, MessageType, SendBarrageRequest,
-    SendMessageRequest, message::Body,
+    BarrageMessage, CombineMessage, ConversationType, ErrorCode, Event, EventKind, MediaDownloadConfig, MediaFileType,
+    Message, MessageDirection, MessagePriority, MessageQueryConfig, MessageSendConfig, MessageSentStatus, MessageType,
+    SendBarrageRequest, SendMessageRequest, message::Body,
 };
 
 use crate::room::{create, is_told};
@@ -48,6 +48,39 @@ async fn send_message_to_a_room_reaches_those_who_are_in_it() {
     for device in [&ann, &bob] {
         assert!(device.conversations().await.is_empty());
         assert!(device.seen_of(EventKind::ConversationChanged).is_empty());
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_to_a_room_takes_a_file() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "stage").await;
+    soon(bob.join_room("stage")).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("paper");
+    std::fs::write(&path, "paper").unwrap();
+    let path = path.to_str().unwrap();
+    let mut sent = soon(ann.send_to(room("stage"), Message::file(path))).await.unwrap();
+    assert_eq!((sent.sent_status(), &**sent.media_parts()[0].local_path), (MessageSentStatus::Success, path));
+    let received = bob
+        .until("the message", |seen| {
+            seen.iter().find_map(|event| match event {
+                Event::RoomMessageReceived(event) => event.message_list.first().cloned(),
+                _ => None,
+            })
+        })
+        .await;
+    assert_eq!(received.r#type(), MessageType::File);
+    let config = MediaDownloadConfig::default();
+    let downloaded = bob.download_media_file(&received, MediaFileType::OriginalFile, config, |_, _, _| {});
+    assert_eq!(std::fs::read(soon(downloaded).await.unwrap().file_local_path).unwrap(), b"paper");
+    // A file that is missing fails, and no conversation comes into being.
+    let missing = refusal(soon(ann.send_to(room("stage"), Message::file(format!("{path}.none")))).await);
+    assert_eq!(missing, ErrorCode::MessageModuleFileNotExist);
+    for device in [&ann, &bob] {
+        assert!(device.conversations().await.is_empty());
     }
     world.end().await;
 }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{Device, World, soon};
 use zim_protocol::{
-    ConversationType, Event, MediaDownloadConfig, MediaFileType, Message, MessageSendConfig, MessageSentStatus,
-    MessageType,
+    ConversationType, Event, MediaDownloadConfig, MediaFileType, Message, MessageSendConfig, MessageSentResult,
+    MessageSentStatus, MessageType,
 };
 
 const SIZE: usize = 20_000_000;
@@ -20,17 +22,13 @@ fn file(folder: &TempDir) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// A message that is being sent.
+type Sending = BoxFuture<'static, Result<MessageSentResult, zim_client_sdk::Error>>;
+
 /// Sends a file. Returns the progress that the app is told, and what tells when the upload has begun.
-fn begin(
-    ann: &Device,
-    path: &str,
-) -> (
-    impl Future<Output = Result<zim_protocol::MessageSentResult, zim_client_sdk::Error>> + use<>,
-    Arc<Mutex<Vec<i64>>>,
-    tokio::sync::oneshot::Receiver<()>,
-) {
+fn begin(ann: &Device, path: &str) -> (Sending, Arc<Mutex<Vec<i64>>>, oneshot::Receiver<()>) {
     let progress: Arc<Mutex<Vec<i64>>> = Arc::default();
-    let (begun, begins) = tokio::sync::oneshot::channel();
+    let (begun, begins) = oneshot::channel();
     let (noted, mut begun) = (Arc::clone(&progress), Some(begun));
     let notification = MessageSendNotification::default().on_media_uploading_progress(move |_, moved, _| {
         noted.lock().push(moved);

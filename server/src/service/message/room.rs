@@ -13,7 +13,7 @@ use zim_protocol::{
 };
 
 use super::rules::{self, Draft};
-use super::{Key, sent_entry};
+use super::{Key, is_media, sent_entry};
 use crate::app::App;
 use crate::bus::BusState;
 use crate::connection::{Caller, Identity, WriteTo};
@@ -31,13 +31,16 @@ impl App {
         caller: &Caller,
         request: SendMessageRequest,
     ) -> Result<MessageSentResult, Error> {
-        let message = request.message.unwrap_or_default();
+        let mut message = request.message.unwrap_or_default();
         if matches!(message.body, Some(Body::Barrage(_))) {
             return Err(Error::params_invalid("a barrage message is sent with Message/SendBarrage"));
         }
         let config = request.config.unwrap_or_default();
+        // The message is not stored, so it does not keep its files.
+        self.complete_media(caller.identity()?, &mut message).await?;
         let draft = rules::room_draft(message, &config, &self.config.limits)?;
-        self.send_to_room(caller, request.to_conversation_id, draft, (&request.client_key, request.omit_content)).await
+        let omits_content = request.omit_content && !is_media(draft.kind);
+        self.send_to_room(caller, request.to_conversation_id, draft, (&request.client_key, omits_content)).await
     }
 
     /// Sends a barrage message to a room.

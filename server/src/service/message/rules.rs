@@ -75,13 +75,6 @@ pub(super) fn room_draft(message: Message, config: &MessageSendConfig, limits: &
     if message.replied_info.is_some() {
         return Err(Error::message_type_unsupported("a reply in a room"));
     }
-    // A message keeps its files, and one that is not stored keeps nothing.
-    if matches!(
-        message.body,
-        Some(Body::Image(_) | Body::File(_) | Body::Audio(_) | Body::Video(_) | Body::Multiple(_))
-    ) {
-        return Err(Error::message_type_unsupported("a message with files in a room"));
-    }
     if !config.idempotency_key.is_empty() {
         return Err(Error::params_invalid(
             "a message to a room is not stored, so config.idempotencyKey cannot be kept",
@@ -103,7 +96,6 @@ fn checked(message: Message, config: &MessageSendConfig, limits: &Limits) -> Res
             combined = Some(combine::take(combine, limits)?);
             (MessageType::Combine, 0, 0)
         }
-        Body::Barrage(barrage) => (MessageType::Barrage, barrage.message.len(), limits.max_command_bytes),
         Body::Image(_) => (MessageType::Image, 0, 0),
         Body::File(_) => (MessageType::File, 0, 0),
         Body::Audio(_) => (MessageType::Audio, 0, 0),
@@ -112,6 +104,7 @@ fn checked(message: Message, config: &MessageSendConfig, limits: &Limits) -> Res
             check_multiple(multiple, limits)?;
             (MessageType::Multiple, multiple.encoded_len(), MAX_MULTIPLE_BYTES)
         }
+        Body::Barrage(barrage) => (MessageType::Barrage, barrage.message.len(), limits.max_command_bytes),
         _ => return Err(Error::params_invalid("a message of this type cannot be sent")),
     };
     if message.r#type != 0 && message.r#type != kind as i32 {
