@@ -22,6 +22,7 @@ impl TypingService for App {
             // Nothing is dropped before it.
             priority: MessagePriority::Low,
             combined: None,
+            files: Vec::new(),
         };
         self.send_peer_command(caller, (peer, Arc::from(request.user_id)), &draft, [0; 16]).await?;
         Ok(TypingToldResult {})
