@@ -99,7 +99,7 @@ impl GroupPush {
     /// Returns this push and the next one in one frame, if members of a room entered or left in both.
     pub(super) fn merged(&self, next: &Self) -> Option<Self> {
         let (Entries::Room(first), Entries::Room(more)) = (&self.entries, &next.entries) else { return None };
-        let fits = first.len() + more.len() <= MAX_MEMBER_CHANGES;
+        let fits = first.len() + more.len() <= MAX_MEMBER_CHANGES && self.bytes() + next.bytes() <= RUN_BYTES;
         let merges = fits && first.iter().chain(more).all(|effect| is_of_members(effect));
         merges.then(|| {
             let effects = first.iter().chain(more).cloned().collect();
@@ -110,7 +110,7 @@ impl GroupPush {
     /// The bytes of the contents.
     pub(super) fn bytes(&self) -> usize {
         match &self.entries {
-            Entries::Room(effects) => effects.len() * RUN_ENTRY_BYTES,
+            Entries::Room(effects) => effects.iter().map(|effect| effect.detail.encoded_len() + RUN_ENTRY_BYTES).sum(),
             Entries::Messages(run) => run.iter().map(|message| message.bytes() + RUN_ENTRY_BYTES).sum(),
             Entries::Change(entry, _) => prost::Message::encoded_len(&**entry),
         }
@@ -262,7 +262,8 @@ impl Fanout {
         let connections = self.shards[shard].read();
         let mut is_in_lane = false;
         for session in connections.get(&user).into_iter().flatten().filter(|session| session.device == device) {
-            self.groups[lane].enter(room.0, user, session, stay);
+            // What another node tells may be older than what is known.
+            let stay = self.groups[lane].enter_room(room.0, user, session, stay);
             session.set_in_room((room.0, room.1), stay.to.is_none());
             is_in_lane = true;
         }

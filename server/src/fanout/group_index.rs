@@ -73,6 +73,19 @@ impl GroupIndex {
         false
     }
 
+    /// Notes a stay as [`GroupIndex::enter`] does; returns the newest one.
+    pub(super) fn enter_room(
+        &self,
+        room: ConversationKey,
+        user: UserKey,
+        session: &Arc<ConnectionState>,
+        stay: GroupStay,
+    ) -> GroupStay {
+        self.enter(room, user, session, stay);
+        let inner = self.0.read();
+        inner.groups.get(&room).and_then(|group| group.get(&(user, id(session)))).map_or(stay, |member| member.stay)
+    }
+
     /// Removes a session from all groups.
     pub(super) fn leave(&self, user: UserKey, session: &Arc<ConnectionState>) {
         let place = (user, id(session));

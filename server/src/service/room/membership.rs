@@ -274,7 +274,8 @@ impl Room {
         if after.len() < before.len() {
             store::write_attributes(tx, self.key, &before, &after).await?;
             let infos = rules::difference(&before, &after);
-            self.tell(tx, rev, RoomReceivers::All(LoginKey(0)), Detail::Attributes(RoomAttributesChange { infos }));
+            // The device that leaves is no member any more.
+            self.tell(tx, rev, RoomReceivers::All(self.login), Detail::Attributes(RoomAttributesChange { infos }));
         }
         Ok(())
     }

@@ -221,6 +221,9 @@ impl RoomService for App {
     ) -> Result<RoomMembersAttributesOperatedResult, Error> {
         let room = self.find_room(caller, &request.room_id).await?;
         let named = self.resolve_users(caller, request.user_ids, Error::user_not_found).await?;
+        // The allowance is that of the room: only who is in it takes from it.
+        let asking = room.clone();
+        self.db.read(async move |tx| asking.check_member(tx).await).await?;
         self.room_rates.change_members(room.key, room.steady_ms).map_err(Error::too_fast)?;
         let goes_with_owner = request.config.unwrap_or_default().is_delete_after_owner_left.unwrap_or(true);
         let users = (caller.identity()?.user_id.to_string(), named.found);
@@ -380,10 +383,12 @@ impl App {
         read: impl AsyncFnOnce(&mut Tx<'_>, Room) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let room = self.find_room(caller, room_id).await?;
-        self.room_rates.query_members(room.key, room.me, room.steady_ms).map_err(Error::too_fast)?;
+        let rates = Arc::clone(&self.room_rates);
         self.db
             .read(async move |tx| {
                 room.check_member(tx).await?;
+                // The allowance is that of the room: only who is in it takes from it.
+                rates.query_members(room.key, room.me, room.steady_ms).map_err(Error::too_fast)?;
                 read(tx, room).await
             })
             .await

@@ -42,8 +42,8 @@ pub(crate) static LOST_ROOM_MEMBERS: TaskKind<App> = TaskKind {
 
 /// Members on a page.
 const PAGE: i64 = 1_000;
-/// Members who leave in one transaction.
-const LEAVES: i64 = 200;
+/// Members who leave in one transaction. Their profiles are in one push, which must not get too long for its clients.
+const LEAVES: i64 = 20;
 /// How long after the start of the server the first look is: the logins that were lost with it are found first.
 const FIRST_LOOK_MS: i64 = 2_000;
 
