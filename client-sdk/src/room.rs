@@ -22,6 +22,7 @@ use zim_protocol::{
 
 use crate::account::{Entering, Start};
 use crate::error::Error;
+use crate::outbox::is_network;
 use crate::session::Account;
 use crate::zim::Zim;
 
@@ -133,13 +134,14 @@ impl Zim {
     /// Leaves all rooms that this device is in (reference: `leaveAllRoom`). Other devices of the user stay in theirs.
     pub fn leave_all_room(&self) -> impl Future<Output = Result<RoomAllLeftResult, Error>> + Send + 'static + use<> {
         let left = self.account().map(|account| {
-            account.rooms().begin_leaving_all();
+            let stays = account.rooms().begin_leaving_all();
             let response = account.send_request(LeaveAllRoomRequest {});
             let of = Arc::clone(&account);
             account.own(async move {
                 let answer = response.await;
-                let left = answer.as_ref().map(|answer| answer.room_ids.as_slice()).map_err(drop);
-                of.rooms().have_left_all(left, |event| of.raise(event));
+                for room_id in of.rooms().have_left_all(&stays, answer.as_ref().err(), |event| of.raise(event)) {
+                    of.resume_room(&room_id);
+                }
                 answer
             })
         });
@@ -349,12 +351,12 @@ impl Zim {
             // A wrong parameter is no attempt to enter.
             request(0).validate().map_err(|violation| Error::from(*violation))?;
             let raise = |event| account.raise(event);
-            let entry = match account.rooms().begin((room_info.clone(), leaving.as_deref()), entering, raise)? {
+            let (entry, stay) = match account.rooms().begin((room_info.clone(), leaving.as_deref()), entering, raise)? {
                 Start::Inside(info) => {
                     let left = leaving.filter(|left| *left != room_info.room_id);
                     return Ok(Err((info, left.map(|left| leave(&account, &left)).transpose()?.flatten())));
                 }
-                Start::Request(entry) => entry,
+                Start::Request(entry, stay) => (entry, stay),
             };
             let response = account.send_request(request(entry));
             let of = Arc::clone(&account);
@@ -367,10 +369,18 @@ impl Zim {
                     Err(error) => Err(error),
                 };
                 let raise = |event| of.raise(event);
-                let inside = of.rooms().answered((&room_info.room_id, entry), answer.as_ref(), raise);
-                let answer = inside.map_or(answer, Ok);
-                if let (Ok(_), Some(left)) = (&answer, leaving) {
-                    of.rooms().has_left(&left, None, raise);
+                let answered = of.rooms().answered((&room_info.room_id, entry), answer.as_ref(), raise);
+                if answered.resumes {
+                    of.resume_room(&room_info.room_id);
+                }
+                let answer = answered.inside.map_or(answer, Ok);
+                if let (Some(left), Some(stay)) = (leaving, stay) {
+                    match &answer {
+                        Ok(_) => drop(of.rooms().has_left((&left, stay), None, raise)),
+                        // The server may have let the device out of it.
+                        Err(error) if is_network(error) => of.resume_room(&left),
+                        Err(_) => {}
+                    }
                 }
                 answer
             })))
@@ -420,14 +430,14 @@ fn leave(
     let request = LeaveRoomRequest { room_id: room_id.to_owned() };
     request.validate().map_err(|violation| Error::from(*violation))?;
     let raise = |event| account.raise(event);
-    if !account.rooms().begin_leaving(room_id, account.is_online(), raise)? {
-        return Ok(None);
-    }
+    let Some(stay) = account.rooms().begin_leaving(room_id, account.is_online(), raise)? else { return Ok(None) };
     let response = account.send_request(request);
     let (of, room_id) = (Arc::clone(account), room_id.to_owned());
     Ok(Some(account.own(async move {
         let left = response.await.map(drop);
-        of.rooms().has_left(&room_id, left.as_ref().err(), |event| of.raise(event));
+        if of.rooms().has_left((&room_id, stay), left.as_ref().err(), |event| of.raise(event)) {
+            of.resume_room(&room_id);
+        }
         left
     })))
 }

@@ -1,17 +1,20 @@
 //! The inputs of the account task: from the app, from the connection, and the answers to its own requests.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
-    ConversationType, Dirty, ErrorCode, EventFrame, FillResult, GroupMemberInfo, LogKind, LostRoom, Message,
-    MessageSentResult, Page, Push, RoomEvent, RoomsResumedResult, SyncResult, UserFullInfo, UserStatus, Welcome,
-    event_frame::Frame,
+    ConversationType, Dirty, ErrorCode, EventFrame, FillResult, GroupMemberInfo, LeaveRoomRequest, LogKind, LostRoom,
+    Message, MessageSentResult, Page, Push, RoomEvent, RoomsResumedResult, Rpc, SyncResult, UserFullInfo, UserStatus,
+    Welcome, event_frame::Frame,
 };
 
 use super::remote::Remote;
-use super::task::{AUDIT_MS, AccountTask, InFlight, Stored};
+use super::rooms::Wish;
+use super::task::{AUDIT_MS, AccountTask, InFlight, PAUSE_MS, Stored};
 use super::typing::is_typing;
 use crate::apply::{Edit, Local, Settle};
 use crate::engine::Origin;
@@ -85,9 +88,11 @@ pub(crate) enum Done {
     },
     /// The answer to the question which of these rooms the device is still in.
     Resumed {
-        room_ids: Vec<String>,
+        stays: HashMap<String, u64>,
         result: Result<(RoomsResumedResult, Vec<Push>), Error>,
     },
+    /// The device has left a room into which the server let it too late, or cannot.
+    StrayLeft(String),
 }
 
 impl<L: Remote> AccountTask<L> {
@@ -229,12 +234,49 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    /// Asks the server to let the pushes of rooms reach this device again: of those that were interrupted, or of one.
+    /// Asks the server to let the pushes of rooms reach this device again: of all, or of one.
     async fn resume_rooms(&mut self, only: Option<&str>) {
-        let Some(request) = self.shared.rooms.resume(only) else { return };
-        let room_ids = request.rooms.iter().map(|room| room.room_id.clone()).collect();
-        let response = self.remote.request(Some(self.connection), request);
-        self.start(async move { Done::Resumed { room_ids, result: response.await } }).await;
+        for request in self.shared.rooms.resume(only) {
+            let stays = self.shared.rooms.stays(&request.rooms);
+            let response = self.insist(request);
+            self.start(async move { Done::Resumed { stays, result: response.await } }).await;
+        }
+    }
+
+    /// Leaves a room into which the server let this device too late.
+    async fn leave_stray(&mut self, room_id: String) {
+        let response = self.insist(LeaveRoomRequest { room_id: room_id.clone() });
+        self.start(async move {
+            if let Err(error) = response.await {
+                tracing::debug!(%error, "a room that was entered too late is left with the connection");
+            }
+            Done::StrayLeft(room_id)
+        })
+        .await;
+    }
+
+    /// Sends a request until this connection ends or there is an answer that says more than that there is none now.
+    fn insist<R: Rpc + Clone + Send + Sync>(
+        &self,
+        request: R,
+    ) -> BoxFuture<'static, Result<(R::Response, Vec<Push>), Error>>
+    where
+        R::Response: Send,
+    {
+        let (remote, clock, connection) = (self.remote.clone(), self.clock.clone(), Some(self.connection));
+        let mut response: BoxFuture<'static, _> = Box::pin(remote.request(connection, request.clone()));
+        Box::pin(async move {
+            loop {
+                match response.await {
+                    Err(error) if is_temporary(&error) => {
+                        tracing::debug!(%error, "a request about rooms is repeated");
+                        clock.sleep_until_steady(clock.steady_ms().saturating_add(PAUSE_MS)).await;
+                        response = Box::pin(remote.request(connection, request.clone()));
+                    }
+                    answer => return answer,
+                }
+            }
+        })
     }
 
     /// Stops sending until there is another connection.
@@ -255,12 +297,11 @@ impl<L: Remote> AccountTask<L> {
                 }
                 self.dirtied(dirty).await;
             }
-            Some(Frame::Room(push)) => {
-                let asks = self.shared.rooms.pushed(push, |event| self.remote.raise(event, None));
-                if let Some(room_id) = asks {
-                    self.resume_rooms(Some(&room_id)).await;
-                }
-            }
+            Some(Frame::Room(push)) => match self.shared.rooms.pushed(push, |event| self.remote.raise(event, None)) {
+                Some(Wish::Resume(room_id)) => self.resume_rooms(Some(&room_id)).await,
+                Some(Wish::Leave(room_id)) => self.leave_stray(room_id).await,
+                None => {}
+            },
             Some(Frame::Transient(transient)) if is_typing(&transient) => self.typing_told(&transient),
             Some(Frame::Transient(transient)) => self.transient(transient).await,
             Some(Frame::Snapshot(snapshot)) => {
@@ -321,7 +362,8 @@ impl<L: Remote> AccountTask<L> {
             Done::Nothing => {}
             Done::Uploaded { key, result } => self.uploaded(key, result),
             Done::Sent { number, connection, result } => self.sent(number, connection, result),
-            Done::Resumed { room_ids, result } => {
+            Done::StrayLeft(room_id) => self.shared.rooms.stray_left(&room_id),
+            Done::Resumed { stays, result } => {
                 let lost = match result {
                     Ok((resumed, _)) => resumed.lost,
                     // The next connection asks again.
@@ -329,11 +371,17 @@ impl<L: Remote> AccountTask<L> {
                     Err(error) => {
                         tracing::warn!(%error, "rooms cannot be resumed");
                         let event = RoomEvent::NetworkDisconnected as i32;
-                        room_ids.into_iter().map(|room_id| LostRoom { room_id, event }).collect()
+                        stays.keys().map(|room_id| LostRoom { room_id: room_id.clone(), event }).collect()
                     }
                 };
-                self.shared.rooms.lost(lost, |event| self.remote.raise(event, None));
+                self.shared.rooms.lost(&stays, lost, |event| self.remote.raise(event, None));
             }
         }
     }
+}
+
+/// Whether the same request may succeed over the same connection a little later.
+fn is_temporary(error: &Error) -> bool {
+    let is_failure_of_server = error.code() == ErrorCode::CommonModuleImServerError;
+    is_failure_of_server || (error.is_retryable() && error.code() != ErrorCode::NetworkModuleNetworkError)
 }

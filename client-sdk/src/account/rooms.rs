@@ -4,19 +4,21 @@
 //! A request to enter has a number. The entrance that the server pushes has it again: what is pushed of a room before that
 //! belongs to an earlier stay, or to another room that had the ID.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use zim_protocol::{
-    ErrorCode, Event, LostRoom, ResumeRoomsRequest, RoomAttributesBatchOperationConfig,
-    RoomAttributesBatchUpdatedEvent, RoomAttributesChange, RoomAttributesUpdateAction, RoomAttributesUpdateInfo,
-    RoomAttributesUpdatedEvent, RoomEntrance, RoomEvent, RoomFullInfo, RoomInfo, RoomMemberAttributesUpdatedEvent,
-    RoomMemberJoinedEvent, RoomMemberLeftEvent, RoomMembersChange, RoomPush, RoomRef, RoomState, RoomStateChangedEvent,
-    Rpc, Transient, UserInfo, room_push::Detail,
+    ConversationRef, ConversationType, Dirty, ErrorCode, Event, LostRoom, ResumeRoomsRequest,
+    RoomAttributesBatchOperationConfig, RoomAttributesBatchUpdatedEvent, RoomAttributesChange,
+    RoomAttributesUpdateAction, RoomAttributesUpdateInfo, RoomAttributesUpdatedEvent, RoomEntrance, RoomEvent,
+    RoomFullInfo, RoomInfo, RoomMemberAttributesUpdatedEvent, RoomMemberJoinedEvent, RoomMemberLeftEvent,
+    RoomMembersChange, RoomPush, RoomRef, RoomState, RoomStateChangedEvent, Rpc, Transient, UserInfo,
+    room_push::Detail,
 };
 
 use super::Account;
+use super::input::Input;
 use super::remote::Remote;
 use crate::error::Error;
 use crate::outbox::is_network;
@@ -71,8 +73,12 @@ struct Batch {
 #[derive(Debug)]
 struct Room {
     phase: Phase,
-    /// The number of the request to enter, or to resume, whose entrance counts.
-    entry: u64,
+    /// The number of the request to enter: answers to earlier requests do not concern this stay.
+    stay: u64,
+    /// The number of the request to enter, or of the last one to resume, whose entrance counts.
+    asked: u64,
+    /// Pushes of the room may have been dropped before the answer to the request to enter came.
+    has_missed: bool,
     info: RoomFullInfo,
     /// What the server calls this room; 0: its entrance has not come yet.
     number: i64,
@@ -91,11 +97,34 @@ impl Room {
     }
 }
 
+/// The most stays that have ended whose late entrances are recognised.
+const ENDED: usize = 64;
+/// The most rooms of a request to resume.
+const RESUMED: usize = 100;
+
+/// What a push of a room asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// What the room is now.
+    Resume(String),
+    /// The server let the device in too late: it is to let the device out again.
+    Leave(String),
+}
+
+/// What follows the answer to a request to enter.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Answered {
+    /// The room, if the device is in it although the answer failed.
+    pub(crate) inside: Option<RoomFullInfo>,
+    /// The room has to be resumed.
+    pub(crate) resumes: bool,
+}
+
 /// The start of a request to enter.
 #[derive(Debug)]
 pub(crate) enum Start {
-    /// The request has this number.
-    Request(u64),
+    /// The request has this number. With it, the number of the stay that it ends.
+    Request(u64, Option<u64>),
     /// The device is in the room already.
     Inside(RoomFullInfo),
 }
@@ -104,8 +133,31 @@ pub(crate) enum Start {
 struct Inner {
     rooms: HashMap<String, Room>,
     last_entry: u64,
+    /// The stays that ended last, with the last entrance that was asked for.
+    ended: VecDeque<(String, u64)>,
+    /// The rooms that the device leaves because the server let it in too late.
+    strays: HashSet<String>,
     /// A one-shot login is no device. It acts for its user, wherever they are in the room.
     is_one_shot: bool,
+}
+
+impl Inner {
+    /// Ends a stay of which the server knows, if it is this one. Returns whether it was.
+    fn end(&mut self, room_id: &str, stay: u64) -> bool {
+        let Some(room) = self.rooms.get(room_id).filter(|room| room.stay == stay) else { return false };
+        let asked = room.asked;
+        self.rooms.remove(room_id);
+        if self.ended.len() == ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((room_id.to_owned(), asked));
+        true
+    }
+
+    /// Whether an entrance is of a stay that the device has ended since.
+    fn has_ended(&self, room_id: &str, entry_number: u64) -> bool {
+        self.ended.iter().any(|(ended, asked)| ended == room_id && entry_number <= *asked)
+    }
 }
 
 /// The rooms of a login. Events are raised under the lock, so that their order is that of what happened.
@@ -158,9 +210,9 @@ impl Rooms {
         Self(Mutex::new(Inner { is_one_shot, ..Inner::default() }))
     }
 
-    /// Whether the device is in a room, or was before the connection was lost.
+    /// Whether the device is in a room, or was before the connection was lost. It may still be in one that it is leaving.
     pub(crate) fn is_any(&self) -> bool {
-        self.0.lock().rooms.values().any(|room| matches!(room.phase, Phase::Connected | Phase::Interrupted))
+        self.0.lock().rooms.values().any(|room| !matches!(room.phase, Phase::Entering(_)))
     }
 
     /// Begins to enter a room, and to leave another one afterwards if there is one to leave.
@@ -171,14 +223,16 @@ impl Rooms {
         raise: impl Fn(Event),
     ) -> Result<Start, Error> {
         let inner = &mut *self.0.lock();
+        let mut left = None;
         if let Some(leaving) = leaving {
-            match inner.rooms.get(leaving).map(|room| room.phase) {
-                Some(Phase::Connected) => {}
+            match inner.rooms.get(leaving).map(|room| (room.phase, room.stay)) {
+                Some((Phase::Connected, stay)) => left = Some(stay),
                 Some(_) => return Err(is_connecting(leaving)),
                 None => return Err(not_in_room(leaving)),
             }
         }
         match inner.rooms.get(&info.room_id) {
+            None if inner.strays.contains(&info.room_id) => return Err(is_connecting(&info.room_id)),
             None => {}
             Some(room) if room.phase != Phase::Connected => return Err(is_connecting(&info.room_id)),
             Some(_) if entering == Entering::Create => {
@@ -192,7 +246,9 @@ impl Rooms {
         raise(state(&info.room_id, RoomState::Connecting, entering.begins()));
         let room = Room {
             phase: Phase::Entering(entering),
-            entry,
+            stay: entry,
+            asked: entry,
+            has_missed: false,
             number: 0,
             from_rev: 0,
             rev: 0,
@@ -202,91 +258,123 @@ impl Rooms {
             info: RoomFullInfo { base_info: Some(info.clone()) },
         };
         inner.rooms.insert(info.room_id, room);
-        Ok(Start::Request(entry))
+        Ok(Start::Request(entry, left))
     }
 
-    /// Handles the answer to a request to enter. Returns the room, if the device is in it although the answer failed.
+    /// Handles the answer to a request to enter.
     pub(crate) fn answered(
         &self,
-        (room_id, entry): (&str, u64),
+        (room_id, stay): (&str, u64),
         answer: Result<&RoomFullInfo, &Error>,
         raise: impl Fn(Event),
-    ) -> Option<RoomFullInfo> {
+    ) -> Answered {
         let inner = &mut *self.0.lock();
-        let room = inner.rooms.get_mut(room_id).filter(|room| room.entry == entry)?;
+        let Some(room) = inner.rooms.get_mut(room_id).filter(|room| room.stay == stay) else {
+            return Answered::default();
+        };
         match (room.phase, answer) {
             (Phase::Entering(_), Ok(info)) => {
                 room.phase = Phase::Connected;
                 room.info = info.clone();
                 raise(state(room_id, RoomState::Connected, RoomEvent::Success));
-                None
+                Answered { inside: None, resumes: room.has_missed }
             }
             (Phase::Entering(entering), Err(error)) => {
                 inner.rooms.remove(room_id);
                 raise(state(room_id, RoomState::Disconnected, entering.fails(error)));
-                None
+                Answered::default()
             }
             // The entrance came before.
-            (_, Ok(_)) => None,
-            (_, Err(_)) => Some(room.info.clone()),
+            (_, Ok(_)) => Answered::default(),
+            (_, Err(_)) => Answered { inside: Some(room.info.clone()), resumes: false },
         }
     }
 
-    /// Begins to leave a room. Returns whether the server is to be asked: without a connection it need not be.
-    pub(crate) fn begin_leaving(&self, room_id: &str, is_online: bool, raise: impl Fn(Event)) -> Result<bool, Error> {
+    /// Begins to leave a room. Returns the number of the stay if the server is to be asked: without a connection it need not be.
+    pub(crate) fn begin_leaving(
+        &self,
+        room_id: &str,
+        is_online: bool,
+        raise: impl Fn(Event),
+    ) -> Result<Option<u64>, Error> {
         let inner = &mut *self.0.lock();
         if inner.is_one_shot {
-            return Ok(true);
+            // It has no stays.
+            return Ok(Some(0));
         }
         let room = inner.rooms.get_mut(room_id).ok_or_else(|| not_in_room(room_id))?;
         match room.phase {
             Phase::Connected => {
                 room.phase = Phase::Leaving;
-                Ok(true)
+                Ok(Some(room.stay))
             }
             // It will not be resumed, so the server lets the device out.
             Phase::Interrupted if !is_online => {
                 inner.rooms.remove(room_id);
                 raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
-                Ok(false)
+                Ok(None)
             }
             _ => Err(is_connecting(room_id)),
         }
     }
 
-    /// Handles the answer to a request to leave.
-    pub(crate) fn has_left(&self, room_id: &str, error: Option<&Error>, raise: impl Fn(Event)) {
+    /// Handles the answer to a request to leave. Returns whether the room has to be resumed: nobody knows whether the device is
+    /// still in it.
+    pub(crate) fn has_left(&self, (room_id, stay): (&str, u64), error: Option<&Error>, raise: impl Fn(Event)) -> bool {
         let inner = &mut *self.0.lock();
-        let Some(room) = inner.rooms.get_mut(room_id) else { return };
         let is_gone = error.is_none_or(|error| {
             matches!(error.code(), ErrorCode::RoomModuleTheRoomDoesNotExist | ErrorCode::RoomModuleUserIsNotInTheRoom)
         });
         if is_gone {
-            inner.rooms.remove(room_id);
-            raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
-        } else if room.phase == Phase::Leaving {
-            room.phase = Phase::Connected;
-        }
-    }
-
-    /// Begins to leave all rooms: they take no other request until that is done.
-    pub(crate) fn begin_leaving_all(&self) {
-        for room in self.0.lock().rooms.values_mut().filter(|room| room.phase == Phase::Connected) {
-            room.phase = Phase::Leaving;
-        }
-    }
-
-    /// Handles the answer to the request to leave all rooms.
-    pub(crate) fn have_left_all(&self, left: Result<&[String], ()>, raise: impl Fn(Event)) {
-        let inner = &mut *self.0.lock();
-        for room_id in left.unwrap_or_default() {
-            if inner.rooms.remove(room_id).is_some() {
+            if inner.end(room_id, stay) {
                 raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
             }
+            return false;
         }
-        for room in inner.rooms.values_mut().filter(|room| room.phase == Phase::Leaving) {
-            room.phase = Phase::Connected;
+        let room = inner.rooms.get_mut(room_id).filter(|room| room.stay == stay);
+        room.is_some_and(|room| stays(room_id, room, error.is_some_and(is_network), raise))
+    }
+
+    /// Begins to leave all rooms: they take no other request until that is done. Returns the stays in them.
+    pub(crate) fn begin_leaving_all(&self) -> HashMap<String, u64> {
+        let mut inner = self.0.lock();
+        let known = inner.rooms.iter_mut().filter(|(_, room)| !matches!(room.phase, Phase::Entering(_)));
+        known
+            .map(|(room_id, room)| {
+                if room.phase == Phase::Connected {
+                    room.phase = Phase::Leaving;
+                }
+                (room_id.clone(), room.stay)
+            })
+            .collect()
+    }
+
+    /// Handles the answer to the request to leave all rooms. Returns those that have to be resumed.
+    pub(crate) fn have_left_all(
+        &self,
+        stays_in: &HashMap<String, u64>,
+        error: Option<&Error>,
+        raise: impl Fn(Event),
+    ) -> Vec<String> {
+        let inner = &mut *self.0.lock();
+        let mut unclear = Vec::new();
+        for (room_id, stay) in stays_in {
+            match error {
+                // The device was in no other room, as far as the server knows.
+                None => {
+                    if inner.end(room_id, *stay) {
+                        raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
+                    }
+                }
+                Some(error) => {
+                    let room = inner.rooms.get_mut(room_id).filter(|room| room.stay == *stay);
+                    if room.is_some_and(|room| stays(room_id, room, is_network(error), &raise)) {
+                        unclear.push(room_id.clone());
+                    }
+                }
+            }
         }
+        unclear
     }
 
     /// Checks that messages can be sent to a room.
@@ -338,9 +426,13 @@ impl Rooms {
     /// The connection is lost.
     pub(super) fn disconnected(&self, raise: impl Fn(Event)) {
         let inner = &mut *self.0.lock();
-        for (room_id, room) in inner.rooms.iter_mut().filter(|(_, room)| room.phase == Phase::Connected) {
-            room.phase = Phase::Interrupted;
-            raise(state(room_id, RoomState::Connecting, RoomEvent::NetworkInterrupted));
+        for (room_id, room) in &mut inner.rooms {
+            match room.phase {
+                Phase::Connected | Phase::Leaving => interrupted(room_id, room, &raise),
+                // Its answer may have come already.
+                Phase::Entering(_) => room.has_missed = true,
+                Phase::Interrupted => {}
+            }
         }
     }
 
@@ -352,23 +444,28 @@ impl Rooms {
         }
     }
 
-    /// Returns the request that lets the pushes of rooms reach this device again: of those that were interrupted, or of one.
-    pub(super) fn resume(&self, only: Option<&str>) -> Option<ResumeRoomsRequest> {
+    /// Returns the requests that let the pushes of rooms reach this device again: of all, over a new connection, or of one.
+    pub(super) fn resume(&self, only: Option<&str>) -> Vec<ResumeRoomsRequest> {
         let Inner { rooms, last_entry, .. } = &mut *self.0.lock();
-        let is_meant = |(room_id, room): &(&String, &mut Room)| match only {
-            Some(only) => *room_id == only && matches!(room.phase, Phase::Connected | Phase::Leaving),
-            None => room.phase == Phase::Interrupted,
-        };
-        let rooms: Vec<RoomRef> = rooms
-            .iter_mut()
-            .filter(is_meant)
-            .map(|(room_id, room)| {
-                *last_entry += 1;
-                room.entry = *last_entry;
-                RoomRef { room_id: room_id.clone(), number: room.number, entry_number: room.entry }
-            })
-            .collect();
-        (!rooms.is_empty()).then_some(ResumeRoomsRequest { rooms })
+        let mut refs = Vec::new();
+        for (room_id, room) in rooms.iter_mut().filter(|(room_id, _)| only.is_none_or(|only| *room_id == only)) {
+            if matches!(room.phase, Phase::Entering(_)) {
+                // The server may not have let the device in yet.
+                room.has_missed = true;
+                continue;
+            }
+            *last_entry += 1;
+            room.asked = *last_entry;
+            refs.push(RoomRef { room_id: room_id.clone(), number: room.number, entry_number: room.asked });
+        }
+        refs.chunks(RESUMED).map(|rooms| ResumeRoomsRequest { rooms: rooms.to_vec() }).collect()
+    }
+
+    /// Returns the stays in these rooms.
+    pub(super) fn stays(&self, rooms: &[RoomRef]) -> HashMap<String, u64> {
+        let inner = self.0.lock();
+        let stay = |of: &RoomRef| inner.rooms.get(&of.room_id).map(|room| (of.room_id.clone(), room.stay));
+        rooms.iter().filter_map(stay).collect()
     }
 
     /// Returns the IDs of the rooms that this device is in.
@@ -376,15 +473,20 @@ impl Rooms {
         self.0.lock().rooms.keys().cloned().collect()
     }
 
-    /// The device is no longer in these rooms.
-    pub(super) fn lost(&self, lost: Vec<LostRoom>, raise: impl Fn(Event)) {
+    /// The device is no longer in these rooms, in which it had these stays.
+    pub(super) fn lost(&self, stays: &HashMap<String, u64>, lost: Vec<LostRoom>, raise: impl Fn(Event)) {
         let inner = &mut *self.0.lock();
         for LostRoom { room_id, event } in lost {
-            if inner.rooms.remove(&room_id).is_some() {
+            if stays.get(&room_id).is_some_and(|stay| inner.end(&room_id, *stay)) {
                 let event = RoomEvent::try_from(event).unwrap_or(RoomEvent::NetworkDisconnected);
                 raise(state(&room_id, RoomState::Disconnected, event));
             }
         }
+    }
+
+    /// The device has left a room into which the server let it too late, or cannot.
+    pub(super) fn stray_left(&self, room_id: &str) {
+        self.0.lock().strays.remove(room_id);
     }
 
     /// Whether a message that was sent to a room is for this stay.
@@ -393,14 +495,18 @@ impl Rooms {
         inner.rooms.get(room_id).is_some_and(|room| room.takes(transient.room) && transient.after_rev >= room.from_rev)
     }
 
-    /// Handles a push of a room. Returns the room if its attributes have to be asked for: the changes of two nodes may arrive in
-    /// reverse.
-    pub(super) fn pushed(&self, push: RoomPush, raise: impl Fn(Event)) -> Option<String> {
+    /// Handles a push of a room.
+    pub(super) fn pushed(&self, push: RoomPush, raise: impl Fn(Event)) -> Option<Wish> {
         let inner = &mut *self.0.lock();
         let RoomPush { room_id, number, rev, detail } = push;
-        let room = inner.rooms.get_mut(&room_id)?;
+        let Some(room) = inner.rooms.get_mut(&room_id) else {
+            let Some(Detail::Entrance(entrance)) = detail else { return None };
+            // The device has given up to enter, and the server has let it in since.
+            let is_stray = !inner.is_one_shot && !inner.has_ended(&room_id, entrance.entry_number);
+            return (is_stray && inner.strays.insert(room_id.clone())).then_some(Wish::Leave(room_id));
+        };
         if let Some(Detail::Entrance(entrance)) = detail {
-            if entrance.entry_number == room.entry {
+            if entrance.entry_number == room.asked {
                 entered(&room_id, room, (number, rev), entrance, raise);
             }
             return None;
@@ -409,7 +515,8 @@ impl Rooms {
             return None;
         }
         match detail {
-            Some(Detail::Attributes(_)) if rev < room.attributes_rev => return Some(room_id),
+            // The changes of two nodes may arrive in reverse.
+            Some(Detail::Attributes(_)) if rev < room.attributes_rev => return Some(Wish::Resume(room_id)),
             Some(Detail::Members(change)) => members(&room_id, change, raise),
             Some(Detail::Attributes(RoomAttributesChange { infos })) => {
                 room.attributes_rev = rev;
@@ -432,7 +539,8 @@ impl Rooms {
                 }));
             }
             Some(Detail::Exit(exit)) => {
-                inner.rooms.remove(&room_id);
+                let stay = room.stay;
+                inner.end(&room_id, stay);
                 raise(Event::RoomStateChanged(RoomStateChangedEvent {
                     room_id,
                     state: RoomState::Disconnected as i32,
@@ -444,6 +552,23 @@ impl Rooms {
         }
         None
     }
+}
+
+/// The connection to a room is lost, or nobody knows whether the device is still in it.
+fn interrupted(room_id: &str, room: &mut Room, raise: impl Fn(Event)) {
+    room.phase = Phase::Interrupted;
+    raise(state(room_id, RoomState::Connecting, RoomEvent::NetworkInterrupted));
+}
+
+/// Handles the failure of a request to leave. Returns whether the room has to be resumed.
+fn stays(room_id: &str, room: &mut Room, is_unclear: bool, raise: impl Fn(Event)) -> bool {
+    match room.phase {
+        // The server may still carry it out.
+        Phase::Leaving if is_unclear => interrupted(room_id, room, raise),
+        Phase::Leaving => room.phase = Phase::Connected,
+        _ => return false,
+    }
+    is_unclear
 }
 
 /// The server has let the device in, or says what the room is now.
@@ -477,6 +602,12 @@ fn members(room_id: &str, change: RoomMembersChange, raise: impl Fn(Event)) {
 }
 
 impl<L: Remote> Account<L> {
+    /// Asks the server whether the device is still in a room, and what the room is.
+    pub(crate) fn resume_room(&self, room_id: &str) {
+        let name = ConversationRef { id: room_id.to_owned(), r#type: ConversationType::Room as i32 };
+        self.send(Input::Dirty(Dirty { conversations: vec![name], ..Dirty::default() }));
+    }
+
     /// Returns the rooms that this device is in.
     pub(crate) fn rooms(&self) -> &Rooms {
         &self.shared.rooms

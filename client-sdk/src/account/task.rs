@@ -36,7 +36,7 @@ pub(super) const AUDIT_MS: i64 = 600_000;
 /// The pause after a failed write or a refusal: long enough for a user to free space, short enough to be noticed.
 pub(super) const RECOVER_MS: i64 = 10_000;
 /// The pause after a rate limit; the allowance of the server is full again by then.
-const PAUSE_MS: i64 = 1_000;
+pub(super) const PAUSE_MS: i64 = 1_000;
 /// Older messages are history and not caught up with.
 const HORIZON_MS: i64 = 7 * 86_400_000;
 /// Messages are indexed for search so long after they arrived.

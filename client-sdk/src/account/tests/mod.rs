@@ -7,6 +7,7 @@ mod fake;
 mod indexing;
 mod observing;
 mod observing_at_random;
+mod rooms;
 mod sending;
 mod transients;
 

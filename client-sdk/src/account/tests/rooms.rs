@@ -1,0 +1,249 @@
+//! The rooms of a device: requests without an answer, entrances that do not arrive, and answers that come late.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use zim_protocol::{
+    ConversationRef, ConversationType, Dirty, ErrorCode, Event, EventFrame, LostRoom, RoomEntrance, RoomEvent,
+    RoomFullInfo, RoomInfo, RoomPush, RoomState, event_frame::Frame, room_push::Detail,
+};
+
+use super::Login;
+use crate::account::rooms::{Answered, Entering, Rooms, Start, Wish};
+use crate::error::Error;
+
+const ROOM: &str = "lobby";
+const NUMBER: i64 = 7;
+
+fn timeout() -> Error {
+    Error::new(ErrorCode::NetworkModuleRequestTimeout, "late")
+}
+
+fn info(room_id: &str) -> RoomInfo {
+    RoomInfo { room_id: room_id.to_owned(), room_name: String::new() }
+}
+
+fn entrance(room_id: &str, entry_number: u64, rev: u64) -> RoomPush {
+    let entrance = RoomEntrance { entry_number, ..RoomEntrance::default() };
+    RoomPush { room_id: room_id.to_owned(), number: NUMBER, rev, detail: Some(Detail::Entrance(entrance)) }
+}
+
+/// Rooms without a server, and the states that they raised.
+#[derive(Default)]
+struct Device {
+    rooms: Rooms,
+    states: RefCell<Vec<(RoomState, RoomEvent)>>,
+}
+
+impl Device {
+    fn raise(&self, event: Event) {
+        if let Event::RoomStateChanged(event) = event {
+            self.states.borrow_mut().push((event.state(), event.event()));
+        }
+    }
+
+    fn begin(&self, room_id: &str) -> Result<u64, Error> {
+        match self.rooms.begin((info(room_id), None), Entering::Enter, |event| self.raise(event))? {
+            Start::Request(entry, _) => Ok(entry),
+            Start::Inside(_) => panic!("the device is in the room"),
+        }
+    }
+
+    fn answered(&self, entry: u64, answer: Result<(), Error>) -> Answered {
+        let answer = answer.map(|()| RoomFullInfo { base_info: Some(info(ROOM)) });
+        self.rooms.answered((ROOM, entry), answer.as_ref(), |event| self.raise(event))
+    }
+
+    fn pushed(&self, push: RoomPush) -> Option<Wish> {
+        self.rooms.pushed(push, |event| self.raise(event))
+    }
+
+    /// Enters the room. Returns the number of the stay.
+    fn enter(&self) -> u64 {
+        let entry = self.begin(ROOM).unwrap();
+        assert_eq!(self.answered(entry, Ok(())), Answered::default());
+        assert_eq!(self.pushed(entrance(ROOM, entry, entry)), None);
+        entry
+    }
+
+    /// Returns the entry number of a request to resume.
+    fn resume(&self, only: Option<&str>) -> Option<u64> {
+        let requests = self.rooms.resume(only);
+        requests.first().map(|request| request.rooms[0].entry_number)
+    }
+
+    fn begin_leaving(&self) -> u64 {
+        self.rooms.begin_leaving(ROOM, true, |event| self.raise(event)).unwrap().unwrap()
+    }
+
+    fn has_left(&self, stay: u64, error: Option<&Error>) -> bool {
+        self.rooms.has_left((ROOM, stay), error, |event| self.raise(event))
+    }
+
+    fn lose(&self) {
+        self.rooms.disconnected(|event| self.raise(event));
+    }
+
+    fn is_connected(&self) -> bool {
+        self.rooms.check_sending(ROOM).is_ok()
+    }
+
+    fn last(&self) -> (RoomState, RoomEvent) {
+        *self.states.borrow().last().unwrap()
+    }
+}
+
+const INTERRUPTED: (RoomState, RoomEvent) = (RoomState::Connecting, RoomEvent::NetworkInterrupted);
+const LEFT: (RoomState, RoomEvent) = (RoomState::Disconnected, RoomEvent::Success);
+
+#[test]
+fn an_entrance_that_was_dropped_is_asked_for_again() {
+    let device = Device::default();
+    device.enter();
+    device.lose();
+    let first = device.resume(None).unwrap();
+    let second = device.resume(Some(ROOM)).unwrap();
+    device.pushed(entrance(ROOM, first, 9));
+    assert!(!device.is_connected());
+    device.pushed(entrance(ROOM, second, 9));
+    assert!(device.is_connected());
+}
+
+#[test]
+fn what_was_dropped_before_the_answer_is_asked_for_after_it() {
+    for is_lost in [false, true] {
+        let device = Device::default();
+        let entry = device.begin(ROOM).unwrap();
+        if is_lost {
+            device.lose();
+        } else {
+            assert_eq!(device.resume(Some(ROOM)), None);
+        }
+        assert!(device.answered(entry, Ok(())).resumes);
+        assert!(device.resume(Some(ROOM)).is_some());
+    }
+}
+
+#[test]
+fn a_room_is_interrupted_while_nobody_knows_whether_it_was_left() {
+    let device = Device::default();
+    device.enter();
+    let stay = device.begin_leaving();
+    assert!(device.has_left(stay, Some(&timeout())));
+    assert_eq!(device.last(), INTERRUPTED);
+    // The app learns that it has to wait.
+    assert!(device.begin(ROOM).is_err());
+    let asked = device.resume(Some(ROOM)).unwrap();
+    device.pushed(entrance(ROOM, asked, 9));
+    assert!(device.is_connected());
+    // A refusal changes nothing.
+    let stay = device.begin_leaving();
+    assert!(!device.has_left(stay, Some(&Error::new(ErrorCode::Failed, "refused"))));
+    assert!(device.is_connected());
+}
+
+#[test]
+fn a_connection_that_is_lost_interrupts_rooms_that_are_left() {
+    let device = Device::default();
+    device.enter();
+    let stay = device.begin_leaving();
+    assert!(device.rooms.is_any());
+    device.lose();
+    assert_eq!(device.last(), INTERRUPTED);
+    assert!(!device.has_left(stay, Some(&timeout())));
+    assert!(!device.is_connected());
+    assert!(device.resume(None).is_some());
+}
+
+#[test]
+fn all_rooms_are_left_or_none_is_known_to_be() {
+    let device = Device::default();
+    device.enter();
+    let stays = device.rooms.begin_leaving_all();
+    let unclear = device.rooms.have_left_all(&stays, Some(&timeout()), |event| device.raise(event));
+    assert_eq!((unclear, device.last()), (vec![ROOM.to_owned()], INTERRUPTED));
+    let stays = device.rooms.begin_leaving_all();
+    assert!(device.rooms.have_left_all(&stays, None, |event| device.raise(event)).is_empty());
+    assert_eq!(device.last(), LEFT);
+    assert!(!device.rooms.is_any());
+}
+
+#[test]
+fn a_late_answer_does_not_end_a_later_stay() {
+    let device = Device::default();
+    let first = device.enter();
+    let stays = device.rooms.begin_leaving_all();
+    assert!(!device.has_left(first, None));
+    assert_eq!(device.last(), LEFT);
+    device.enter();
+    device.has_left(first, None);
+    device.rooms.have_left_all(&stays, None, |event| device.raise(event));
+    let lost = LostRoom { room_id: ROOM.to_owned(), event: RoomEvent::ConnectTimeout as i32 };
+    device.rooms.lost(&stays, vec![lost.clone()], |event| device.raise(event));
+    assert!(device.is_connected());
+    let stays = HashMap::from([(ROOM.to_owned(), device.begin_leaving())]);
+    device.rooms.lost(&stays, vec![lost], |event| device.raise(event));
+    assert_eq!(device.last(), (RoomState::Disconnected, RoomEvent::ConnectTimeout));
+}
+
+#[test]
+fn a_device_that_is_let_in_too_late_leaves() {
+    let device = Device::default();
+    let late = device.begin(ROOM).unwrap();
+    device.answered(late, Err(timeout()));
+    assert_eq!(device.pushed(entrance(ROOM, late, 1)), Some(Wish::Leave(ROOM.to_owned())));
+    assert_eq!(device.pushed(entrance(ROOM, late, 1)), None);
+    assert!(device.begin(ROOM).is_err());
+    device.rooms.stray_left(ROOM);
+    let stay = device.enter();
+    device.has_left(stay, None);
+    // The push of a stay that the device has ended itself comes late.
+    assert_eq!(device.pushed(entrance(ROOM, stay, 2)), None);
+}
+
+#[test]
+fn a_device_that_was_let_in_is_in_the_room_whatever_the_answer() {
+    let device = Device::default();
+    let entry = device.begin(ROOM).unwrap();
+    device.pushed(entrance(ROOM, entry, 1));
+    device.lose();
+    let asked = device.resume(None).unwrap();
+    assert!(device.answered(entry, Err(timeout())).inside.is_some());
+    device.pushed(entrance(ROOM, asked, 1));
+    assert!(device.is_connected());
+}
+
+/// A login in the room.
+async fn inside() -> Login {
+    let login = Login::online().await;
+    let raise = |event| login.account.raise(event);
+    let start = login.account.rooms().begin((info(ROOM), None), Entering::Enter, raise).unwrap();
+    let Start::Request(entry, _) = start else { panic!("the device is in the room") };
+    room_push(&login, entrance(ROOM, entry, 1)).await;
+    login.until(|login| login.account.rooms().check_sending(ROOM).is_ok()).await;
+    login
+}
+
+async fn room_push(login: &Login, push: RoomPush) {
+    login.account.event_frame(EventFrame { frame: Some(Frame::Room(push)) }).await;
+}
+
+/// Returns how many requests of a kind have arrived. The pause before the next one passes.
+fn asked(login: &Login, path: &str) -> usize {
+    login.clock.advance(1_000);
+    login.fake.0.lock().requests.iter().filter(|one| **one == path).count()
+}
+
+#[tokio::test]
+async fn a_request_about_rooms_is_repeated_until_it_is_answered() {
+    let login = inside().await;
+    login.fake.0.lock().late_for_rooms = 2;
+    let name = ConversationRef { id: ROOM.to_owned(), r#type: ConversationType::Room as i32 };
+    let dirty = Dirty { conversations: vec![name], ..Dirty::default() };
+    login.account.event_frame(EventFrame { frame: Some(Frame::Dirty(dirty)) }).await;
+    login.until(|login| asked(login, "Sync/ResumeRooms") == 3).await;
+    login.fake.0.lock().late_for_rooms = 1;
+    room_push(&login, entrance("other", 99, 1)).await;
+    login.until(|login| asked(login, "Room/LeaveRoom") == 2).await;
+    assert!(login.account.rooms().check_sending(ROOM).is_ok());
+}
