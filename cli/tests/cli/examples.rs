@@ -41,6 +41,12 @@ fn examples(help: &str) -> Vec<String> {
     lines.map(|line| line.trim_start().split("  ").next().unwrap().to_owned()).collect()
 }
 
+/// A picture of one point.
+const PICTURE: &[u8] = b"\
+    \x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52\x00\x00\x00\x01\x00\x00\x00\x01\x08\
+    \x06\x00\x00\x00\x1f\x15\xc4\x89\x00\x00\x00\x0d\x49\x44\x41\x54\x78\xda\x63\x64\xf8\xcf\x50\x0f\x00\
+    \x03\x86\x01\x80\x5a\x34\x7d\x6b\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
+
 /// Four users, ann with the default profile, with what the examples need.
 async fn prepared(home: &Path) -> TestEnv {
     let env = TestEnv::new().await;
@@ -65,11 +71,17 @@ async fn prepared(home: &Path) -> TestEnv {
         ("admin.key", &env.admin_key()),
         ("notes", "one\ntwo\n"),
         ("log", "three\n"),
+        ("notes.pdf", "%PDF-1.4\n%%EOF\n"),
+        ("song.mp3", "ID3\u{4}\0\0\0\0\0\0"),
     ] {
         let file = env.folder().join(name);
         std::fs::write(&file, text).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
+    std::fs::write(env.folder().join("cat.jpg"), PICTURE).unwrap();
+    let picture = env.folder().join("cat.jpg");
+    // Message 121.
+    env.zim("", &["media", "send", "bob", picture.to_str().unwrap()]).await.ok();
     for folder in ["bin", ".local/share/bash-completion/completions", ".config/fish/completions"] {
         std::fs::create_dir_all(home.join(folder)).unwrap();
     }
@@ -107,6 +119,9 @@ fn adapted(env: &TestEnv, example: &str) -> String {
         line = line.replace("--timeout 60s", "--timeout 30s");
     } else {
         line = line.replace("zim listen", "zim listen --timeout 1s");
+    }
+    if line.contains("zim media download") {
+        line = line.replace("bob 118", "bob 121");
     }
     if line.contains("zim bench") {
         // Too long for a test: only the command line is checked.

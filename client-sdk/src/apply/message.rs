@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, Event, Message, MessageEntry, MessageReceivedInfo, MessageRevokeReceivedEvent,
-    MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
+    ChangeEntry, ConversationRef, Event, Message, MessageEditedEvent, MessageEntry, MessageReceivedInfo,
+    MessageRevokeReceivedEvent, MessageSentStatus, MessageSentStatusChangeInfo, MessageState, MessageType,
+    change_entry,
 };
 
 use super::recent::Sending;
@@ -105,9 +106,15 @@ impl Transaction<'_> {
         let id = self.touch(name)?;
         let to = name.to_ref();
         let (mut new, mut new_are_offline): (Vec<Message>, _) = (Vec::new(), false);
+        let (mut revoked, mut edited) = (Vec::new(), Vec::new());
         for mut entry in entries {
             let is_own = *entry.sender == *self.viewer.user_id;
             self.complete_reply(id, &mut entry)?;
+            match self.outdates(id, &entry)? {
+                Some(true) => revoked.push(message::shown(entry.clone(), &self.viewer.user_id, &to)),
+                Some(false) => edited.push(message::shown(entry.clone(), &self.viewer.user_id, &to)),
+                None => {}
+            }
             let is_local = self.store_message(id, &to, &entry)?;
             let is_news = entry.seq > if is_own { own_after } else { raise_after }
                 && !is_local
@@ -124,7 +131,32 @@ impl Transaction<'_> {
             }
         }
         self.received(id, &to, new, new_are_offline);
+        if !revoked.is_empty() {
+            self.raise(Event::MessageRevokeReceived(MessageRevokeReceivedEvent { message_list: revoked }));
+        }
+        if !edited.is_empty() {
+            self.raise(Event::MessageEdited(MessageEditedEvent { message_list: edited }));
+        }
         Ok(())
+    }
+
+    /// Returns whether an entry revokes (true) or edits (false) a message that this device holds as it was. A page has messages as
+    /// they are now, and may come before the change that made them so, which then is no news.
+    fn outdates(&mut self, id: i64, entry: &MessageEntry) -> rusqlite::Result<Option<bool>> {
+        let is_revoked = entry.kind == MessageType::Revoke as i32;
+        let edited_time = entry.state.as_ref().map_or(0, |state| state.edited_time);
+        if !is_revoked && edited_time == 0 || entry.content.is_empty() {
+            return Ok(None);
+        }
+        let Some((_, held)) = message::held(self.db, id, entry.seq)? else { return Ok(None) };
+        if held.kind == MessageType::Revoke as i32 {
+            return Ok(None);
+        }
+        if is_revoked {
+            return Ok(Some(true));
+        }
+        let known: MessageState = prost::Message::decode(&held.state[..]).unwrap_or_default();
+        Ok((known.edited_time < edited_time).then_some(false))
     }
 
     /// Returns whether the app knows a message from an earlier epoch.
@@ -235,5 +267,86 @@ impl Transaction<'_> {
             message: Some(message),
             reason: reason.to_owned(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prost::Message as _;
+    use rusqlite::Connection;
+    use zim_protocol::{
+        ChangeEntry, EventKind, Message, MessageChange, MessageChangeKind, MessageEntry, MessageState, MessageType,
+        change_entry::Detail,
+    };
+
+    use crate::apply::{Job, Recent, Viewer, apply};
+    use crate::engine::{Batch, Change, Origin};
+    use crate::events::Heard;
+    use crate::store::memory;
+    use crate::types::Name;
+
+    fn entry(kind: MessageType, text: &str, edited_time: i64) -> MessageEntry {
+        let state = (edited_time > 0).then(|| Box::new(MessageState { edited_time, ..MessageState::default() }));
+        MessageEntry {
+            seq: 1,
+            n: 1,
+            message_id: 7,
+            sender: "bob".to_owned(),
+            ts: 5,
+            kind: kind as i32,
+            content: Message::text(text).encode_to_vec().into(),
+            state,
+            ..MessageEntry::default()
+        }
+    }
+
+    /// The kinds of the events about messages that follow from a change.
+    fn applied(db: &Connection, change: Change) -> Vec<EventKind> {
+        let viewer = Viewer {
+            user_id: "ann".into(),
+            device: Bytes::new(),
+            login_ms: 0,
+            horizon_ms: 0,
+            now_ms: 10,
+            delivered: None,
+            last_event: 0,
+            is_caught_up: true,
+            heard: Heard::all(),
+        };
+        let job = Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() };
+        let applied = apply(db, &viewer, &mut Recent::default(), job).unwrap();
+        let kinds = applied.events.iter().map(|(_, event)| event.kind());
+        kinds.filter(|kind| matches!(kind, EventKind::MessageRevokeReceived | EventKind::MessageEdited)).collect()
+    }
+
+    fn page(entry: MessageEntry) -> Change {
+        Change::Messages { name: Name::new(0, "bob"), entries: vec![entry], raise_after: u64::MAX, own_after: u64::MAX }
+    }
+
+    fn change(kind: MessageChangeKind, entry: MessageEntry) -> Change {
+        let change = Some(MessageChange { kind: kind as i32, ..MessageChange::default() });
+        let detail = Some(Detail::Message(entry));
+        let entries = vec![ChangeEntry { rev: 1, actor: "bob".into(), detail, change, ..ChangeEntry::default() }];
+        Change::Changes { name: Name::new(0, "bob"), entries, origin: Origin::Other }
+    }
+
+    /// A page of history has the message as it is now, and comes before the change that made it so.
+    #[test]
+    fn a_page_tells_that_a_message_was_revoked_or_edited_and_the_change_does_not_tell_it_again() {
+        let cases = [
+            (EventKind::MessageRevokeReceived, MessageChangeKind::Revoked, entry(MessageType::Revoke, "", 0)),
+            (EventKind::MessageEdited, MessageChangeKind::Edited, entry(MessageType::Text, "hello", 9)),
+        ];
+        for (event, kind, mut now) in cases {
+            let db = memory().unwrap();
+            assert!(applied(&db, page(entry(MessageType::Text, "hi", 0))).is_empty());
+            if now.content.is_empty() {
+                now.content = Message { extended_data: "revoked".into(), ..Message::default() }.encode_to_vec().into();
+            }
+            assert_eq!(applied(&db, page(now.clone())), [event]);
+            assert!(applied(&db, page(now.clone())).is_empty());
+            assert!(applied(&db, change(kind, now)).is_empty());
+        }
     }
 }

@@ -115,7 +115,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Opens a database in memory, which lives as long as its connection.
-pub(super) fn memory() -> rusqlite::Result<Connection> {
+pub(crate) fn memory() -> rusqlite::Result<Connection> {
     prepare(Connection::open_in_memory()?)
 }
 

@@ -36,6 +36,8 @@ use tokio::sync::Semaphore;
 use zim_protocol::ErrorCode;
 
 use self::file::DatabaseFile;
+#[cfg(test)]
+pub(crate) use self::file::memory;
 pub(crate) use self::writer::Length;
 use self::writer::Writer;
 use crate::error::Error;

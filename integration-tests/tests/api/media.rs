@@ -280,7 +280,7 @@ async fn send_media_message_refuses_files_that_cannot_be_sent() {
     }
     #[cfg(unix)]
     if rustix::process::geteuid().as_raw() != 0 {
-        std::fs::set_permissions(&text, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(&text, std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
         assert_eq!(refusal(send(&ann, Message::file(&text)).await), ErrorCode::MessageModuleFilePermissionDenied);
     }
     let song = files.add("song.mp3", b"ID3\x04");
@@ -521,7 +521,9 @@ async fn cancel_sending_message_ends_an_upload() {
             let last = Arc::clone(&last);
             move |message: &Message, moved: i64, _: i64| {
                 *last.lock() = moved;
-                begun.take().map(|begun| begun.send(message.clone()));
+                if let Some(begun) = begun.take() {
+                    let _ = begun.send(message.clone());
+                }
             }
         });
     let message = soon(begins).await.unwrap();
