@@ -23,6 +23,9 @@ use crate::outbox::{Submission, is_network};
 use crate::store::message::without_reply;
 use crate::types::{Key, Name};
 
+/// The answer to a request: its result, and the pushes that came with it.
+type Answer<T> = BoxFuture<'static, Result<(T, Vec<Push>), Error>>;
+
 /// An input of the task.
 pub(crate) enum Input {
     /// A new connection is logged in.
@@ -256,10 +259,7 @@ impl<L: Remote> AccountTask<L> {
     }
 
     /// Sends a request until this connection ends or there is an answer that says more than that there is none now.
-    fn insist<R: Rpc + Clone + Send + Sync>(
-        &self,
-        request: R,
-    ) -> BoxFuture<'static, Result<(R::Response, Vec<Push>), Error>>
+    fn insist<R: Rpc + Clone + Send + Sync>(&self, request: R) -> Answer<R::Response>
     where
         R::Response: Send,
     {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -14,9 +15,17 @@ use crate::error::Error;
 pub(crate) struct Cache(pub(crate) PathBuf);
 
 impl Cache {
-    /// The folder of a client without a data folder.
+    /// The folder of clients without a data folder, which lasts as long as the process. Nobody can guess its name and create it
+    /// first.
     pub(crate) fn temporary() -> Self {
-        Self(std::env::temp_dir().join(format!("zim-media-{}", std::process::id())))
+        static NAME: OnceLock<String> = OnceLock::new();
+        let name = NAME.get_or_init(|| {
+            let mut random = [0; 16];
+            // Without random bytes the name is that of another process at worst, whose folder this user cannot open.
+            let _ = getrandom::fill(&mut random);
+            format!("zim-media-{}-{}", std::process::id(), zim_protocol::id::hex(&random))
+        });
+        Self(std::env::temp_dir().join(name))
     }
 
     /// Returns where the file of a URL is, or will be.
@@ -78,7 +87,18 @@ impl Cache {
     }
 }
 
-/// Returns the files of a folder that were written until a time, with their sizes.
+/// Whether a file is one that was downloaded, by its name. The app may have chosen a folder with files of the user's.
+fn is_downloaded(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let (hash, rest) = name.split_at_checked(32).unwrap_or_default();
+    let is_extension =
+        rest.is_empty() || rest.strip_prefix('.').is_some_and(|end| !end.contains('.') && end.len() <= 8);
+    // Parts of downloads that go on are not touched.
+    let is_part = rest.ends_with(".part") || rest.ends_with(".tag");
+    hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) && is_extension && !is_part
+}
+
+/// Returns the downloaded files of a folder that were written until a time, with their sizes.
 fn files(folder: &Path, until_ms: i64) -> io::Result<Vec<(PathBuf, u64)>> {
     let until = u64::try_from(until_ms).ok().filter(|until| *until > 0);
     let until = until.map(|until| SystemTime::UNIX_EPOCH + Duration::from_millis(until));
@@ -92,9 +112,29 @@ fn files(folder: &Path, until_ms: i64) -> io::Result<Vec<(PathBuf, u64)>> {
         let entry = entry?;
         let metadata = entry.metadata()?;
         let is_before = until.is_none_or(|until| metadata.modified().is_ok_and(|at| at <= until));
-        if metadata.is_file() && is_before {
+        if metadata.is_file() && is_before && is_downloaded(&entry.path()) {
             files.push((entry.path(), metadata.len()));
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn files_that_were_not_downloaded_are_neither_counted_nor_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache(folder.path().to_owned());
+        let downloaded = cache.path("https://chat.example.com/media/1", "cat.jpg");
+        let part = PathBuf::from(format!("{}.part", downloaded.display()));
+        let own = [folder.path().join("holiday.jpg"), folder.path().join(format!("{}.tar.gz", "a".repeat(32))), part];
+        for path in own.iter().chain([&downloaded]) {
+            std::fs::write(path, b"12345").unwrap();
+        }
+        assert_eq!(cache.size(0).await.unwrap(), 5);
+        assert_eq!(cache.clear(0).await.unwrap(), std::slice::from_ref(&downloaded));
+        assert!(own.iter().all(|path| path.exists()) && !downloaded.exists());
+    }
 }

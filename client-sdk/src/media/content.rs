@@ -16,6 +16,13 @@ pub(crate) fn needs_upload(message: &mut Message) -> bool {
     message.media_parts().iter().any(|part| part.download_url.is_empty())
 }
 
+/// Returns the content of a message without the paths of this device.
+pub(crate) fn without_paths(content: &Bytes) -> Bytes {
+    let Ok(mut message) = Message::decode(content.clone()) else { return content.clone() };
+    message.media_parts().into_iter().for_each(|part| part.local_path.clear());
+    message.encode_to_vec().into()
+}
+
 /// Returns what the server gets of the content of a message: no paths, and no parts that could not be uploaded.
 pub(crate) fn for_server(content: &Bytes) -> Bytes {
     let Ok(mut message) = Message::decode(content.clone()) else { return content.clone() };

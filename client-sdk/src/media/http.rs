@@ -235,8 +235,12 @@ async fn receive(
     on_bytes: impl Fn(u64, u64),
 ) -> Result<u64, Error> {
     let cannot = |error| cannot_store(part, error);
-    let mut out =
-        tokio::fs::OpenOptions::new().write(true).create(true).truncate(false).open(part).await.map_err(cannot)?;
+    let path = part.to_owned();
+    // Only the user can read what they download.
+    let opened = tokio::task::spawn_blocking(move || {
+        zim_files::open(&path, std::fs::OpenOptions::new().write(true).create(true).truncate(false))
+    });
+    let mut out = tokio::fs::File::from_std(opened.await.map_err(io::Error::other).flatten().map_err(cannot)?);
     out.set_len(begin).await.map_err(cannot)?;
     out.seek(SeekFrom::Start(begin)).await.map_err(cannot)?;
     let (mut reached, mut body) = (begin, answer.bytes_stream());

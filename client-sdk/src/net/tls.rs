@@ -35,9 +35,9 @@ pub(super) fn client_config(trust: &Trust) -> Result<(ClientConfig, Refused), Er
     Ok((config, refused))
 }
 
-/// Returns the TLS settings for HTTPS: they trust the same certificates as the connection does, and those that the system
-/// trusts, because files may be elsewhere.
-pub(crate) fn https_config(trust: &Trust) -> Result<ClientConfig, Error> {
+/// Returns the TLS settings for HTTPS. They trust the chat server at `host` as the connection does, and other servers as the system
+/// does, because files may be elsewhere.
+pub(crate) fn https_config(trust: &Trust, host: String) -> Result<ClientConfig, Error> {
     let own = certificate_verifier(trust)?;
     // A system without authorities still has its own server.
     let system = if *trust == Trust::System { None } else { system_roots().and_then(verifier).ok() };
@@ -45,7 +45,7 @@ pub(crate) fn https_config(trust: &Trust) -> Result<ClientConfig, Error> {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| untrusted("TLS 1.3 is not available").with_source(error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Either { own, system }))
+        .with_custom_certificate_verifier(Arc::new(ByHost { host, own, system }))
         .with_no_client_auth();
     Ok(config)
 }
@@ -151,14 +151,15 @@ impl ServerCertVerifier for Noting {
     }
 }
 
-/// Trusts what the connection trusts, and what the system trusts.
+/// Trusts the chat server as the connection does. Other servers may also have a certificate that the system trusts.
 #[derive(Debug)]
-struct Either {
+struct ByHost {
+    host: String,
     own: Arc<dyn ServerCertVerifier>,
     system: Option<Arc<WebPkiServerVerifier>>,
 }
 
-impl ServerCertVerifier for Either {
+impl ServerCertVerifier for ByHost {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -169,7 +170,9 @@ impl ServerCertVerifier for Either {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let own = self.own.verify_server_cert(end_entity, intermediates, name, ocsp, now);
         match &self.system {
-            Some(system) if own.is_err() => system.verify_server_cert(end_entity, intermediates, name, ocsp, now),
+            Some(system) if own.is_err() && !name.to_str().eq_ignore_ascii_case(&self.host) => {
+                system.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+            }
             _ => own,
         }
     }

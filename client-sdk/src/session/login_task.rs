@@ -78,7 +78,8 @@ impl LoginTask {
         let opened = tokio::task::spawn_blocking(move || {
             let remote = LinkRemote { link: login.link.clone(), events: client.events.clone() };
             let (address, trust) = (Address::of(&client.config)?, client.config.trust.clone());
-            let media = Http::new(address.host, move || https_config(&trust));
+            let host = address.host.clone();
+            let media = Http::new(address.host, move || https_config(&trust, host.clone()));
             Account::open(&client.config, client.hello.device_id.clone(), &login.user_id, remote, media)
         });
         let panicked = |_| Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "opening the local database failed");

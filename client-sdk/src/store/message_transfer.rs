@@ -7,6 +7,7 @@ use zim_protocol::{ConversationRef, MessageEntry, MessageSentStatus, MessageStat
 
 use super::conversation;
 use super::message::{COLUMN_COUNT, COLUMNS, INSERTED, MessageRow, order_key};
+use crate::media::content;
 use crate::types::Name;
 
 /// A message in a file.
@@ -69,7 +70,7 @@ fn exported(row: MessageRow, conversation: ConversationRef) -> Exported {
             kind: row.kind,
             flags: row.flags,
             client_key: row.client_key,
-            content: row.content,
+            content: if content::is_media(row.kind) { content::without_paths(&row.content) } else { row.content },
             state: if row.state.is_empty() { None } else { MessageState::decode(row.state).ok().map(Box::new) },
         },
     }
@@ -78,7 +79,11 @@ fn exported(row: MessageRow, conversation: ConversationRef) -> Exported {
 /// Adds a message, unless this device has it or it belongs to a conversation that this device does not have. The server's messages do not count as held: history asks the server for what is around them,
 /// and they are then as the server has them.
 pub(crate) fn import(db: &Connection, viewer: &str, message: Exported) -> rusqlite::Result<()> {
-    let Exported { conversation, entry, order_key: place, status, local_extended_data } = message;
+    let Exported { conversation, mut entry, order_key: place, status, local_extended_data } = message;
+    if content::is_media(entry.kind) {
+        // A path would name another file here, and a message that is sent again would upload it.
+        entry.content = content::without_paths(&entry.content);
+    }
     let name = Name::new(conversation.r#type, conversation.id);
     let Some(id) = conversation::id(db, &name)? else { return Ok(()) };
     let is_known = db

@@ -58,12 +58,18 @@ impl App {
                 // What the app says about a file elsewhere is passed through.
                 _ => {
                     rules::check_url(part.download_url)?;
+                    other_urls(part)
+                        .into_iter()
+                        .filter(|url| !url.is_empty())
+                        .try_for_each(|url| rules::check_url(url))?;
                     *part.name = rules::name(part.name);
                 }
             }
         }
         for part in &mut combined {
             part.local_path.clear();
+            other_urls(part).into_iter().for_each(clear_unless_checked);
+            clear_unless_checked(part.download_url);
             // A message is combined as it is: a file that was removed is missing there as well.
             let file = rules::secret_of(part.download_url).and_then(|secret| found.get(secret));
             if let Some(file) = file.filter(|file| file.kind == part.kind as i32) {
@@ -94,6 +100,19 @@ fn collect<'a>(message: &'a mut Message, parts: &mut Vec<MediaPart<'a>>) {
     }
 }
 
+/// The URLs of a part besides that of the file itself.
+fn other_urls<'p>(part: &'p mut MediaPart<'_>) -> Vec<&'p mut String> {
+    let picture = part.picture.as_mut().map(|picture| [&mut *picture.large.0, &mut *picture.thumbnail.0]);
+    picture.into_iter().flatten().chain(part.first_frame.as_deref_mut()).collect()
+}
+
+/// Apps open URLs: none that is not one of HTTP reaches them.
+fn clear_unless_checked(url: &mut String) {
+    if rules::check_url(url).is_err() {
+        url.clear();
+    }
+}
+
 fn check_duration(part: &MediaPart<'_>, max_audio_s: u32) -> Result<(), Error> {
     let Some(duration) = part.duration.as_deref().copied() else { return Ok(()) };
     let most = if part.kind == MessageType::Audio { max_audio_s } else { u32::MAX };
@@ -113,7 +132,7 @@ fn fill(part: &mut MediaPart<'_>, file: &File) {
         uid.clone_from(&file.secret);
     }
     if let Some(frame) = &mut part.first_frame {
-        frame.clear();
+        clear_unless_checked(frame);
     }
     let Some(picture) = &mut part.picture else { return };
     let versions = file.versions;
