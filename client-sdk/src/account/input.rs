@@ -1,6 +1,6 @@
 //! The inputs of the account task: from the app, from the connection, and the answers to its own requests.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -91,7 +91,7 @@ pub(crate) enum Done {
     },
     /// The answer to the question which of these rooms the device is still in.
     Resumed {
-        stays: HashMap<String, u64>,
+        stays: BTreeMap<String, u64>,
         result: Result<(RoomsResumedResult, Vec<Push>), Error>,
     },
     /// The device has left a room into which the server let it too late, or cannot.
@@ -164,6 +164,9 @@ impl<L: Remote> AccountTask<L> {
                     self.shared.is_listed.send_replace(false);
                 }
                 self.shared.watchers.connected(connection);
+                for room_id in self.shared.rooms.left_offline() {
+                    self.leave_stray(room_id).await;
+                }
                 self.resume_rooms(None).await;
             }
             Input::Disconnected => self.disconnected(),
@@ -246,12 +249,12 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    /// Leaves a room into which the server let this device too late.
+    /// Leaves a room in which the server may have this device, although the app is not in it.
     async fn leave_stray(&mut self, room_id: String) {
         let response = self.insist(LeaveRoomRequest { room_id: room_id.clone() });
         self.start(async move {
             if let Err(error) = response.await {
-                tracing::debug!(%error, "a room that was entered too late is left with the connection");
+                tracing::debug!(%error, "the device leaves a room with its connection");
             }
             Done::StrayLeft(room_id)
         })

@@ -34,8 +34,8 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
-    ConversationRef, Dirty, ErrorCode, ErrorEvent, Event, EventFrame, FillRequest, GroupMemberInfo, LogKind,
-    LoginResult, Push, Rpc, UserFullInfo, UserStatus, Welcome, clock::Clock,
+    ConversationRef, ConversationType, Dirty, ErrorCode, ErrorEvent, Event, EventFrame, FillRequest, GroupMemberInfo,
+    LogKind, LoginResult, Push, Rpc, UserFullInfo, UserStatus, Welcome, clock::Clock,
 };
 
 use self::input::{Done, Input};
@@ -389,6 +389,12 @@ impl<L: Remote> Account<L> {
             }
         }
         self.send(Input::Dirty(dirty));
+    }
+
+    /// Asks the server whether the device is still in a room, and what the room is.
+    pub(crate) fn resume_room(&self, room_id: &str) {
+        let name = ConversationRef { id: room_id.to_owned(), r#type: ConversationType::Room as i32 };
+        self.send(Input::Dirty(Dirty { conversations: vec![name], ..Dirty::default() }));
     }
 
     /// Sends a request at the call. The task owns it: dropping the future drops only the answer. The future resolves when

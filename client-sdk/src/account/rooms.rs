@@ -4,21 +4,19 @@
 //! A request to enter has a number. The entrance that the server pushes has it again: what is pushed of a room before that
 //! belongs to an earlier stay, or to another room that had the ID.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use zim_protocol::{
-    ConversationRef, ConversationType, Dirty, ErrorCode, Event, LostRoom, ResumeRoomsRequest,
-    RoomAttributesBatchOperationConfig, RoomAttributesBatchUpdatedEvent, RoomAttributesChange,
-    RoomAttributesUpdateAction, RoomAttributesUpdateInfo, RoomAttributesUpdatedEvent, RoomEntrance, RoomEvent,
-    RoomFullInfo, RoomInfo, RoomMemberAttributesUpdatedEvent, RoomMemberJoinedEvent, RoomMemberLeftEvent,
-    RoomMembersChange, RoomPush, RoomRef, RoomState, RoomStateChangedEvent, Rpc, Transient, UserInfo,
-    room_push::Detail,
+    ErrorCode, Event, LostRoom, ResumeRoomsRequest, RoomAttributesBatchOperationConfig,
+    RoomAttributesBatchUpdatedEvent, RoomAttributesChange, RoomAttributesUpdateAction, RoomAttributesUpdateInfo,
+    RoomAttributesUpdatedEvent, RoomEntrance, RoomEvent, RoomFullInfo, RoomInfo, RoomMemberAttributesUpdatedEvent,
+    RoomMemberJoinedEvent, RoomMemberLeftEvent, RoomMembersChange, RoomPush, RoomRef, RoomState, RoomStateChangedEvent,
+    Rpc, Transient, UserInfo, room_push::Detail,
 };
 
 use super::Account;
-use super::input::Input;
 use super::remote::Remote;
 use crate::error::Error;
 use crate::outbox::is_network;
@@ -135,6 +133,8 @@ struct Inner {
     last_entry: u64,
     /// The stays that ended last, with the last entrance that was asked for.
     ended: VecDeque<(String, u64)>,
+    /// The rooms that the app left without a connection. A login that was under way may have named them.
+    left_offline: HashSet<String>,
     /// The rooms that the device leaves because the server let it in too late.
     strays: HashSet<String>,
     /// A one-shot login is no device. It acts for its user, wherever they are in the room.
@@ -210,9 +210,11 @@ impl Rooms {
         Self(Mutex::new(Inner { is_one_shot, ..Inner::default() }))
     }
 
-    /// Whether the device is in a room, or was before the connection was lost. It may still be in one that it is leaving.
-    pub(crate) fn is_any(&self) -> bool {
-        self.0.lock().rooms.values().any(|room| !matches!(room.phase, Phase::Entering(_)))
+    /// Returns the rooms that the device is in, or was before the connection was lost. It may still be in one that it is leaving.
+    pub(crate) fn inside(&self) -> Vec<String> {
+        let inner = self.0.lock();
+        let known = inner.rooms.iter().filter(|(_, room)| !matches!(room.phase, Phase::Entering(_)));
+        known.map(|(room_id, _)| room_id.clone()).collect()
     }
 
     /// Begins to enter a room, and to leave another one afterwards if there is one to leave.
@@ -308,9 +310,10 @@ impl Rooms {
                 room.phase = Phase::Leaving;
                 Ok(Some(room.stay))
             }
-            // It will not be resumed, so the server lets the device out.
+            // The next login does not name it, so the server lets the device out.
             Phase::Interrupted if !is_online => {
                 inner.rooms.remove(room_id);
+                inner.left_offline.insert(room_id.to_owned());
                 raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
                 Ok(None)
             }
@@ -336,7 +339,7 @@ impl Rooms {
     }
 
     /// Begins to leave all rooms: they take no other request until that is done. Returns the stays in them.
-    pub(crate) fn begin_leaving_all(&self) -> HashMap<String, u64> {
+    pub(crate) fn begin_leaving_all(&self) -> BTreeMap<String, u64> {
         let mut inner = self.0.lock();
         let known = inner.rooms.iter_mut().filter(|(_, room)| !matches!(room.phase, Phase::Entering(_)));
         known
@@ -352,7 +355,7 @@ impl Rooms {
     /// Handles the answer to the request to leave all rooms. Returns those that have to be resumed.
     pub(crate) fn have_left_all(
         &self,
-        stays_in: &HashMap<String, u64>,
+        stays_in: &BTreeMap<String, u64>,
         error: Option<&Error>,
         raise: impl Fn(Event),
     ) -> Vec<String> {
@@ -462,7 +465,7 @@ impl Rooms {
     }
 
     /// Returns the stays in these rooms.
-    pub(super) fn stays(&self, rooms: &[RoomRef]) -> HashMap<String, u64> {
+    pub(super) fn stays(&self, rooms: &[RoomRef]) -> BTreeMap<String, u64> {
         let inner = self.0.lock();
         let stay = |of: &RoomRef| inner.rooms.get(&of.room_id).map(|room| (of.room_id.clone(), room.stay));
         rooms.iter().filter_map(stay).collect()
@@ -474,7 +477,7 @@ impl Rooms {
     }
 
     /// The device is no longer in these rooms, in which it had these stays.
-    pub(super) fn lost(&self, stays: &HashMap<String, u64>, lost: Vec<LostRoom>, raise: impl Fn(Event)) {
+    pub(super) fn lost(&self, stays: &BTreeMap<String, u64>, lost: Vec<LostRoom>, raise: impl Fn(Event)) {
         let inner = &mut *self.0.lock();
         for LostRoom { room_id, event } in lost {
             if stays.get(&room_id).is_some_and(|stay| inner.end(&room_id, *stay)) {
@@ -482,6 +485,12 @@ impl Rooms {
                 raise(state(&room_id, RoomState::Disconnected, event));
             }
         }
+    }
+
+    /// Returns the rooms that the app left without a connection, for a new connection: the device leaves them now.
+    pub(super) fn left_offline(&self) -> Vec<String> {
+        let Inner { rooms, left_offline, strays, .. } = &mut *self.0.lock();
+        left_offline.drain().filter(|room_id| !rooms.contains_key(room_id) && strays.insert(room_id.clone())).collect()
     }
 
     /// The device has left a room into which the server let it too late, or cannot.
@@ -602,12 +611,6 @@ fn members(room_id: &str, change: RoomMembersChange, raise: impl Fn(Event)) {
 }
 
 impl<L: Remote> Account<L> {
-    /// Asks the server whether the device is still in a room, and what the room is.
-    pub(crate) fn resume_room(&self, room_id: &str) {
-        let name = ConversationRef { id: room_id.to_owned(), r#type: ConversationType::Room as i32 };
-        self.send(Input::Dirty(Dirty { conversations: vec![name], ..Dirty::default() }));
-    }
-
     /// Returns the rooms that this device is in.
     pub(crate) fn rooms(&self) -> &Rooms {
         &self.shared.rooms

@@ -119,7 +119,7 @@ impl Client {
             app_sign: self.config.app_sign.clone(),
             resume: bytes::Bytes::new(),
             one_shot: self.config.one_shot,
-            in_rooms: false,
+            in_rooms: Vec::new(),
         };
         request.validate().map_err(|violation| Error::from(*violation))?;
         // If both are given, the server looks at the token only when the app sign is wrong.

@@ -296,7 +296,7 @@ impl LoginTask {
         let connection = dialed.connection.clone();
         link.open(self.client.hello.clone());
         // Hello and the login are sent together: one round trip.
-        let request = LoginRequest { in_rooms: account.rooms().is_any(), ..self.request() };
+        let request = LoginRequest { in_rooms: account.rooms().inside(), ..self.request() };
         let mut driven = std::pin::pin!(drive(dialed, link, take));
         let answer = tokio::select! {
             ended = &mut driven => Err(before_login(ended)),

@@ -3,8 +3,8 @@
 use zim_integration_tests::{Device, World, eventually, refusal, room, soon};
 use zim_protocol::{
     CreateRoomRequest, ErrorCode, Event, EventKind, JoinRoomRequest, LeaveAllRoomRequest, LeaveRoomRequest,
-    ResumeRoomsRequest, RoomAdvancedConfig, RoomEvent, RoomInfo, RoomMemberQueryConfig, RoomRef, RoomState,
-    SwitchRoomRequest,
+    LoginRequest, ResumeRoomsRequest, RoomAdvancedConfig, RoomEvent, RoomInfo, RoomMemberQueryConfig, RoomRef,
+    RoomState, SwitchRoomRequest,
 };
 
 const NOT_IN: ErrorCode = ErrorCode::RoomModuleUserIsNotInTheRoom;
@@ -236,6 +236,26 @@ async fn join_room_twice_on_one_connection_is_refused_by_the_server() {
     let room = RoomRef { room_id: "stage".into(), number: 0, entry_number: 8 };
     assert!(raw.call(&ResumeRoomsRequest { rooms: vec![room] }).await.unwrap().lost.is_empty());
     raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_leaves_the_rooms_that_it_does_not_name() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let mut raw = world.raw_after_hello(1).await;
+    let resume = raw.call(&world.login_request("bob")).await.unwrap().session;
+    for room_id in ["stage", "hall"] {
+        create(&ann, room_id).await;
+        raw.call(&JoinRoomRequest { room_id: room_id.into(), entry_number: 7 }).await.unwrap();
+    }
+    let mut again = world.raw_after_hello(1).await;
+    let in_rooms = vec!["stage".into()];
+    again.call(&LoginRequest { in_rooms, resume, ..world.login_request("bob") }).await.unwrap();
+    assert_eq!(list(&ann, "stage").await, ["ann", "bob"]);
+    assert_eq!(list(&ann, "hall").await, ["ann"]);
+    raw.end().await;
+    again.end().await;
     world.end().await;
 }
 

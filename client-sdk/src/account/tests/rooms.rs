@@ -1,7 +1,7 @@
 //! The rooms of a device: requests without an answer, entrances that do not arrive, and answers that come late.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use zim_protocol::{
     ConversationRef, ConversationType, Dirty, ErrorCode, Event, EventFrame, LostRoom, RoomEntrance, RoomEvent,
@@ -147,7 +147,7 @@ fn a_connection_that_is_lost_interrupts_rooms_that_are_left() {
     let device = Device::default();
     device.enter();
     let stay = device.begin_leaving();
-    assert!(device.rooms.is_any());
+    assert_eq!(device.rooms.inside(), [ROOM]);
     device.lose();
     assert_eq!(device.last(), INTERRUPTED);
     assert!(!device.has_left(stay, Some(&timeout())));
@@ -165,7 +165,7 @@ fn all_rooms_are_left_or_none_is_known_to_be() {
     let stays = device.rooms.begin_leaving_all();
     assert!(device.rooms.have_left_all(&stays, None, |event| device.raise(event)).is_empty());
     assert_eq!(device.last(), LEFT);
-    assert!(!device.rooms.is_any());
+    assert!(device.rooms.inside().is_empty());
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_late_answer_does_not_end_a_later_stay() {
     let lost = LostRoom { room_id: ROOM.to_owned(), event: RoomEvent::ConnectTimeout as i32 };
     device.rooms.lost(&stays, vec![lost.clone()], |event| device.raise(event));
     assert!(device.is_connected());
-    let stays = HashMap::from([(ROOM.to_owned(), device.begin_leaving())]);
+    let stays = BTreeMap::from([(ROOM.to_owned(), device.begin_leaving())]);
     device.rooms.lost(&stays, vec![lost], |event| device.raise(event));
     assert_eq!(device.last(), (RoomState::Disconnected, RoomEvent::ConnectTimeout));
 }
@@ -199,6 +199,18 @@ fn a_device_that_is_let_in_too_late_leaves() {
     device.has_left(stay, None);
     // The push of a stay that the device has ended itself comes late.
     assert_eq!(device.pushed(entrance(ROOM, stay, 2)), None);
+}
+
+#[test]
+fn a_room_that_was_left_without_a_connection_is_left_over_the_next_one() {
+    let device = Device::default();
+    device.enter();
+    device.lose();
+    assert_eq!(device.rooms.begin_leaving(ROOM, false, |event| device.raise(event)).unwrap(), None);
+    assert!(device.rooms.inside().is_empty());
+    assert_eq!(device.rooms.left_offline(), [ROOM]);
+    assert!(device.begin(ROOM).is_err());
+    assert!(device.rooms.left_offline().is_empty());
 }
 
 #[test]

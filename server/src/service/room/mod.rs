@@ -497,11 +497,16 @@ impl App {
         Ok(lost)
     }
 
-    /// Lets a device out of the rooms that an earlier run of its app was in.
-    pub(crate) async fn leave_old_rooms(&self, identity: &Identity, device: [u8; 16]) -> Result<(), Error> {
+    /// Lets a device out of the rooms that its client does not name: an earlier run of the app was in them, or it has left them.
+    pub(crate) async fn leave_other_rooms(
+        &self,
+        identity: &Identity,
+        device: [u8; 16],
+        named: &[String],
+    ) -> Result<(), Error> {
         let me = identity.user;
         let rooms = self.db.read(async move |tx| store::rooms(tx, me, Some(device)).await).await?;
-        for (key, room_id) in rooms {
+        for (key, room_id) in rooms.into_iter().filter(|(_, room_id)| !named.contains(room_id)) {
             let room = self.room_of((identity.app, key, &room_id), (me, device, identity.login))?;
             let scope = Scope::conversation(key);
             self.db.submit(scope, async move |tx| room.leave(tx, Some(device)).await).await?;

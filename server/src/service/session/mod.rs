@@ -156,10 +156,8 @@ impl SessionService for App {
             self.fanout.register(user, Arc::clone(connection));
             // After the registration: a stay that begins or ends meanwhile finds the connection.
             self.enter_groups(user, connection).await?;
-            if !request.in_rooms
-                && let Some(identity) = connection.identity()
-            {
-                self.leave_old_rooms(identity, connection.device).await?;
+            if let Some(identity) = connection.identity() {
+                self.leave_other_rooms(identity, connection.device, &request.in_rooms).await?;
             }
         }
         // After the registration of the connection: from now on a change of the app finds the connection, and this call
