@@ -1,5 +1,7 @@
 //! The server's process is killed. After the restart exactly the acknowledged messages are stored.
 
+use std::time::Duration;
+
 use zim_client_sdk::Config as ClientConfig;
 use zim_integration_tests::{
     DataDir, Device, ServerInstallation, ServerProcess, TestDatabase, eventually, soon, texts,
@@ -91,7 +93,16 @@ async fn a_call_times_out_once_although_the_server_was_killed() {
     soon(eve.call_accept(&call_id, Default::default())).await.unwrap();
     bob.next(EventKind::CallInvitationReceived).await;
     server.kill();
-    server = installation.start().await.unwrap();
+    // PostgreSQL takes a moment to notice that the killed server is gone, and a second one does not start.
+    let mut starts = installation.start().await;
+    for _ in 0..50 {
+        if starts.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        starts = installation.start().await;
+    }
+    server = starts.unwrap();
     bob.next(EventKind::CallInvitationTimeout).await;
     let list = async |device: &Device| {
         let config = CallInvitationQueryConfig { count: 1, next_flag: 0 };
