@@ -98,7 +98,7 @@ async fn call_invite_tells_who_has_not_received_it_in_time_if_the_caller_asks() 
         }
         world.clock.advance(25_000);
         let bob = world.user_at(folder, "bob").await;
-        // With what is left of his time.
+        // With what is left of the time.
         let event = received(&bob).await;
         assert_eq!((event.call_id.as_str(), event.timeout), (&*call_id, 60));
         let before = if is_asked { State::NotYetReceived } else { State::Inviting };

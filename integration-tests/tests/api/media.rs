@@ -339,7 +339,7 @@ async fn send_media_message_forwards_a_file_that_outlives_its_first_message() {
     let files = Files::new();
     let sent = send(&ann, Message::file(files.add("paper", &noise(5_000)))).await.unwrap();
     let received = receives(&bob, MessageType::File).await;
-    // Bob forwards the message to carl, and combines it for him.
+    // Bob forwards the message to carl, and combines it for them.
     let forwarded = Message { body: received.body.clone(), ..Message::default() };
     soon(bob.send("carl", forwarded)).await.unwrap();
     let combine = CombineMessage {

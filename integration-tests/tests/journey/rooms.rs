@@ -141,7 +141,7 @@ async fn a_room_that_ended_meanwhile_is_gone_even_if_its_id_is_used_again() {
     enter(&ann, "stage").await;
     proxy.restore();
     // The connection from before the cut may still bring that the server let Bob out; otherwise the new one learns that the room is
-    // gone. Both end his stay.
+    // gone. Both end the stay.
     eventually("Bob is out", async || {
         let last = states(&bob).last().copied()?;
         let (state, event) = last;

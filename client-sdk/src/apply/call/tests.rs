@@ -229,7 +229,7 @@ fn a_device_that_knew_its_user_in_the_call_rings_when_they_are_asked_again() {
     assert_eq!(told(Some(&before), &again, "bob"), [EventKind::CallInvitationReceived]);
 }
 
-/// While Bob's device was away, Ann took his invitation back, and then Eve came into the call and ended it.
+/// While Bob's device was away, Ann took the invitation back, and then Eve came into the call and ended it.
 #[test]
 fn who_was_cancelled_is_not_told_what_others_did_later() {
     let before = entry(&[], &[("ann", State::Accepted), ("bob", State::Inviting), ("eve", State::Inviting)]);
