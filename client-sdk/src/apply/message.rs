@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, Event, Message, MessageEditedEvent, MessageEntry, MessageReceivedInfo,
-    MessageRevokeReceivedEvent, MessageSentStatus, MessageSentStatusChangeInfo, MessageState, MessageType,
+    ChangeEntry, ConversationRef, Event, Message, MessageChange, MessageChangeKind, MessageEditedEvent, MessageEntry,
+    MessageReceivedInfo, MessageRevokeReceivedEvent, MessageSentStatus, MessageSentStatusChangeInfo, MessageType,
     change_entry,
 };
 
+use super::message_change::{News, outdated};
 use super::recent::Sending;
 use super::{Attach, Attached, Next, Transaction};
 use crate::engine::Origin;
@@ -106,14 +107,17 @@ impl Transaction<'_> {
         let id = self.touch(name)?;
         let to = name.to_ref();
         let (mut new, mut new_are_offline): (Vec<Message>, _) = (Vec::new(), false);
-        let (mut revoked, mut edited) = (Vec::new(), Vec::new());
+        let mut news = Vec::new();
         for mut entry in entries {
             let is_own = *entry.sender == *self.viewer.user_id;
             self.complete_reply(id, &mut entry)?;
-            match self.outdates(id, &entry)? {
-                Some(true) => revoked.push(message::shown(entry.clone(), &self.viewer.user_id, &to)),
-                Some(false) => edited.push(message::shown(entry.clone(), &self.viewer.user_id, &to)),
-                None => {}
+            // A page has messages as they are now, and may come before the change that made them so.
+            if !entry.content.is_empty()
+                && let Some((_, held)) = message::held(self.db, id, entry.seq)?
+                && let Some(kind) = outdated(&held, &entry)
+            {
+                let message = message::shown(entry.clone(), &self.viewer.user_id, &to);
+                news.push(News { kind, seq: entry.seq, message });
             }
             let is_local = self.store_message(id, &to, &entry)?;
             let is_news = entry.seq > if is_own { own_after } else { raise_after }
@@ -131,32 +135,23 @@ impl Transaction<'_> {
             }
         }
         self.received(id, &to, new, new_are_offline);
-        if !revoked.is_empty() {
-            self.raise(Event::MessageRevokeReceived(MessageRevokeReceivedEvent { message_list: revoked }));
-        }
-        if !edited.is_empty() {
-            self.raise(Event::MessageEdited(MessageEditedEvent { message_list: edited }));
-        }
+        self.tell(news);
         Ok(())
     }
 
-    /// Returns whether an entry revokes (true) or edits (false) a message that this device holds as it was. A page has messages as
-    /// they are now, and may come before the change that made them so, which then is no news.
-    fn outdates(&mut self, id: i64, entry: &MessageEntry) -> rusqlite::Result<Option<bool>> {
-        let is_revoked = entry.kind == MessageType::Revoke as i32;
-        let edited_time = entry.state.as_ref().map_or(0, |state| state.edited_time);
-        if !is_revoked && edited_time == 0 || entry.content.is_empty() {
-            return Ok(None);
+    /// Raises the events about messages that were edited or revoked: one of each, so that an app draws its list once.
+    fn tell(&mut self, news: Vec<News>) {
+        let (revoked, edited): (Vec<_>, Vec<_>) =
+            news.into_iter().partition(|news| news.kind == MessageChangeKind::Revoked);
+        let messages = |news: Vec<News>| news.into_iter().map(|news| news.message).collect();
+        if !edited.is_empty() {
+            let message_list = messages(edited);
+            self.raise(Event::MessageEdited(MessageEditedEvent { message_list }));
         }
-        let Some((_, held)) = message::held(self.db, id, entry.seq)? else { return Ok(None) };
-        if held.kind == MessageType::Revoke as i32 {
-            return Ok(None);
+        if !revoked.is_empty() {
+            let message_list = messages(revoked);
+            self.raise(Event::MessageRevokeReceived(MessageRevokeReceivedEvent { message_list }));
         }
-        if is_revoked {
-            return Ok(Some(true));
-        }
-        let known: MessageState = prost::Message::decode(&held.state[..]).unwrap_or_default();
-        Ok((known.edited_time < edited_time).then_some(false))
     }
 
     /// Returns whether the app knows a message from an earlier epoch.
@@ -175,7 +170,15 @@ impl Transaction<'_> {
 
     pub(super) fn changes(&mut self, name: &Name, entries: Vec<ChangeEntry>, origin: Origin) -> rusqlite::Result<()> {
         let id = self.touch(name)?;
-        let mut revoked = Vec::new();
+        // What this device did itself its caller knows from the answer.
+        let is_done_here = |entry: &ChangeEntry| match &entry.detail {
+            Some(change_entry::Detail::Message(message)) if origin == Origin::Own => {
+                Some((message.seq, entry.change.as_ref().map_or(MessageChangeKind::Revoked, MessageChange::kind)))
+            }
+            _ => None,
+        };
+        let done_here: Vec<(u64, MessageChangeKind)> = entries.iter().filter_map(is_done_here).collect();
+        let mut all_news = Vec::new();
         for entry in entries {
             let ChangeEntry { rev, actor, detail, change, at: _ } = entry;
             let entry = match detail {
@@ -194,12 +197,10 @@ impl Transaction<'_> {
                 }
                 None => continue,
             };
-            revoked.extend(self.message_change(name, (id, rev), (entry, change), &actor, origin)?);
+            let news = self.message_change(name, (id, rev), (entry, change), &actor)?;
+            all_news.extend(news.filter(|news| !done_here.contains(&(news.seq, news.kind))));
         }
-        if !revoked.is_empty() {
-            let event = MessageRevokeReceivedEvent { message_list: revoked };
-            self.raise(Event::MessageRevokeReceived(event));
-        }
+        self.tell(all_news);
         Ok(())
     }
 
@@ -325,10 +326,44 @@ mod tests {
     }
 
     fn change(kind: MessageChangeKind, entry: MessageEntry) -> Change {
-        let change = Some(MessageChange { kind: kind as i32, ..MessageChange::default() });
-        let detail = Some(Detail::Message(entry));
-        let entries = vec![ChangeEntry { rev: 1, actor: "bob".into(), detail, change, ..ChangeEntry::default() }];
-        Change::Changes { name: Name::new(0, "bob"), entries, origin: Origin::Other }
+        changes(&[kind], entry, Origin::Other)
+    }
+
+    /// Changes of one message, each with the message as it is after all of them, as a pull has them.
+    fn changes(kinds: &[MessageChangeKind], entry: MessageEntry, origin: Origin) -> Change {
+        let entries = kinds.iter().zip(1..).map(|(kind, rev)| {
+            let change = Some(MessageChange { kind: *kind as i32, ..MessageChange::default() });
+            let detail = Some(Detail::Message(entry.clone()));
+            ChangeEntry { rev, actor: "bob".into(), detail, change, ..ChangeEntry::default() }
+        });
+        Change::Changes { name: Name::new(0, "bob"), entries: entries.collect(), origin }
+    }
+
+    /// The first entry that shows the message as edited or revoked tells it, although another entry is about it.
+    #[test]
+    fn an_earlier_change_that_shows_a_later_one_tells_it_once() {
+        use MessageChangeKind::{Edited, Pinned, Revoked, Unpinned};
+        let revoked = || entry(MessageType::Revoke, "", 0);
+        let edited = || entry(MessageType::Text, "hello", 9);
+        let cases = [
+            (vec![Pinned, Unpinned, Revoked], revoked(), vec![EventKind::MessageRevokeReceived]),
+            (vec![Edited, Pinned, Revoked], revoked(), vec![EventKind::MessageRevokeReceived]),
+            (vec![Pinned, Edited], edited(), vec![EventKind::MessageEdited]),
+            (vec![Edited, Edited], edited(), vec![EventKind::MessageEdited]),
+        ];
+        for (kinds, now, told) in cases {
+            for (origin, told) in [(Origin::Other, &told[..]), (Origin::Own, &[])] {
+                let db = memory().unwrap();
+                applied(&db, page(entry(MessageType::Text, "hi", 0)));
+                assert_eq!(applied(&db, changes(&kinds, now.clone(), origin)), told, "{kinds:?} {origin:?}");
+                assert!(applied(&db, changes(&kinds, now.clone(), Origin::Other)).is_empty(), "{kinds:?} again");
+            }
+        }
+        // Another user revoked it before this device pinned it.
+        let db = memory().unwrap();
+        applied(&db, page(entry(MessageType::Text, "hi", 0)));
+        let told = applied(&db, changes(&[Unpinned], revoked(), Origin::Own));
+        assert_eq!(told, [EventKind::MessageRevokeReceived]);
     }
 
     /// A page of history has the message as it is now, and comes before the change that made it so.

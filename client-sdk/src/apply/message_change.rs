@@ -1,30 +1,58 @@
 //! What happens to a message after it was sent: edits, pins, reactions, replies, revocation.
 
 use zim_protocol::{
-    ConversationRef, Event, Message, MessageChange, MessageChangeKind, MessageEditedEvent, MessageEntry,
-    MessagePinStatus, MessagePinStatusChangeInfo, MessagePinStatusChangedEvent, MessageReaction,
-    MessageReactionChangeInfo, MessageReactionUserChangeAction, MessageReactionUserChangeInfo,
-    MessageReactionsChangedEvent, MessageRepliedCountChangedEvent, MessageRepliedInfo, MessageRepliedInfoChangedEvent,
-    MessageRepliedInfoState, MessageRootRepliedCountInfo, MessageState, MessageType,
+    ConversationRef, Event, Message, MessageChange, MessageChangeKind, MessageEntry, MessagePinStatus,
+    MessagePinStatusChangeInfo, MessagePinStatusChangedEvent, MessageReaction, MessageReactionChangeInfo,
+    MessageReactionUserChangeAction, MessageReactionUserChangeInfo, MessageReactionsChangedEvent,
+    MessageRepliedCountChangedEvent, MessageRepliedInfo, MessageRepliedInfoChangedEvent, MessageRepliedInfoState,
+    MessageRootRepliedCountInfo, MessageState, MessageType,
 };
 
 use super::Transaction;
-use crate::engine::Origin;
 use crate::store::conversation;
 use crate::store::message::{self, MessageRow};
 use crate::store::message_change::{self as rows, Hidden};
 use crate::types::Name;
 
+/// What an entry tells of a message that this device holds as it was before.
+pub(super) struct News {
+    /// Revoked or edited.
+    pub(super) kind: MessageChangeKind,
+    /// The position of the message.
+    pub(super) seq: u64,
+    /// The message as it is now.
+    pub(super) message: Message,
+}
+
+/// Returns whether an entry revokes or edits a message that this device holds as it was. Only the entry that is first to show it
+/// so is news, whichever it is.
+pub(super) fn outdated(held: &MessageRow, entry: &MessageEntry) -> Option<MessageChangeKind> {
+    let revoke = MessageType::Revoke as i32;
+    if held.kind == revoke {
+        return None;
+    }
+    if entry.kind == revoke {
+        return Some(MessageChangeKind::Revoked);
+    }
+    let edited_time = entry.state.as_ref().map_or(0, |state| state.edited_time);
+    if edited_time == 0 {
+        return None;
+    }
+    let known: MessageState = prost::Message::decode(&held.state[..]).unwrap_or_default();
+    (known.edited_time < edited_time).then_some(MessageChangeKind::Edited)
+}
+
 impl Transaction<'_> {
-    /// Applies a change of a message; returns the message if it was revoked and that is news. Applying it again has no effect.
+    /// Applies a change of a message, and raises its event. Returns what else the entry tells of the message, which an entry of a
+    /// pull shows as it is now: the entry of a pin may be the first that shows the message as revoked. Applying a change again has
+    /// no effect.
     pub(super) fn message_change(
         &mut self,
         name: &Name,
         (id, rev): (i64, u64),
         (mut entry, change): (MessageEntry, Option<MessageChange>),
         actor: &str,
-        origin: Origin,
-    ) -> rusqlite::Result<Option<Message>> {
+    ) -> rusqlite::Result<Option<News>> {
         let to = name.to_ref();
         let before = message::held(self.db, id, entry.seq)?.map(|(_, row)| row);
         let is_first = conversation::advance_changes(self.db, id, rev)?;
@@ -43,23 +71,19 @@ impl Transaction<'_> {
             Some((_, row)) => row.into_message(&self.viewer.user_id, &to),
             None => message::shown(entry.clone(), &self.viewer.user_id, &to),
         };
+        // A message that this device does not hold is no news.
+        let news = before.as_ref().and_then(|before| outdated(before, &entry)).map(|kind| News {
+            kind,
+            seq: entry.seq,
+            message: after.clone(),
+        });
         let held_before = before.map(|row| row.into_message(&self.viewer.user_id, &to));
         match kind {
-            MessageChangeKind::Revoked => {
-                let info = |info: MessageRepliedInfo| deleted(info);
-                self.replies_changed(id, &to, entry.seq, info)?;
-                let revoke = MessageType::Revoke as i32;
-                // A message that this device does not hold, or knows as revoked, is no news.
-                let is_news = held_before.is_some_and(|before| before.r#type != revoke);
-                return Ok((entry.kind == revoke && is_news && origin != Origin::Own).then_some(after));
-            }
+            MessageChangeKind::Revoked => self.replies_changed(id, &to, entry.seq, deleted)?,
             MessageChangeKind::Edited => {
                 let message_info = after.lite(after.r#type);
                 let info = |info: MessageRepliedInfo| MessageRepliedInfo { message_info: message_info.clone(), ..info };
                 self.replies_changed(id, &to, entry.seq, info)?;
-                if held_before.is_some_and(|before| before.edited_time < after.edited_time) && origin != Origin::Own {
-                    self.raise(Event::MessageEdited(MessageEditedEvent { message_list: vec![after] }));
-                }
             }
             MessageChangeKind::Pinned | MessageChangeKind::Unpinned => {
                 let is_pinned = after.pinned_time > 0;
@@ -85,7 +109,7 @@ impl Transaction<'_> {
             }
             MessageChangeKind::Reacted | MessageChangeKind::Unspecified => {}
         }
-        Ok(None)
+        Ok(news)
     }
 
     /// Returns whether the user, or this device alone, has deleted a message.
