@@ -13,7 +13,7 @@ use super::checks::{self, DeviceState, EndState, Violation};
 use super::device::Device;
 use super::frame_proxy::Planted;
 use super::lists::{self, DeviceLists};
-use super::plan::{Action, Fault, Kind, Plan, SocialAction, USERS};
+use super::plan::{Action, Fault, Kind, Plan, SocialAction, TEAM, USERS};
 use super::record::Record;
 use super::rows;
 use super::social;
@@ -125,6 +125,8 @@ async fn execute(
     let mut wrong = Vec::new();
     wait_for_logins(&testbed.devices, &testbed.record, settings.limit).await?;
     wait_for_first_sync(testbed, settings.limit).await?;
+    let create = json!({"do": "create_group", "members": &USERS[1..3]});
+    testbed.devices[0].query(create, &testbed.record.clone()).await?;
     for step in &plan.steps {
         testbed.execute(step).await?;
     }
@@ -261,8 +263,7 @@ fn is_equal(testbed: &Testbed, fresh: &[Device]) -> anyhow::Result<bool> {
 
 /// The position by peer up to which a user's messages are no longer kept.
 fn floors(kept: &[StoredConversation], user: &str) -> BTreeMap<String, i64> {
-    let of = kept.iter().filter(|kept| kept.members.iter().any(|(name, _)| name == user));
-    of.flat_map(|kept| kept.members.iter().map(|(name, _)| (name.clone(), kept.floor))).collect()
+    kept.iter().filter_map(|kept| Some((kept.called_by(user)?.to_owned(), kept.floor))).collect()
 }
 
 /// Polls until `check` returns true; false on a timeout.
@@ -345,7 +346,7 @@ type View = (Value, BTreeMap<String, Vec<(i64, String, String)>>);
 async fn observe(device: &mut Device, record: &Record) -> anyhow::Result<View> {
     let mut histories = BTreeMap::new();
     let user = device.user;
-    for peer in USERS.into_iter().chain([RAW_USER]).filter(|peer| *peer != user) {
+    for peer in USERS.into_iter().chain([RAW_USER, TEAM]).filter(|peer| *peer != user) {
         let all = device.query(json!({"do": "history", "peer": peer}), record).await?;
         let one = |message: &Value| {
             let word = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
