@@ -275,14 +275,15 @@ mod tests {
     use prost::Message as _;
     use rusqlite::Connection;
     use zim_protocol::{
-        ChangeEntry, ConversationHead, EventKind, Message, MessageChange, MessageChangeKind, MessageEntry, MessageFlag,
-        MessageReceiptStatus, MessageState, MessageType, change_entry::Detail,
+        ChangeEntry, ConversationHead, ConversationType, EventKind, GroupFullInfo, GroupInfo, Message, MessageChange,
+        MessageChangeKind, MessageEntry, MessageFlag, MessageReceiptStatus, MessageState, MessageType,
+        change_entry::Detail,
     };
 
-    use crate::apply::{Job, Recent, Viewer, apply};
+    use crate::apply::{Job, Recent, Settle, Viewer, apply};
     use crate::engine::{Batch, Change, Origin};
     use crate::events::Heard;
-    use crate::store::{memory, message};
+    use crate::store::{group, memory, message};
     use crate::types::Name;
 
     fn entry(kind: MessageType, text: &str, edited_time: i64) -> MessageEntry {
@@ -302,6 +303,10 @@ mod tests {
 
     /// The kinds of the events about messages that follow from a change.
     fn applied(db: &Connection, change: Change) -> Vec<EventKind> {
+        applied_job(db, Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() })
+    }
+
+    fn applied_job(db: &Connection, job: Job) -> Vec<EventKind> {
         let viewer = Viewer {
             user_id: "ann".into(),
             device: Bytes::new(),
@@ -313,7 +318,6 @@ mod tests {
             is_caught_up: true,
             heard: Heard::all(),
         };
-        let job = Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() };
         let applied = apply(db, &viewer, &mut Recent::default(), job).unwrap();
         let kinds = applied.events.iter().map(|(_, event)| event.kind());
         let wanted = [
@@ -377,6 +381,22 @@ mod tests {
         applied(&db, page(entry(MessageType::Text, "hi", 0)));
         let told = applied(&db, changes(&[Unpinned], revoked(), Origin::Own));
         assert_eq!(told, [EventKind::MessageRevokeReceived]);
+    }
+
+    /// A refusal may come after the user was let in.
+    #[test]
+    fn a_refused_message_disables_a_group_only_if_the_user_is_not_in_it() {
+        for (role, is_disabled) in [(0, true), (3, false)] {
+            let (db, name) = (memory().unwrap(), Name::new(ConversationType::Group as i32, "crew"));
+            let base_info = Some(GroupInfo { group_id: "crew".into(), ..GroupInfo::default() });
+            group::write(&db, &GroupFullInfo { base_info, ..GroupFullInfo::default() }).unwrap();
+            group::write_own(&db, "crew", (role, 0)).unwrap();
+            let failed = Settle::Failed { name, key: [1; 16], reason: String::new(), is_disabled: true };
+            applied_job(&db, Job { settle: vec![failed], ..Job::default() });
+            let found: bool =
+                db.query_row("SELECT is_disabled FROM conversation WHERE name = 'crew'", [], |row| row.get(0)).unwrap();
+            assert_eq!(found, is_disabled, "role {role}");
+        }
     }
 
     /// Whoever has read it before, and whatever a device learned first.

@@ -288,8 +288,9 @@ fn poison_spread(end: &EndState) -> Vec<String> {
         ErrorCode::NetworkModuleUserIsNotLogged as i64,
         ErrorCode::NetworkModuleNetworkError as i64,
         ErrorCode::MessageModuleSenderInBlacklist as i64,
-        // They have left the group, or were removed.
+        // They have left the group, or were removed, or all have left.
         ErrorCode::GroupModuleUserIsNotInTheGroup as i64,
+        ErrorCode::GroupModuleGroupDoesNotExist as i64,
     ];
     for call in &end.calls {
         let (Action::Send { is_poison, .. }, Some((_, answer))) = (&call.action, &call.answer) else { continue };

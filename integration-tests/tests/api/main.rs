@@ -26,6 +26,7 @@ mod group_data;
 mod group_member;
 mod group_race;
 mod group_search;
+mod group_tips;
 mod handlers;
 mod idiomatic;
 mod idempotency;

@@ -124,7 +124,7 @@ pub(super) async fn enter(
     tx: &mut Tx<'_>,
     group: ConversationKey,
     users: &[(UserKey, i64)],
-    place: Place,
+    (place, shows_history): (Place, bool),
 ) -> Result<Vec<(UserKey, GroupStay)>, Error> {
     let row = tx
         .fetch_one("SELECT seq, n FROM conversation WHERE id = $1", &params![group])
@@ -135,25 +135,29 @@ pub(super) async fn enter(
     for (index, (user, list_place)) in (0_i64..).zip(users.iter().copied()) {
         // Somebody who returns: the stay before becomes an earlier one.
         let earlier = tx
-            .execute(
+            .fetch_one(
                 "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
              SELECT account, conversation, from_seq, from_rev, to_seq, to_rev FROM member \
-             WHERE account = $1 AND conversation = $2",
+             WHERE account = $1 AND conversation = $2 RETURNING to_seq",
                 &params![user, group],
             )
             .await?;
-        if earlier > 0 {
+        let left_at = earlier.as_ref().map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten();
+        let is_return = earlier.is_some();
+        // Stays do not overlap: with the history, this one begins where the one before has ended.
+        let from_seq = if shows_history { left_at.unwrap_or(0) + 1 } else { seq + 1 };
+        if is_return {
             let sql = "DELETE FROM span WHERE account = $1 AND conversation = $2 AND from_rev <= (SELECT from_rev FROM span \
                        WHERE account = $1 AND conversation = $2 ORDER BY from_rev DESC LIMIT 1 OFFSET $3)";
             tx.execute(sql, &params![user, group, MAX_SPANS]).await?;
         }
-        stays.push((user, GroupStay { from_seq: seq + 1, from_rev: place.rev, to: None, is_return: earlier > 0 }));
+        stays.push((user, GroupStay { from_seq, from_rev: place.rev, to: None, is_return }));
         tx.execute(
             "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
              base_sent, sent, deducted) VALUES ($1, $2, 0, $3, $4, 0, $5, $5, $6, 0, 0, 0) \
              ON CONFLICT (account, conversation) DO UPDATE SET from_seq = $3, from_rev = $4, to_seq = NULL, to_rev = NULL, \
              read_seq = $5, base_seq = $5, base_n = $6, base_sent = member.sent",
-            &params![group, user, seq + 1, place.rev, seq, n],
+            &params![group, user, from_seq, place.rev, seq, n],
         )
         .await?;
         tx.execute(
