@@ -277,14 +277,14 @@ mod tests {
     use prost::Message as _;
     use rusqlite::Connection;
     use zim_protocol::{
-        ChangeEntry, EventKind, Message, MessageChange, MessageChangeKind, MessageEntry, MessageState, MessageType,
-        change_entry::Detail,
+        ChangeEntry, EventKind, Message, MessageChange, MessageChangeKind, MessageEntry, MessageFlag,
+        MessageReceiptStatus, MessageState, MessageType, change_entry::Detail,
     };
 
     use crate::apply::{Job, Recent, Viewer, apply};
     use crate::engine::{Batch, Change, Origin};
     use crate::events::Heard;
-    use crate::store::memory;
+    use crate::store::{memory, message};
     use crate::types::Name;
 
     fn entry(kind: MessageType, text: &str, edited_time: i64) -> MessageEntry {
@@ -364,6 +364,32 @@ mod tests {
         applied(&db, page(entry(MessageType::Text, "hi", 0)));
         let told = applied(&db, changes(&[Unpinned], revoked(), Origin::Own));
         assert_eq!(told, [EventKind::MessageRevokeReceived]);
+    }
+
+    /// Whoever has read it before, and whatever a device learned first.
+    #[test]
+    fn a_revoked_message_has_no_receipt() {
+        let shown = |db: &Connection| {
+            let (_, row) = message::held(db, 1, 1).unwrap().unwrap();
+            assert_eq!(row.kind, MessageType::Revoke as i32);
+            row.into_message("ann", &Name::new(0, "bob").to_ref()).receipt_status()
+        };
+        let read = |kind: MessageType, receipt: MessageReceiptStatus| {
+            let state = MessageState { receipt: receipt as i32, is_personal: true, ..MessageState::default() };
+            MessageEntry { flags: MessageFlag::Receipt as u32, state: Some(Box::new(state)), ..entry(kind, "hi", 0) }
+        };
+        let revoked = MessageEntry { state: None, ..read(MessageType::Revoke, MessageReceiptStatus::None) };
+        for before in [MessageReceiptStatus::Processing, MessageReceiptStatus::Done] {
+            for after in [page(revoked.clone()), change(MessageChangeKind::Revoked, revoked.clone())] {
+                let db = memory().unwrap();
+                applied(&db, page(read(MessageType::Text, before)));
+                applied(&db, after);
+                assert_eq!(shown(&db), MessageReceiptStatus::None, "{before:?}");
+            }
+        }
+        let db = memory().unwrap();
+        applied(&db, page(revoked));
+        assert_eq!(shown(&db), MessageReceiptStatus::None, "a fresh device");
     }
 
     /// A page of history has the message as it is now, and comes before the change that made it so.

@@ -5,7 +5,7 @@ use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use zim_protocol::{
     ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageFlag,
-    MessageReceiptStatus, MessageReceivedInfo, MessageSentStatus, MessageState, ORDER_KEY_STEP,
+    MessageReceiptStatus, MessageReceivedInfo, MessageSentStatus, MessageState, MessageType, ORDER_KEY_STEP,
     PeerMessageReceivedEvent, RoomMessageReceivedEvent,
 };
 
@@ -106,6 +106,8 @@ impl Columns {
     fn of(entry: &MessageEntry) -> Self {
         let state = entry.state.as_deref();
         let receipt = match state.map_or(0, |state| state.receipt) {
+            // A device that had it before may know of a receipt, and one that gets it now does not: neither keeps it.
+            _ if entry.kind == MessageType::Revoke as i32 => 0,
             0 if entry.has(MessageFlag::Receipt) => MessageReceiptStatus::Processing as i32,
             receipt => receipt,
         };
@@ -195,7 +197,8 @@ pub(crate) fn store(
              COALESCE((SELECT k.local_data FROM kept_local_data k WHERE k.message_id = ?4), ''), ?12, ?13, ?14) \
              ON CONFLICT (conversation, order_key, tie) DO UPDATE SET message_id = excluded.message_id, ts = excluded.ts, \
              kind = excluded.kind, flags = excluded.flags, content = excluded.content, state = excluded.state, \
-             replied_seq = excluded.replied_seq, receipt = max(receipt, excluded.receipt) RETURNING is_local",
+             replied_seq = excluded.replied_seq, receipt = CASE excluded.receipt WHEN 0 THEN 0 ELSE max(receipt, excluded.receipt) END \
+             RETURNING is_local",
         )?
         .query_row(
             params![
@@ -226,7 +229,8 @@ pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -
     let changed = db
         .prepare_cached(
             "UPDATE message SET kind = ?3, flags = ?4, content = CASE WHEN length(?5) > 0 THEN ?5 ELSE content END, \
-             state = ?6, replied_seq = ?7, receipt = max(receipt, ?8) WHERE conversation = ?1 AND order_key = ?2 AND tie = 0",
+             state = ?6, replied_seq = ?7, receipt = CASE ?8 WHEN 0 THEN 0 ELSE max(receipt, ?8) END \
+             WHERE conversation = ?1 AND order_key = ?2 AND tie = 0",
         )?
         .execute(params![
             conversation,
@@ -364,11 +368,11 @@ pub(crate) fn replace_content(db: &Connection, row: i64, entry: &MessageEntry) -
             db.prepare_cached("SELECT content FROM message WHERE id = ?1")?.query_row([row], |row| row.get(0))?;
         content = content::merged(&old, &content).unwrap_or(content);
     }
-    db.prepare_cached("UPDATE message SET kind = ?2, content = ?3 WHERE id = ?1")?.execute(params![
-        row,
-        entry.kind,
-        &content[..]
-    ])?;
+    let is_revoked = entry.kind == MessageType::Revoke as i32;
+    db.prepare_cached(
+        "UPDATE message SET kind = ?2, content = ?3, receipt = CASE WHEN ?4 THEN 0 ELSE receipt END WHERE id = ?1",
+    )?
+    .execute(params![row, entry.kind, &content[..], is_revoked])?;
     Ok(())
 }
 
