@@ -19,6 +19,7 @@ use futures_util::stream;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use zim_protocol::ErrorCode;
 
 use self::listen::{Connection, TlsListener};
@@ -46,6 +47,8 @@ struct Shared {
     app: Arc<App>,
     /// Uploads and downloads end when the server stops.
     stopping: CancellationToken,
+    /// What a stop of the server waits for.
+    tasks: TaskTracker,
     stall: Duration,
     /// Reads of the database at once: a flood of requests by nobody in particular must not hold up those of users.
     lookups: Arc<Semaphore>,
@@ -72,7 +75,8 @@ pub(crate) async fn serve(net: Arc<Net>, listener: TcpListener, tls: rustls::Ser
     let warnings = ListenerWarnings::new("the public HTTPS listener", &net.app.clock);
     let listener = BoundedListener::new(listener, limits.max_https_connections, timeouts, &warnings, &end);
     let lookups = Arc::new(Semaphore::new(LOOKUPS));
-    let shared = Shared { app: Arc::clone(&net.app), stopping: net.stopping.clone(), stall, lookups };
+    let (app, stopping, tasks) = (Arc::clone(&net.app), net.stopping.clone(), net.tasks.clone());
+    let shared = Shared { app, stopping, tasks, stall, lookups };
     let router = Router::new()
         .route("/uploads", options(tus::options))
         .route(

@@ -15,7 +15,7 @@ use crate::config::PublicListen;
 use crate::connection::Caller;
 use crate::db::Scope;
 use crate::error::Error;
-use crate::media::{PictureError, Versions};
+use crate::media::{PictureError, Versions, Writing};
 
 /// Bytes of the secrets in URLs.
 const SECRET_BYTES: usize = 16;
@@ -79,11 +79,11 @@ impl App {
     ///
     /// # Errors
     /// The file is not what was announced. If its bytes are other ones, the client may begin again; otherwise the upload ends.
-    pub(crate) async fn complete_upload(&self, file: &File) -> Result<(), Error> {
+    pub(crate) async fn complete_upload(&self, file: &File, writing: &Writing) -> Result<(), Error> {
         let found = self.examine(file).await;
         match &found {
             Err(error) if error.code() == ErrorCode::MessageModuleFileVerificationError => {
-                self.files.remove(file.id).await.map_err(Error::file_store_failed)?;
+                writing.truncate(0).await.map_err(Error::file_store_failed)?;
             }
             Err(error) if !error.may_have_effect() => drop(self.end_upload(file).await?),
             _ => {}
