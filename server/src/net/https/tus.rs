@@ -9,9 +9,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use ring::digest;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use zim_protocol::ErrorCode;
 
+use super::rate::Moved;
 use super::{Refusal, Shared, SharedState};
 use crate::media::Writing;
 use crate::service::media::File;
@@ -74,11 +75,7 @@ pub(super) async fn options(State(shared): SharedState) -> Response {
             (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PATCH, DELETE".to_owned()),
             (
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "content-type, tus-resumable, upload-checksum, upload-length, upload-metadata, upload-offset, range".to_owned(),
-            ),
-            (
-                header::ACCESS_CONTROL_EXPOSE_HEADERS,
-                "location, tus-extension, tus-max-size, tus-resumable, tus-version, upload-length, upload-offset, zim-error-code"
+                "content-type, tus-resumable, upload-checksum, upload-length, upload-metadata, upload-offset, range"
                     .to_owned(),
             ),
         ],
@@ -185,7 +182,7 @@ pub(super) async fn patch(
     }
     let checksum = Checksum::of(&headers)?;
     let at = number(&headers, &OFFSET)?;
-    let (file, writing) = claim(&shared, &token, shared.stall / QUIET_DIVISOR).await?;
+    let (file, writing) = claim(&shared, &token, shared.least.stall / QUIET_DIVISOR).await?;
     // A connection that breaks off ends this function anywhere. The task goes on until the file is in a defined state, and
     // holds the right to write until then.
     let tasks = shared.tasks.clone();
@@ -243,13 +240,18 @@ async fn write_body(
 ) -> Result<u64, Refusal> {
     let (mut pieces, mut reached) = (body.into_data_stream(), begin);
     let mut collected: Vec<u8> = Vec::new();
+    let mut moved = Moved::new(Instant::now());
     let ended = loop {
-        let bytes = match next(shared, writing, &mut pieces, shared.stall).await {
+        let bytes = match next(shared, writing, &mut pieces).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => break Ok(()),
             Err(refusal) => break Err(refusal),
         };
         writing.moved();
+        if !moved.note(bytes.len(), Instant::now(), shared.least) {
+            let message = "the bytes come too slowly";
+            break Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::MessageModuleFileHttpError, message));
+        }
         if reached + (collected.len() + bytes.len()) as u64 > size {
             let message = "more bytes came than were announced";
             break Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::MessageModuleFileSizeInvalid, message));
@@ -277,11 +279,10 @@ async fn next(
     shared: &Shared,
     writing: &Writing,
     pieces: &mut axum::body::BodyDataStream,
-    stall: Duration,
 ) -> Result<Option<Bytes>, Refusal> {
     let refuse = |status, message: &str| Refusal::new(status, ErrorCode::MessageModuleFileHttpError, message);
     tokio::select! {
-        next = timeout(stall, pieces.next()) => match next {
+        next = timeout(shared.least.stall, pieces.next()) => match next {
             Ok(None) => Ok(None),
             Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
             Ok(Some(Err(_))) => Err(refuse(StatusCode::BAD_REQUEST, "the request ended before its time")),

@@ -108,8 +108,10 @@ impl App {
         }
         let format = format.filter(|format| format.fits(kind)).ok_or_else(Error::file_type_unsupported)?;
         let mut versions = Versions::default();
-        // No library in Rust alone reads HEIF: such a picture has no small versions.
-        if kind == MessageType::Image && format != MediaFormat::Heif {
+        // No library in Rust alone reads HEIF, and the memory that a TIFF takes does not follow from its number of pixels: such
+        // pictures have no small versions.
+        let has_versions = !matches!(format, MediaFormat::Heif | MediaFormat::Tiff);
+        if kind == MessageType::Image && has_versions {
             let max_pixels = self.config.limits.max_image_pixels;
             versions = self.files.make_versions(file.id, max_pixels).await.map_err(|error| match error {
                 PictureError::Unreadable => Error::file_type_unsupported(),
