@@ -37,6 +37,7 @@ mod local_search;
 mod media;
 mod media_multiple;
 mod media_tus;
+mod media_upload;
 mod message;
 mod message_transfer;
 mod reaction;
