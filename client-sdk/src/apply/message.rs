@@ -228,7 +228,7 @@ impl Transaction<'_> {
         self.settled.extend(Key::try_from(&entry.client_key[..]).ok());
         if sending.is_changed(entry) {
             // It was revoked or edited before this device learned that it was stored.
-            message::change(self.db, id, entry)?;
+            message::change(self.db, id, &self.viewer.user_id, entry)?;
             self.settled(sending.row, to, "")?;
         } else if is_replaced {
             self.settled(sending.row, to, "")?;

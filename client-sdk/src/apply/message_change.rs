@@ -78,7 +78,7 @@ impl Transaction<'_> {
         let own = (kind == MessageChangeKind::Reacted && *actor == *self.viewer.user_id).then_some(&change);
         self.complete_reply(id, &mut entry)?;
         personalize(&mut entry, before.as_ref(), own);
-        message::change(self.db, id, &entry)?;
+        message::change(self.db, id, &self.viewer.user_id, &entry)?;
         let after = match message::held(self.db, id, entry.seq)? {
             Some((_, row)) => row.into_message(&self.viewer.user_id, &to),
             None => message::shown(entry.clone(), &self.viewer.user_id, &to),

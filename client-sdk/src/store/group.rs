@@ -3,7 +3,8 @@
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};
 use zim_protocol::{
-    ConversationType, GroupAliasEntry, GroupFullInfo, GroupInfo, GroupMemberInfo, GroupMuteMode, GroupSearchInfo,
+    ConversationType, GroupAliasEntry, GroupFullInfo, GroupInfo, GroupMemberInfo, GroupMessageNotificationStatus,
+    GroupMuteMode, GroupSearchInfo,
 };
 
 use super::search::Keywords;
@@ -33,6 +34,13 @@ pub(crate) fn write_own(db: &Connection, group_id: &str, (role, mute_until): (i6
     db.prepare_cached("UPDATE chat_group SET role = ?2, mute_until = ?3 WHERE group_id = ?1")?
         .execute(params![group_id, role, mute_until])?;
     settle_mute(db, group_id)
+}
+
+/// Returns the user's `GroupMessageNotificationStatus` of a group, which has the numbers of `ConversationNotificationStatus`.
+pub(crate) fn notification(db: &Connection, group_id: &str) -> rusqlite::Result<i32> {
+    let sql = "SELECT notification FROM conversation WHERE type = 2 AND name = ?1";
+    let found = db.prepare_cached(sql)?.query_row([group_id], |row| row.get(0)).optional()?;
+    Ok(found.unwrap_or(GroupMessageNotificationStatus::Notify as i32))
 }
 
 /// Returns whether a conversation is a group that the user is in, as far as this device knows.

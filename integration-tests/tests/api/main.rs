@@ -38,6 +38,7 @@ mod media;
 mod media_multiple;
 mod media_tus;
 mod media_upload;
+mod mention;
 mod message;
 mod message_transfer;
 mod reaction;

@@ -331,8 +331,8 @@ impl Limits {
             ("max_admin_connections", as_u64(self.max_admin_connections), 1, 65_536),
             ("admin_first_call_timeout_ms", self.admin_first_call_timeout_ms.into(), 1, long),
             ("admin_idle_timeout_ms", self.admin_idle_timeout_ms.into(), 1, long),
-        ];
             ("https_min_bytes_per_second", self.https_min_bytes_per_second.into(), 0, 1_000_000_000),
+        ];
         let mut problems: Vec<_> =
             rows.into_iter().filter_map(|(name, value, least, most)| problem(name, value, least, most)).collect();
         for (messages, of_messages, requests, of_requests) in [

@@ -23,6 +23,10 @@ const MAX_SPANS: i64 = 100;
 /// The most users who are told of an application because they may decide on it. Others find it in their lists.
 const MAX_TOLD: i64 = 100;
 
+/// `GroupMessageNotificationStatus` of a conversation for which nothing is set. It has the numbers of
+/// `ConversationNotificationStatus`.
+const NOTIFY: i32 = GroupMessageNotificationStatus::Notify as i32;
+
 /// 1 if there are earlier stays of a row of `member`.
 const IS_RETURN: &str = "CASE WHEN EXISTS (SELECT 1 FROM span sp WHERE sp.account = member.account \
      AND sp.conversation = member.conversation) THEN 1 ELSE 0 END";
@@ -60,12 +64,14 @@ pub(super) async fn info(
     (user, now): (UserKey, i64),
 ) -> Result<Option<GroupFullInfo>, Error> {
     let sql = format!(
-        "SELECT m.alias, {GROUP} FROM chat_group g \
-         LEFT JOIN member m ON m.conversation = g.conversation AND m.account = $2 WHERE g.conversation = $1"
+        "SELECT m.alias, COALESCE(s.notification, {NOTIFY}), {GROUP} FROM chat_group g \
+         LEFT JOIN member m ON m.conversation = g.conversation AND m.account = $2 \
+         LEFT JOIN conversation_setting s ON s.conversation = g.conversation AND s.account = $2 WHERE g.conversation = $1"
     );
     let Some(row) = tx.fetch_one(&sql, &params![group, user]).await? else { return Ok(None) };
-    let mut info = group_info(&row, 1, group_id)?;
+    let mut info = group_info(&row, 2, group_id)?;
     info.group_alias = row.get::<Option<String>>(0)?.unwrap_or_default();
+    info.notification_status = row.get(1)?;
     info.muted_info = info.muted_info.map(|mute| rules::mute_at(mute, now));
     Ok(Some(info))
 }
@@ -363,9 +369,11 @@ pub(super) async fn groups(
         )
     };
     let sql = format!(
-        "SELECT i.list_place, c.name, g.group_name, g.avatar_url, m.alias FROM group_member i \
+        "SELECT i.list_place, c.name, g.group_name, g.avatar_url, m.alias, COALESCE(s.notification, {NOTIFY}) \
+         FROM group_member i \
          JOIN conversation c ON c.id = i.conversation JOIN chat_group g ON g.conversation = i.conversation \
          JOIN member m ON m.conversation = i.conversation AND m.account = i.account \
+         LEFT JOIN conversation_setting s ON s.conversation = i.conversation AND s.account = i.account \
          WHERE i.account = $1 AND i.list_place < $2 AND c.end_seq IS NULL{} ORDER BY i.list_place DESC LIMIT $3",
         others.iter().map(with).collect::<String>()
     );
@@ -377,7 +385,7 @@ pub(super) async fn groups(
                 group_avatar_url: row.get(3)?,
             }),
             group_alias: row.get(4)?,
-            notification_status: GroupMessageNotificationStatus::Notify as i32,
+            notification_status: row.get(5)?,
         })
     })
     .await
