@@ -3,6 +3,7 @@
 mod bus;
 mod limits;
 mod media;
+mod push;
 mod source;
 mod value;
 mod variable;
@@ -17,6 +18,7 @@ use tracing_subscriber::filter::ParseError;
 pub use self::bus::BusUrl;
 pub use self::limits::Limits;
 pub use self::media::{Media, MediaStore};
+pub use self::push::Push;
 pub use self::source::{Args, Command, ConfigError};
 pub use self::value::{AdminListen, DatabaseUrl, Listen, PublicListen};
 pub(crate) use self::variable::texts;
@@ -68,6 +70,8 @@ pub struct Config {
     pub login: Login,
     /// The files of messages.
     pub media: Media,
+    /// Offline push.
+    pub push: Push,
     /// Limits.
     pub limits: Limits,
     /// Create a new database although the data folder had one, for one start. A flag and not a setting, which would remain in
@@ -153,6 +157,7 @@ impl Default for Config {
             log: Log::default(),
             login: Login::default(),
             media: Media::default(),
+            push: Push::default(),
             limits: Limits::default(),
             new_database: false,
         }
@@ -202,6 +207,7 @@ impl Config {
         }
         wrong.extend(self.admin.problem());
         wrong.extend(self.media.problems());
+        wrong.extend(self.push.problems());
         if self.bus.is_set() && !self.media.store.is_set() && self.https != PublicListen::Off {
             wrong.push(
                 "bus is set, but media.store is not: several servers need one folder for the files of messages, which all of them \
