@@ -3,6 +3,7 @@
 mod bus;
 mod limits;
 mod media;
+mod push;
 mod source;
 mod value;
 mod variable;
@@ -17,6 +18,7 @@ use tracing_subscriber::filter::ParseError;
 pub use self::bus::BusUrl;
 pub use self::limits::Limits;
 pub use self::media::{Media, MediaStore};
+pub use self::push::Push;
 pub use self::source::{Args, Command, ConfigError};
 pub use self::value::{AdminListen, DatabaseUrl, Listen, PublicListen};
 pub(crate) use self::variable::texts;
@@ -70,6 +72,8 @@ pub struct Config {
     pub media: Media,
     /// Groups.
     pub groups: Groups,
+    /// Offline push.
+    pub push: Push,
     /// Limits.
     pub limits: Limits,
     /// Create a new database although the data folder had one, for one start. A flag and not a setting, which would remain in
@@ -168,6 +172,7 @@ impl Default for Config {
             login: Login::default(),
             media: Media::default(),
             groups: Groups::default(),
+            push: Push::default(),
             limits: Limits::default(),
             new_database: false,
         }
@@ -217,6 +222,7 @@ impl Config {
         }
         wrong.extend(self.admin.problem());
         wrong.extend(self.media.problems());
+        wrong.extend(self.push.problems());
         if self.bus.is_set() && !self.media.store.is_set() && self.https != PublicListen::Off {
             wrong.push(
                 "bus is set, but media.store is not: several servers need one folder for the files of messages, which all of them \
