@@ -35,6 +35,7 @@ mod large_group;
 mod life;
 mod local_search;
 mod media;
+mod media_again;
 mod media_multiple;
 mod media_tus;
 mod media_upload;
