@@ -7,6 +7,7 @@ mod bus;
 mod migrate;
 mod processes;
 
+mod rooms;
 use std::path::PathBuf;
 
 use tempfile::TempDir;

@@ -134,6 +134,12 @@ pub(crate) async fn rev_for_member(
     row.map(|row| Ok(row.get(0)?)).transpose()
 }
 
+/// Returns the last change of a room, unless it has ended.
+pub(crate) async fn rev(tx: &mut Tx<'_>, room: ConversationKey) -> Result<Option<i64>, Error> {
+    let row = tx.fetch_one("SELECT rev FROM conversation WHERE id = $1 AND type = 1", &params![room]).await?;
+    row.map(|row| Ok(row.get(0)?)).transpose()
+}
+
 /// Lets a user in with a device, or changes the device.
 pub(super) async fn put_member(
     tx: &mut Tx<'_>,
