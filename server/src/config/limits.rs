@@ -273,7 +273,7 @@ impl Limits {
             ("max_room_members", self.max_room_members.into(), 1, 100_000),
             ("max_rooms_of_user", self.max_rooms_of_user.into(), 1, 1_000),
             ("max_rooms", self.max_rooms.into(), 0, 1_000_000),
-            ("room_grace_ms", self.room_grace_ms.into(), 1, long),
+            ("room_grace_ms", self.room_grace_ms.into(), 1_000, long),
             ("max_room_members_told", self.max_room_members_told.into(), 0, 100_000),
             ("friend_application_valid_s", self.friend_application_valid_s.into(), 1, 366 * 86_400),
             ("revoke_window_s", self.revoke_window_s.into(), 1, 86_400),
