@@ -4,10 +4,11 @@
 
 mod bad_input;
 mod bus;
+mod calls;
 mod migrate;
 mod processes;
-
 mod rooms;
+
 use std::path::PathBuf;
 
 use tempfile::TempDir;
