@@ -70,6 +70,8 @@ pub struct Config {
     pub login: Login,
     /// The files of messages.
     pub media: Media,
+    /// Groups.
+    pub groups: Groups,
     /// Offline push.
     pub push: Push,
     /// Limits.
@@ -126,6 +128,18 @@ pub struct Login {
     pub max_web: u32,
 }
 
+/// Groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Groups {
+    /// Add a message of the type Tips to a group when something happens to it: it is created or dismissed, members come or go, it or
+    /// they change, a message is pinned. Default: no, as in the reference.
+    pub tips: bool,
+    /// New members see the messages from before they came, and whoever returns those of the time between. Applies to those who
+    /// enter from now on. Default: no, as in the reference.
+    pub history_for_new_members: bool,
+}
+
 /// The devices on which one user may be logged in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -157,6 +171,7 @@ impl Default for Config {
             log: Log::default(),
             login: Login::default(),
             media: Media::default(),
+            groups: Groups::default(),
             push: Push::default(),
             limits: Limits::default(),
             new_database: false,

@@ -173,6 +173,9 @@ pub struct Limits {
     pub https_stall_timeout_ms: u32,
     /// Simultaneous connections of the operator's service. A further one replaces the oldest that has no request in progress.
     /// Default: 128, as for HTTP.
+    /// Bytes per second that an upload or a download must have, on average over `https_stall_timeout_ms`; 0: no limit.
+    /// Default: 1,000.
+    pub https_min_bytes_per_second: u32,
     pub max_admin_connections: usize,
     /// Milliseconds that a connection to the operator's service has for its first request, TLS handshake included. Default: 5,000.
     pub admin_first_call_timeout_ms: u32,
@@ -252,6 +255,7 @@ impl Default for Limits {
             max_admin_connections: 128,
             admin_first_call_timeout_ms: 5_000,
             admin_idle_timeout_ms: 60_000,
+            https_min_bytes_per_second: 1_000,
         }
     }
 }
@@ -332,6 +336,7 @@ impl Limits {
             ("max_admin_connections", as_u64(self.max_admin_connections), 1, 65_536),
             ("admin_first_call_timeout_ms", self.admin_first_call_timeout_ms.into(), 1, long),
             ("admin_idle_timeout_ms", self.admin_idle_timeout_ms.into(), 1, long),
+            ("https_min_bytes_per_second", self.https_min_bytes_per_second.into(), 0, 1_000_000_000),
         ];
         let mut problems: Vec<_> =
             rows.into_iter().filter_map(|(name, value, least, most)| problem(name, value, least, most)).collect();

@@ -24,7 +24,8 @@ pub struct Media {
     pub upload_valid_s: u32,
     /// Seconds for which a file is kept that no message has: it was just uploaded, or its messages were revoked. Default: a day.
     pub unused_kept_s: u32,
-    /// Days after which a file is removed although messages have it; 0: never. Default: 0.
+    /// Days after which a file is removed although messages have it, from when it was announced or sent last; 0: never.
+    /// Default: 0.
     pub kept_days: u32,
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zim_protocol::MessageState;
+use zim_protocol::{MessageState, MessageType};
 
 use super::mute::{MUTE, Mute};
 use super::rules;
@@ -206,7 +206,10 @@ impl Bulk for NewMessage {
                 }));
                 continue;
             };
-            if let Audience::Group { name, .. } = &op.audience {
+            // A tip is the server's, and its sender may have left with it.
+            if let Audience::Group { name, .. } = &op.audience
+                && op.kind != MessageType::Tips as i32
+            {
                 let refusal = match members.get(&(op.sender.0, op.conversation.0)).map(|mute| mute.until(op.now)) {
                     None => Some(Error::not_in_group(name)),
                     Some(0) => None,

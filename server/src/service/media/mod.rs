@@ -15,7 +15,7 @@ use crate::config::PublicListen;
 use crate::connection::Caller;
 use crate::db::Scope;
 use crate::error::Error;
-use crate::media::{PictureError, Versions};
+use crate::media::{PictureError, Versions, Writing};
 
 /// Bytes of the secrets in URLs.
 const SECRET_BYTES: usize = 16;
@@ -79,11 +79,11 @@ impl App {
     ///
     /// # Errors
     /// The file is not what was announced. If its bytes are other ones, the client may begin again; otherwise the upload ends.
-    pub(crate) async fn complete_upload(&self, file: &File) -> Result<(), Error> {
+    pub(crate) async fn complete_upload(&self, file: &File, writing: &Writing) -> Result<(), Error> {
         let found = self.examine(file).await;
         match &found {
             Err(error) if error.code() == ErrorCode::MessageModuleFileVerificationError => {
-                self.files.remove(file.id).await.map_err(Error::file_store_failed)?;
+                writing.truncate(0).await.map_err(Error::file_store_failed)?;
             }
             Err(error) if !error.may_have_effect() => drop(self.end_upload(file).await?),
             _ => {}
@@ -108,8 +108,10 @@ impl App {
         }
         let format = format.filter(|format| format.fits(kind)).ok_or_else(Error::file_type_unsupported)?;
         let mut versions = Versions::default();
-        // No library in Rust alone reads HEIF: such a picture has no small versions.
-        if kind == MessageType::Image && format != MediaFormat::Heif {
+        // No library in Rust alone reads HEIF, and the memory that a TIFF takes does not follow from its number of pixels: such
+        // pictures have no small versions.
+        let has_versions = !matches!(format, MediaFormat::Heif | MediaFormat::Tiff);
+        if kind == MessageType::Image && has_versions {
             let max_pixels = self.config.limits.max_image_pixels;
             versions = self.files.make_versions(file.id, max_pixels).await.map_err(|error| match error {
                 PictureError::Unreadable => Error::file_type_unsupported(),

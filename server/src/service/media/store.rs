@@ -109,8 +109,7 @@ pub(super) async fn create(tx: &mut Tx<'_>, new: New, settings: &config::Media) 
     let row = tx.fetch_one(&sql, &params![new.user, new.hash.clone(), new.size, i64::from(new.kind)]).await?;
     if let Some(file) = row.as_ref().map(File::read).transpose()? {
         // It must not be removed before it is sent, and the server may have another address than when it was announced first.
-        let sql = "UPDATE media SET base = $3, unused_since = $2, \
-                   created_at = CASE WHEN state = 0 THEN $2 ELSE created_at END WHERE id = $1";
+        let sql = "UPDATE media SET base = $3, unused_since = $2, created_at = $2 WHERE id = $1";
         tx.execute(sql, &params![file.id, new.now, new.base.clone()]).await?;
         return Ok(File { base: new.base, ..file });
     }
@@ -320,8 +319,8 @@ pub(super) async fn remove_unused(
     Ok(next.map_or(Ok(None), |row| row.get::<Option<i64>>(0))?)
 }
 
-/// Removes the files of a user that have been kept for long enough, whatever messages have them. Returns when the next one is
-/// due.
+/// Removes the files of a user that have been kept for long enough since they were announced or sent last, whatever messages
+/// have them. Returns when the next one is due.
 pub(super) async fn remove_expired(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -332,10 +331,20 @@ pub(super) async fn remove_expired(
         return Ok(None);
     }
     let kept = i64::from(settings.kept_days) * DAY_MS;
-    let sql = "SELECT id, app, size FROM media WHERE account = $1 AND created_at <= $2 ORDER BY id LIMIT $3";
+    let sql = "SELECT id FROM media WHERE account = $1 AND created_at <= $2 ORDER BY id LIMIT $3";
     let due = tx.fetch(sql, &params![user, now - kept, PAGE]).await?;
     for row in &due {
         let id: i64 = row.get(0)?;
+        // Whoever sends it now holds the lock, and has added a message by then.
+        let sql = format!("SELECT id, app, size FROM media WHERE id = $1{}", tx.dialect().for_update());
+        let Some(row) = tx.fetch_one(&sql, &params![id]).await? else { continue };
+        let sql = "SELECT CAST(MAX(m.ts) AS BIGINT) FROM media_ref r \
+                   JOIN message m ON m.conversation = r.conversation AND m.seq = r.seq WHERE r.media = $1";
+        let sent = tx.fetch_one(sql, &params![id]).await?.map_or(Ok(None), |row| row.get::<Option<i64>>(0))?;
+        if let Some(sent) = sent.filter(|sent| *sent > now - kept) {
+            tx.execute("UPDATE media SET created_at = $2 WHERE id = $1", &params![id, sent]).await?;
+            continue;
+        }
         tx.execute("DELETE FROM media_ref WHERE media = $1", &params![id]).await?;
         media::delete(tx, id, now).await?;
         count(tx, (AppKey(row.get(1)?), user), -counted(row.get(2)?)).await?;

@@ -375,9 +375,10 @@ impl MessageService for App {
         let reference = self.reference(caller, &request.message.unwrap_or_default()).await?;
         let replaces = !request.config.unwrap_or_default().disable_auto_replace;
         let limits = (self.config.limits.max_pinned_messages, replaces);
+        let tips = self.tips(caller.identity()?.app);
         let target = WriteTo::conversation(Scope::conversation(reference.conversation.key), reference.name.clone());
         let pinning = caller.write(&self.db, target, async move |tx, log| {
-            pin::pin(tx, log, &reference, request.is_pinned, limits).await
+            pin::pin(tx, log, &reference, request.is_pinned, (limits, tips)).await
         });
         pinning.await?;
         Ok(MessagePinnedResult {})
