@@ -373,16 +373,22 @@ impl Zim {
                 if answered.resumes {
                     of.resume_room(&room_info.room_id);
                 }
-                let answer = answered.inside.map_or(answer, Ok);
                 if let (Some(left), Some(stay)) = (leaving, stay) {
                     match &answer {
                         Ok(_) => drop(of.rooms().has_left((&left, stay), None, raise)),
+                        // The device has entered one room, and is still in the other one. If it cannot leave it now, it stays in
+                        // both, and the app learns that the switch has failed.
+                        Err(_) if answered.inside.is_some() => {
+                            if let Some(leaving) = leave(&of, &left)? {
+                                leaving.await?;
+                            }
+                        }
                         // The server may have let the device out of it.
                         Err(error) if is_network(error) => of.resume_room(&left),
                         Err(_) => {}
                     }
                 }
-                answer
+                answered.inside.map_or(answer, Ok)
             })))
         });
         async move {

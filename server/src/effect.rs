@@ -69,9 +69,7 @@ pub enum Effect {
     RoomMessage {
         /// The number of the node.
         home: u8,
-        /// The sender.
-        user: UserKey,
-        /// The message, without its place.
+        /// The message, without its place. Its sender was in the room.
         transient: Box<TransientEffect>,
     },
     /// A user's profile changed. The users who know this user are looked up and notified later.

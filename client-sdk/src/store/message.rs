@@ -5,9 +5,8 @@ use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use zim_protocol::{
     ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageFlag,
-    MessageMentionedInfo,
-    MessageReceiptStatus, MessageReceivedInfo, MessageSentStatus, MessageState, MessageType, ORDER_KEY_STEP,
-    PeerMessageReceivedEvent, RoomMessageReceivedEvent,
+    MessageMentionedInfo, MessageReceiptStatus, MessageReceivedInfo, MessageSentStatus, MessageState, MessageType,
+    ORDER_KEY_STEP, PeerMessageReceivedEvent, RoomMessageReceivedEvent,
 };
 
 use super::{from_sql, to_sql};
@@ -258,12 +257,7 @@ pub(crate) fn mentions(
 }
 
 /// Updates a message that changed; returns whether it is held.
-pub(crate) fn change(
-    db: &Connection,
-    conversation: i64,
-    viewer: &str,
-    entry: &MessageEntry,
-) -> rusqlite::Result<bool> {
+pub(crate) fn change(db: &Connection, conversation: i64, viewer: &str, entry: &MessageEntry) -> rusqlite::Result<bool> {
     let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     let content = with_paths(db, conversation, entry)?;
     let changed = db

@@ -4,7 +4,9 @@
 use std::sync::mpsc;
 
 use zim_integration_tests::{World, eventually, refusal, soon};
-use zim_protocol::{CallInvitationMode as Mode, CallInviteConfig, CallState, CallUserState as State, Event, EventKind};
+use zim_protocol::{
+    CallInvitationMode as Mode, CallInviteConfig, CallState, CallUserState as State, Event, EventKind, UserOnlineStatus,
+};
 
 use crate::call::{
     NONE, accept, barrier, becomes, changed, invite, invite_more, join, list, received, reject, shown, told,
@@ -144,6 +146,72 @@ async fn call_invite_is_cancelled_when_its_caller_is_gone_before_anybody_accepts
     }
     let states = list(&bob).await.into_iter().map(|call| (call.0, call.1)).collect::<Vec<_>>();
     assert!(states.contains(&(call_id, CallState::Ended)) && states.contains(&(accepted, CallState::Started)));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn call_invite_waits_for_a_caller_from_their_last_loss_on() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let folder = ann.dir();
+    let call_id = invite(&ann, Mode::General, &["bob"]).await;
+    becomes(&bob, &call_id, "bob", State::Received).await;
+    let is_offline = async || {
+        let found = soon(bob.query_users_status(["ann"])).await.unwrap();
+        (found.user_status_list[0].online_status() == UserOnlineStatus::Offline).then_some(())
+    };
+    ann.quit().await;
+    eventually("the first loss", is_offline).await;
+    world.clock.advance(3_000);
+    let ann = world.user_at(folder, "ann").await;
+    world.clock.advance(100);
+    ann.quit().await;
+    eventually("the second loss", is_offline).await;
+    // The time of the first loss is over, and then that of the second, except for a millisecond.
+    for ms in [1_900, 3_099] {
+        world.clock.advance(ms);
+        let eve = world.user("eve").await;
+        barrier(&eve, &[("bob", &bob)], &format!("after {ms}")).await;
+        assert!(bob.seen_of(EventKind::CallInvitationCancelled).is_empty(), "{ms}");
+        eve.quit().await;
+    }
+    world.clock.advance(1);
+    match bob.next(EventKind::CallInvitationCancelled).await {
+        Event::CallInvitationCancelled(event) => assert_eq!((&event.call_id, &*event.inviter), (&call_id, "ann")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(list(&bob).await[0].1, CallState::Ended);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_call_invitation_list_forgets_calls_that_ended_long_ago() {
+    let world = World::with(|config| config.limits.ended_calls_kept_days = 3).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let old = invite(&ann, Mode::Advanced, &["bob"]).await;
+    accept(&bob, &old).await.unwrap();
+    becomes(&ann, &old, "bob", State::Accepted).await;
+    soon(ann.call_end(&old, Default::default())).await.unwrap();
+    bob.next(EventKind::CallInvitationEnded).await;
+    let day = 86_400_000;
+    world.clock.advance(day);
+    // The logins have expired by now.
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let new = invite(&ann, Mode::Advanced, &["bob"]).await;
+    accept(&bob, &new).await.unwrap();
+    becomes(&ann, &new, "bob", State::Accepted).await;
+    soon(ann.call_end(&new, Default::default())).await.unwrap();
+    let ids = async |device| list(device).await.into_iter().map(|call| call.0).collect::<Vec<_>>();
+    world.clock.advance(2 * day - 1_000);
+    let ann = world.user("ann").await;
+    assert_eq!(ids(&ann).await, [new.clone(), old]);
+    world.clock.advance(1_000);
+    world.advance_until("the old call is removed", async || (ids(&ann).await == [new.clone()]).then_some(())).await;
+    // What the feed says about it tells nothing.
+    let tablet = world.device("bob").await;
+    assert_eq!((ids(&tablet).await, told(&tablet)), (vec![new], 0));
+    ann.say("bob", "hi").await;
+    tablet.receives("hi").await;
     world.end().await;
 }
 

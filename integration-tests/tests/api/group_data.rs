@@ -6,7 +6,7 @@ use zim_integration_tests::{Device, World, group, refusal, soon};
 use zim_protocol::{
     ConversationNotificationStatus, ConversationType, ErrorCode, Event, EventKind, GroupAdvancedConfig,
     GroupAttributesUpdateAction, GroupBeInviteMode, GroupEvent, GroupFullInfo, GroupInfo, GroupInviteMode,
-    GroupMessageNotificationStatus, GroupJoinMode, GroupListQueryConfig, GroupVerifyInfo, UpdateGroupJoinModeRequest,
+    GroupJoinMode, GroupListQueryConfig, GroupMessageNotificationStatus, GroupVerifyInfo, UpdateGroupJoinModeRequest,
     UpdateGroupNameRequest,
 };
 
@@ -431,10 +431,9 @@ async fn query_group_list_has_the_present_groups_the_last_entered_first() {
     soon(bob.leave_group("d")).await.unwrap();
     let left = bob.until("leaving d", |seen| {
         seen.iter().rev().find_map(|event| match event {
-            Event::GroupStateChanged(event) if event.event() == GroupEvent::Left => event
-                .group_info
-                .clone()
-                .filter(|info| info.base_info.as_ref().is_some_and(|base| base.group_id == "d")),
+            Event::GroupStateChanged(event) if event.event() == GroupEvent::Left => {
+                event.group_info.clone().filter(|info| info.base_info.as_ref().is_some_and(|base| base.group_id == "d"))
+            }
             _ => None,
         })
     });

@@ -50,6 +50,7 @@ mod receipt;
 mod revoke;
 mod room;
 mod room_attribute;
+mod room_isolation;
 mod room_message;
 mod session;
 mod status;

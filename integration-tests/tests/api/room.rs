@@ -6,6 +6,7 @@ use zim_protocol::{
     LoginRequest, ResumeRoomsRequest, RoomAdvancedConfig, RoomEvent, RoomInfo, RoomMemberQueryConfig, RoomRef,
     RoomState, SwitchRoomRequest,
 };
+use zim_server::db::Dialect;
 
 const NOT_IN: ErrorCode = ErrorCode::RoomModuleUserIsNotInTheRoom;
 const NONE: ErrorCode = ErrorCode::RoomModuleTheRoomDoesNotExist;
@@ -407,6 +408,53 @@ async fn leave_room_keeps_a_room_for_its_delay() {
         joined.err().map(|error| assert_eq!(error.code(), NONE))
     })
     .await;
+    world.end().await;
+}
+
+/// Nobody can leave a room while `is_on`.
+async fn hold_everybody(world: &World, is_on: bool) {
+    let done = world.server().app().db.submit(zim_server::db::Scope::none(), async move |tx| {
+        let statements: &[&str] = match (tx.dialect(), is_on) {
+            (Dialect::Sqlite, true) => {
+                &["CREATE TRIGGER held BEFORE DELETE ON room_member BEGIN SELECT RAISE(ABORT, 'held'); END"]
+            }
+            (Dialect::Sqlite, false) => &["DROP TRIGGER held"],
+            (Dialect::Postgres, true) => &[
+                "CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''held''; END'",
+                "CREATE TRIGGER held BEFORE DELETE ON room_member FOR EACH ROW EXECUTE FUNCTION held()",
+            ],
+            (Dialect::Postgres, false) => &["DROP TRIGGER held ON room_member", "DROP FUNCTION held"],
+        };
+        for statement in statements {
+            tx.execute(statement, &[]).await?;
+        }
+        Ok(())
+    });
+    done.await.unwrap();
+}
+
+#[tokio::test]
+async fn switch_room_that_fails_in_the_middle_leaves_the_device_where_it_is_told() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "one").await;
+    create(&bob, "two").await;
+    hold_everybody(&world, true).await;
+    let switch = || ann.switch_room("one", info("two"), false, RoomAdvancedConfig::default());
+    assert!(soon(switch()).await.is_err());
+    // It is still in the first room, and as far as it knows in the second one.
+    let last = |room_id: &str| states(&ann).into_iter().rfind(|(room, ..)| room == room_id).map(|(_, state, _)| state);
+    assert_eq!(last("one"), Some(RoomState::Connected));
+    assert_eq!(list(&ann, "one").await, ["ann"]);
+    if last("two") == Some(RoomState::Connected) {
+        assert_eq!(list(&ann, "two").await, ["bob", "ann"]);
+    }
+    hold_everybody(&world, false).await;
+    // It can be done to the end.
+    soon(ann.leave_room("one")).await.unwrap();
+    assert_eq!(last("one"), Some(RoomState::Disconnected));
+    soon(ann.enter_room(info("two"), RoomAdvancedConfig::default())).await.unwrap();
+    assert_eq!(list(&bob, "two").await, ["bob", "ann"]);
     world.end().await;
 }
 

@@ -4,8 +4,10 @@
 
 mod bad_input;
 mod bus;
+mod calls;
 mod migrate;
 mod processes;
+mod rooms;
 
 use std::path::PathBuf;
 

@@ -12,20 +12,24 @@ use super::{Deployment, logged_in, status};
 const LEASE_MS: u32 = 2_000;
 
 /// Two nodes as processes, the second beside the first.
-struct Pair {
+pub(super) struct Pair {
     deployment: Deployment,
     installations: [ServerInstallation; 2],
-    first: ServerProcess,
-    second: ServerProcess,
+    pub(super) first: ServerProcess,
+    pub(super) second: ServerProcess,
 }
 
 impl Pair {
-    async fn start(name: &str, bus: &Nats) -> Self {
+    pub(super) async fn start(name: &str, bus: &Nats) -> Self {
+        Self::with_lease(name, bus, LEASE_MS).await
+    }
+
+    pub(super) async fn with_lease(name: &str, bus: &Nats, lease_ms: u32) -> Self {
         let deployment = Deployment::new(name, bus);
         let installation = |node| {
             let program = env!("CARGO_BIN_EXE_test-server");
             let installation = ServerInstallation::new(program, deployment.folder(node), deployment.url.clone());
-            ServerInstallation { node: Some((deployment.bus.clone(), LEASE_MS)), ..installation }
+            ServerInstallation { node: Some((deployment.bus.clone(), lease_ms)), ..installation }
         };
         let mut installations = [installation(0), installation(1)];
         let first = installations[0].start().await.unwrap();
@@ -34,11 +38,23 @@ impl Pair {
         Self { deployment, installations, first, second }
     }
 
-    async fn user(&self, node: &ServerProcess, name: &str) -> Device {
+    pub(super) async fn user(&self, node: &ServerProcess, name: &str) -> Device {
         let app = self.installations[0].first_app().unwrap();
         let config =
             ClientConfig::new(app.app_id, node.address().to_string()).trust(app.trust()).app_sign(app.app_sign);
         logged_in(config, name).await
+    }
+
+    /// Sets the clock of the second node forward until something is true.
+    pub(super) async fn advance_second<T>(&mut self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+        for _ in 0..300 {
+            if let Some(found) = look().await {
+                return found;
+            }
+            self.second.run("jump 1000").await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("{what}")
     }
 
     async fn until_offline(&self, seen_by: &Device, user: &str) {

@@ -150,8 +150,7 @@ struct TransientHint {
 struct RoomMessageHint {
     #[prost(uint32, tag = "1")]
     home: u32,
-    #[prost(int64, tag = "2")]
-    user: i64,
+    // 2 was the sender, whom the first node has checked.
     #[prost(message, optional, tag = "3")]
     transient: Option<TransientHint>,
 }
@@ -301,9 +300,8 @@ fn kind(effect: &Effect) -> Kind {
             cause: cause.0,
         })),
         Effect::Transient(transient) => Kind::Transient(TransientHint::of(transient)),
-        Effect::RoomMessage { home, user, transient } => Kind::RoomMessage(Box::new(RoomMessageHint {
+        Effect::RoomMessage { home, transient } => Kind::RoomMessage(Box::new(RoomMessageHint {
             home: u32::from(*home),
-            user: user.0,
             transient: Some(TransientHint::of(transient)),
         })),
         Effect::Stay { user, conversation, name, stay } => Kind::Stay(StayHint::of(*user, *conversation, name, *stay)),
@@ -366,11 +364,9 @@ fn effect(kind: Kind) -> Option<Effect> {
             cause: LoginKey(hint.cause),
         },
         Kind::Transient(hint) => Effect::Transient(Box::new(hint.effect()?)),
-        Kind::RoomMessage(hint) => Effect::RoomMessage {
-            home: u8::try_from(hint.home).ok()?,
-            user: UserKey(hint.user),
-            transient: Box::new(hint.transient?.effect()?),
-        },
+        Kind::RoomMessage(hint) => {
+            Effect::RoomMessage { home: u8::try_from(hint.home).ok()?, transient: Box::new(hint.transient?.effect()?) }
+        }
         Kind::Stay(hint) => {
             let stay = hint.stay();
             let (user, conversation) = (UserKey(hint.user), ConversationKey(hint.conversation));
@@ -617,7 +613,6 @@ mod tests {
             room(RoomReceivers::Device(UserKey(5), [3; 16])),
             Effect::RoomMessage {
                 home: 63,
-                user: UserKey(5),
                 transient: Box::new(TransientEffect {
                     audience: Audience::Room { conversation: ConversationKey(4), name: "stage".into() },
                     message: MessageEntry::default(),

@@ -91,6 +91,8 @@ pub struct Limits {
     pub max_status_subscriptions: u32,
     /// Seconds after which a call in advanced mode ends that nobody has ended. Default: 86,400, a day; at most a week.
     pub max_call_s: u32,
+    /// Days after which a call that has ended is removed; 0: never. Default: 90.
+    pub ended_calls_kept_days: u32,
     /// Milliseconds in which an invitation to a call is received. After that the users of the call are told that it is not, if the
     /// caller has asked for it. Default: 5,000, as in the reference.
     pub call_received_within_ms: u32,
@@ -171,11 +173,11 @@ pub struct Limits {
     pub max_https_connections: usize,
     /// Milliseconds for which an upload or a download may make no progress. Default: 30,000.
     pub https_stall_timeout_ms: u32,
-    /// Simultaneous connections of the operator's service. A further one replaces the oldest that has no request in progress.
-    /// Default: 128, as for HTTP.
     /// Bytes per second that an upload or a download must have, on average over `https_stall_timeout_ms`; 0: no limit.
     /// Default: 1,000.
     pub https_min_bytes_per_second: u32,
+    /// Simultaneous connections of the operator's service. A further one replaces the oldest that has no request in progress.
+    /// Default: 128, as for HTTP.
     pub max_admin_connections: usize,
     /// Milliseconds that a connection to the operator's service has for its first request, TLS handshake included. Default: 5,000.
     pub admin_first_call_timeout_ms: u32,
@@ -223,6 +225,7 @@ impl Default for Limits {
             max_blocked_users: 1_000,
             max_status_subscriptions: 3_000,
             max_call_s: 86_400,
+            ended_calls_kept_days: 90,
             call_received_within_ms: 5_000,
             max_pinned_conversations: 100,
             max_marked_conversations: 1_000,
@@ -252,10 +255,10 @@ impl Default for Limits {
             http_timeout_ms: 10_000,
             max_https_connections: 1_024,
             https_stall_timeout_ms: 30_000,
+            https_min_bytes_per_second: 1_000,
             max_admin_connections: 128,
             admin_first_call_timeout_ms: 5_000,
             admin_idle_timeout_ms: 60_000,
-            https_min_bytes_per_second: 1_000,
         }
     }
 }
@@ -278,7 +281,7 @@ impl Limits {
             ("max_room_members", self.max_room_members.into(), 1, 100_000),
             ("max_rooms_of_user", self.max_rooms_of_user.into(), 1, 1_000),
             ("max_rooms", self.max_rooms.into(), 0, 1_000_000),
-            ("room_grace_ms", self.room_grace_ms.into(), 1, long),
+            ("room_grace_ms", self.room_grace_ms.into(), 1_000, long),
             ("max_room_members_told", self.max_room_members_told.into(), 0, 100_000),
             ("friend_application_valid_s", self.friend_application_valid_s.into(), 1, 366 * 86_400),
             ("revoke_window_s", self.revoke_window_s.into(), 1, 86_400),
@@ -302,6 +305,7 @@ impl Limits {
             ("max_blocked_users", self.max_blocked_users.into(), 0, 100_000),
             ("max_status_subscriptions", self.max_status_subscriptions.into(), 100, 100_000),
             ("max_call_s", self.max_call_s.into(), 600, 7 * 86_400),
+            ("ended_calls_kept_days", self.ended_calls_kept_days.into(), 0, 36_500),
             ("call_received_within_ms", self.call_received_within_ms.into(), 100, 60_000),
             ("max_pinned_conversations", self.max_pinned_conversations.into(), 0, 10_000),
             ("max_marked_conversations", self.max_marked_conversations.into(), 100, 100_000),
@@ -333,10 +337,10 @@ impl Limits {
             ("http_timeout_ms", self.http_timeout_ms.into(), 1, long),
             ("max_https_connections", as_u64(self.max_https_connections), 1, 65_536),
             ("https_stall_timeout_ms", self.https_stall_timeout_ms.into(), 1, long),
+            ("https_min_bytes_per_second", self.https_min_bytes_per_second.into(), 0, 1_000_000_000),
             ("max_admin_connections", as_u64(self.max_admin_connections), 1, 65_536),
             ("admin_first_call_timeout_ms", self.admin_first_call_timeout_ms.into(), 1, long),
             ("admin_idle_timeout_ms", self.admin_idle_timeout_ms.into(), 1, long),
-            ("https_min_bytes_per_second", self.https_min_bytes_per_second.into(), 0, 1_000_000_000),
         ];
         let mut problems: Vec<_> =
             rows.into_iter().filter_map(|(name, value, least, most)| problem(name, value, least, most)).collect();

@@ -255,7 +255,7 @@ impl Fanout {
                 None => lane.next().await,
                 Some(deadline) => timeout_at(deadline, lane.next()).await.unwrap_or_else(|_| Some(Step::default())),
             };
-            let Some(Step { work, marks, lost }) = step else {
+            let Some(Step { work, marks, lost, ended }) = step else {
                 walks.finish(&self.groups[index]);
                 return;
             };
@@ -266,6 +266,9 @@ impl Fanout {
                 }
                 self.mark(index, &marks);
                 self.report_lost(index, &lost);
+                for (room, user) in ended {
+                    walks.add(&self.groups[index], room, Item::Forget(user), Instant::now());
+                }
                 walks.advance(&self.groups[index], Instant::now());
             }));
             if pushed.is_err() {

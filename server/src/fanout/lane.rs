@@ -204,11 +204,13 @@ pub(super) struct Step {
     pub(super) marks: Marks,
     /// The numbers of dropped transients.
     pub(super) lost: HashMap<Viewers, u64>,
+    /// Users whose sessions are to be forgotten in these rooms, after the marks.
+    pub(super) ended: Vec<(ConversationKey, UserKey)>,
 }
 
 impl Step {
     fn is_empty(&self) -> bool {
-        self.work.is_empty() && self.marks.is_empty() && self.lost.is_empty()
+        self.work.is_empty() && self.marks.is_empty() && self.lost.is_empty() && self.ended.is_empty()
     }
 }
 
@@ -219,6 +221,7 @@ struct Waiting {
     transient_bytes: usize,
     marks: Marks,
     lost: HashMap<Viewers, u64>,
+    ended: Vec<(ConversationKey, UserKey)>,
     is_closed: bool,
 }
 
@@ -269,6 +272,10 @@ impl Lane {
             if waiting.marks.is_empty() && waiting.bytes + bytes <= MAX_BYTES {
                 waiting.bytes += bytes;
                 waiting.work.push_back(work);
+            } else if let Work::Forget(room, user) = work {
+                // It is never dropped: the session would get what is pushed to the room for ever. It comes after the notice that
+                // something is missing.
+                waiting.ended.push((room, user));
             } else {
                 dropped += 1;
                 Mark::of(work).into_iter().for_each(|mark| waiting.marks.add(mark));
@@ -329,7 +336,7 @@ impl Lane {
             waiting.work = VecDeque::new();
         }
         let (marks, lost) = (std::mem::take(&mut waiting.marks), std::mem::take(&mut waiting.lost));
-        let step = Step { work, marks, lost };
+        let step = Step { work, marks, lost, ended: std::mem::take(&mut waiting.ended) };
         let is_over = waiting.is_closed && step.is_empty();
         (!is_over).then_some(step)
     }
@@ -374,6 +381,19 @@ mod tests {
         // The lane has caught up.
         lane.add([message(2, 3, 0)]);
         assert_eq!(step(&lane), Some((vec![3], marks(&[]))));
+    }
+
+    #[test]
+    fn who_has_left_a_room_is_forgotten_although_the_lane_is_behind() {
+        let lane = Lane::default();
+        let forget = || Work::Forget(ConversationKey(5), UserKey(7));
+        lane.add([forget()]);
+        let in_time = lane.take().unwrap();
+        assert!(matches!(in_time.work[..], [Work::Forget(..)]) && in_time.ended.is_empty());
+        lane.add([message(1, 1, MAX_BYTES), forget()]);
+        let late = lane.take().unwrap();
+        assert_eq!((late.marks, late.ended), (marks(&[1]), vec![(ConversationKey(5), UserKey(7))]));
+        assert!(lane.take().unwrap().is_empty());
     }
 
     fn transient(user: i64, priority: MessagePriority, bytes: usize) -> Work {

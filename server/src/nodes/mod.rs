@@ -115,8 +115,8 @@ async fn hear(app: Arc<App>, (bus, mut heard): (Arc<Nats>, UnboundedReceiver<Hea
         }
         app.timers.note_of_others(&effects);
         let effects = effects.into_iter().filter_map(|effect| match effect {
-            Effect::RoomMessage { home, user, transient } => {
-                app.place_room_message(home, user, *transient);
+            Effect::RoomMessage { home, transient } => {
+                app.place_room_message(home, *transient);
                 None
             }
             other => Some(other),

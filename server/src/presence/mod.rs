@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// The number of the kind of tasks about calls whose caller goes offline; the noun itself defines it.
 pub(crate) const CALLER_LEFT: i64 = 51;
+/// How long a caller who lost their connection has to come back.
+pub(crate) const CALLER_GRACE_MS: i64 = 5_000;
 
 pub(crate) use self::own_logins::watch_logins;
 pub(crate) use self::rules::{Change, Custom};

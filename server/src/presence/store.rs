@@ -4,17 +4,14 @@ use std::collections::HashMap;
 
 use zim_protocol::{UserOnlineStatus, UserStatus};
 
-use super::CALLER_LEFT;
 use super::rules::{Change, Connections, Custom, Presence, bit};
 use super::tasks::CUSTOM_STATUS_END;
+use super::{CALLER_GRACE_MS, CALLER_LEFT};
 use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::key::{LoginKey, UserKey};
 use crate::task;
-
-/// How long a caller who lost their connection has to come back.
-const CALLER_GRACE_MS: i64 = 5_000;
 
 /// The columns that [`presence`] reads, of a table named `p` that may have no row.
 pub(crate) const PRESENCE: &str = "COALESCE(p.online, 1), COALESCE(p.platforms, 0), COALESCE(p.online_at, 0), \

@@ -18,6 +18,8 @@ use crate::task;
 
 /// Calls that one statement reads for a page.
 const CALLS_AT_ONCE: usize = 10;
+/// A call that has ended is kept for at least this time, milliseconds. Then its task looks for how many days it is kept.
+pub(super) const DAY_MS: i64 = 86_400_000;
 
 /// A call with everything that is stored of it.
 #[derive(Clone, Debug)]
@@ -243,7 +245,7 @@ impl Stored {
         now: i64,
     ) -> Result<(), Error> {
         self.save_members(tx, &outcome.changed).await?;
-        let timer_at = self.call.next_at().unwrap_or(0);
+        let timer_at = if self.call.has_ended { now + DAY_MS } else { self.call.next_at().unwrap_or(0) };
         if self.call.has_ended || timer_at != self.timer_at || self.has_new_operator {
             if self.call.has_ended {
                 self.ended_at = now;
@@ -315,6 +317,14 @@ impl Stored {
         let entries = users.iter().map(|user| (*user, Detail::Call(self.entry(*user)))).collect();
         log.feed_each(tx, &CALL, self.key, entries).await
     }
+}
+
+/// Removes a call, which the job has locked. Entries of feeds about it tell nothing then.
+pub(super) async fn remove(tx: &mut Tx<'_>, call: CallKey) -> Result<(), Error> {
+    tx.assert_covers_call(call);
+    tx.execute("DELETE FROM call_user WHERE call = $1", &params![call]).await?;
+    tx.execute("DELETE FROM chat_call WHERE id = $1", &params![call]).await?;
+    Ok(())
 }
 
 /// Returns a page of the calls of a user, the newest first, and the flag of the next page.

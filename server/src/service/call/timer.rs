@@ -13,12 +13,12 @@ use crate::presence;
 use crate::task::{self, Due, TaskKind};
 
 /// The next time of a call has come; the subject is the call. A call has one such task, at the earliest of the times of its
-/// invitations, and each change of the call sets it anew.
+/// invitations, and each change of the call sets it anew. Of a call that has ended, it looks whether the call is to be removed.
 pub(crate) static TIMER: TaskKind<App> = TaskKind {
     number: 50,
     name: "call-timer",
     scope: of_call,
-    run: |_, tx, log, due| Box::pin(pass_time(tx, log, due)),
+    run: |app, tx, log, due| Box::pin(pass_time(app, tx, log, due)),
 };
 
 /// The caller of a call went offline; the subject is the call.
@@ -33,8 +33,16 @@ fn of_call(subject: i64) -> Scope {
     Scope::call(CallKey(subject))
 }
 
-async fn pass_time(tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(), Error> {
+async fn pass_time(app: &App, tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(), Error> {
     let Some(mut stored) = store::load(tx, CallKey(due.subject)).await? else { return Ok(()) };
+    if stored.call.has_ended {
+        let kept_ms = i64::from(app.config.limits.ended_calls_kept_days) * store::DAY_MS;
+        return match stored.ended_at + kept_ms {
+            _ if kept_ms == 0 => Ok(()),
+            at if at <= due.now => store::remove(tx, stored.key).await,
+            at => task::schedule(tx, &TIMER, due.subject, at).await,
+        };
+    }
     // The task that runs is gone.
     stored.timer_at = 0;
     let outcome = stored.call.happen(Happening::Time(due.now)).unwrap_or_default();
@@ -48,13 +56,19 @@ async fn pass_time(tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(),
 async fn caller_left(app: &App, tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(), Error> {
     let Some(mut stored) = store::load(tx, CallKey(due.subject)).await? else { return Ok(()) };
     let statuses = presence::statuses(tx, &[stored.call.caller], due.now).await?;
+    let lost_at = statuses.first().map_or(0, |status| status.last_online_status_update_time);
     match statuses.first().map(UserStatus::online_status) {
         // They came back.
         Some(UserOnlineStatus::Online) => return Ok(()),
         Some(UserOnlineStatus::Offline) => {
             // Nobody could come back while the server was down.
-            let earliest = app.started_at + i64::from(app.config.limits.offline_after_ms);
-            if (app.started_at..earliest).contains(&due.now) {
+            let mut earliest = app.started_at + i64::from(app.config.limits.offline_after_ms);
+            if !(app.started_at..earliest).contains(&due.now) {
+                earliest = 0;
+            }
+            // The task may be of an earlier loss, after which they came back.
+            let earliest = earliest.max(lost_at + presence::CALLER_GRACE_MS);
+            if due.now < earliest {
                 return task::schedule(tx, &CALLER_LEFT, due.subject, earliest).await;
             }
         }

@@ -66,19 +66,23 @@ impl MessageReceiptService for App {
             return Err(Error::no_receipt());
         }
         let again = Arc::clone(&scrambler);
+        let wanted: Vec<i64> = asked.iter().map(|message| message.id).collect();
         let scope = asked
             .iter()
             .fold(Scope::conversation(conversation).and_user(user), |scope, message| scope.and_user(message.sender));
-        caller
+        let gone = caller
             .write(&self.db, scope, async move |tx, log| {
-                // Again, under the locks: a message may have been revoked, or the reader removed.
+                // Again, under the locks: a message may have been revoked or deleted, or the reader removed.
                 let viewer = Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)?;
                 if viewer.has_left() || viewer.message_log.end.is_some() {
                     return Err(Error::no_receipt());
                 }
                 let (found, _) = find_all(tx, conversation, &again, &viewer, &messages).await?;
                 let mut read: BTreeMap<UserKey, Vec<i64>> = BTreeMap::new();
-                for message in found.iter().filter(|message| is_asked(message, user)) {
+                let found: Vec<Found> = found.into_iter().filter(|message| is_asked(message, user)).collect();
+                let gone: Vec<i64> =
+                    wanted.into_iter().filter(|id| !found.iter().any(|message| message.id == *id)).collect();
+                for message in &found {
                     if add(tx, conversation, message.seq, user, now).await? {
                         read.entry(message.sender).or_default().push(message.id);
                     }
@@ -90,9 +94,10 @@ impl MessageReceiptService for App {
                 for (sender, ids) in read {
                     log.feed_all(tx, sender, &RECEIPT, &ids).await?;
                 }
-                Ok(())
+                Ok(gone)
             })
             .await?;
+        errors.extend(gone.into_iter().map(|id| scrambler.public(id).to_string()));
         Ok(MessageReceiptsReadSentResult {
             conversation_id: name.id,
             conversation_type: name.r#type,

@@ -21,7 +21,7 @@ use crate::db::Scope;
 use crate::effect::{Audience, Effect, TransientEffect};
 use crate::error::Error;
 use crate::journal::Sent;
-use crate::key::{ConversationKey, UserKey};
+use crate::key::ConversationKey;
 use crate::service::room;
 
 impl App {
@@ -85,7 +85,7 @@ impl App {
             let transient =
                 TransientEffect { audience, message, after_seq: 0, after_rev: 0, priority, cause, room: number };
             let transient = Box::new(transient);
-            self.bus().publish(&[Effect::RoomMessage { home, user: me, transient }]);
+            self.bus().publish(&[Effect::RoomMessage { home, transient }]);
             return sent_to_room(identity, &draft, (key, sent, omits_content), &name);
         }
         let target = WriteTo::conversation(Scope::conversation(conversation), name.clone());
@@ -116,14 +116,15 @@ impl App {
     }
 
     /// Gives a message to a room, which another node has sent here, its place.
-    pub(crate) fn place_room_message(&self, home: u8, user: UserKey, transient: TransientEffect) {
+    pub(crate) fn place_room_message(&self, home: u8, transient: TransientEffect) {
         let Audience::Room { conversation, .. } = transient.audience else { return };
         if self.db.lease().is_none_or(|lease| lease.number() != home) {
             return;
         }
-        // Nobody waits for it. If it fails, the message is lost, as a message to a room may be.
+        // The sender was in the room when they sent it. They may have left since, as after a last word. Nobody waits for it: if it
+        // fails, the message is lost, as a message to a room may be.
         drop(self.db.submit(Scope::conversation(conversation), async move |tx| {
-            if let Some(rev) = room::rev_for_member(tx, conversation, user).await? {
+            if let Some(rev) = room::rev(tx, conversation).await? {
                 tx.emit(Effect::Transient(Box::new(TransientEffect { after_rev: rev, ..transient })));
             }
             Ok(())

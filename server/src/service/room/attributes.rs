@@ -65,7 +65,7 @@ impl Room {
         let members = store::members_among(tx, self.key, &keys).await?;
         let before = store::member_attributes(tx, self.key, &keys).await?;
         let mut attributed = store::attributed(tx, self.key).await?;
-        let (mut outcome, mut told, mut changed) = (MembersOutcome::default(), Vec::new(), vec![self.me]);
+        let (mut outcome, mut told, mut changed) = (MembersOutcome::default(), Vec::new(), Vec::new());
         for (user, user_id) in users {
             let own = before.get(&user);
             let mut after = own.cloned().unwrap_or_default();
@@ -84,13 +84,14 @@ impl Room {
                 continue;
             }
             attributed += i64::from(own.is_none());
-            store::set_member_attributes(tx, (self.key, user), &attributes, goes_with_owner).await?;
             let info = Some(RoomMemberAttributesInfo { user_id, attributes: attributes.clone() });
             told.push(RoomMemberAttributesUpdateInfo { attributes_info: info.clone() });
             outcome.infos.push(RoomMemberAttributesOperatedInfo { attributes_info: info, error_keys: Vec::new() });
             changed.push(user);
         }
         if !told.is_empty() {
+            store::set_member_attributes(tx, self.key, &changed, (&attributes, goes_with_owner)).await?;
+            changed.push(self.me);
             let rev = store::next_rev(tx, self.key).await?;
             let operated_info = Some(RoomOperatedInfo { user_id: my_id });
             let detail = Detail::MemberAttributes(RoomMemberAttributesChange { infos: told, operated_info });

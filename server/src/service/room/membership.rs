@@ -195,14 +195,17 @@ impl Room {
     /// Lets the pushes reach the caller's device again. Returns why it is no longer in the room, if it is not.
     pub(super) async fn resume(self, tx: &mut Tx<'_>) -> Result<Option<RoomEvent>, Error> {
         let Some(head) = store::head(tx, self.key).await? else { return Ok(Some(RoomEvent::RoomNotExist)) };
-        match store::member(tx, self.key, self.me).await? {
-            None => Ok(Some(RoomEvent::ConnectTimeout)),
-            Some(member) if member.device != self.device => Ok(Some(RoomEvent::KickedOutByOtherDevice)),
+        let lost = match store::member(tx, self.key, self.me).await? {
+            None => RoomEvent::ConnectTimeout,
+            Some(member) if member.device != self.device => RoomEvent::KickedOutByOtherDevice,
             Some(member) => {
                 self.resume_as(tx, &head, member).await?;
-                Ok(None)
+                return Ok(None);
             }
-        }
+        };
+        // The node may have missed the exit: nothing of the room reaches the device any more.
+        self.tell_stay(tx, (self.me, self.device), head.rev, Some(head.rev));
+        Ok(Some(lost))
     }
 
     /// The caller leaves, with this device, or with any if they have none. Returns false if they are not in the room.

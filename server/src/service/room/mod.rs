@@ -25,7 +25,7 @@ use zim_protocol::{
 
 use self::membership::{NewRoom, Room, RoomLimits};
 use self::rules::How;
-pub(crate) use self::store::rev_for_member;
+pub(crate) use self::store::{rev, rev_for_member};
 pub(crate) use self::tasks::{LOST_ROOM_MEMBERS, ROOM_END, ROOM_MEMBERS_LEAVE, ROOM_MEMBERS_LOST};
 use crate::app::App;
 use crate::connection::{Caller, ConnectionState, Identity, WriteTo};

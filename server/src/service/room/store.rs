@@ -134,6 +134,12 @@ pub(crate) async fn rev_for_member(
     row.map(|row| Ok(row.get(0)?)).transpose()
 }
 
+/// Returns the last change of a room, unless it has ended.
+pub(crate) async fn rev(tx: &mut Tx<'_>, room: ConversationKey) -> Result<Option<i64>, Error> {
+    let row = tx.fetch_one("SELECT rev FROM conversation WHERE id = $1 AND type = 1", &params![room]).await?;
+    row.map(|row| Ok(row.get(0)?)).transpose()
+}
+
 /// Lets a user in with a device, or changes the device.
 pub(super) async fn put_member(
     tx: &mut Tx<'_>,
@@ -367,27 +373,38 @@ pub(super) async fn member_attributes(
     Ok(found)
 }
 
-/// Returns how many users have attributes.
+/// Returns how many members have attributes. Those of users who have left do not count.
 pub(super) async fn attributed(tx: &mut Tx<'_>, room: ConversationKey) -> Result<i64, Error> {
-    let sql = "SELECT COUNT(DISTINCT account) FROM room_member_attribute WHERE conversation = $1";
+    let sql = "SELECT COUNT(*) FROM room_member m WHERE m.conversation = $1 AND EXISTS \
+               (SELECT 1 FROM room_member_attribute t WHERE t.conversation = m.conversation AND t.account = m.account)";
     let row = tx.fetch_one(sql, &params![room]).await?;
     row.map_or(Ok(0), |row| Ok(row.get(0)?))
 }
 
-/// Sets attributes of a user; the others stay.
+/// Sets attributes of users; their others stay.
 pub(super) async fn set_member_attributes(
     tx: &mut Tx<'_>,
-    (room, user): (ConversationKey, UserKey),
-    attributes: &HashMap<String, String>,
-    goes_with_owner: bool,
+    room: ConversationKey,
+    users: &[UserKey],
+    (attributes, goes_with_owner): (&HashMap<String, String>, bool),
 ) -> Result<(), Error> {
-    for (key, value) in attributes {
-        let sql = "INSERT INTO room_member_attribute (conversation, account, key, value, goes_with_owner) \
-                   VALUES ($1, $2, $3, $4, $5) ON CONFLICT (conversation, account, key) \
-                   DO UPDATE SET value = $4, goes_with_owner = $5";
-        let goes = i64::from(goes_with_owner);
-        tx.execute(sql, &params![room, user, key.as_str(), value.as_str(), goes]).await?;
-    }
+    let goes = i64::from(goes_with_owner);
+    let of_user = |user: &UserKey| {
+        let user = *user;
+        attributes.iter().map(move |(key, value)| -> [Value; 5] {
+            [room.into(), user.into(), key.as_str().into(), value.as_str().into(), goes.into()]
+        })
+    };
+    let rows: Vec<_> = users.iter().flat_map(of_user).collect();
+    let sql = |rows: &str| {
+        format!(
+            "INSERT INTO room_member_attribute (conversation, account, key, value, goes_with_owner) \
+             SELECT v.column1, v.column2, v.column3, v.column4, v.column5 FROM ({rows}) AS v WHERE true \
+             ON CONFLICT (conversation, account, key) \
+             DO UPDATE SET value = excluded.value, goes_with_owner = excluded.goes_with_owner"
+        )
+    };
+    tx.execute_rows(&rows, sql).await?;
     Ok(())
 }
 

@@ -1,0 +1,131 @@
+//! Rooms whose members are on several nodes.
+
+use std::collections::HashMap;
+
+use futures_util::future::join_all;
+use zim_integration_tests::nats::Nats;
+use zim_integration_tests::{Device, eventually, room, soon, texts};
+use zim_protocol::{
+    Event, RoomAdvancedConfig, RoomAttributesSetConfig, RoomInfo, RoomMemberAttributesSetConfig, RoomMemberQueryConfig,
+};
+
+use super::processes::Pair;
+
+async fn enter(device: &Device) {
+    let info = RoomInfo { room_id: "stage".into(), room_name: String::new() };
+    soon(device.enter_room(info, RoomAdvancedConfig::default())).await.unwrap();
+}
+
+fn pairs(key: &str, value: &str) -> HashMap<String, String> {
+    HashMap::from([(key.to_owned(), value.to_owned())])
+}
+
+async fn attributes(device: &Device) -> Vec<(String, String)> {
+    let found = soon(device.query_room_all_attributes("stage")).await.unwrap();
+    let mut all: Vec<_> = found.room_attributes.into_iter().collect();
+    all.sort();
+    all
+}
+
+async fn members(device: &Device) -> Vec<String> {
+    let config = RoomMemberQueryConfig { next_flag: String::new(), count: 100 };
+    let found = soon(device.query_room_member_list("stage", config)).await.unwrap();
+    let mut all: Vec<_> = found.member_list.into_iter().map(|member| member.user_id).collect();
+    all.sort();
+    all
+}
+
+/// Who left, as a device was told.
+fn left(device: &Device) -> Vec<String> {
+    let mut left = Vec::new();
+    for event in device.seen() {
+        if let Event::RoomMemberLeft(event) = event {
+            left.extend(event.member_list.into_iter().map(|member| member.user_id));
+        }
+    }
+    left.sort();
+    left
+}
+
+fn heard(device: &Device) -> Vec<String> {
+    texts(device.received_from("stage").iter().map(|(message, _)| message))
+}
+
+#[tokio::test]
+async fn a_message_arrives_although_its_sender_leaves_before_it_has_its_place() {
+    let bus = Nats::start().unwrap();
+    // The home of the room is paused for less than its lease.
+    let pair = Pair::with_lease("bye", &bus, 30_000).await;
+    let (ann, bob, cai) = (
+        pair.user(&pair.first, "ann").await,
+        pair.user(&pair.second, "bob").await,
+        pair.user(&pair.second, "cai").await,
+    );
+    for device in [&ann, &bob, &cai] {
+        enter(device).await;
+    }
+    // Each node knows of the other.
+    ann.say(room("stage"), "hi").await;
+    bob.receives("hi").await;
+    bob.say(room("stage"), "hello").await;
+    ann.receives("hello").await;
+    pair.first.signal("STOP").unwrap();
+    bob.say(room("stage"), "bye").await;
+    soon(bob.leave_room("stage")).await.unwrap();
+    pair.first.signal("CONT").unwrap();
+    for device in [&ann, &cai] {
+        device.receives("bye").await;
+        assert_eq!(heard(device).iter().filter(|text| *text == "bye").count(), 1);
+    }
+    assert_eq!(members(&cai).await, ["ann", "cai"]);
+    for device in [ann, bob, cai] {
+        device.quit().await;
+    }
+}
+
+#[tokio::test]
+async fn a_room_survives_the_death_of_its_home() {
+    let bus = Nats::start().unwrap();
+    let mut pair = Pair::start("home", &bus).await;
+    let (ann, dan) = (pair.user(&pair.first, "ann").await, pair.user(&pair.first, "dan").await);
+    let (bob, cai) = (pair.user(&pair.second, "bob").await, pair.user(&pair.second, "cai").await);
+    // The room is made on the first node, so this is its home.
+    for device in [&ann, &bob, &cai, &dan] {
+        enter(device).await;
+    }
+    soon(ann.set_room_attributes(pairs("song", "one"), "stage", RoomAttributesSetConfig::default())).await.unwrap();
+    soon(bob.set_room_attributes(pairs("light", "on"), "stage", RoomAttributesSetConfig::default())).await.unwrap();
+    let config = RoomMemberAttributesSetConfig::default();
+    soon(bob.set_room_members_attributes(pairs("seat", "1"), ["ann", "bob"], "stage", config)).await.unwrap();
+    // Two who only listen, on two nodes, hear two who speak at once in one order.
+    let speak = async |device: &Device, who: &str| {
+        join_all((0..20).map(async |number| drop(device.say(room("stage"), &format!("{who} {number}")).await))).await;
+    };
+    tokio::join!(speak(&ann, "ann"), speak(&bob, "bob"));
+    eventually("all messages", async || (heard(&cai).len() == 40 && heard(&dan).len() == 40).then_some(())).await;
+    assert_eq!(heard(&cai), heard(&dan));
+
+    pair.first.signal("KILL").unwrap();
+    // What was said to the dead node is lost; then the other one is the home.
+    let is_heard = async || {
+        bob.say(room("stage"), "is anybody there?").await;
+        (heard(&cai).len() > 40).then_some(())
+    };
+    eventually("a message on the node that is left", is_heard).await;
+    assert_eq!(members(&cai).await, ["ann", "bob", "cai", "dan"], "they may return");
+    let both = [("light", "on"), ("song", "one")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(attributes(&cai).await, both);
+    let found = soon(cai.query_room_members_attributes(["ann", "bob"], "stage")).await.unwrap();
+    assert!(
+        found.infos.iter().all(|info| info.attributes == pairs("seat", "1")) && found.infos.len() == 2,
+        "{found:?}"
+    );
+    // They do not return: their time ends, once for each.
+    let is_told = async || (left(&cai).len() >= 2).then_some(());
+    pair.advance_second("ann and dan have left", is_told).await;
+    assert_eq!((left(&cai), left(&bob)), (vec!["ann".to_owned(), "dan".to_owned()], left(&cai)));
+    assert_eq!(members(&bob).await, ["bob", "cai"]);
+    for device in [ann, bob, cai, dan] {
+        device.quit().await;
+    }
+}
