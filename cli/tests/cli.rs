@@ -77,6 +77,7 @@ async fn message_edits_answers_reacts_pins_and_deletes() {
     assert_eq!(said("bob", &["react", "ann", "1", "like"]).await, "Reacted with like to message 1.");
     assert_eq!(said("ann", &["reactions", "bob", "1", "like"]).await, "bob");
     assert_eq!(said("bob", &["unreact", "ann", "1", "like"]).await, "Took like back from message 1.");
+    assert_eq!(said("bob", &["unreact", "ann", "1", "--all"]).await, "Took all your reactions back from message 1.");
     assert_eq!(said("bob", &["pin", "ann", "1"]).await, "Pinned message 1 with ann.");
     assert!(said("ann", &["pinned", "bob"]).await.ends_with("ann  hello"));
     assert_eq!(said("ann", &["unpin", "bob", "1"]).await, "Unpinned message 1 with bob.");

@@ -96,6 +96,8 @@ mod group_application;
 mod group_member;
 mod call;
 mod room;
+/// Offline push.
+mod push;
 /// The blacklist.
 mod blacklist;
 /// Presence: online status and custom status.
@@ -119,5 +121,6 @@ pub use self::message_media::MediaMessageSendNotification;
 #[doc(hidden)]
 pub use self::net::quic_client_config;
 pub use self::observe::{ConversationList, Diff, Timeline};
+pub use self::push::{PushToken, ZPNs, ZPNsConfig, ZPNsRegistered};
 pub use self::session::ConnectionStates;
 pub use self::zim::Zim;

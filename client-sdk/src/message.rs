@@ -143,6 +143,17 @@ impl Zim {
         self.send_message(message, to_user_id, ConversationType::Peer, config, MessageSendNotification::default())
     }
 
+    /// The older form of [`Zim::send_message`] to a group in the reference.
+    #[deprecated = "use `send_message`"]
+    pub fn send_group_message(
+        &self,
+        message: Message,
+        to_group_id: &str,
+        config: MessageSendConfig,
+    ) -> impl Future<Output = Result<MessageSentResult, Error>> + Send + 'static + use<> {
+        self.send_message(message, to_group_id, ConversationType::Group, config, MessageSendNotification::default())
+    }
+
     /// The older form of [`Zim::send_message`] to a room in the reference.
     #[deprecated = "use `send_message`"]
     pub fn send_room_message(

@@ -1,9 +1,9 @@
 //! Reactions to messages.
 
 use zim_protocol::{
-    AddMessageReactionRequest, DeleteMessageReactionRequest, Message, MessageReactionAddConfig,
-    MessageReactionAddedResult, MessageReactionDeletedResult, MessageReactionUserListQueriedResult,
-    MessageReactionUserQueryConfig, QueryMessageReactionUserListRequest,
+    AddMessageReactionRequest, DeleteMessageAllReactionsRequest, DeleteMessageReactionRequest, Message,
+    MessageReactionAddConfig, MessageReactionAddedResult, MessageReactionDeletedResult,
+    MessageReactionUserListQueriedResult, MessageReactionUserQueryConfig, QueryMessageReactionUserListRequest,
 };
 
 use crate::error::Error;
@@ -47,6 +47,20 @@ impl Zim {
         let answer = stored(message)
             .map(|message| self.call(DeleteMessageReactionRequest { reaction_type, message: Some(message) }));
         async move { answer?.await }
+    }
+
+    /// Takes all reactions of this user to a message back (reference: `deleteMessageAllReactions`). All who see the message get
+    /// `messageReactionsChanged` for each type, this device included. Without a reaction nothing changes.
+    ///
+    /// # Errors
+    /// 6000001: there is no such message.
+    pub fn delete_message_all_reactions(
+        &self,
+        message: &Message,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let answer =
+            stored(message).map(|message| self.call(DeleteMessageAllReactionsRequest { message: Some(message) }));
+        async move { answer?.await.map(drop) }
     }
 
     /// Returns the users who reacted to a message with one type, in the order in which they did (reference:

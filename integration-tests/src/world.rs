@@ -219,6 +219,13 @@ impl World {
         }
     }
 
+    /// Changes the settings of a stopped server.
+    pub fn edit_settings(&mut self, edit: impl Fn(&mut Config)) {
+        assert!(self.server.is_none(), "the server runs");
+        edit(&mut self.settings);
+        self.second_settings.iter_mut().for_each(|settings| edit(settings));
+    }
+
     /// Returns the address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.settings.listen

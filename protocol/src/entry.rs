@@ -3,7 +3,8 @@ use prost::Message as _;
 use crate::v1::{
     CombineMessageLiteInfo, ConversationRef, CustomMessageLiteInfo, Message, MessageDirection, MessageEntry,
     MessageFlag, MessageLiteInfo, MessageReaction, MessageReactionUserInfo, MessageReceiptStatus, MessageSentStatus,
-    MessageState, MultipleMessageLiteInfo, ReactionState, TextMessageLiteInfo, message::Body, message_lite_info,
+    MessageState, MessageType, MultipleMessageLiteInfo, ReactionState, TextMessageLiteInfo, message::Body,
+    message_lite_info,
 };
 
 /// The `orderKey` of a stored message is its position times this. Messages that are not stored yet get keys in between.
@@ -22,8 +23,9 @@ impl MessageEntry {
     /// The content is not an encoded [`Message`].
     pub fn into_message(self, viewer: &str, conversation: &ConversationRef) -> Result<Message, prost::DecodeError> {
         let seq = i64::try_from(self.seq).unwrap_or(i64::MAX);
-        let receipt =
-            if self.has(MessageFlag::Receipt) { MessageReceiptStatus::Processing } else { MessageReceiptStatus::None };
+        // A revoked message asks for no receipt, whoever has read it before.
+        let asks_for_receipt = self.has(MessageFlag::Receipt) && self.kind != MessageType::Revoke as i32;
+        let receipt = if asks_for_receipt { MessageReceiptStatus::Processing } else { MessageReceiptStatus::None };
         let direction = if self.sender == viewer { MessageDirection::Send } else { MessageDirection::Receive };
         let is_server_message = self.has(MessageFlag::Server);
         let content = Message::decode(self.content)?;

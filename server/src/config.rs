@@ -3,6 +3,7 @@
 mod bus;
 mod limits;
 mod media;
+mod push;
 mod source;
 mod value;
 mod variable;
@@ -17,6 +18,7 @@ use tracing_subscriber::filter::ParseError;
 pub use self::bus::BusUrl;
 pub use self::limits::Limits;
 pub use self::media::{Media, MediaStore};
+pub use self::push::Push;
 pub use self::source::{Args, Command, ConfigError};
 pub use self::value::{AdminListen, DatabaseUrl, Listen, PublicListen};
 pub(crate) use self::variable::texts;
@@ -68,6 +70,10 @@ pub struct Config {
     pub login: Login,
     /// The files of messages.
     pub media: Media,
+    /// Groups.
+    pub groups: Groups,
+    /// Offline push.
+    pub push: Push,
     /// Limits.
     pub limits: Limits,
     /// Create a new database although the data folder had one, for one start. A flag and not a setting, which would remain in
@@ -122,6 +128,18 @@ pub struct Login {
     pub max_web: u32,
 }
 
+/// Groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Groups {
+    /// Add a message of the type Tips to a group when something happens to it: it is created or dismissed, members come or go, it or
+    /// they change, a message is pinned. Default: no, as in the reference.
+    pub tips: bool,
+    /// New members see the messages from before they came, and whoever returns those of the time between. Applies to those who
+    /// enter from now on. Default: no, as in the reference.
+    pub history_for_new_members: bool,
+}
+
 /// The devices on which one user may be logged in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -153,6 +171,8 @@ impl Default for Config {
             log: Log::default(),
             login: Login::default(),
             media: Media::default(),
+            groups: Groups::default(),
+            push: Push::default(),
             limits: Limits::default(),
             new_database: false,
         }
@@ -202,6 +222,7 @@ impl Config {
         }
         wrong.extend(self.admin.problem());
         wrong.extend(self.media.problems());
+        wrong.extend(self.push.problems());
         if self.bus.is_set() && !self.media.store.is_set() && self.https != PublicListen::Off {
             wrong.push(
                 "bus is set, but media.store is not: several servers need one folder for the files of messages, which all of them \

@@ -180,6 +180,12 @@ pub enum Audience {
 }
 
 impl Audience {
+    /// Returns the others of a conversation of two users. Those of a group or a room are not named.
+    pub fn others(&self, user: UserKey) -> Vec<UserKey> {
+        let Self::Peers(peers) = self else { return Vec::new() };
+        peers.iter().map(|(peer, _)| *peer).filter(|peer| *peer != user).collect()
+    }
+
     /// Returns the name under which a user sees the conversation, if the user is among those who are notified.
     pub fn name_for(&self, user: UserKey) -> Option<ConversationRef> {
         let (one, two) = match self {

@@ -420,6 +420,14 @@ impl Error {
     }
 }
 
+/// Failures of offline push.
+impl Error {
+    /// A device registers something that cannot be a token of its push service.
+    pub fn push_id_invalid(message: &'static str) -> Self {
+        Self::new(ErrorCode::ZpnsModulePushIdInvalid, message)
+    }
+}
+
 /// Failures of groups.
 impl Error {
     /// The caller is not a member of the group.

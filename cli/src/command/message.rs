@@ -34,8 +34,8 @@ pub(crate) enum MessageCommand {
     Replies(OneArgs),
     /// React to a message
     React(ReactionArgs),
-    /// Take a reaction back
-    Unreact(ReactionArgs),
+    /// Take a reaction back, or all of them
+    Unreact(UnreactArgs),
     /// List the users who reacted with a type
     Reactions(ReactionArgs),
     /// Pin a message to its conversation
@@ -82,6 +82,19 @@ pub(crate) struct ReactionArgs {
     /// Your word for the reaction, up to 32 bytes
     #[arg(value_name = "TYPE")]
     reaction: String,
+}
+
+/// One message, and which reaction to take back.
+#[derive(Args, Debug)]
+pub(crate) struct UnreactArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Your word for the reaction, up to 32 bytes
+    #[arg(value_name = "TYPE", required_unless_present = "all")]
+    reaction: Option<String>,
+    /// All your reactions to the message
+    #[arg(long, conflicts_with = "reaction")]
+    all: bool,
 }
 
 /// One message to pin.
@@ -219,12 +232,19 @@ async fn react(args: &ReactionArgs, context: &Context, session: &Session) -> Res
     context.output.line(format!("Reacted with {} to message {}.", preview(&args.reaction, 32), args.one.seq))
 }
 
-async fn unreact(args: &ReactionArgs, context: &Context, session: &Session) -> Result<(), Failure> {
-    let deleted = session.zim.delete_message_reaction(&args.reaction, &args.one.message()).await?;
+async fn unreact(args: &UnreactArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let Some(reaction) = &args.reaction else {
+        session.zim.delete_message_all_reactions(&args.one.message()).await?;
+        if context.output.is_json() {
+            return context.output.json(&serde_json::json!({}));
+        }
+        return context.output.line(format!("Took all your reactions back from message {}.", args.one.seq));
+    };
+    let deleted = session.zim.delete_message_reaction(reaction, &args.one.message()).await?;
     if context.output.is_json() {
         return context.output.json(&deleted);
     }
-    context.output.line(format!("Took {} back from message {}.", preview(&args.reaction, 32), args.one.seq))
+    context.output.line(format!("Took {} back from message {}.", preview(reaction, 32), args.one.seq))
 }
 
 async fn reactions(args: &ReactionArgs, context: &Context, session: &Session) -> Result<(), Failure> {

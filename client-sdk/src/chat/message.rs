@@ -101,6 +101,15 @@ impl Chat {
         present(self.zim.delete_message_reaction(reaction_type, message).await?.reaction, "reaction")
     }
 
+    /// Takes all reactions of this user to a message back.
+    ///
+    /// # Errors
+    /// See [`Zim::delete_message_all_reactions`](crate::Zim::delete_message_all_reactions).
+    pub async fn unreact_all(&self, message: &Message) -> Result<(), Error> {
+        self.check(message)?;
+        self.zim.delete_message_all_reactions(message).await
+    }
+
     /// Sends receipts for messages that ask for them, at most 10.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ use zim_protocol::{
     SendMessageRequest,
 };
 
+use super::group::create;
+
 const PEER: ConversationType = ConversationType::Peer;
 
 fn page(count: i64, reverse: bool, next_message: Option<Message>) -> MessageQueryConfig {
@@ -585,6 +587,26 @@ async fn send_peer_message_is_the_older_form() {
     let sent = ann.send_peer_message(Message::text("old school"), "bob", MessageSendConfig::default());
     let sent = soon(sent).await.unwrap().message.unwrap();
     assert_eq!(bob.receives("old school").await.message_id, sent.message_id);
+    world.end().await;
+}
+
+#[tokio::test]
+#[expect(deprecated, reason = "it is the deprecated method that is tested")]
+async fn send_group_message_is_the_older_form_and_raises_the_older_event() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "g", &["bob"]).await;
+    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    bob.on(EventKind::ReceiveGroupMessage, move |_, event| {
+        let Event::ReceiveGroupMessage(event) = event else { panic!("{event:?}") };
+        heard.send((event.from_conversation_id.clone(), texts(&event.message_list))).unwrap();
+    });
+    let sent = ann.send_group_message(Message::text("old school"), "g", MessageSendConfig::default());
+    let sent = soon(sent).await.unwrap().message.unwrap();
+    assert_eq!(soon(hears.recv()).await.unwrap(), ("g".to_owned(), vec!["old school".to_owned()]));
+    assert_eq!(bob.receives("old school").await.message_id, sent.message_id);
+    let nowhere = ann.send_group_message(Message::text("x"), "none", MessageSendConfig::default());
+    assert_eq!(refusal(soon(nowhere).await), ErrorCode::GroupModuleGroupDoesNotExist);
     world.end().await;
 }
 

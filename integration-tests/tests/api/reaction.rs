@@ -93,6 +93,67 @@ async fn delete_message_reaction_takes_back_only_ones_own() {
 }
 
 #[tokio::test]
+async fn delete_message_all_reactions_takes_back_all_of_ones_own() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let (phone, away) = (world.device("bob").await, world.device("bob").await);
+    let sent = ann.say("bob", "hi").await;
+    let got = bob.receives("hi").await;
+    add(&ann, "a", &sent).await.unwrap();
+    for kind in ["b", "a", "c"] {
+        add(&bob, kind, &got).await.unwrap();
+    }
+    for device in [&ann, &bob, &phone, &away] {
+        for _ in 0..4 {
+            changed(device).await;
+        }
+    }
+    let dir = away.dir();
+    away.quit().await;
+    soon(bob.delete_message_all_reactions(&got)).await.unwrap();
+    let away = world.user_at(dir, "bob").await;
+    for (device, peer) in [(&ann, "bob"), (&bob, "ann"), (&phone, "ann"), (&away, "ann")] {
+        let mut gone = Vec::new();
+        for _ in 0..3 {
+            let event = changed(device).await;
+            let user = &event.change_info_list[0].user_change_info_list[0];
+            let deleted = MessageReactionUserChangeAction::Deleted;
+            assert_eq!((&*user.user_id, user.action(), user.sum_count), ("bob", deleted, 0));
+            gone.push(user.reaction_type.clone());
+        }
+        assert_eq!(gone, ["b", "a", "c"], "in the order in which he reacted");
+        let message = &device.history(peer).await[0];
+        let left: Vec<_> = message.reactions.iter().map(|one| (&*one.reaction_type, users(one))).collect();
+        assert_eq!(left, [("a", vec!["ann"])], "Ann's own stays");
+    }
+    // Nothing is left to take back, and nobody hears of it.
+    soon(bob.peer("ann").unreact_all(&got)).await.unwrap();
+    add(&bob, "d", &got).await.unwrap();
+    let event = changed(&ann).await;
+    assert_eq!(event.change_info_list[0].user_change_info_list[0].reaction_type, "d");
+    let none = Message { message_id: "17".into(), message_seq: 0, ..got.clone() };
+    let refused = refusal(soon(bob.delete_message_all_reactions(&none)).await);
+    assert_eq!(refused, ErrorCode::CommonModuleParamsInvalid);
+    let unsent = refusal(soon(bob.delete_message_all_reactions(&Message::text("x"))).await);
+    assert_eq!(unsent, ErrorCode::CommonModuleParamsInvalid);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn delete_message_all_reactions_is_for_members_of_the_group() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "g", &["bob"]).await;
+    ann.say(group("g"), "hi").await;
+    let got = bob.receives("hi").await;
+    add(&bob, "a", &got).await.unwrap();
+    soon(bob.leave_group("g")).await.unwrap();
+    let refused = refusal(soon(bob.delete_message_all_reactions(&got)).await);
+    assert_eq!(refused, ErrorCode::GroupModuleUserIsNotInTheGroup);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn add_message_reaction_counts_several_times_if_asked() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);

@@ -23,6 +23,9 @@ pub struct Limits {
     pub message_burst: u32,
     /// Friends of one user. Default: 3,000, as in the reference; at most 100,000.
     pub max_friends: u32,
+    /// Devices of one user that get offline push; another one takes the place of the oldest. Default: 20, as many as a user may be
+    /// logged in on; at most 100.
+    pub max_push_ids: u32,
     /// Members of one group. Default: 500, as in the reference; at most 100,000.
     pub max_group_members: u32,
     /// Groups of one user. Default: 1,000; at most 10,000.
@@ -192,6 +195,7 @@ impl Default for Limits {
             messages_per_second: 10,
             message_burst: 50,
             max_friends: 3_000,
+            max_push_ids: 20,
             max_group_members: 500,
             max_groups: 1_000,
             max_room_members: 500,
@@ -271,6 +275,7 @@ impl Limits {
             ("messages_per_second", self.messages_per_second.into(), 1, 1_000_000),
             ("message_burst", self.message_burst.into(), 1, 1_000_000),
             ("max_friends", self.max_friends.into(), 1, 100_000),
+            ("max_push_ids", self.max_push_ids.into(), 1, 100),
             ("max_group_members", self.max_group_members.into(), 2, 100_000),
             ("max_groups", self.max_groups.into(), 1, 10_000),
             ("max_room_members", self.max_room_members.into(), 1, 100_000),

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zim_protocol::MessageState;
+use zim_protocol::{MessageState, MessageType};
 
 use super::mute::{MUTE, Mute};
 use super::rules;
@@ -14,6 +14,7 @@ use crate::effect::{Audience, Effect, MessageEffect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
 use crate::media;
+use crate::push::NewPush;
 
 /// One message to store.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub struct Extra {
     pub combined: Option<Bytes>,
     /// The files of this server that it has.
     pub files: Vec<i64>,
+    /// What devices that are away are told.
+    pub push: Option<NewPush>,
 }
 
 /// The place of a stored message.
@@ -203,7 +206,10 @@ impl Bulk for NewMessage {
                 }));
                 continue;
             };
-            if let Audience::Group { name, .. } = &op.audience {
+            // A tip is the server's, and its sender may have left with it.
+            if let Audience::Group { name, .. } = &op.audience
+                && op.kind != MessageType::Tips as i32
+            {
                 let refusal = match members.get(&(op.sender.0, op.conversation.0)).map(|mute| mute.until(op.now)) {
                     None => Some(Error::not_in_group(name)),
                     Some(0) => None,
@@ -360,8 +366,8 @@ async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds the rows of state of replies and of messages that ask a group for receipts, what combined messages combine, and which
-/// files messages have.
+/// Adds the rows of state of replies and of messages that ask a group for receipts, what combined messages combine, which
+/// files messages have, and what is pushed.
 async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sent, Error>]) -> Result<(), Error> {
     let is_asking = |op: &NewMessage| {
         matches!(op.audience, Audience::Group { .. }) && op.flags & zim_protocol::MessageFlag::Receipt as u32 != 0
@@ -389,6 +395,9 @@ async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sen
         }
         if let Some(extra) = extra.filter(|extra| !extra.files.is_empty()) {
             media::refer(tx, op.conversation, sent.seq, &extra.files).await?;
+        }
+        if let Some(push) = extra.and_then(|extra| extra.push.as_ref()) {
+            push.insert(tx, (op.conversation, sent.seq), &op.audience.others(op.sender)).await?;
         }
     }
     Ok(())

@@ -9,10 +9,12 @@ use zim_protocol::{
     AnyRequest, App as AppRow, AppDetails, BanUserRequest, BanUserResult, CreateAppRequest, DeleteAppRequest,
     DeleteAppResult, DisconnectUserRequest, DisconnectUserResult, DropWorkRequest, DropWorkResult, ErrorCode,
     GetAppRequest, GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
-    ListSessionsRequest, ListSessionsResult, ListWorkRequest, ListWorkResult, MintTokenRequest, MintTokenResult,
-    RegisterUserRequest, RegisterUserResult, RetryWorkRequest, RetryWorkResult, RevokeTokensRequest,
-    RevokeTokensResult, RotateSecretRequest, RotateSecretResult, Rpc, UnbanUserRequest, UnbanUserResult,
-    UpdateAppRequest, UserAccess,
+    ListPushLogRequest, ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult, ListSessionsRequest,
+    ListSessionsResult, ListWorkRequest, ListWorkResult, MintTokenRequest, MintTokenResult, PushProvider,
+    RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult, RetryWorkRequest,
+    RetryWorkResult, RevokeTokensRequest, RevokeTokensResult, RotateSecretRequest, RotateSecretResult, Rpc,
+    SetPushProviderRequest, TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest,
+    UserAccess,
 };
 
 use crate::app::App;
@@ -78,6 +80,11 @@ macro_rules! about_all {
 about_all! { ListAppsRequest ListWorkRequest RetryWorkRequest DropWorkRequest }
 
 about! {
+    SetPushProviderRequest:;
+    ListPushProvidersRequest:;
+    RemovePushProviderRequest:;
+    ListPushLogRequest: user_id;
+    TestPushRequest: user_id;
     CreateAppRequest: ;
     GetAppRequest: ;
     DeleteAppRequest: ;
@@ -157,6 +164,11 @@ rpcs! {
     list_work: ListWorkRequest => ListWorkResult;
     retry_work: RetryWorkRequest => RetryWorkResult;
     drop_work: DropWorkRequest => DropWorkResult;
+    set_push_provider: SetPushProviderRequest => PushProvider;
+    list_push_providers: ListPushProvidersRequest => ListPushProvidersResult;
+    remove_push_provider: RemovePushProviderRequest => RemovePushProviderResult;
+    list_push_log: ListPushLogRequest => ListPushLogResult;
+    test_push: TestPushRequest => TestPushResult;
 }
 
 #[cfg(test)]

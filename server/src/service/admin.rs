@@ -8,11 +8,13 @@ use zim_protocol::token::Token;
 use zim_protocol::{
     App as AppRow, AppDetails, BanUserRequest, BanUserResult, CreateAppRequest, DeleteAppRequest, DeleteAppResult,
     DisconnectUserRequest, DisconnectUserResult, DropWorkRequest, DropWorkResult, ErrorCode, GetAppRequest,
-    GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
-    ListSessionsRequest, ListSessionsResult, ListWorkRequest, ListWorkResult, MintTokenRequest, MintTokenResult,
-    RegisterUserRequest, RegisterUserResult, RetryWorkRequest, RetryWorkResult, RevokeTokensRequest,
-    RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SessionInfo, UnbanUserRequest, UnbanUserResult,
-    UpdateAppRequest, UserAccess,
+    GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListPushLogRequest,
+    ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult, ListSessionsRequest, ListSessionsResult,
+    ListWorkRequest, ListWorkResult, MintTokenRequest, MintTokenResult, PushConfig, PushProvider, RegisterUserRequest,
+    RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult, RetryWorkRequest, RetryWorkResult,
+    RevokeTokensRequest, RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SessionInfo,
+    SetPushProviderRequest, TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest,
+    UserAccess,
 };
 
 use super::work::{Page, queue};
@@ -244,5 +246,44 @@ impl AdminService for App {
         caller.audit().record("detail", format!("{} {}", request.kind, request.id));
         let is_found = self.drop_work(queue(request.queue())?, &request.kind, &request.id).await?;
         Ok(DropWorkResult { is_found })
+    }
+
+    async fn set_push_provider(&self, caller: &Caller, request: SetPushProviderRequest) -> Result<PushProvider, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        let (source, app_type) = (request.source(), request.app_type);
+        caller.audit().record("detail", format!("{source:?}, app type {app_type}"));
+        self.set_push_provider(&tenant, (source, app_type), request.settings).await
+    }
+
+    async fn list_push_providers(
+        &self,
+        _: &Caller,
+        request: ListPushProvidersRequest,
+    ) -> Result<ListPushProvidersResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        Ok(ListPushProvidersResult { providers: self.push_providers(&tenant).await? })
+    }
+
+    async fn remove_push_provider(
+        &self,
+        caller: &Caller,
+        request: RemovePushProviderRequest,
+    ) -> Result<RemovePushProviderResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        let (source, app_type) = (request.source(), request.app_type);
+        caller.audit().record("detail", format!("{source:?}, app type {app_type}"));
+        Ok(RemovePushProviderResult { is_found: self.remove_push_provider(&tenant, (source, app_type)).await? })
+    }
+
+    async fn list_push_log(&self, _: &Caller, request: ListPushLogRequest) -> Result<ListPushLogResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.push_log(&tenant, &request.user_id, (&request.after, request.count)).await
+    }
+
+    async fn test_push(&self, _: &Caller, request: TestPushRequest) -> Result<TestPushResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        let TestPushRequest { user_id, title, content, .. } = request;
+        let config = PushConfig { title, content, ..PushConfig::default() };
+        Ok(TestPushResult { tests: self.test_push(&tenant, &user_id, config).await? })
     }
 }

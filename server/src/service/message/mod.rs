@@ -35,6 +35,7 @@ use crate::effect::Audience;
 use crate::error::Error;
 use crate::journal::{self, Direction, Extra, LogWriter, NewMessage, Sent, Viewer, message_push};
 use crate::key::{ConversationKey, Scrambler, UserKey};
+use crate::push::PushKind;
 use crate::service::rows::PAGE_BYTES;
 
 pub(crate) use self::delete::{ALL_CLEARED, CLEARED, DELETION};
@@ -196,7 +197,10 @@ impl App {
             let conversation = self.open_peer_conversation(identity.app, identity.user, peer).await?;
             (conversation, peers(identity, peer, &name.id))
         };
-        let new = self.new_message(caller, conversation, audience, &draft, (key, replied.as_ref()))?;
+        let mut new = self.new_message(caller, conversation, audience, &draft, (key, replied.as_ref()))?;
+        if let Some(push) = self.new_push(identity, PushKind::Message, config.push_config.as_ref())? {
+            new.extra.get_or_insert_default().push = Some(push);
+        }
         let mut state = None;
         let sent = match &replied {
             Some(replied) => {
@@ -340,10 +344,16 @@ impl MessageService for App {
     ) -> Result<MessageRevokedResult, Error> {
         let reference = self.reference(caller, &request.message.unwrap_or_default()).await?;
         let window_ms = i64::from(self.config.limits.revoke_window_s) * 1_000;
-        let extended_data = request.config.unwrap_or_default().revoke_extended_data;
+        let config = request.config.unwrap_or_default();
+        let push = self.new_push(caller.identity()?, PushKind::Revoke, config.push_config.as_ref())?;
         let media = self.config.media.clone();
         let message = self.change_message(caller, reference, async move |tx, log, reference| {
-            revoke::revoke(tx, log, reference, (window_ms, &media), extended_data).await
+            let entry = revoke::revoke(tx, log, reference, (window_ms, &media), config.revoke_extended_data).await?;
+            if let Some(push) = push {
+                let receivers = reference.conversation.audience.others(reference.user);
+                push.insert(tx, (reference.conversation.key, entry.seq.cast_signed()), &receivers).await?;
+            }
+            Ok(entry)
         });
         Ok(MessageRevokedResult { message: Some(message.await?) })
     }
@@ -365,9 +375,10 @@ impl MessageService for App {
         let reference = self.reference(caller, &request.message.unwrap_or_default()).await?;
         let replaces = !request.config.unwrap_or_default().disable_auto_replace;
         let limits = (self.config.limits.max_pinned_messages, replaces);
+        let tips = self.tips(caller.identity()?.app);
         let target = WriteTo::conversation(Scope::conversation(reference.conversation.key), reference.name.clone());
         let pinning = caller.write(&self.db, target, async move |tx, log| {
-            pin::pin(tx, log, &reference, request.is_pinned, limits).await
+            pin::pin(tx, log, &reference, request.is_pinned, (limits, tips)).await
         });
         pinning.await?;
         Ok(MessagePinnedResult {})

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use zim_protocol::{
-    AddMessageReactionRequest, DeleteMessageReactionRequest, MessageChange, MessageChangeKind, MessageEntry,
-    MessageReaction, MessageReactionAddedResult, MessageReactionDeletedResult, MessageReactionSimpleInfo,
-    MessageReactionUserFullInfo, MessageReactionUserInfo, MessageReactionUserListQueriedResult, MessageType,
-    QueryMessageReactionUserListRequest, server::MessageReactionService,
+    AddMessageReactionRequest, DeleteMessageAllReactionsRequest, DeleteMessageReactionRequest,
+    MessageAllReactionsDeletedResult, MessageChange, MessageChangeKind, MessageEntry, MessageReaction,
+    MessageReactionAddedResult, MessageReactionDeletedResult, MessageReactionSimpleInfo, MessageReactionUserFullInfo,
+    MessageReactionUserInfo, MessageReactionUserListQueriedResult, MessageType, QueryMessageReactionUserListRequest,
+    server::MessageReactionService,
 };
 
 use super::MAX_PAGE;
@@ -52,6 +53,26 @@ impl MessageReactionService for App {
             shown(tx, &reference, &target, &kind).await
         });
         Ok(MessageReactionDeletedResult { reaction: Some(reaction.await?) })
+    }
+
+    async fn delete_message_all_reactions(
+        &self,
+        caller: &Caller,
+        request: DeleteMessageAllReactionsRequest,
+    ) -> Result<MessageAllReactionsDeletedResult, Error> {
+        let reference = self.reference(caller, &request.message.unwrap_or_default()).await?;
+        let target = WriteTo::conversation(Scope::conversation(reference.conversation.key), reference.name.clone());
+        let removed = caller.write(&self.db, target, async move |tx, log| {
+            let (target, _) = reference.find_to_change(tx).await?;
+            let sql = "SELECT type FROM reaction WHERE conversation = $1 AND seq = $2 AND account = $3 ORDER BY place";
+            let own = tx.fetch(sql, &params![reference.conversation.key, target.seq, reference.user]).await?;
+            for row in &own {
+                remove(tx, log, &reference, &target, &row.get::<String>(0)?).await?;
+            }
+            Ok(())
+        });
+        removed.await?;
+        Ok(MessageAllReactionsDeletedResult {})
     }
 
     async fn query_message_reaction_user_list(

@@ -82,6 +82,9 @@ fn check(status: Option<MessageRevokeStatus>, kind: i32, age_ms: i64, window_ms:
     if kind == MessageType::Revoke as i32 {
         return Err(Error::already_revoked());
     }
+    if kind == MessageType::Tips as i32 {
+        return Err(Error::message_type_unsupported("revoked"));
+    }
     if status.is_none() {
         return Err(Error::revoke_not_allowed());
     }
@@ -125,6 +128,7 @@ mod tests {
         let not_allowed = ErrorCode::GroupModuleGroupNoCorrespondingOperationAuthority;
         assert_eq!(code(false, MessageType::Custom, 0), Err(not_allowed));
         assert_eq!(code(false, MessageType::Revoke, 999_999), Err(ErrorCode::MessageModuleMessageHasBeenRevoked));
+        assert_eq!(code(true, MessageType::Tips, 0), Err(ErrorCode::CommonModuleParamsInvalid));
     }
 
     #[test]
