@@ -90,6 +90,9 @@ impl Zim {
 
     /// Enters a room and leaves another one (reference: `switchRoom`). If the room cannot be entered, the device stays where it is.
     ///
+    /// If the device has entered the new room and cannot leave the other one, the call fails and the device is in both, as the events
+    /// say.
+    ///
     /// # Errors
     /// 6000321: the device is not in the room to leave. Otherwise those of [`Zim::enter_room`].
     pub fn switch_room(

@@ -455,6 +455,7 @@ async fn switch_room_that_fails_in_the_middle_leaves_the_device_where_it_is_told
     assert_eq!(last("one"), Some(RoomState::Disconnected));
     soon(ann.enter_room(info("two"), RoomAdvancedConfig::default())).await.unwrap();
     assert_eq!(list(&bob, "two").await, ["bob", "ann"]);
+    assert!(!world.logged().errors().is_empty(), "the log has the failure");
     world.end().await;
 }
 
