@@ -426,11 +426,7 @@ mod tests {
     #[test]
     fn a_page_or_a_head_tells_that_a_message_was_revoked_or_edited_and_the_change_does_not_tell_it_again() {
         let cases = [
-            (
-                EventKind::MessageRevokeReceived,
-                MessageChangeKind::Revoked,
-                entry(MessageType::Revoke, "revoked", 0),
-            ),
+            (EventKind::MessageRevokeReceived, MessageChangeKind::Revoked, entry(MessageType::Revoke, "revoked", 0)),
             (EventKind::MessageEdited, MessageChangeKind::Edited, entry(MessageType::Text, "hello", 9)),
         ];
         for (event, kind, now) in cases {
@@ -450,10 +446,8 @@ mod tests {
     #[test]
     fn pins_and_counts_of_replies_are_told_by_changes_alone_and_once() {
         use MessageChangeKind::{Pinned, Replied, Unpinned};
-        let with = |state: MessageState| MessageEntry {
-            state: Some(Box::new(state)),
-            ..entry(MessageType::Text, "hi", 0)
-        };
+        let with =
+            |state: MessageState| MessageEntry { state: Some(Box::new(state)), ..entry(MessageType::Text, "hi", 0) };
         let bare = || with(MessageState::default());
         let pinned = || with(MessageState { pinned_time: 9, ..MessageState::default() });
         let replied = || with(MessageState { replied_count: 2, ..MessageState::default() });

@@ -92,8 +92,8 @@ impl Fcm {
             Ok(token) => token,
             Err(answer) => return answer,
         };
-        let body = push
-            .fitted(MAX_BYTES, |push| json!({"message": message(push, device, now_ms)}).to_string().into_bytes());
+        let body =
+            push.fitted(MAX_BYTES, |push| json!({"message": message(push, device, now_ms)}).to_string().into_bytes());
         let request = self.client.post(&self.url).bearer_auth(&token).header(CONTENT_TYPE, "application/json");
         match http::ask(request.body(body)).await {
             Ok(reply) => {

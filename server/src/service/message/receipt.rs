@@ -64,7 +64,8 @@ impl MessageReceiptService for App {
             })
             .await?;
         let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
-        let (asked, others): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|message| is_asked(message, user, entered_seq));
+        let (asked, others): (Vec<Found>, Vec<Found>) =
+            found.into_iter().partition(|message| is_asked(message, user, entered_seq));
         errors.extend(others.iter().map(|message| scrambler.public(message.id).to_string()));
         if asked.is_empty() {
             return Err(Error::no_receipt());

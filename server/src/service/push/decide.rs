@@ -375,9 +375,8 @@ async fn store(app: &App, pushed: &Pushed, mut rows: Vec<LogRow>, now: i64) -> R
     let log_ends_at = now + i64::from(app.config.push.log_days) * 86_400_000;
     if rows.is_empty() {
         // What was to be pushed is removed in time although nobody got it.
-        let stored = app
-            .db
-            .submit(Scope::none(), async move |tx| task::schedule_by(tx, &PUSH_LOG_END, 0, log_ends_at).await);
+        let stored =
+            app.db.submit(Scope::none(), async move |tx| task::schedule_by(tx, &PUSH_LOG_END, 0, log_ends_at).await);
         return stored.await;
     }
     let step = match pushed.config.enable_badge {
