@@ -9,7 +9,9 @@ use zim_protocol::message::Body;
 use zim_protocol::{
     ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, Conversation, ConversationEvent,
     ConversationSyncState, ConversationType, Event, FriendApplicationInfo, FriendApplicationType,
-    FriendListChangeAction, Message, MessageDirection, MessageSentStatus, MessageType, UserOnlineStatus, UserStatus,
+    FriendListChangeAction, Message, MessageDirection, MessageSentStatus, MessageType, TipsMessage,
+    TipsMessageChangeInfoType as TipsChange, TipsMessageEvent, UserInfo, UserOnlineStatus, UserStatus,
+    tips_message_change_info::Body as Changed,
 };
 
 use crate::output::{Ink, Output, clock_time};
@@ -31,6 +33,7 @@ pub(crate) fn content(message: &Message) -> String {
         Some(Body::File(of)) => file("file", &of.file_name, of.file_size),
         Some(Body::Audio(audio)) => file("audio", &audio.file_name, audio.file_size),
         Some(Body::Video(video)) => file("video", &video.file_name, video.file_size),
+        Some(Body::Tips(tips)) => tip(tips),
         Some(Body::Multiple(multiple)) => format!("[{} parts]", multiple.message_info_list.len()),
         Some(Body::Command(command)) => match std::str::from_utf8(&command.message) {
             Ok(text) => format!("[command] {text}"),
@@ -41,6 +44,45 @@ pub(crate) fn content(message: &Message) -> String {
             Err(_) => format!("[message of type {}, unknown to this version]", message.r#type),
         },
     }
+}
+
+/// Says what happened to a group.
+fn tip(tip: &TipsMessage) -> String {
+    let name = |user: &UserInfo| if user.user_name.is_empty() { user.user_id.clone() } else { user.user_name.clone() };
+    let who = tip.operated_user.as_ref().map(name).unwrap_or_default();
+    let whom = tip.target_user_list.iter().map(name).collect::<Vec<_>>().join(", ");
+    let changed = tip.change_info.as_ref().map(|info| (info.r#type(), info.body.as_ref()));
+    let what = match (tip.event(), changed) {
+        (TipsMessageEvent::GroupCreated, _) if whom.is_empty() => "created the group".to_owned(),
+        (TipsMessageEvent::GroupCreated, _) => format!("created the group with {whom}"),
+        (TipsMessageEvent::GroupDismissed, _) => "dismissed the group".to_owned(),
+        (TipsMessageEvent::GroupJoined, _) => "joined".to_owned(),
+        (TipsMessageEvent::GroupInvited, _) => format!("brought in {whom}"),
+        (TipsMessageEvent::GroupLeft, _) => "left".to_owned(),
+        (TipsMessageEvent::GroupKickedOut, _) => format!("removed {whom}"),
+        (TipsMessageEvent::GroupMessagePinned, Some((_, Some(Changed::PinStatus(pin))))) if !pin.is_pinned => {
+            "unpinned a message".to_owned()
+        }
+        (TipsMessageEvent::GroupMessagePinned, _) => "pinned a message".to_owned(),
+        (_, Some((TipsChange::GroupNameChanged, Some(Changed::Group(group))))) => {
+            format!("named the group {:?}", group.group_name)
+        }
+        (_, Some((TipsChange::GroupNoticeChanged, _))) => "changed the notice".to_owned(),
+        (_, Some((TipsChange::GroupAvatarUrlChanged, _))) => "changed the picture of the group".to_owned(),
+        (_, Some((TipsChange::GroupMuteChanged, _))) => "changed who may write".to_owned(),
+        (_, Some((TipsChange::GroupOwnerTransferred, _))) => format!("made {whom} the owner"),
+        (_, Some((TipsChange::GroupMemberRoleChanged, Some(Changed::GroupMember(member))))) => {
+            format!("gave {whom} the role {}", member.member_role)
+        }
+        (_, Some((TipsChange::GroupMemberMuteChanged, Some(Changed::GroupMember(member)))))
+            if member.mute_expired_time == 0 =>
+        {
+            format!("lets {whom} write again")
+        }
+        (_, Some((TipsChange::GroupMemberMuteChanged, _))) => format!("muted {whom}"),
+        _ => "changed the group".to_owned(),
+    };
+    format!("[{who} {what}]")
 }
 
 /// Describes a file of a message.
@@ -296,7 +338,9 @@ fn sent_status(status: MessageSentStatus) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use zim_protocol::PeerMessageReceivedEvent;
+    use zim_protocol::{
+        PeerMessageReceivedEvent, TipsMessageChangeInfo, TipsMessageGroupChangeInfo, TipsMessagePinStatusChangeInfo,
+    };
 
     use super::*;
     use crate::output::Format;
@@ -307,6 +351,32 @@ mod tests {
 
     fn from(sender: &str, message: Message) -> Message {
         Message { sender_user_id: sender.into(), direction: MessageDirection::Receive as i32, ..message }
+    }
+
+    #[test]
+    fn a_tip_says_who_did_what() {
+        let user = |user_id: &str, user_name: &str| UserInfo {
+            user_id: user_id.into(),
+            user_name: user_name.into(),
+            ..UserInfo::default()
+        };
+        let shown = |event: TipsMessageEvent, change: Option<(TipsChange, Changed)>| {
+            let tip = TipsMessage {
+                event: event as i32,
+                operated_user: Some(user("ann", "Ann")),
+                target_user_list: vec![user("bob", ""), user("cai", "Cai")],
+                change_info: change.map(|(kind, body)| TipsMessageChangeInfo { r#type: kind as i32, body: Some(body) }),
+            };
+            content(&Message { body: Some(Body::Tips(Box::new(tip))), ..Message::default() })
+        };
+        assert_eq!(shown(TipsMessageEvent::GroupInvited, None), "[Ann brought in bob, Cai]");
+        assert_eq!(shown(TipsMessageEvent::GroupDismissed, None), "[Ann dismissed the group]");
+        let named = TipsMessageGroupChangeInfo { group_name: "Crew".into(), ..TipsMessageGroupChangeInfo::default() };
+        let change = Some((TipsChange::GroupNameChanged, Changed::Group(named)));
+        assert_eq!(shown(TipsMessageEvent::GroupInfoChanged, change), "[Ann named the group \"Crew\"]");
+        let unpinned = Changed::PinStatus(TipsMessagePinStatusChangeInfo { is_pinned: false });
+        let change = Some((TipsChange::GroupMessagePinInfoChanged, unpinned));
+        assert_eq!(shown(TipsMessageEvent::GroupMessagePinned, change), "[Ann unpinned a message]");
     }
 
     #[test]

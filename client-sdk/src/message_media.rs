@@ -12,7 +12,7 @@ use zim_protocol::{
 
 use crate::apply::Local;
 use crate::error::Error;
-use crate::media::{Cache, Wanted};
+use crate::media::{Cache, Wanted, downloading};
 use crate::message::{MessageSendNotification, conversation_name, invalid};
 use crate::message_local::found;
 use crate::types::Key;
@@ -92,7 +92,8 @@ impl Zim {
 
     /// Downloads a file of a message (reference: `downloadMediaFile`), unless this device has it. `progress` gets the message,
     /// the bytes that have arrived, and the size; 0: unknown. A download that breaks off goes on where it was, with the next
-    /// call. Of an original file, the message has the place in `fileLocalPath` from then on.
+    /// call. Of an original file, the message has the place in `fileLocalPath` from then on. Up to five redirections are followed:
+    /// to HTTPS, and from HTTP to the same host.
     ///
     /// # Errors
     /// - 6000219: the message has no such file, or no URL for it.
@@ -112,7 +113,7 @@ impl Zim {
         let cache = self.cache();
         cache.open().await?;
         let path = cache.path(&url, &name);
-        let _turn = account.media().turn(&path).await;
+        let _turn = downloading(&path).await;
         if tokio::fs::metadata(&path).await.is_err() {
             let number = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
             let on_bytes = |bytes, all| progress(message, number(bytes), number(all));

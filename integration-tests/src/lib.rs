@@ -37,6 +37,8 @@ mod proxy;
 mod raw;
 /// A client with its own local database, which records its events.
 mod device;
+/// A push service whose answers the test sets.
+mod push_server;
 /// Databases and data folders that earlier builds wrote.
 mod fixture;
 /// A server in process with its clients, for the duration of one test.
@@ -58,6 +60,7 @@ pub use self::folder::share_identity;
 pub use self::logs::Logged;
 pub use self::process::{FirstApp, ServerInstallation, ServerProcess};
 pub use self::proxy::{NetworkConditions, Proxy};
+pub use self::push_server::{PushAnswer, PushRequest, PushServer};
 pub use self::random::Random;
 pub use self::raw::{RawClient, code, hello, request, send_text};
 pub use self::wait::{TIMEOUT, eventually, soon};

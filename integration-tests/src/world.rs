@@ -219,6 +219,13 @@ impl World {
         }
     }
 
+    /// Changes the settings of a stopped server.
+    pub fn edit_settings(&mut self, edit: impl Fn(&mut Config)) {
+        assert!(self.server.is_none(), "the server runs");
+        edit(&mut self.settings);
+        self.second_settings.iter_mut().for_each(|settings| edit(settings));
+    }
+
     /// Returns the address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.settings.listen
@@ -411,15 +418,19 @@ impl World {
 
     /// Returns an HTTPS client that trusts the server.
     pub fn https(&self) -> reqwest::Client {
+        reqwest::Client::builder().tls_backend_preconfigured(self.https_tls()).no_proxy().build().unwrap()
+    }
+
+    /// Returns the TLS settings of a client that trusts the server.
+    pub fn https_tls(&self) -> rustls::ClientConfig {
         let trust = Trust::Fingerprint(self.server().fingerprint().0);
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
+        rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(zim_client_sdk::net::certificate_verifier(&trust).unwrap())
-            .with_no_client_auth();
-        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+            .with_no_client_auth()
     }
 
     /// Advances the clock until `look` returns `Some`: for conditions that wait for the clock, such as a reconnect.

@@ -3,6 +3,7 @@
 mod bus;
 mod limits;
 mod media;
+mod push;
 mod source;
 mod value;
 mod variable;
@@ -17,6 +18,7 @@ use tracing_subscriber::filter::ParseError;
 pub use self::bus::BusUrl;
 pub use self::limits::Limits;
 pub use self::media::{Media, MediaStore};
+pub use self::push::Push;
 pub use self::source::{Args, Command, ConfigError};
 pub use self::value::{AdminListen, DatabaseUrl, Listen, PublicListen};
 pub(crate) use self::variable::texts;
@@ -54,6 +56,10 @@ pub struct Config {
     /// `off`. On any but a loopback address it uses TLS with the server's certificate. Default: `local`, the Unix socket
     /// `admin.sock` in the data folder, because no other user of the machine can connect to it.
     pub admin: AdminListen,
+    /// The area that the server is in, by its number in the reference: 2 mainland China, 3 North America, 4 Europe, 5 Asia without
+    /// mainland China and India, 6 India. Clients with a geofence refuse a server in an area that they may not use. Default: 0, it
+    /// does not say.
+    pub area: u32,
     /// Network threads, at most 1,024; 0 means one for each core. Default: 0.
     pub workers: usize,
     /// The connections to PostgreSQL that write, at most 64; 0 means one for each two cores, at most 4. Messages to different
@@ -68,6 +74,10 @@ pub struct Config {
     pub login: Login,
     /// The files of messages.
     pub media: Media,
+    /// Groups.
+    pub groups: Groups,
+    /// Offline push.
+    pub push: Push,
     /// Limits.
     pub limits: Limits,
     /// Create a new database although the data folder had one, for one start. A flag and not a setting, which would remain in
@@ -122,6 +132,18 @@ pub struct Login {
     pub max_web: u32,
 }
 
+/// Groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Groups {
+    /// Add a message of the type Tips to a group when something happens to it: it is created or dismissed, members come or go, it or
+    /// they change, a message is pinned. Default: no, as in the reference.
+    pub tips: bool,
+    /// New members see the messages from before they came, and whoever returns those of the time between. Applies to those who
+    /// enter from now on. Default: no, as in the reference.
+    pub history_for_new_members: bool,
+}
+
 /// The devices on which one user may be logged in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -147,12 +169,15 @@ impl Default for Config {
             node_lease_ms: 10_000,
             http: Listen(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4711)))),
             admin: AdminListen::Local,
+            area: 0,
             workers: 0,
             database_partitions: 0,
             tls: Tls::default(),
             log: Log::default(),
             login: Login::default(),
             media: Media::default(),
+            groups: Groups::default(),
+            push: Push::default(),
             limits: Limits::default(),
             new_database: false,
         }
@@ -197,11 +222,15 @@ impl Config {
                     .to_owned(),
             );
         }
+        if !matches!(self.area, 0 | 2..=6) {
+            wrong.push(format!("area is {}; it must be 2, 3, 4, 5, 6, or 0 for none", self.area));
+        }
         if !(1_000..=60_000).contains(&self.node_lease_ms) {
             wrong.push(format!("node_lease_ms is {}; 1000 to 60000 are allowed", self.node_lease_ms));
         }
         wrong.extend(self.admin.problem());
         wrong.extend(self.media.problems());
+        wrong.extend(self.push.problems());
         if self.bus.is_set() && !self.media.store.is_set() && self.https != PublicListen::Off {
             wrong.push(
                 "bus is set, but media.store is not: several servers need one folder for the files of messages, which all of them \

@@ -323,6 +323,16 @@ impl Error {
         Self::params_invalid(format!("a message of this type cannot be {what}"))
     }
 
+    /// There is no such log of a client.
+    pub fn log_not_found() -> Self {
+        Self::params_invalid("there is no such log; it may have been removed")
+    }
+
+    /// The message is for some members of the group only.
+    pub fn message_is_targeted() -> Self {
+        Self::params_invalid("a message for some members of a group cannot be replied to, reacted to, edited or pinned")
+    }
+
     /// The message does not ask for receipts, or not from or for this user.
     pub fn no_receipt() -> Self {
         Self::new(ErrorCode::MessageModuleReceiptReadError, "the message has no receipt for you")
@@ -417,6 +427,14 @@ impl Error {
     pub fn file_store_failed(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let message = "the server cannot store or read the file; try again later";
         Self::new(ErrorCode::MessageModuleFileServerError, message).caused_by(source)
+    }
+}
+
+/// Failures of offline push.
+impl Error {
+    /// A device registers something that cannot be a token of its push service.
+    pub fn push_id_invalid(message: &'static str) -> Self {
+        Self::new(ErrorCode::ZpnsModulePushIdInvalid, message)
     }
 }
 

@@ -16,6 +16,8 @@ pub mod effect;
 pub mod db;
 /// The bytes of files, and small versions of pictures; which messages have which files.
 mod media;
+/// Offline push: what other nouns note about it.
+pub mod push;
 /// The logs of messages, changes and feeds, which everything else is written to and read from.
 pub mod journal;
 /// Tasks that are done at a time, and the outbox.
@@ -34,6 +36,8 @@ mod meter;
 mod block_fence;
 /// How often something may happen in a room.
 mod room_rates;
+/// The services that deliver pushes to devices.
+mod provider;
 /// Apps: their secrets, and who may log in to them.
 pub mod tenant;
 /// One client's connection: who is logged in on it, what waits for it, and the caller of a method.

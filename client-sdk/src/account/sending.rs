@@ -53,10 +53,10 @@ impl<L: Remote> AccountTask<L> {
             // The clock of this device may have been wrong.
             let age_ms = now_ms.saturating_sub(ts).max(0);
             // Its caller is gone; events tell how it ends.
-            let reply = oneshot::channel().0;
+            let reply = Reply::new(oneshot::channel().0);
             let progress = OnProgress::default();
-            let message =
-                ToUpload { key, name, content, config, message, reply, place: None, is_stored: true, progress };
+            let (place, is_stored, is_again) = (None, true, false);
+            let message = ToUpload { key, name, content, config, message, reply, place, is_stored, is_again, progress };
             let Some(message) = self.resume_upload(message, age_ms) else { continue };
             let ToUpload { key, name, content, config, message, reply, .. } = message;
             self.sends.push(Outgoing {
@@ -66,9 +66,10 @@ impl<L: Remote> AccountTask<L> {
                 content,
                 message,
                 is_stored: true,
+                is_again: false,
                 is_barrage: false,
                 deadline_ms: steady_ms.saturating_add(self.resend_window_ms.saturating_sub(age_ms)),
-                reply: Reply::new(reply),
+                reply,
                 place: None,
             });
         }
@@ -114,9 +115,10 @@ impl<L: Remote> AccountTask<L> {
             content,
             config,
             message,
-            reply: submission.reply,
+            reply: Reply::new(submission.reply),
             place: Some(submission.place),
             is_stored,
+            is_again: false,
             progress: submission.progress,
         };
         let Some(message) = self.upload(message) else { return };
@@ -129,8 +131,9 @@ impl<L: Remote> AccountTask<L> {
             content,
             message,
             is_stored,
+            is_again: false,
             deadline_ms: submission.deadline_ms,
-            reply: Reply::new(reply),
+            reply,
             place,
         });
     }
@@ -153,7 +156,10 @@ impl<L: Remote> AccountTask<L> {
                     // The other messages wait for the next connection, so that none overtakes this one.
                     self.lost_connection();
                 }
-                if let Some((outgoing, error)) = self.sends.failed(number, error, self.clock.steady_ms()) {
+                let Some((outgoing, error)) = self.sends.failed(number, error, self.clock.steady_ms()) else { return };
+                let is_lost = error.code() == ErrorCode::MessageModuleFileNotExist;
+                let failed = if is_lost { self.upload_again(outgoing) } else { Some(outgoing) };
+                if let Some(outgoing) = failed {
                     self.fail(outgoing, error);
                 }
             }

@@ -10,20 +10,22 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 use zim_protocol::media::MediaPart;
-use zim_protocol::{CreateMediaUploadRequest, ErrorCode, Message, MessageSendConfig, MessageType, message::Body};
+use zim_protocol::{
+    CreateMediaUploadRequest, ErrorCode, Message, MessageSendConfig, MessageType, SendMessageRequest, message::Body,
+};
 
 use super::input::Done;
 use super::remote::Remote;
 use super::task::AccountTask;
 use crate::apply::Settle;
 use crate::error::Error;
-use crate::media::{Failed, Http, LocalFile, content};
+use crate::media::{Failed, Http, LocalFile, Turn, content};
 use crate::outbox::{OnProgress, Outgoing, Reply, is_network};
 use crate::types::{Key, Name};
 
 /// The pause before an upload goes on after a failure.
 const PAUSE_MS: i64 = 1_000;
-/// How often an upload begins again because the server got other bytes.
+/// How often an upload begins again because the server got other bytes. What others do with the upload does not count.
 const RESTARTS: usize = 3;
 /// An upload of an earlier login goes on if it is not older than this: the server keeps what it has for a day.
 const MAX_AGE_MS: i64 = 86_400_000;
@@ -38,6 +40,7 @@ pub(super) struct Uploading {
     place: Option<OwnedSemaphorePermit>,
     /// A message to a room is stored nowhere.
     is_stored: bool,
+    is_again: bool,
     cancelled: CancellationToken,
 }
 
@@ -48,9 +51,11 @@ pub(super) struct ToUpload {
     pub(super) content: Bytes,
     pub(super) config: MessageSendConfig,
     pub(super) message: Message,
-    pub(super) reply: oneshot::Sender<crate::outbox::SendResult>,
+    pub(super) reply: Reply,
     pub(super) place: Option<OwnedSemaphorePermit>,
     pub(super) is_stored: bool,
+    /// The server no longer had the files that were uploaded before.
+    pub(super) is_again: bool,
     pub(super) progress: OnProgress,
 }
 
@@ -64,7 +69,7 @@ impl<L: Remote> AccountTask<L> {
         if !content::needs_upload(&mut decoded) {
             return Some(ToUpload { content: content::for_server(&message.content), ..message });
         }
-        let ToUpload { key, name, content: _, config, message, reply, place, is_stored, progress } = message;
+        let ToUpload { key, name, content: _, config, message, reply, place, is_stored, is_again, progress } = message;
         let cancelled = CancellationToken::new();
         let work = Work {
             remote: self.remote.clone(),
@@ -75,8 +80,7 @@ impl<L: Remote> AccountTask<L> {
             progress: Arc::new(Mutex::new(Progress { message: message.clone(), on: progress, of_parts: Vec::new() })),
             cancelled: cancelled.clone(),
         };
-        let reply = Reply::new(reply);
-        self.uploads.insert(key, Uploading { name, config, message, reply, place, is_stored, cancelled });
+        self.uploads.insert(key, Uploading { name, config, message, reply, place, is_stored, is_again, cancelled });
         self.in_flight.push(Box::pin(async move {
             let result = work.run(decoded).await;
             Done::Uploaded { key, result }
@@ -95,7 +99,7 @@ impl<L: Remote> AccountTask<L> {
     /// The files of a message are uploaded, or cannot be.
     pub(super) fn uploaded(&mut self, key: Key, result: Result<Message, Error>) {
         let Some(upload) = self.uploads.remove(&key) else { return };
-        let Uploading { name, config, mut message, reply, place, is_stored, cancelled: _ } = upload;
+        let Uploading { name, config, mut message, reply, place, is_stored, is_again, cancelled: _ } = upload;
         let content = result.as_ref().map(|content| Bytes::from(content.encode_to_vec())).unwrap_or_default();
         if let Ok(uploaded) = &result {
             message.body.clone_from(&uploaded.body);
@@ -109,6 +113,7 @@ impl<L: Remote> AccountTask<L> {
             content: request,
             message,
             is_stored,
+            is_again,
             deadline_ms: self.clock.steady_ms().saturating_add(self.resend_window_ms),
             reply,
             place,
@@ -122,6 +127,33 @@ impl<L: Remote> AccountTask<L> {
             }
             Err(error) => self.fail(outgoing, error),
         }
+    }
+
+    /// The server no longer has a file of a message: uploads the files that are on this device again, once. Returns the
+    /// message if that is not possible.
+    pub(super) fn upload_again(&mut self, outgoing: Outgoing) -> Option<Outgoing> {
+        let mut message = outgoing.message.clone();
+        let is_sent = |part: &MediaPart<'_>| !part.local_path.is_empty() && !part.download_url.is_empty();
+        let lost: Vec<_> = message.media_parts().into_iter().filter(is_sent).collect();
+        if outgoing.is_again || lost.is_empty() {
+            return Some(outgoing);
+        }
+        lost.into_iter().for_each(|part| part.download_url.clear());
+        let request = SendMessageRequest::decode(outgoing.request.clone()).unwrap_or_default();
+        let Outgoing { key, name, reply, place, is_stored, .. } = outgoing;
+        self.upload(ToUpload {
+            key,
+            name,
+            content: message.encode_to_vec().into(),
+            config: request.config.unwrap_or_default(),
+            message,
+            reply,
+            place,
+            is_stored,
+            is_again: true,
+            progress: OnProgress::default(),
+        });
+        None
     }
 
     /// Ends the upload of a message, which fails. Returns false if nothing of this message is being uploaded.
@@ -283,10 +315,19 @@ impl<L: Remote> Work<L> {
         file: &LocalFile,
         (kind, name): (MessageType, &str),
     ) -> Result<String, Error> {
+        let cancelled = || {
+            let message = "the sending of the message was cancelled";
+            Error::new(ErrorCode::MessageModuleSendMessageFailedForCancelled, message)
+        };
+        // Of messages with the same file one uploads it, and the others find it then.
+        let turn = tokio::select! {
+            turn = self.http.uploading(file, kind) => turn,
+            () = self.cancelled.cancelled() => return Err(cancelled()),
+        };
         let moved = || self.progress.lock().of_parts.get(number).map_or(0, |part| part.1);
         let (mut best, mut since_ms, mut restarts) = (moved(), self.clock.steady_ms(), 0);
         loop {
-            let error = match self.attempt(number, file, (kind, name)).await {
+            let error = match self.attempt(number, file, (kind, name), &turn).await {
                 Ok(url) => return Ok(url),
                 Err(Failed::Finally(error)) => return Err(error),
                 Err(Failed::Restart(error)) => {
@@ -321,6 +362,7 @@ impl<L: Remote> Work<L> {
         number: usize,
         file: &LocalFile,
         (kind, name): (MessageType, &str),
+        turn: &Turn,
     ) -> Result<String, Failed> {
         let request = CreateMediaUploadRequest {
             r#type: kind as i32,
@@ -346,7 +388,10 @@ impl<L: Remote> Work<L> {
             tokio::select! {
                 uploaded = self.http.upload(&created.upload_url, file, on_bytes) => uploaded?,
                 () = self.cancelled.cancelled() => {
-                    self.http.end_upload(&created.upload_url).await;
+                    // Another message may go on with it.
+                    if !turn.is_wanted() {
+                        self.http.end_upload(&created.upload_url).await;
+                    }
                     let message = "the sending of the message was cancelled";
                     let error = Error::new(ErrorCode::MessageModuleSendMessageFailedForCancelled, message);
                     return Err(Failed::Finally(error));

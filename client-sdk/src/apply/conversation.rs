@@ -46,7 +46,9 @@ impl Transaction<'_> {
             set_disabled(self.db, id, head.has_left)?;
         }
         if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
+            let news = self.news(id, &to, &last)?;
             self.store_message(id, &to, &last)?;
+            self.tell(news);
         }
         Ok(())
     }

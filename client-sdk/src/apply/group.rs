@@ -113,6 +113,8 @@ impl Transaction<'_> {
             GroupFullInfo { base_info, ..GroupFullInfo::default() }
         };
         let mut info = group::read(self.db, group_id)?.unwrap_or_else(unknown);
+        // It is a setting of the conversation, which changes without the group.
+        info.notification_status = group::notification(self.db, group_id)?;
         let now_ms = self.viewer.now_ms;
         info.muted_info = info.muted_info.map(|mute| match group::mute_at(mute.expired_time, now_ms) {
             0 => GroupMuteInfo::default(),

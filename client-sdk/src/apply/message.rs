@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, Event, Message, MessageChange, MessageChangeKind, MessageEditedEvent, MessageEntry,
-    MessageReceivedInfo, MessageRevokeReceivedEvent, MessageSentStatus, MessageSentStatusChangeInfo, MessageType,
-    change_entry,
+    ChangeEntry, ConversationRef, Message, MessageChange, MessageChangeKind, MessageEntry, MessageReceivedInfo,
+    MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
 use super::message_change::{News, outdated};
@@ -111,14 +110,7 @@ impl Transaction<'_> {
         for mut entry in entries {
             let is_own = *entry.sender == *self.viewer.user_id;
             self.complete_reply(id, &mut entry)?;
-            // A page has messages as they are now, and may come before the change that made them so.
-            if !entry.content.is_empty()
-                && let Some((_, held)) = message::held(self.db, id, entry.seq)?
-                && let Some(kind) = outdated(&held, &entry)
-            {
-                let message = message::shown(entry.clone(), &self.viewer.user_id, &to);
-                news.push(News { kind, seq: entry.seq, message });
-            }
+            news.extend(self.news(id, &to, &entry)?);
             let is_local = self.store_message(id, &to, &entry)?;
             let is_news = entry.seq > if is_own { own_after } else { raise_after }
                 && !is_local
@@ -139,19 +131,22 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Raises the events about messages that were edited or revoked: one of each, so that an app draws its list once.
-    fn tell(&mut self, news: Vec<News>) {
-        let (revoked, edited): (Vec<_>, Vec<_>) =
-            news.into_iter().partition(|news| news.kind == MessageChangeKind::Revoked);
-        let messages = |news: Vec<News>| news.into_iter().map(|news| news.message).collect();
-        if !edited.is_empty() {
-            let message_list = messages(edited);
-            self.raise(Event::MessageEdited(MessageEditedEvent { message_list }));
+    /// Returns what an entry of a page or a head tells of a message that this device holds. They have messages as they are now, and
+    /// may come before the change that made them so.
+    pub(super) fn news(&self, id: i64, to: &ConversationRef, entry: &MessageEntry) -> rusqlite::Result<Vec<News>> {
+        // Most messages have neither, and are not looked up.
+        let may_tell = entry.kind == MessageType::Revoke as i32 || entry.state.is_some();
+        if entry.content.is_empty() || !may_tell {
+            return Ok(Vec::new());
         }
-        if !revoked.is_empty() {
-            let message_list = messages(revoked);
-            self.raise(Event::MessageRevokeReceived(MessageRevokeReceivedEvent { message_list }));
-        }
+        let Some((_, held)) = message::held(self.db, id, entry.seq)? else { return Ok(Vec::new()) };
+        let kinds = outdated(&held, entry).into_iter();
+        Ok(kinds
+            .map(|kind| {
+                let message = message::shown(entry.clone(), &self.viewer.user_id, to);
+                News { kind, seq: entry.seq, message }
+            })
+            .collect())
     }
 
     /// Returns whether the app knows a message from an earlier epoch.
@@ -170,7 +165,7 @@ impl Transaction<'_> {
 
     pub(super) fn changes(&mut self, name: &Name, entries: Vec<ChangeEntry>, origin: Origin) -> rusqlite::Result<()> {
         let id = self.touch(name)?;
-        // What this device did itself its caller knows from the answer.
+        // Whoever edits or revokes a message here knows it from the answer.
         let is_done_here = |entry: &ChangeEntry| match &entry.detail {
             Some(change_entry::Detail::Message(message)) if origin == Origin::Own => {
                 Some((message.seq, entry.change.as_ref().map_or(MessageChangeKind::Revoked, MessageChange::kind)))
@@ -198,7 +193,10 @@ impl Transaction<'_> {
                 None => continue,
             };
             let news = self.message_change(name, (id, rev), (entry, change), &actor)?;
-            all_news.extend(news.filter(|news| !done_here.contains(&(news.seq, news.kind))));
+            all_news.extend(news.into_iter().filter(|news| match news.kind {
+                MessageChangeKind::Edited | MessageChangeKind::Revoked => !done_here.contains(&(news.seq, news.kind)),
+                _ => true,
+            }));
         }
         self.tell(all_news);
         Ok(())
@@ -230,7 +228,7 @@ impl Transaction<'_> {
         self.settled.extend(Key::try_from(&entry.client_key[..]).ok());
         if sending.is_changed(entry) {
             // It was revoked or edited before this device learned that it was stored.
-            message::change(self.db, id, entry)?;
+            message::change(self.db, id, &self.viewer.user_id, entry)?;
             self.settled(sending.row, to, "")?;
         } else if is_replaced {
             self.settled(sending.row, to, "")?;
@@ -277,14 +275,15 @@ mod tests {
     use prost::Message as _;
     use rusqlite::Connection;
     use zim_protocol::{
-        ChangeEntry, EventKind, Message, MessageChange, MessageChangeKind, MessageEntry, MessageFlag,
-        MessageReceiptStatus, MessageState, MessageType, change_entry::Detail,
+        ChangeEntry, ConversationHead, ConversationType, EventKind, GroupFullInfo, GroupInfo, Message, MessageChange,
+        MessageChangeKind, MessageEntry, MessageFlag, MessageReceiptStatus, MessageState, MessageType,
+        change_entry::Detail,
     };
 
-    use crate::apply::{Job, Recent, Viewer, apply};
+    use crate::apply::{Job, Recent, Settle, Viewer, apply};
     use crate::engine::{Batch, Change, Origin};
     use crate::events::Heard;
-    use crate::store::{memory, message};
+    use crate::store::{group, memory, message};
     use crate::types::Name;
 
     fn entry(kind: MessageType, text: &str, edited_time: i64) -> MessageEntry {
@@ -304,6 +303,10 @@ mod tests {
 
     /// The kinds of the events about messages that follow from a change.
     fn applied(db: &Connection, change: Change) -> Vec<EventKind> {
+        applied_job(db, Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() })
+    }
+
+    fn applied_job(db: &Connection, job: Job) -> Vec<EventKind> {
         let viewer = Viewer {
             user_id: "ann".into(),
             device: Bytes::new(),
@@ -315,14 +318,28 @@ mod tests {
             is_caught_up: true,
             heard: Heard::all(),
         };
-        let job = Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() };
         let applied = apply(db, &viewer, &mut Recent::default(), job).unwrap();
         let kinds = applied.events.iter().map(|(_, event)| event.kind());
-        kinds.filter(|kind| matches!(kind, EventKind::MessageRevokeReceived | EventKind::MessageEdited)).collect()
+        let wanted = [
+            EventKind::MessageRevokeReceived,
+            EventKind::MessageEdited,
+            EventKind::MessagePinStatusChanged,
+            EventKind::MessageRepliedCountChanged,
+        ];
+        kinds.filter(|kind| wanted.contains(kind)).collect()
     }
 
     fn page(entry: MessageEntry) -> Change {
         Change::Messages { name: Name::new(0, "bob"), entries: vec![entry], raise_after: u64::MAX, own_after: u64::MAX }
+    }
+
+    fn head(entry: MessageEntry) -> Change {
+        let conversation = Some(Name::new(0, "bob").to_ref());
+        Change::Head(Box::new(ConversationHead {
+            conversation,
+            last_message: Some(entry),
+            ..ConversationHead::default()
+        }))
     }
 
     fn change(kind: MessageChangeKind, entry: MessageEntry) -> Change {
@@ -366,6 +383,22 @@ mod tests {
         assert_eq!(told, [EventKind::MessageRevokeReceived]);
     }
 
+    /// A refusal may come after the user was let in.
+    #[test]
+    fn a_refused_message_disables_a_group_only_if_the_user_is_not_in_it() {
+        for (role, is_disabled) in [(0, true), (3, false)] {
+            let (db, name) = (memory().unwrap(), Name::new(ConversationType::Group as i32, "crew"));
+            let base_info = Some(GroupInfo { group_id: "crew".into(), ..GroupInfo::default() });
+            group::write(&db, &GroupFullInfo { base_info, ..GroupFullInfo::default() }).unwrap();
+            group::write_own(&db, "crew", (role, 0)).unwrap();
+            let failed = Settle::Failed { name, key: [1; 16], reason: String::new(), is_disabled: true };
+            applied_job(&db, Job { settle: vec![failed], ..Job::default() });
+            let found: bool =
+                db.query_row("SELECT is_disabled FROM conversation WHERE name = 'crew'", [], |row| row.get(0)).unwrap();
+            assert_eq!(found, is_disabled, "role {role}");
+        }
+    }
+
     /// Whoever has read it before, and whatever a device learned first.
     #[test]
     fn a_revoked_message_has_no_receipt() {
@@ -392,22 +425,47 @@ mod tests {
         assert_eq!(shown(&db), MessageReceiptStatus::None, "a fresh device");
     }
 
-    /// A page of history has the message as it is now, and comes before the change that made it so.
+    /// A page of history and the head of a conversation have the message as it is now, and come before the change that made it so.
     #[test]
-    fn a_page_tells_that_a_message_was_revoked_or_edited_and_the_change_does_not_tell_it_again() {
+    fn a_page_or_a_head_tells_what_happened_to_a_message_and_the_change_does_not_tell_it_again() {
+        let with =
+            |state: MessageState| MessageEntry { state: Some(Box::new(state)), ..entry(MessageType::Text, "hi", 0) };
+        let pinned = || with(MessageState { pinned_time: 9, ..MessageState::default() });
         let cases = [
-            (EventKind::MessageRevokeReceived, MessageChangeKind::Revoked, entry(MessageType::Revoke, "", 0)),
-            (EventKind::MessageEdited, MessageChangeKind::Edited, entry(MessageType::Text, "hello", 9)),
+            (
+                EventKind::MessageRevokeReceived,
+                MessageChangeKind::Revoked,
+                entry(MessageType::Text, "hi", 0),
+                entry(MessageType::Revoke, "revoked", 0),
+            ),
+            (
+                EventKind::MessageEdited,
+                MessageChangeKind::Edited,
+                entry(MessageType::Text, "hi", 0),
+                entry(MessageType::Text, "hello", 9),
+            ),
+            (
+                EventKind::MessagePinStatusChanged,
+                MessageChangeKind::Pinned,
+                entry(MessageType::Text, "hi", 0),
+                pinned(),
+            ),
+            (EventKind::MessagePinStatusChanged, MessageChangeKind::Unpinned, pinned(), with(MessageState::default())),
+            (
+                EventKind::MessageRepliedCountChanged,
+                MessageChangeKind::Replied,
+                entry(MessageType::Text, "hi", 0),
+                with(MessageState { replied_count: 1, ..MessageState::default() }),
+            ),
         ];
-        for (event, kind, mut now) in cases {
-            let db = memory().unwrap();
-            assert!(applied(&db, page(entry(MessageType::Text, "hi", 0))).is_empty());
-            if now.content.is_empty() {
-                now.content = Message { extended_data: "revoked".into(), ..Message::default() }.encode_to_vec().into();
+        for (event, kind, before, now) in cases {
+            for first in [page, head] {
+                let db = memory().unwrap();
+                assert!(applied(&db, page(before.clone())).is_empty(), "{event:?}");
+                assert_eq!(applied(&db, first(now.clone())), [event]);
+                assert!(applied(&db, first(now.clone())).is_empty(), "{event:?}");
+                assert!(applied(&db, change(kind, now.clone())).is_empty(), "{event:?}");
             }
-            assert_eq!(applied(&db, page(now.clone())), [event]);
-            assert!(applied(&db, page(now.clone())).is_empty());
-            assert!(applied(&db, change(kind, now)).is_empty());
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What happens to a message after it was sent: edits, pins, reactions, replies, revocation.
 
 use zim_protocol::{
-    ConversationRef, Event, Message, MessageChange, MessageChangeKind, MessageEntry, MessagePinStatus,
-    MessagePinStatusChangeInfo, MessagePinStatusChangedEvent, MessageReaction, MessageReactionChangeInfo,
-    MessageReactionUserChangeAction, MessageReactionUserChangeInfo, MessageReactionsChangedEvent,
-    MessageRepliedCountChangedEvent, MessageRepliedInfo, MessageRepliedInfoChangedEvent, MessageRepliedInfoState,
-    MessageRootRepliedCountInfo, MessageState, MessageType,
+    ConversationRef, Event, Message, MessageChange, MessageChangeKind, MessageEditedEvent, MessageEntry,
+    MessagePinStatus, MessagePinStatusChangeInfo, MessagePinStatusChangedEvent, MessageReaction,
+    MessageReactionChangeInfo, MessageReactionUserChangeAction, MessageReactionUserChangeInfo,
+    MessageReactionsChangedEvent, MessageRepliedCountChangedEvent, MessageRepliedInfo, MessageRepliedInfoChangedEvent,
+    MessageRepliedInfoState, MessageRevokeReceivedEvent, MessageRootRepliedCountInfo, MessageState, MessageType,
 };
 
 use super::Transaction;
@@ -16,7 +16,7 @@ use crate::types::Name;
 
 /// What an entry tells of a message that this device holds as it was before.
 pub(super) struct News {
-    /// Revoked or edited.
+    /// Edited, pinned, unpinned, replied to or revoked.
     pub(super) kind: MessageChangeKind,
     /// The position of the message.
     pub(super) seq: u64,
@@ -24,40 +24,52 @@ pub(super) struct News {
     pub(super) message: Message,
 }
 
-/// Returns whether an entry revokes or edits a message that this device holds as it was. Only the entry that is first to show it
-/// so is news, whichever it is.
-pub(super) fn outdated(held: &MessageRow, entry: &MessageEntry) -> Option<MessageChangeKind> {
+/// Returns what an entry tells of a message that this device holds as it was. Entries of pages, heads and pulls have messages as
+/// they are now, so the first entry that shows a change tells it, and the entry of the change itself may be no news any more.
+pub(super) fn outdated(held: &MessageRow, entry: &MessageEntry) -> Vec<MessageChangeKind> {
     let revoke = MessageType::Revoke as i32;
-    if held.kind == revoke {
-        return None;
-    }
-    if entry.kind == revoke {
-        return Some(MessageChangeKind::Revoked);
-    }
-    let edited_time = entry.state.as_ref().map_or(0, |state| state.edited_time);
-    if edited_time == 0 {
-        return None;
+    let is_revoked = entry.kind == revoke;
+    if held.kind == revoke || (entry.state.is_none() && !is_revoked) {
+        return Vec::new();
     }
     let known: MessageState = prost::Message::decode(&held.state[..]).unwrap_or_default();
-    (known.edited_time < edited_time).then_some(MessageChangeKind::Edited)
+    let (edited_time, pinned_time, replied_count) = match entry.state.as_deref() {
+        Some(now) => (now.edited_time, now.pinned_time, now.replied_count),
+        None => (0, 0, 0),
+    };
+    let mut kinds = Vec::new();
+    if !is_revoked && known.edited_time < edited_time {
+        kinds.push(MessageChangeKind::Edited);
+    }
+    match (known.pinned_time > 0, pinned_time > 0) {
+        (false, true) => kinds.push(MessageChangeKind::Pinned),
+        (true, false) => kinds.push(MessageChangeKind::Unpinned),
+        _ => {}
+    }
+    if !is_revoked && known.replied_count != replied_count {
+        kinds.push(MessageChangeKind::Replied);
+    }
+    if is_revoked {
+        kinds.push(MessageChangeKind::Revoked);
+    }
+    kinds
 }
 
 impl Transaction<'_> {
-    /// Applies a change of a message, and raises its event. Returns what else the entry tells of the message, which an entry of a
-    /// pull shows as it is now: the entry of a pin may be the first that shows the message as revoked. Applying a change again has
-    /// no effect.
+    /// Applies a change of a message. Returns what it tells, which may be more than the change: the entry of a pin may be the first
+    /// that shows the message as revoked. Applying a change again has no effect.
     pub(super) fn message_change(
         &mut self,
         name: &Name,
         (id, rev): (i64, u64),
         (mut entry, change): (MessageEntry, Option<MessageChange>),
         actor: &str,
-    ) -> rusqlite::Result<Option<News>> {
+    ) -> rusqlite::Result<Vec<News>> {
         let to = name.to_ref();
         let before = message::held(self.db, id, entry.seq)?.map(|(_, row)| row);
         let is_first = conversation::advance_changes(self.db, id, rev)?;
         if before.is_none() && self.is_gone(id, &entry)? {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         // Entries of earlier versions of the server say nothing: they revoke.
         let change = change
@@ -66,18 +78,21 @@ impl Transaction<'_> {
         let own = (kind == MessageChangeKind::Reacted && *actor == *self.viewer.user_id).then_some(&change);
         self.complete_reply(id, &mut entry)?;
         personalize(&mut entry, before.as_ref(), own);
-        message::change(self.db, id, &entry)?;
+        message::change(self.db, id, &self.viewer.user_id, &entry)?;
         let after = match message::held(self.db, id, entry.seq)? {
             Some((_, row)) => row.into_message(&self.viewer.user_id, &to),
             None => message::shown(entry.clone(), &self.viewer.user_id, &to),
         };
-        // A message that this device does not hold is no news.
-        let news = before.as_ref().and_then(|before| outdated(before, &entry)).map(|kind| News {
-            kind,
-            seq: entry.seq,
-            message: after.clone(),
-        });
-        let held_before = before.map(|row| row.into_message(&self.viewer.user_id, &to));
+        let news = match &before {
+            Some(before) => outdated(before, &entry),
+            // The list of pinned messages shows one that this device does not hold.
+            None if is_first && matches!(kind, MessageChangeKind::Pinned | MessageChangeKind::Unpinned) => {
+                vec![if after.pinned_time > 0 { MessageChangeKind::Pinned } else { MessageChangeKind::Unpinned }]
+            }
+            None => Vec::new(),
+        };
+        let seq = entry.seq;
+        let news = news.into_iter().map(|kind| News { kind, seq, message: after.clone() }).collect();
         match kind {
             MessageChangeKind::Revoked => self.replies_changed(id, &to, entry.seq, deleted)?,
             MessageChangeKind::Edited => {
@@ -85,31 +100,44 @@ impl Transaction<'_> {
                 let info = |info: MessageRepliedInfo| MessageRepliedInfo { message_info: message_info.clone(), ..info };
                 self.replies_changed(id, &to, entry.seq, info)?;
             }
-            MessageChangeKind::Pinned | MessageChangeKind::Unpinned => {
-                let is_pinned = after.pinned_time > 0;
-                if is_first && held_before.is_none_or(|before| (before.pinned_time > 0) != is_pinned) {
-                    let status = if is_pinned { MessagePinStatus::Pinned } else { MessagePinStatus::NotPinned };
-                    let info = MessagePinStatusChangeInfo { pin_status: status as i32, message: Some(after) };
-                    self.raise(Event::MessagePinStatusChanged(MessagePinStatusChangedEvent { infos: vec![info] }));
-                }
-            }
             MessageChangeKind::Reacted if is_first => self.reacted(after, actor, change),
-            MessageChangeKind::Replied => {
-                if held_before.is_some_and(|before| before.root_replied_count != after.root_replied_count) {
-                    let info = MessageRootRepliedCountInfo {
-                        message_id: after.message_id,
-                        conversation_id: to.id,
-                        conversation_type: to.r#type,
-                        count: after.root_replied_count,
-                    };
-                    self.raise(Event::MessageRepliedCountChanged(MessageRepliedCountChangedEvent {
-                        infos: vec![info],
-                    }));
-                }
-            }
-            MessageChangeKind::Reacted | MessageChangeKind::Unspecified => {}
+            _ => {}
         }
         Ok(news)
+    }
+
+    /// Raises the events about messages that changed: one of each kind, so that an app draws its list once.
+    pub(super) fn tell(&mut self, news: Vec<News>) {
+        let (mut edited, mut pins, mut counts, mut revoked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for News { kind, message, .. } in news {
+            match kind {
+                MessageChangeKind::Edited => edited.push(message),
+                MessageChangeKind::Revoked => revoked.push(message),
+                MessageChangeKind::Replied => counts.push(MessageRootRepliedCountInfo {
+                    message_id: message.message_id,
+                    conversation_id: message.conversation_id,
+                    conversation_type: message.conversation_type,
+                    count: message.root_replied_count,
+                }),
+                _ => {
+                    let is_pinned = kind == MessageChangeKind::Pinned;
+                    let status = if is_pinned { MessagePinStatus::Pinned } else { MessagePinStatus::NotPinned };
+                    pins.push(MessagePinStatusChangeInfo { pin_status: status as i32, message: Some(message) });
+                }
+            }
+        }
+        if !edited.is_empty() {
+            self.raise(Event::MessageEdited(MessageEditedEvent { message_list: edited }));
+        }
+        if !pins.is_empty() {
+            self.raise(Event::MessagePinStatusChanged(MessagePinStatusChangedEvent { infos: pins }));
+        }
+        if !counts.is_empty() {
+            self.raise(Event::MessageRepliedCountChanged(MessageRepliedCountChangedEvent { infos: counts }));
+        }
+        if !revoked.is_empty() {
+            self.raise(Event::MessageRevokeReceived(MessageRevokeReceivedEvent { message_list: revoked }));
+        }
     }
 
     /// Returns whether the user, or this device alone, has deleted a message.

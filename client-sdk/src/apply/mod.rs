@@ -444,7 +444,8 @@ impl<'a> Transaction<'a> {
             Settle::Failed { name, key, reason, is_disabled } => {
                 let id = self.touch(&name)?;
                 self.recent.take_sending(&key);
-                if is_disabled {
+                // The answer may be older than the change that let the user in, and whoever leaves is told by a change.
+                if is_disabled && !store::group::is_member(self.db, &name)? {
                     store::conversation::set_disabled(self.db, id, true)?;
                 }
                 if let Some(row) = store::message::fail(self.db, &key)? {

@@ -1,22 +1,22 @@
 //! Uploads by tus 1.0, and downloads with ranges.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use parking_lot::Mutex;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, RANGE};
-use reqwest::{Body, Client, Response, StatusCode};
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Body, Client, Response, StatusCode, Url};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use tokio::sync::{OwnedMutexGuard, Semaphore};
-use zim_protocol::ErrorCode;
+use tokio::sync::Semaphore;
+use zim_protocol::{ErrorCode, MessageType};
 
 use super::file::LocalFile;
+use super::turns::{Turn, Turns};
 use crate::error::Error;
 
 /// Files that are uploaded at the same time.
@@ -29,6 +29,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(60);
 /// The most bytes of a file that is elsewhere, as the reference has it.
 const MAX_DOWNLOAD: u64 = 200 << 20;
+/// The most redirections of a download.
+const REDIRECTIONS: usize = 5;
+
+/// The files that are being downloaded: nobody else writes to them. All clients of the process may share a folder.
+static DOWNLOADS: LazyLock<Turns<PathBuf>> = LazyLock::new(Turns::default);
 
 /// Makes the TLS settings, when they are needed first.
 type Tls = Box<dyn Fn() -> Result<rustls::ClientConfig, Error> + Send + Sync>;
@@ -38,10 +43,12 @@ pub(crate) struct Http {
     tls: Tls,
     /// The host by which this client knows the server.
     pub(crate) host: String,
+    /// Hosts that a geofence forbids.
+    forbidden: Vec<String>,
     client: OnceLock<Client>,
     pub(crate) uploads: Arc<Semaphore>,
-    /// The files that are being downloaded: nobody else writes to them.
-    downloads: Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>,
+    /// The files that are being uploaded, by SHA-256 and type: the server has one upload for all messages with a file.
+    uploading: Turns<([u8; 32], MessageType)>,
 }
 
 impl fmt::Debug for Http {
@@ -55,10 +62,18 @@ impl fmt::Debug for Http {
 pub(crate) enum Failed {
     /// Going on later may help.
     Later(Error),
-    /// The server has other bytes: the upload begins again.
+    /// The server got other bytes: the upload begins again.
     Restart(Error),
     /// Nothing helps.
     Finally(Error),
+}
+
+/// Waits until nobody else in this process downloads to this path, whose folder exists.
+pub(crate) async fn downloading(path: &Path) -> Turn {
+    // Clients may know the folder by different names.
+    let folder = path.parent().unwrap_or(path);
+    let folder = tokio::fs::canonicalize(folder).await.unwrap_or_else(|_| folder.to_owned());
+    DOWNLOADS.take(folder.join(path.file_name().unwrap_or_default())).await
 }
 
 /// What is wanted of a download.
@@ -81,25 +96,23 @@ pub(crate) type OnBytes = Arc<dyn Fn(u64) + Send + Sync>;
 impl Http {
     pub(crate) fn new(
         host: String,
+        forbidden: Vec<String>,
         tls: impl Fn() -> Result<rustls::ClientConfig, Error> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let uploads = Arc::new(Semaphore::new(UPLOADS));
-        Arc::new(Self { tls: Box::new(tls), host, client: OnceLock::new(), uploads, downloads: Mutex::default() })
+        Arc::new(Self {
+            tls: Box::new(tls),
+            host,
+            forbidden,
+            client: OnceLock::new(),
+            uploads,
+            uploading: Turns::default(),
+        })
     }
 
-    /// Waits until nobody else downloads to this path.
-    pub(crate) async fn turn(&self, path: &Path) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut downloads = self.downloads.lock();
-            downloads.retain(|_, turn| turn.strong_count() > 0);
-            let known = downloads.get(path).and_then(Weak::upgrade);
-            known.unwrap_or_else(|| {
-                let turn = Arc::default();
-                downloads.insert(path.to_owned(), Arc::downgrade(&turn));
-                turn
-            })
-        };
-        turn.lock_owned().await
+    /// Waits until no other message has this file uploaded.
+    pub(crate) async fn uploading(&self, file: &LocalFile, kind: MessageType) -> Turn {
+        self.uploading.take((file.sha256, kind)).await
     }
 
     fn client(&self) -> Result<&Client, Error> {
@@ -108,7 +121,15 @@ impl Http {
         }
         // A session that reaches its server directly does not need a proxy for its files.
         let builder = Client::builder().tls_backend_preconfigured((self.tls)()?).no_proxy();
-        let client = builder.connect_timeout(CONNECT).read_timeout(STALL).build().map_err(|error| {
+        let forbidden = self.forbidden.clone();
+        let redirect = Policy::custom(move |attempt| match attempt.url().host_str() {
+            Some(host) if is_forbidden(&forbidden, host) => {
+                attempt.error("a server in an area that the app may not use")
+            }
+            _ => follow(attempt),
+        });
+        let builder = builder.connect_timeout(CONNECT).read_timeout(STALL).redirect(redirect);
+        let client = builder.build().map_err(|error| {
             let message = "the HTTPS client cannot be made";
             Error::new(ErrorCode::MessageModuleFileClientError, message).with_source(error)
         })?;
@@ -176,6 +197,10 @@ impl Http {
         on_bytes: impl Fn(u64, u64) + Send,
     ) -> Result<Download, Error> {
         let client = self.client()?;
+        let url = Url::parse(wanted.url).map_err(|error| download_failed("has no valid URL").with_source(error))?;
+        if url.host_str().is_some_and(|host| is_forbidden(&self.forbidden, host)) {
+            return Err(download_failed("is in an area that the app may not use"));
+        }
         let (part, tag_file) = (beside(wanted.to, "part"), beside(wanted.to, "tag"));
         let known = tokio::fs::metadata(&part).await.map_or(0, |found| found.len());
         let tag = tokio::fs::read_to_string(&tag_file).await.unwrap_or_default();
@@ -190,7 +215,11 @@ impl Http {
             of_range.or_else(|| answer.content_length().map(|length| begin + length)).unwrap_or(0)
         };
         let begin = match answer.status() {
-            StatusCode::PARTIAL_CONTENT => known,
+            StatusCode::PARTIAL_CONTENT if first_byte(&answer) == Some(known) => known,
+            StatusCode::PARTIAL_CONTENT => {
+                drop(tokio::fs::remove_file(&part).await);
+                return Err(download_failed("comes from another place than was asked for; try again"));
+            }
             StatusCode::OK => 0,
             // The part is the whole file, or of another one.
             StatusCode::RANGE_NOT_SATISFIABLE => {
@@ -217,6 +246,12 @@ impl Http {
         stored.await.map_err(|error| cannot_store(wanted.to, error))?;
         Ok(Download { size: received })
     }
+}
+
+/// Whether a geofence forbids a host, as a URL has it.
+fn is_forbidden(forbidden: &[String], host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    forbidden.iter().any(|other| other.eq_ignore_ascii_case(host))
 }
 
 fn check_size(size: u64) -> Result<(), Error> {
@@ -258,7 +293,28 @@ async fn receive(
         on_bytes(reached, size.max(reached));
     }
     out.flush().await.map_err(cannot)?;
+    // After a power failure, the file must not be there without its bytes.
+    out.sync_all().await.map_err(cannot)?;
     Ok(reached)
+}
+
+/// Returns where in the file the bytes of an answer begin.
+fn first_byte(answer: &Response) -> Option<u64> {
+    let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
+}
+
+/// Follows a redirection of a download. A server may not lead from HTTPS to HTTP, and with HTTP to no other host.
+fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    if attempt.previous().len() > REDIRECTIONS {
+        return attempt.error("too many redirections");
+    }
+    let (to, from) = (attempt.url(), attempt.previous().last());
+    let is_same_host = from.is_some_and(|from| from.scheme() == "http" && from.host() == to.host());
+    if to.scheme() == "https" || (to.scheme() == "http" && is_same_host) {
+        return attempt.follow();
+    }
+    attempt.error("a redirection to another host without HTTPS")
 }
 
 /// Keeps the tag of a file, so that a download can go on later. Without one it begins again.
@@ -320,8 +376,8 @@ async fn refused(answer: Response) -> Failed {
     let error = |code| Error::new(code, message.clone());
     match status.as_u16() {
         460 => Failed::Restart(error(ErrorCode::MessageModuleFileVerificationError)),
-        // The upload is another one now, or is in use.
-        404 | 409 | 410 | 423 => Failed::Restart(error(ErrorCode::MessageModuleFileHttpError)),
+        // The upload was ended, has got bytes, or is in use, by another device: it is announced again.
+        404 | 409 | 410 | 423 => Failed::Later(error(ErrorCode::MessageModuleFileHttpError)),
         408 | 429 | 503 => Failed::Later(error(ErrorCode::MessageModuleFileServerError)),
         500.. => Failed::Finally(error(ErrorCode::MessageModuleFileServerError)),
         _ => Failed::Finally(error(code.unwrap_or(ErrorCode::MessageModuleFileHttpError))),
@@ -361,4 +417,80 @@ fn body_of(path: PathBuf, offset: u64, size: u64, on_bytes: OnBytes) -> Body {
         Ok(Some((piece.into(), state)))
     };
     Body::wrap_stream(stream::try_unfold(State { path, file: None, at: offset, size, on_bytes }, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers each request with what is given for its path, and 404 to others.
+    async fn serve(answers: impl Fn(&str) -> Option<String> + Send + 'static) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (mut request, mut piece) = (Vec::new(), [0; 1_024]);
+                while !request.ends_with(b"\r\n\r\n") {
+                    let read = stream.read(&mut piece).await.unwrap();
+                    request.extend_from_slice(&piece[..read]);
+                }
+                let request = String::from_utf8(request).unwrap();
+                let path = request.split(' ').nth(1).unwrap();
+                let answer = answers(path).unwrap_or_else(|| "404 Not Found\r\n\r\n".to_owned());
+                let answer = format!("HTTP/1.1 {}", answer.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        port
+    }
+
+    async fn download(port: u16, path: &str, to: &Path) -> Result<Vec<u8>, Error> {
+        let http = Http::new("localhost".to_owned(), || {
+            crate::net::https_config(&crate::config::Trust::Fingerprint([0; 32]), "localhost".to_owned())
+        });
+        let url = format!("http://127.0.0.1:{port}{path}");
+        http.download(Wanted { url: &url, to }, |_, _| {}).await?;
+        Ok(std::fs::read(to).unwrap())
+    }
+
+    const FILE: &str = "200 OK\r\nContent-Length: 4\r\n\r\nfile";
+
+    fn moved(to: &str) -> String {
+        format!("302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
+    }
+
+    #[tokio::test]
+    async fn a_download_follows_few_redirections_on_the_same_host() {
+        let port = serve(|path| match path.strip_prefix("/hop/") {
+            Some("0") => Some(FILE.to_owned()),
+            Some(left) => Some(moved(&format!("/hop/{}", left.parse::<u32>().unwrap() - 1))),
+            None => (path == "/away").then(|| moved("http://localhost/")),
+        })
+        .await;
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("file");
+        assert_eq!(download(port, "/hop/5", &to).await.unwrap(), b"file");
+        for refused in ["/hop/6", "/away"] {
+            let error = download(port, refused, &to).await.unwrap_err();
+            let cause = format!("{:?}", std::error::Error::source(&error));
+            assert!(cause.contains("redirection"), "{refused}: {cause}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_download_goes_on_only_where_it_was() {
+        let answer = |begin: u64| format!("206 Partial Content\r\nContent-Range: bytes {begin}-5/6\r\n\r\nrest");
+        let port = serve(move |path| Some(answer(path.trim_start_matches('/').parse().unwrap()))).await;
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("file");
+        let (part, tag) = (beside(&to, "part"), beside(&to, "tag"));
+        for (begin, expected) in [(0, None), (1, None), (2, Some(b"firest".to_vec()))] {
+            std::fs::write(&part, "fi").unwrap();
+            std::fs::write(&tag, "\"tag\"").unwrap();
+            assert_eq!(download(port, &format!("/{begin}"), &to).await.ok(), expected, "{begin}");
+            assert!(!part.exists(), "what does not fit is not kept");
+        }
+    }
 }

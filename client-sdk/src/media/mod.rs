@@ -8,7 +8,10 @@ mod file;
 mod http;
 /// Downloaded files on this device.
 mod cache;
+/// Who uploads or downloads what.
+mod turns;
 
 pub(crate) use self::cache::Cache;
 pub(crate) use self::file::LocalFile;
-pub(crate) use self::http::{Failed, Http, Wanted};
+pub(crate) use self::http::{Failed, Http, Wanted, downloading};
+pub(crate) use self::turns::Turn;

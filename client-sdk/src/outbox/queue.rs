@@ -30,13 +30,14 @@ pub(crate) struct Outgoing {
     pub(crate) message: Message,
     /// It is stored here and on the server, which recognises its key. A command is not.
     pub(crate) is_stored: bool,
+    /// Its files were uploaded again, because the server no longer had them.
+    pub(crate) is_again: bool,
     /// It takes from no allowance.
     pub(crate) is_barrage: bool,
     /// No attempt is made after this time, by the steady clock.
     pub(crate) deadline_ms: i64,
     pub(crate) reply: Reply,
     /// Its place in the queue; `None` for one of an earlier login.
-    #[expect(dead_code, reason = "dropping it frees the place")]
     pub(crate) place: Option<OwnedSemaphorePermit>,
 }
 
@@ -245,6 +246,7 @@ mod tests {
             content: Bytes::new(),
             message: Message::text("hi"),
             is_stored: true,
+            is_again: false,
             is_barrage: false,
             deadline_ms,
             reply: Reply::new(oneshot::channel().0),

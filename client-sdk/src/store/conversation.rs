@@ -261,6 +261,9 @@ pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// The most mentions that a conversation lists.
+const MAX_MENTIONS: i64 = 100;
+
 const SHOWN: &str = "c.type, c.name, c.notification, c.unread, c.read_seq, c.order_key, c.pinned_at, c.is_disabled, \
                      COALESCE(u.user_name, g.group_name), COALESCE(u.avatar_url, g.avatar_url), COALESCE(f.alias, g.alias), \
                      c.marks, c.draft, g.muted_until, m.id";
@@ -279,19 +282,26 @@ fn shown_sql(rest: &str) -> String {
 
 static ANY_SQL: LazyLock<String> = LazyLock::new(|| shown_sql("WHERE c.id = ?1"));
 
-fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Conversation> {
+fn read_shown(db: &Connection, row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Conversation> {
     let name = ConversationRef { r#type: row.get(0)?, id: row.get(1)? };
     let last_message = match row.get::<_, Option<i64>>(14)? {
         Some(_) => Some(MessageRow::read(row, 15)?.into_message(viewer, &name)),
         None => None,
     };
     let pinned_time = row.get(6)?;
+    let (unread, read_seq): (i64, i64) = (row.get(3)?, row.get(4)?);
+    // Where nothing is unread there is nothing to look up.
+    let mentioned_info_list = match unread {
+        0 => Vec::new(),
+        _ => message::mentions(db, &name, (read_seq, MAX_MENTIONS))?,
+    };
     Ok(Conversation {
+        mentioned_info_list,
         conversation_id: name.id,
         r#type: name.r#type,
         notification_status: row.get(2)?,
-        unread_message_count: row.get(3)?,
-        read_message_seq: row.get(4)?,
+        unread_message_count: unread,
+        read_message_seq: read_seq,
         order_key: row.get(5)?,
         is_pinned: pinned_time > 0,
         pinned_time,
@@ -310,12 +320,12 @@ fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Convers
 /// Returns a conversation as the app sees it, if it is in the list.
 pub(crate) fn shown(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
     static SQL: LazyLock<String> = LazyLock::new(|| shown_sql("WHERE c.id = ?1 AND c.is_listed = 1"));
-    db.prepare_cached(&SQL)?.query_row([id], |row| read_shown(row, viewer)).optional()
+    db.prepare_cached(&SQL)?.query_row([id], |row| read_shown(db, row, viewer)).optional()
 }
 
 /// Returns a conversation, also if it is not in the list.
 pub(crate) fn any(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
-    db.prepare_cached(&ANY_SQL)?.query_row([id], |row| read_shown(row, viewer)).optional()
+    db.prepare_cached(&ANY_SQL)?.query_row([id], |row| read_shown(db, row, viewer)).optional()
 }
 
 /// Returns the conversations of the list whose name or alias has all keywords, each in either, in the order of the list.
@@ -364,7 +374,7 @@ pub(crate) fn list(
     rest.push_str(" ORDER BY c.order_key DESC, c.id DESC LIMIT ?");
     values.push(i64::try_from(count).unwrap_or(i64::MAX).into());
     let mut statement = db.prepare_cached(&shown_sql(&rest))?;
-    let list = statement.query_map(params_from_iter(values), |row| read_shown(row, viewer))?;
+    let list = statement.query_map(params_from_iter(values), |row| read_shown(db, row, viewer))?;
     list.collect::<rusqlite::Result<_>>().map(Some)
 }
 

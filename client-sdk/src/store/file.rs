@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/012_message_search.sql"),
     include_str!("migrations/013_group_data.sql"),
     include_str!("migrations/015_call.sql"),
+    include_str!("migrations/016_mention.sql"),
 ];
 /// The longest wait for a lock. Only a checkpoint causes one, and a short one.
 const BUSY: Duration = Duration::from_secs(5);

@@ -2,9 +2,13 @@
 
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};
-use zim_protocol::{GroupAliasEntry, GroupFullInfo, GroupInfo, GroupMemberInfo, GroupMuteMode, GroupSearchInfo};
+use zim_protocol::{
+    ConversationType, GroupAliasEntry, GroupFullInfo, GroupInfo, GroupMemberInfo, GroupMessageNotificationStatus,
+    GroupMuteMode, GroupSearchInfo,
+};
 
 use super::search::Keywords;
+use crate::types::Name;
 
 /// The role that the mode `Normal` mutes.
 const MEMBER: i64 = 3;
@@ -30,6 +34,21 @@ pub(crate) fn write_own(db: &Connection, group_id: &str, (role, mute_until): (i6
     db.prepare_cached("UPDATE chat_group SET role = ?2, mute_until = ?3 WHERE group_id = ?1")?
         .execute(params![group_id, role, mute_until])?;
     settle_mute(db, group_id)
+}
+
+/// Returns the user's `GroupMessageNotificationStatus` of a group, which has the numbers of `ConversationNotificationStatus`.
+pub(crate) fn notification(db: &Connection, group_id: &str) -> rusqlite::Result<i32> {
+    let sql = "SELECT notification FROM conversation WHERE type = 2 AND name = ?1";
+    let found = db.prepare_cached(sql)?.query_row([group_id], |row| row.get(0)).optional()?;
+    Ok(found.unwrap_or(GroupMessageNotificationStatus::Notify as i32))
+}
+
+/// Returns whether a conversation is a group that the user is in, as far as this device knows.
+pub(crate) fn is_member(db: &Connection, name: &Name) -> rusqlite::Result<bool> {
+    if name.kind != ConversationType::Group as i32 {
+        return Ok(false);
+    }
+    db.prepare_cached("SELECT 1 FROM chat_group WHERE group_id = ?1 AND role <> 0")?.exists([&*name.id])
 }
 
 /// Computes until when the user may not write: the later end of their own mute and of that of their role.

@@ -5,8 +5,8 @@ use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use zim_protocol::{
     ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageFlag,
-    MessageReceiptStatus, MessageReceivedInfo, MessageSentStatus, MessageState, MessageType, ORDER_KEY_STEP,
-    PeerMessageReceivedEvent, RoomMessageReceivedEvent,
+    MessageMentionedInfo, MessageReceiptStatus, MessageReceivedInfo, MessageSentStatus, MessageState, MessageType,
+    ORDER_KEY_STEP, PeerMessageReceivedEvent, RoomMessageReceivedEvent,
 };
 
 use super::{from_sql, to_sql};
@@ -168,7 +168,7 @@ pub(crate) fn store(
         settle_row(db, conversation, id, entry)?;
         if !entry.content.is_empty() {
             // It may have been revoked or edited before this device learned that it was stored.
-            change(db, conversation, entry)?;
+            change(db, conversation, viewer, entry)?;
         } else if entry.state.is_some() {
             set_state(db, id, entry)?;
         }
@@ -190,13 +190,15 @@ pub(crate) fn store(
     }
     let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     let content = with_paths(db, conversation, entry)?;
+    let mention = mention(entry, viewer);
     let is_local = db
         .prepare_cached(
             "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
-             is_local, content, local_data, state, replied_seq, receipt) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, \
-             COALESCE((SELECT k.local_data FROM kept_local_data k WHERE k.message_id = ?4), ''), ?12, ?13, ?14) \
+             is_local, content, local_data, state, replied_seq, receipt, mention) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, \
+             ?11, COALESCE((SELECT k.local_data FROM kept_local_data k WHERE k.message_id = ?4), ''), ?12, ?13, ?14, ?15) \
              ON CONFLICT (conversation, order_key, tie) DO UPDATE SET message_id = excluded.message_id, ts = excluded.ts, \
              kind = excluded.kind, flags = excluded.flags, content = excluded.content, state = excluded.state, \
+             mention = excluded.mention, \
              replied_seq = excluded.replied_seq, receipt = CASE excluded.receipt WHEN 0 THEN 0 ELSE max(receipt, excluded.receipt) END \
              RETURNING is_local",
         )?
@@ -215,21 +217,54 @@ pub(crate) fn store(
                 &content[..],
                 state,
                 replied_seq,
-                receipt
+                receipt,
+                mention
             ],
             |row| row.get(0),
         )?;
     Ok(Stored { is_local, settled: None })
 }
 
+/// Returns whom of interest a message mentions: `MessageMentionedType`.
+fn mention(entry: &MessageEntry, viewer: &str) -> i32 {
+    if entry.sender == viewer || entry.kind == MessageType::Revoke as i32 {
+        return 0;
+    }
+    let Ok(message) = <Message as prost::Message>::decode(entry.content.clone()) else { return 0 };
+    let is_mentioned = message.mentioned_user_ids.iter().any(|user| user == viewer);
+    i32::from(is_mentioned) + 2 * i32::from(message.is_mention_all)
+}
+
+/// Returns the messages after a position that mention the user, or everybody: the earliest, up to `count`.
+pub(crate) fn mentions(
+    db: &Connection,
+    name: &ConversationRef,
+    (after, count): (i64, i64),
+) -> rusqlite::Result<Vec<MessageMentionedInfo>> {
+    db.prepare_cached(
+        "SELECT message_id, seq, sender, mention FROM message WHERE mention > 0 AND seq > ?3 AND conversation = \
+         (SELECT id FROM conversation WHERE type = ?1 AND name = ?2) ORDER BY seq LIMIT ?4",
+    )?
+    .query_map(params![name.r#type, name.id, after, count], |row| {
+        Ok(MessageMentionedInfo {
+            message_id: row.get::<_, i64>(0)?.to_string(),
+            message_seq: row.get(1)?,
+            from_user_id: row.get(2)?,
+            r#type: row.get(3)?,
+        })
+    })?
+    .collect()
+}
+
 /// Updates a message that changed; returns whether it is held.
-pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
+pub(crate) fn change(db: &Connection, conversation: i64, viewer: &str, entry: &MessageEntry) -> rusqlite::Result<bool> {
     let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     let content = with_paths(db, conversation, entry)?;
     let changed = db
         .prepare_cached(
             "UPDATE message SET kind = ?3, flags = ?4, content = CASE WHEN length(?5) > 0 THEN ?5 ELSE content END, \
-             state = ?6, replied_seq = ?7, receipt = CASE ?8 WHEN 0 THEN 0 ELSE max(receipt, ?8) END \
+             state = ?6, replied_seq = ?7, receipt = CASE ?8 WHEN 0 THEN 0 ELSE max(receipt, ?8) END, \
+             mention = CASE WHEN length(?5) > 0 THEN ?9 ELSE mention END \
              WHERE conversation = ?1 AND order_key = ?2 AND tie = 0",
         )?
         .execute(params![
@@ -240,7 +275,8 @@ pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -
             &content[..],
             state,
             replied_seq,
-            receipt
+            receipt,
+            mention(entry, viewer)
         ])?;
     Ok(changed > 0)
 }
@@ -349,11 +385,12 @@ pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &Me
                     let content: Vec<u8> = row.get(2)?;
                     let (kind, flags, content) = (row.get(0)?, row.get(1)?, content.into());
                     let state = decoded_state(&row.get::<_, Vec<u8>>(3)?);
-                    Ok(MessageEntry { seq: entry.seq, kind, flags, content, state, ..MessageEntry::default() })
+                    let (seq, sender) = (entry.seq, entry.sender.clone());
+                    Ok(MessageEntry { seq, sender, kind, flags, content, state, ..MessageEntry::default() })
                 })?;
             run()?;
             // It is as the server has it.
-            change(db, conversation, &other)?;
+            change(db, conversation, &entry.sender, &other)?;
             Ok(true)
         }
         updated => updated.map(|_| false),

@@ -11,12 +11,12 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use zim_client_sdk::{Config, MessageSendNotification, Trust, Zim};
-use zim_integration_tests::campaign::{change_message, change_setting};
+use zim_integration_tests::campaign::{change_group, change_message, change_setting, create_group, kind_of};
 use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
 use zim_protocol::{
-    ConversationFilterOption, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueryConfig,
-    ConversationType, Event, EventKind, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationRejectConfig,
+    ConversationFilterOption, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueryConfig, Event,
+    EventKind, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationRejectConfig,
     FriendApplicationSendConfig, FriendDeleteConfig, FriendDeleteType, LoginConfig, Message, MessageQueryConfig,
     MessageSendConfig, UserCustomStatusUpdateConfig, UserStatusSubscribeConfig,
 };
@@ -25,7 +25,6 @@ use zim_protocol::{
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a handler takes. Long enough for a queue of events to build up; a kill leaves it behind.
 const HANDLING: Duration = Duration::from_millis(5);
-const PEER: ConversationType = ConversationType::Peer;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
@@ -70,12 +69,14 @@ fn execute(zim: &Zim, (clock, user): (&Clock, &str), command: Value) {
             // The order of messages is fixed here, before the next command.
             let message = Message::text(word("text"));
             let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
-            let sent = zim.send_message(message, &word("peer"), PEER, config, MessageSendNotification::default());
+            let (peer, notification) = (word("peer"), MessageSendNotification::default());
+            let sent = zim.send_message(message, &peer, kind_of(&peer), config, notification);
             spawn(command, async move { to_json(&sent.await?.message) });
         }
         "clear" => {
             let (zim, peer) = (zim.clone(), word("peer"));
-            spawn(command, async move { to_json(&zim.clear_conversation_unread_message_count(&peer, PEER).await?) });
+            let kind = kind_of(&peer);
+            spawn(command, async move { to_json(&zim.clear_conversation_unread_message_count(&peer, kind).await?) });
         }
         "change" => {
             let (zim, user, peer, text) = (zim.clone(), user.to_owned(), word("peer"), word("text"));
@@ -87,6 +88,15 @@ fn execute(zim: &Zim, (clock, user): (&Clock, &str), command: Value) {
             let (zim, peer) = (zim.clone(), word("peer"));
             let verb = serde_json::from_value(command["verb"].clone());
             spawn(command, async move { change_setting(&zim, &peer, verb?).await });
+        }
+        "group" => {
+            let (zim, user, text) = (zim.clone(), word("user"), word("text"));
+            let verb = serde_json::from_value(command["verb"].clone());
+            spawn(command, async move { change_group(&zim, &user, verb?, &text).await });
+        }
+        "create_group" => {
+            let (zim, members) = (zim.clone(), serde_json::from_value(command["members"].clone()));
+            spawn(command, async move { create_group(&zim, members?).await });
         }
         "rename" => {
             let (zim, name) = (zim.clone(), word("name"));
@@ -206,7 +216,7 @@ async fn history(zim: &Zim, peer: &str) -> anyhow::Result<Value> {
     loop {
         let next_message = all.first().cloned();
         let config = MessageQueryConfig { next_message, count: 100, reverse: true, ..MessageQueryConfig::default() };
-        let page = zim.query_history_message(peer, PEER, config).await?;
+        let page = zim.query_history_message(peer, kind_of(peer), config).await?;
         if page.message_list.is_empty() {
             break;
         }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::Value;
 use zim_protocol::ErrorCode;
 
+use super::group;
 use super::lists::{DeviceLists, Lists, Profile, Subscriptions};
 use super::message;
-use super::plan::{Action, Kind, POISON, Plan};
+use super::plan::{Action, Kind, POISON, Plan, TEAM};
 use super::record::{Call, RaisedEvent};
 use super::rows::Rows;
 use super::social;
@@ -101,6 +102,12 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
         "a device that has raised a message raises its revocation",
         message::revocation_not_raised,
     ),
+    ("group_wrong", "the group has one owner, counts its members, and each of them has a stay", group::group_wrong),
+    (
+        "group_lost",
+        "members, roles and names of the group are what the acknowledged calls made them",
+        group::group_lost,
+    ),
     ("profile_lost", "names and avatars are the last ones acknowledged", social::profile_lost),
     ("presence_lost", "custom statuses and subscriptions are the last ones acknowledged", social::presence_lost),
     (
@@ -147,6 +154,9 @@ pub(super) fn lasts(end: &EndState, call: &Call) -> bool {
 }
 
 pub(super) fn named(kept: &StoredConversation) -> String {
+    if kept.group.is_some() {
+        return TEAM.to_owned();
+    }
     kept.members.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("+")
 }
 
@@ -155,10 +165,7 @@ pub(super) fn user_of(call: &Call) -> &'static str {
 }
 
 pub(super) fn conversation<'e>(end: &'e EndState, one: &str, other: &str) -> Option<&'e StoredConversation> {
-    end.kept.iter().find(|kept| {
-        let is_in = |user: &str| kept.members.iter().any(|(name, _)| name == user);
-        is_in(one) && is_in(other)
-    })
+    end.kept.iter().find(|kept| kept.called_by(one) == Some(other))
 }
 
 fn positions_dense(end: &EndState) -> Vec<String> {
@@ -233,14 +240,29 @@ fn origin(text: &str) -> Option<(usize, u32, u64)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// Whether the device was killed before the call was answered.
+fn is_interrupted(call: &Call) -> bool {
+    matches!(&call.answer, Some((_, Err(failure))) if failure.code == 0)
+}
+
 fn call_order(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
+    let cannot_store =
+        [Kind::DiskFull, Kind::WriteFails, Kind::KillPostgres].into_iter().any(|kind| end.plan.has(kind));
     for kept in &end.kept {
         let mut last: HashMap<(usize, u32), u64> = HashMap::new();
         // Replies are sent when their devices have read the history.
         let sent = kept.messages.iter().filter(|message| !message.text.starts_with(REPLY));
         for (device, incarnation, number) in sent.filter_map(|message| origin(&message.text)) {
-            if let Some(before) = last.insert((device, incarnation), number).filter(|before| *before > number) {
+            // One that the server could not store fails, and later ones are stored. A device that is killed before it learns of
+            // the failure sends it again.
+            let is_again = cannot_store
+                && end
+                    .calls
+                    .iter()
+                    .any(|call| origin(&call.text) == Some((device, incarnation, number)) && is_interrupted(call));
+            let before = last.insert((device, incarnation), number).filter(|before| *before > number && !is_again);
+            if let Some(before) = before {
                 wrong.push(format!("{}: device {device}: call {before} before call {number}", named(kept)));
             }
         }
@@ -266,6 +288,9 @@ fn poison_spread(end: &EndState) -> Vec<String> {
         ErrorCode::NetworkModuleUserIsNotLogged as i64,
         ErrorCode::NetworkModuleNetworkError as i64,
         ErrorCode::MessageModuleSenderInBlacklist as i64,
+        // They have left the group, or were removed, or all have left.
+        ErrorCode::GroupModuleUserIsNotInTheGroup as i64,
+        ErrorCode::GroupModuleGroupDoesNotExist as i64,
     ];
     for call in &end.calls {
         let (Action::Send { is_poison, .. }, Some((_, answer))) = (&call.action, &call.answer) else { continue };
@@ -283,15 +308,19 @@ fn poison_spread(end: &EndState) -> Vec<String> {
 fn histories_differ(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for seen in end.devices.iter().chain(&end.fresh) {
-        for kept in end.kept.iter().filter(|kept| kept.members.iter().any(|(name, _)| name == seen.user)) {
-            let Some((peer, _)) = kept.members.iter().find(|(name, _)| name != seen.user) else { continue };
+        for kept in &end.kept {
+            let Some(peer) = kept.called_by(seen.user) else { continue };
+            let has_stayed = kept.has_stayed(seen.user);
+            // What changed after a stay is served without content.
+            let text = |text: &'_ str| if has_stayed { text.to_owned() } else { String::new() };
             let stored = kept.messages.iter().filter(|one| !one.hidden.contains(seen.user));
-            let stored: Vec<(i64, &str, &str)> =
-                stored.map(|one| (one.seq, one.text.as_str(), one.sender.as_str())).collect();
+            let stored = stored.filter(|one| kept.is_open_to(seen.user, one.seq));
+            let stored: Vec<(i64, String, &str)> =
+                stored.map(|one| (one.seq, text(&one.text), one.sender.as_str())).collect();
             let shown = seen.histories.get(peer).map_or(&[][..], Vec::as_slice).iter();
-            let shown: Vec<(i64, &str, &str)> = shown
+            let shown: Vec<(i64, String, &str)> = shown
                 .filter(|(seq, ..)| *seq > kept.floor)
-                .map(|(seq, text, from)| (*seq, text.as_str(), from.as_str()))
+                .map(|(seq, shown, from)| (*seq, text(shown), from.as_str()))
                 .collect();
             if stored != shown {
                 let extra: Vec<_> = shown.iter().filter(|one| !stored.contains(one)).collect();
@@ -309,11 +338,20 @@ fn unread_wrong(end: &EndState) -> Vec<String> {
         let mut total = 0;
         for kept in &end.kept {
             let Some((_, read)) = kept.members.iter().find(|(name, _)| name == seen.user) else { continue };
-            let Some((peer, _)) = kept.members.iter().find(|(name, _)| name != seen.user) else { continue };
-            let counts = |one: &&StoredMessage| one.sender != seen.user && one.seq > *read && one.is_seen_by(seen.user);
-            let unread = kept.messages.iter().filter(counts).count();
-            total += if kept.quiet.contains(seen.user) { 0 } else { unread };
+            let Some(peer) = kept.called_by(seen.user) else { continue };
+            let counts = |one: &&StoredMessage| {
+                one.sender != seen.user
+                    && one.seq > *read
+                    && one.is_seen_by(seen.user)
+                    && kept.is_open_to(seen.user, one.seq)
+            };
+            let mut unread = kept.messages.iter().filter(counts).count();
             let shown = &seen.view["conversations"][peer]["unread"];
+            if !kept.has_stayed(seen.user) {
+                // A message that was revoked after the stay counts on a device that does not know of it.
+                unread = shown.as_u64().and_then(|shown| usize::try_from(shown).ok()).unwrap_or(0);
+            }
+            total += if kept.quiet.contains(seen.user) { 0 } else { unread };
             // A conversation whose first message failed exists on the server and is not shown.
             if *shown != unread && kept.head > 0 {
                 wrong.push(format!("device {} with {peer}: {shown}; stored: {unread}", seen.number));
@@ -328,7 +366,8 @@ fn unread_wrong(end: &EndState) -> Vec<String> {
 
 /// The messages of an event: peer, position and text.
 pub(super) fn received(raised: &RaisedEvent) -> impl Iterator<Item = (&str, i64, &str)> {
-    let list = raised.event["messageList"].as_array().filter(|_| raised.event["name"] == "peerMessageReceived");
+    let is_received = ["peerMessageReceived", "groupMessageReceived"].iter().any(|name| raised.event["name"] == *name);
+    let list = raised.event["messageList"].as_array().filter(|_| is_received);
     list.into_iter().flatten().map(|message| {
         let word = |name: &str| message[name].as_str().unwrap_or_default();
         (word("conversationID"), message["messageSeq"].as_i64().unwrap_or(0), word("message"))
@@ -377,11 +416,11 @@ fn rows_differ(end: &EndState) -> Vec<String> {
 
 /// The messages that a device must have raised: the peer, and the positions.
 pub(super) fn expected<'e>(kept: &'e StoredConversation, user: &str, device: usize) -> Option<(&'e str, Vec<i64>)> {
-    let (peer, _) = kept.members.iter().find(|(name, _)| name != user)?;
-    kept.members.iter().find(|(name, _)| name == user)?;
+    let peer = kept.called_by(user).filter(|_| kept.has_stayed(user))?;
     let is_own = |message: &&StoredMessage| origin(&message.text).is_some_and(|(of, ..)| of == device);
     // One that was revoked or deleted before the device had it is not raised.
     let seqs = kept.messages.iter().filter(|message| message.is_seen_by(user) && !is_own(message));
+    let seqs = seqs.filter(|message| kept.is_open_to(user, message.seq));
     let seqs = seqs.map(|message| message.seq);
     Some((peer, seqs.collect()))
 }

@@ -85,6 +85,9 @@ impl Device {
                 json!({"id": id, "do": "change", "peer": peer, "verb": verb, "pick": pick, "text": text})
             }
             Action::Setting { peer, verb } => json!({"id": id, "do": "setting", "peer": peer, "verb": verb}),
+            Action::Group { user, verb } => {
+                json!({"id": id, "do": "group", "user": user, "verb": verb, "text": text})
+            }
             Action::Social { peer, action } => {
                 let (action, is_mutual) = match action {
                     SocialAction::AddFriend => ("add_friend", false),

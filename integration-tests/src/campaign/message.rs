@@ -99,10 +99,7 @@ pub(super) fn revocation_not_raised(end: &EndState) -> Vec<String> {
     for seen in &end.devices {
         let raised = || end.raised.iter().filter(|one| one.device == seen.number);
         for kept in &end.kept {
-            let Some((peer, _)) = kept.members.iter().find(|(name, _)| name != seen.user) else { continue };
-            if !kept.members.iter().any(|(name, _)| name == seen.user) {
-                continue;
-            }
+            let Some(peer) = kept.called_by(seen.user).filter(|_| kept.has_stayed(seen.user)) else { continue };
             let had = |seq: i64| raised().any(|one| received(one).any(|(of, other, _)| of == peer && other == seq));
             let revoked = kept.messages.iter().filter(|message| message.is_revoked && message.seq > kept.floor);
             for message in revoked.filter(|message| !message.hidden.contains(seen.user) && had(message.seq)) {

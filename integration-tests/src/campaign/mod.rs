@@ -13,6 +13,7 @@ mod device;
 mod lists;
 mod message;
 mod frame_proxy;
+mod group;
 mod plan;
 mod run;
 mod record;
@@ -28,13 +29,15 @@ use std::time::Duration;
 pub use self::bot::{BotTally, run_bot};
 pub use self::checks::Violation;
 pub use self::frame_proxy::Planted;
-pub use self::plan::{Action, Database, Fault, Kind, MessageVerb, Plan, SettingVerb, SocialAction, Step};
+pub use self::plan::{
+    Action, Database, Fault, GroupVerb, Kind, MessageVerb, Plan, SettingVerb, SocialAction, Step, TEAM,
+};
 pub use self::record::Record;
 pub use self::report::Report;
 pub use self::run::{Outcome, Settings, Tally, run};
 pub use self::store::SharedCluster;
 pub use self::testbed::Programs;
-pub use self::verbs::{change_message, change_setting};
+pub use self::verbs::{change_group, change_message, change_setting, create_group, kind_of};
 
 /// The longest wait for anything at the end of a run.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,6 +10,8 @@ use crate::random::Random;
 pub(super) const USERS: [&str; 4] = ["ann", "bob", "carl", "dora"];
 /// The users of the devices.
 pub(super) const DEVICES: [&str; 6] = ["ann", "ann", "bob", "bob", "carl", "dora"];
+/// The group. The first three users are in it when the run begins, and the first one owns it.
+pub const TEAM: &str = "team";
 /// The device that is away until the end of the run.
 const AWAY: usize = 3;
 /// A message that contains this cannot be stored.
@@ -28,16 +30,16 @@ pub enum Database {
 /// its frequency to `Planner::action` and its checks to `checks.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Sends a text to a user.
+    /// Sends a text to a user or to the group.
     Send {
         /// The receiver.
         peer: &'static str,
         /// Whether the message cannot be stored.
         is_poison: bool,
     },
-    /// Clears the unread count of the conversation with a user.
+    /// Clears the unread count of a conversation.
     Clear {
-        /// The user.
+        /// The user or the group.
         peer: &'static str,
     },
     /// Changes the user's name.
@@ -53,22 +55,67 @@ pub enum Action {
         /// The change.
         action: SocialAction,
     },
-    /// Does something to one of the last messages of the conversation with a user.
+    /// Does something to one of the last messages of a conversation.
     Change {
-        /// The user.
+        /// The user or the group.
         peer: &'static str,
         /// What happens to the message.
         verb: MessageVerb,
         /// Chooses the message.
         pick: u64,
     },
-    /// Sets something of the conversation with a user.
+    /// Sets something of a conversation.
     Setting {
-        /// The user.
+        /// The user or the group.
         peer: &'static str,
         /// The setting.
         verb: SettingVerb,
     },
+    /// Changes the group.
+    Group {
+        /// The member, or whoever is to become one.
+        user: &'static str,
+        /// The change.
+        verb: GroupVerb,
+    },
+}
+
+/// A change of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum GroupVerb {
+    Join,
+    Leave,
+    Kick,
+    Invite,
+    Transfer,
+    /// Makes a member an administrator.
+    Promote,
+    Demote,
+    Rename,
+    Nickname,
+}
+
+impl GroupVerb {
+    /// The weights of the verbs, by repetition: those who left come back soon.
+    const ALL: [Self; 16] = [
+        Self::Join,
+        Self::Join,
+        Self::Join,
+        Self::Join,
+        Self::Leave,
+        Self::Kick,
+        Self::Kick,
+        Self::Invite,
+        Self::Invite,
+        Self::Invite,
+        Self::Transfer,
+        Self::Promote,
+        Self::Demote,
+        Self::Rename,
+        Self::Rename,
+        Self::Nickname,
+    ];
 }
 
 /// What happens to a message.
@@ -410,17 +457,23 @@ impl Planner {
 
     /// Chooses an action; the ranges are the frequencies in percent.
     fn action(&mut self, device: usize) -> Action {
-        let peer = self.peer(device);
+        let user = self.peer(device);
+        let peer = if self.random.chance(300) { TEAM } else { user };
         match self.random.below(100) {
-            0..50 => Action::Send { peer, is_poison: self.has_poison && self.random.chance(150) },
-            50..58 => Action::Clear { peer },
-            58..62 => Action::Rename,
-            62..64 => Action::Avatar,
-            64..67 => Action::CustomStatus,
-            67..78 => self.social(peer),
-            78..95 => self.change(peer),
+            0..48 => Action::Send { peer, is_poison: self.has_poison && self.random.chance(150) },
+            48..55 => Action::Clear { peer },
+            55..58 => Action::Rename,
+            58..60 => Action::Avatar,
+            60..62 => Action::CustomStatus,
+            62..72 => self.social(user),
+            72..80 => self.group(user),
+            80..96 => self.change(peer),
             _ => Action::Setting { peer, verb: self.setting() },
         }
+    }
+
+    fn group(&mut self, user: &'static str) -> Action {
+        Action::Group { user, verb: GroupVerb::ALL[self.below(GroupVerb::ALL.len())] }
     }
 
     fn change(&mut self, peer: &'static str) -> Action {
@@ -481,10 +534,12 @@ impl Planner {
         for _ in 0..senders {
             let device = sender.unwrap_or_else(|| pick(&mut self.random, DEVICES.len()));
             for _ in 0..4 + self.below(12) {
-                let peer = self.peer(device);
+                let user = self.peer(device);
+                let peer = if self.random.chance(300) { TEAM } else { user };
                 let action = match self.below(10) {
-                    0 => self.social(peer),
-                    1 | 2 => self.change(peer),
+                    0 => self.social(user),
+                    1 => self.group(user),
+                    2 | 3 => self.change(peer),
                     _ => Action::Send { peer, is_poison: false },
                 };
                 steps.push(Step::Action(device, action));

@@ -21,6 +21,9 @@ const OWN: &[(&str, &str)] = &[
     ("conversation", "deleted_ts"),
     // Up to where events were raised.
     ("conversation", "change_rev"),
+    ("conversation", "roster_rev"),
+    // The known members depend on what was queried, and on when the device was away.
+    ("group_member", "*"),
     // The index of messages is written later, and its rows name rows.
     ("message_doc", "*"),
     ("message_indexed", "*"),
@@ -85,13 +88,15 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Res
             // Messages that the server has not stored belong to this device, and so do conversations with no others.
             "message" => "WHERE t.seq > 0",
             "conversation" => "WHERE t.head_seq > 0",
+            // Of a group that the user has left, a device knows what it learned last.
+            "chat_group" => "WHERE t.role > 0",
             _ => "",
         };
         let sql = format!("SELECT {} FROM {table} t {filter}", select.collect::<Vec<_>>().join(", "));
         let mut statement = db.prepare(&sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let values: Vec<(&String, Value)> = kept
+            let mut values: Vec<(&String, Value)> = kept
                 .iter()
                 .enumerate()
                 .map(|(at, column)| Ok((*column, row.get(at)?)))
@@ -102,6 +107,13 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Res
                 && floors.get(conversation).is_some_and(|floor| seq <= floor)
             {
                 continue;
+            }
+            // What a reply shows of a message that is no longer kept stays on the devices that had it.
+            if let (Some(Value::Text(conversation)), Some(Value::Integer(source))) =
+                (of("conversation"), of("replied_seq"))
+                && floors.get(conversation).is_some_and(|floor| (1..=*floor).contains(source))
+            {
+                values.retain(|(column, _)| column.as_str() != "state");
             }
             all.insert(format!("{table}: {}", text(&values)));
         }

@@ -13,7 +13,7 @@ use super::checks::{self, DeviceState, EndState, Violation};
 use super::device::Device;
 use super::frame_proxy::Planted;
 use super::lists::{self, DeviceLists};
-use super::plan::{Action, Fault, Kind, Plan, SocialAction, USERS};
+use super::plan::{Action, Fault, Kind, Plan, SocialAction, TEAM, USERS};
 use super::record::Record;
 use super::rows;
 use super::social;
@@ -125,6 +125,8 @@ async fn execute(
     let mut wrong = Vec::new();
     wait_for_logins(&testbed.devices, &testbed.record, settings.limit).await?;
     wait_for_first_sync(testbed, settings.limit).await?;
+    let create = json!({"do": "create_group", "members": &USERS[1..3]});
+    testbed.devices[0].query(create, &testbed.record.clone()).await?;
     for step in &plan.steps {
         testbed.execute(step).await?;
     }
@@ -227,18 +229,22 @@ async fn wait_for_first_sync(testbed: &Testbed, limit: Duration) -> anyhow::Resu
 /// differs. If the server does not know whether a broken commit took effect, it pushes nothing, and a device finds the
 /// change with its next audit. Therefore the ten minutes to the audit pass here if they must.
 async fn wait_until_equal(testbed: &mut Testbed, fresh: &mut [Device], limit: Duration) -> anyhow::Result<()> {
-    if poll_until(limit.min(BEFORE_AN_AUDIT), async || is_equal(testbed, fresh)).await? {
+    if poll_until(limit.min(BEFORE_AN_AUDIT), async || Ok(unequal(testbed, fresh)?.is_none())).await? {
         return Ok(());
     }
     let record = testbed.record.clone();
     for device in testbed.devices.iter_mut().chain(fresh.iter_mut()) {
         device.query(json!({"do": "advance", "ms": AUDIT_MS}), &record).await?;
     }
-    poll_until(limit, async || is_equal(testbed, fresh)).await?;
+    poll_until(limit, async || Ok(unequal(testbed, fresh)?.is_none())).await?;
+    if let Some(what) = unequal(testbed, fresh)? {
+        record.note(what);
+    }
     Ok(())
 }
 
-fn is_equal(testbed: &Testbed, fresh: &[Device]) -> anyhow::Result<bool> {
+/// Returns a device that does not hold what it must, and what that is.
+fn unequal(testbed: &Testbed, fresh: &[Device]) -> anyhow::Result<Option<String>> {
     let kept = testbed.store.conversations()?;
     let (lists, profiles) = lists::kept(&testbed.store)?;
     let (subscriptions, _) = lists::presence(&testbed.store)?;
@@ -247,22 +253,25 @@ fn is_equal(testbed: &Testbed, fresh: &[Device]) -> anyhow::Result<bool> {
         let floors = floors(&kept, device.user);
         let (held, own) = (lists::held(&device.folder)?, lists.get(device.user).cloned().unwrap_or_default());
         let known = social::known_users(&own, &kept, device.user);
-        let is_same = rows::is_delivered(&device.folder)?
-            && rows::read(&device.folder, &floors)? == rows::read(&other.folder, &floors)?
-            && held.lists == own
-            && held.subscriptions == subscriptions.get(device.user).cloned().unwrap_or_default()
-            && known.iter().all(|user| held.profiles.get(user) == profiles.get(user));
-        if !is_same {
-            return Ok(false);
+        let unequal = [
+            ("events", !rows::is_delivered(&device.folder)?),
+            ("rows", rows::read(&device.folder, &floors)? != rows::read(&other.folder, &floors)?),
+            ("lists", held.lists != own),
+            ("subscriptions", held.subscriptions != subscriptions.get(device.user).cloned().unwrap_or_default()),
+            ("profiles", !known.iter().all(|user| held.profiles.get(user) == profiles.get(user))),
+        ];
+        if let Some((what, _)) = unequal.iter().find(|(_, is_unequal)| *is_unequal) {
+            return Ok(Some(format!("device {} differs: {what}", device.number)));
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
-/// The position by peer up to which a user's messages are no longer kept.
+/// The position by conversation up to which a user's devices may hold different messages: what is no longer kept, and all of a
+/// group that the user has left, because what changed after a stay is served without content.
 fn floors(kept: &[StoredConversation], user: &str) -> BTreeMap<String, i64> {
-    let of = kept.iter().filter(|kept| kept.members.iter().any(|(name, _)| name == user));
-    of.flat_map(|kept| kept.members.iter().map(|(name, _)| (name.clone(), kept.floor))).collect()
+    let floor = |kept: &StoredConversation| if kept.has_stayed(user) { kept.floor } else { i64::MAX };
+    kept.iter().filter_map(|kept| Some((kept.called_by(user)?.to_owned(), floor(kept)))).collect()
 }
 
 /// Polls until `check` returns true; false on a timeout.
@@ -345,7 +354,7 @@ type View = (Value, BTreeMap<String, Vec<(i64, String, String)>>);
 async fn observe(device: &mut Device, record: &Record) -> anyhow::Result<View> {
     let mut histories = BTreeMap::new();
     let user = device.user;
-    for peer in USERS.into_iter().chain([RAW_USER]).filter(|peer| *peer != user) {
+    for peer in USERS.into_iter().chain([RAW_USER, TEAM]).filter(|peer| *peer != user) {
         let all = device.query(json!({"do": "history", "peer": peer}), record).await?;
         let one = |message: &Value| {
             let word = |name: &str| message[name].as_str().unwrap_or_default().to_owned();

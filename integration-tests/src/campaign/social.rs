@@ -290,9 +290,9 @@ fn differences(seen: &DeviceState, end: &EndState) -> Vec<String> {
 
 /// The users whose profiles a user's devices hold, including the user.
 pub(super) fn known_users(lists: &Lists, kept: &[StoredConversation], user: &str) -> Vec<String> {
-    let with = kept.iter().filter(|kept| kept.head > 0 && kept.members.iter().any(|(name, _)| name == user));
-    let peers = with.flat_map(|kept| kept.members.iter().map(|(name, _)| name.clone()));
-    peers.chain(lists.friends.keys().cloned()).collect()
+    let with = kept.iter().filter(|kept| kept.head > 0 && kept.group.is_none());
+    let peers = with.filter_map(|kept| kept.called_by(user)).map(str::to_owned);
+    peers.chain([user.to_owned()]).chain(lists.friends.keys().cloned()).collect()
 }
 
 /// Applying the events of a device in order gives what it holds.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
-use zim_protocol::{ConversationNotificationStatus, Message, MessageType};
+use zim_protocol::{ConversationNotificationStatus, ConversationType, Message, MessageType};
 
-use super::plan::Database;
+use super::plan::{Database, TEAM};
 use crate::postgres::Cluster;
 
 /// The status of a conversation whose messages do not disturb.
@@ -71,9 +71,24 @@ impl StoredMessage {
     }
 }
 
+/// A group as the server stores it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StoredGroup {
+    /// The name.
+    pub(super) name: String,
+    /// The counted number of members.
+    pub(super) count: i64,
+    /// The members, each with their role and nickname.
+    pub(super) members: BTreeMap<String, (i64, String)>,
+    /// The stays of everybody who is or was a member, in order: the positions `from..=to`, or `from..` while it lasts.
+    pub(super) stays: BTreeMap<String, Vec<(i64, Option<i64>)>>,
+}
+
 /// A conversation as the server stores it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StoredConversation {
+    /// Of a group, what it is.
+    pub(super) group: Option<StoredGroup>,
     /// The end of the log.
     pub(super) head: i64,
     /// The position up to which messages are no longer kept.
@@ -93,6 +108,32 @@ pub(super) struct StoredTask {
     pub(super) at: Option<i64>,
     /// When it took effect, each time.
     pub(super) effects: Vec<i64>,
+}
+
+impl StoredConversation {
+    /// Returns what a user calls it; `None` if they are not in it and never were.
+    pub(super) fn called_by(&self, user: &str) -> Option<&str> {
+        match &self.group {
+            Some(group) => group.stays.contains_key(user).then_some(TEAM),
+            None => {
+                self.members.iter().find(|(name, _)| name == user)?;
+                self.members.iter().find(|(name, _)| name != user).map(|(name, _)| name.as_str())
+            }
+        }
+    }
+
+    /// Whether a user may see a position: in a group it must belong to a stay.
+    pub(super) fn is_open_to(&self, user: &str, seq: i64) -> bool {
+        self.group.as_ref().is_none_or(|group| {
+            let is_in = |(from, to): &(i64, Option<i64>)| *from <= seq && to.is_none_or(|to| seq <= to);
+            group.stays.get(user).is_some_and(|stays| stays.iter().any(is_in))
+        })
+    }
+
+    /// Whether a user is in it and has never left it. Of what changed after somebody had left, their devices know different parts.
+    pub(super) fn has_stayed(&self, user: &str) -> bool {
+        self.group.as_ref().is_none_or(|group| matches!(group.stays.get(user).map(Vec::as_slice), Some([(_, None)])))
+    }
 }
 
 impl Store {
@@ -253,8 +294,10 @@ impl Store {
             format!("SELECT {} {rest}", columns.iter().map(|column| text(column)).collect::<Vec<_>>().join(", "))
         };
         let mut all = Vec::new();
-        for row in self.rows(&select(&["id", "seq", "floor_seq"], "FROM conversation ORDER BY id"))? {
+        for row in self.rows(&select(&["id", "seq", "floor_seq", "type"], "FROM conversation ORDER BY id"))? {
             let id = &row[0];
+            let is_group = number(&row[3])? == i64::from(ConversationType::Group as i32);
+            let group = if is_group { Some(self.group(id)?) } else { None };
             let members = self.rows(&select(
                 &["a.name", "m.read_seq"],
                 &format!(
@@ -298,6 +341,7 @@ impl Store {
                 })
             });
             all.push(StoredConversation {
+                group,
                 head: number(&row[1])?,
                 floor: number(&row[2])?,
                 members: members
@@ -309,6 +353,40 @@ impl Store {
             });
         }
         Ok(all)
+    }
+
+    fn group(&self, id: &str) -> anyhow::Result<StoredGroup> {
+        let mut group = StoredGroup::default();
+        let sql = format!("SELECT group_name, CAST(members AS TEXT) FROM chat_group WHERE conversation = {id}");
+        for row in self.rows(&sql)? {
+            (group.name, group.count) = (row[0].clone(), row[1].parse()?);
+        }
+        let sql = format!(
+            "SELECT a.name, CAST(g.role AS TEXT), g.nickname FROM group_member g JOIN account a ON a.id = g.account \
+             WHERE g.conversation = {id}"
+        );
+        for row in self.rows(&sql)? {
+            group.members.insert(row[0].clone(), (row[1].parse()?, row[2].clone()));
+        }
+        // The rows of a user are in the order of their stays.
+        let of = |table: &str| {
+            format!(
+                "SELECT a.name, t.from_seq AS first, t.to_seq AS last FROM {table} t JOIN account a ON a.id = t.account \
+                 WHERE t.conversation = {id}"
+            )
+        };
+        let sql = format!(
+            "SELECT s.name, CAST(s.first AS TEXT), CAST(COALESCE(s.last, -1) AS TEXT) FROM ({} UNION ALL {}) s \
+             ORDER BY s.name, s.first",
+            of("span"),
+            of("member")
+        );
+        for row in self.rows(&sql)? {
+            let to: i64 = row[2].parse()?;
+            let stay = (row[1].parse()?, (to >= 0).then_some(to));
+            group.stays.entry(row[0].clone()).or_default().push(stay);
+        }
+        Ok(group)
     }
 }
 

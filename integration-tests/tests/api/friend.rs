@@ -458,7 +458,7 @@ async fn update_friend_attributes_sets_the_given_keys_and_keeps_the_rest() {
     let expected = attributes([("k0", "a"), ("k2", "d"), ("k4", "c")]);
     assert_eq!(updated.friend_attributes, expected);
     for device in [&ann, &laptop] {
-        assert_eq!(info_updates(device, 2).await[1..], [updated.clone()]);
+        assert_eq!(&info_updates(device, 2).await[1..], std::slice::from_ref(&updated));
     }
     settled(&ann, &[(&bob, "bob")]).await;
     assert!(bob.seen_of(EventKind::FriendInfoUpdated).is_empty());

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use zim_integration_tests::{Device, World, group, refusal, soon};
 use zim_protocol::{
-    ErrorCode, Event, EventKind, GroupAdvancedConfig, GroupAttributesUpdateAction, GroupBeInviteMode, GroupFullInfo,
-    GroupInfo, GroupInviteMode, GroupJoinMode, GroupListQueryConfig, GroupVerifyInfo, UpdateGroupJoinModeRequest,
+    ConversationNotificationStatus, ConversationType, ErrorCode, Event, EventKind, GroupAdvancedConfig,
+    GroupAttributesUpdateAction, GroupBeInviteMode, GroupEvent, GroupFullInfo, GroupInfo, GroupInviteMode,
+    GroupJoinMode, GroupListQueryConfig, GroupMessageNotificationStatus, GroupVerifyInfo, UpdateGroupJoinModeRequest,
     UpdateGroupNameRequest,
 };
 
@@ -416,6 +417,27 @@ async fn query_group_list_has_the_present_groups_the_last_entered_first() {
         assert_eq!(refusal(page(count, 0, &[]).await), INVALID);
     }
     page(100, 0, &[]).await.unwrap();
+    // The notification status is the user's own setting of the conversation.
+    let quiet = ConversationNotificationStatus::DoNotDisturb;
+    soon(bob.set_conversation_notification_status(quiet, "d", ConversationType::Group)).await.unwrap();
+    let all = soon(bob.query_group_list()).await.unwrap();
+    let status: Vec<i32> = all.group_list.iter().map(|group| group.notification_status).collect();
+    assert_eq!(status, [1, 2, 1]);
+    let of = async |device: &Device| {
+        soon(device.query_group_info("d")).await.unwrap().group_info.unwrap().notification_status()
+    };
+    assert_eq!(of(&bob).await, GroupMessageNotificationStatus::Disturb);
+    assert_eq!(of(&ann).await, GroupMessageNotificationStatus::Notify);
+    soon(bob.leave_group("d")).await.unwrap();
+    let left = bob.until("leaving d", |seen| {
+        seen.iter().rev().find_map(|event| match event {
+            Event::GroupStateChanged(event) if event.event() == GroupEvent::Left => {
+                event.group_info.clone().filter(|info| info.base_info.as_ref().is_some_and(|base| base.group_id == "d"))
+            }
+            _ => None,
+        })
+    });
+    assert_eq!(left.await.notification_status(), GroupMessageNotificationStatus::Disturb);
     world.end().await;
 }
 

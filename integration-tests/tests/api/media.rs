@@ -30,7 +30,7 @@ impl Files {
         path.to_str().unwrap().to_owned()
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -73,20 +73,24 @@ pub(crate) async fn receives(device: &Device, kind: MessageType) -> Message {
         .await
 }
 
-fn image_of(message: &Message) -> &ImageMessage {
+pub(crate) fn image_of(message: &Message) -> &ImageMessage {
     match &message.body {
         Some(Body::Image(image)) => image,
         other => panic!("{other:?}"),
     }
 }
 
-async fn download(device: &Zim, message: &Message, kind: MediaFileType) -> Result<PathBuf, zim_client_sdk::Error> {
+pub(crate) async fn download(
+    device: &Zim,
+    message: &Message,
+    kind: MediaFileType,
+) -> Result<PathBuf, zim_client_sdk::Error> {
     let downloaded = device.download_media_file(message, kind, MediaDownloadConfig::default(), |_, _, _| {});
     Ok(soon(downloaded).await?.file_local_path.into())
 }
 
 /// How many files the server has, small versions included.
-fn stored(world: &World) -> usize {
+pub(crate) fn stored(world: &World) -> usize {
     fn count(folder: &Path) -> usize {
         let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
         entries.flatten().map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 }).sum()

@@ -31,7 +31,7 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 18] = [
+const OUR_PARAMETERS: [&str; 23] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
@@ -54,16 +54,25 @@ const OUR_PARAMETERS: [&str; 18] = [
     // The form without parameters asks for one page after the other.
     "QueryGroupListRequest.config",
     "QueryGroupListRequest.count",
+    // The reference's SDK asks the push service for the token; here the app passes it on.
+    "RegisterRequest.appType",
+    "RegisterRequest.auth",
+    "RegisterRequest.p256dh",
+    "RegisterRequest.source",
+    "RegisterRequest.token",
 ];
 
 /// Parameters that do not travel.
-const LOCAL_PARAMETERS: [&str; 4] = [
+const LOCAL_PARAMETERS: [&str; 6] = [
     // Callbacks.
     "SendMessageRequest.notification",
     "ReplyMessageRequest.notification",
     "EditMessageRequest.notification",
     // What it says is done on the device.
     "LogoutRequest.config",
+    // What the request is made from, and the client that makes it.
+    "RegisterRequest.config",
+    "RegisterRequest.zim",
 ];
 
 /// Fields for which absent and 0 (or `false`) mean different things. They apply to the types that are written.

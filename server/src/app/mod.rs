@@ -2,6 +2,7 @@
 
 mod deletion;
 mod names;
+mod push_providers;
 mod tenant;
 mod unmarked_logins;
 mod watchers;
@@ -126,7 +127,7 @@ impl App {
             tenants.add(app.into_tenant(&secret));
         }
         let node = db.lease().map_or(0, |lease| lease.number());
-        Ok(Arc::new(Self {
+        let app = Arc::new(Self {
             ids: IdGenerator::new(clock.clone(), node, newest),
             db,
             fanout,
@@ -147,7 +148,11 @@ impl App {
             room_rates: Arc::default(),
             unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
-        }))
+        });
+        for tenant in app.tenants.list() {
+            app.read_push_providers(&tenant).await?;
+        }
+        Ok(app)
     }
 
     /// Returns the bus between the nodes of the deployment.

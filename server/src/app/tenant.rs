@@ -168,8 +168,12 @@ impl App {
                 if *tenant.access() != access {
                     self.apply_access(tenant, access);
                 }
+                self.read_push_providers(tenant).await?;
             }
-            (None, Some(row)) => drop(self.tenants.add(row.into_tenant(&self.secret))),
+            (None, Some(row)) => {
+                let tenant = self.tenants.add(row.into_tenant(&self.secret));
+                self.read_push_providers(&tenant).await?;
+            }
             // Its sessions ended when it was closed.
             (Some(_), None) => self.tenants.remove(app),
             (None, None) => {}

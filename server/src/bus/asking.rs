@@ -28,6 +28,26 @@ pub(super) struct SessionsQuestion {
     /// Empty for all.
     #[prost(string, tag = "5")]
     pub(super) user_id: String,
+    /// Asks instead which logins have stored a message.
+    #[prost(message, optional, tag = "6")]
+    pub(super) stored: Option<StoredQuestion>,
+}
+
+/// Asks which logins of some users have stored a message.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct StoredQuestion {
+    /// The type of the conversation.
+    #[prost(int32, tag = "1")]
+    pub kind: i32,
+    /// The conversation, as the users call it.
+    #[prost(string, tag = "2")]
+    pub conversation_id: String,
+    /// The position of the message.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// The keys of the users.
+    #[prost(int64, repeated, tag = "4")]
+    pub users: Vec<i64>,
 }
 
 /// A part of the answer of one node.
@@ -37,6 +57,9 @@ pub(super) struct SessionsAnswer {
     pub(super) sessions: Vec<SessionInfo>,
     #[prost(bool, tag = "2")]
     pub(super) is_last: bool,
+    /// The logins that have stored the message.
+    #[prost(int64, repeated, tag = "3")]
+    pub(super) logins: Vec<i64>,
 }
 
 /// A question of another node.
@@ -46,6 +69,8 @@ pub(crate) struct Question {
     pub(crate) app: AppKey,
     /// The user; empty for all.
     pub(crate) user_id: String,
+    /// Which logins have stored a message, instead of the sessions.
+    pub(crate) stored: Option<StoredQuestion>,
     pub(super) reply_to: String,
 }
 
@@ -59,10 +84,10 @@ pub(super) fn pages(mut sessions: Vec<SessionInfo>) -> Vec<SessionsAnswer> {
     let mut pages = Vec::new();
     while sessions.len() > PAGE {
         let rest = sessions.split_off(PAGE);
-        pages.push(SessionsAnswer { sessions, is_last: false });
+        pages.push(SessionsAnswer { sessions, ..SessionsAnswer::default() });
         sessions = rest;
     }
-    pages.push(SessionsAnswer { sessions, is_last: true });
+    pages.push(SessionsAnswer { sessions, is_last: true, logins: Vec::new() });
     pages
 }
 

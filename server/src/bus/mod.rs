@@ -21,10 +21,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use zim_protocol::SessionInfo;
 
 pub(crate) use self::asking::Question;
+pub use self::asking::StoredQuestion;
 pub use self::nats::BusError;
 pub(crate) use self::nats::{Nats, connect};
 use crate::effect::Effect;
-use crate::key::AppKey;
+use crate::key::{AppKey, LoginKey};
 
 /// Whether hints reach the other nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,9 @@ pub trait Bus: Debug + Send + Sync {
     /// Returns the sessions of an app on the other nodes, or those of one user unless `user_id` is empty. Those of a node that
     /// does not answer are missing.
     fn sessions(&self, app: AppKey, user_id: &str) -> BoxFuture<'_, Vec<SessionInfo>>;
+
+    /// Returns the logins on the other nodes that have stored a message. Those of a node that does not answer are missing.
+    fn stored(&self, question: StoredQuestion) -> BoxFuture<'_, Vec<LoginKey>>;
 }
 
 /// The bus of a server that does not share its database.
@@ -73,6 +77,10 @@ impl Bus for NoBus {
     }
 
     fn sessions(&self, _: AppKey, _: &str) -> BoxFuture<'_, Vec<SessionInfo>> {
+        async { Vec::new() }.boxed()
+    }
+
+    fn stored(&self, _: StoredQuestion) -> BoxFuture<'_, Vec<LoginKey>> {
         async { Vec::new() }.boxed()
     }
 }

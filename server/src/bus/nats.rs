@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zim_protocol::SessionInfo;
 
-use super::asking::{Asking, Question, SessionsAnswer, SessionsQuestion, answers_to, pages};
+use super::asking::{Asking, Question, SessionsAnswer, SessionsQuestion, StoredQuestion, answers_to, pages};
 use super::hint::{self, Beat, Packet};
 use super::numbers::{NodeId, Numbers, SUBJECTS};
 use super::outgoing::{Outgoing, Queue};
@@ -26,7 +26,7 @@ use super::{Bus, BusState, Connected, Heard};
 use crate::config::BusUrl;
 use crate::db::Lease;
 use crate::effect::Effect;
-use crate::key::AppKey;
+use crate::key::{AppKey, LoginKey};
 
 /// How often a node sends a beat.
 const BEAT: Duration = Duration::from_secs(1);
@@ -121,28 +121,37 @@ impl Bus for Nats {
         async move {
             let (number, answers) = self.asking.begin(self.node);
             let (node, generation) = (u32::from(self.node.0), self.node.1);
-            let question = SessionsQuestion { node, generation, number, app: app.0, user_id };
-            let sessions = self.ask(question, answers).await;
+            let question = SessionsQuestion { node, generation, number, app: app.0, user_id, stored: None };
+            let answer = self.ask(question, answers).await;
             self.asking.end(self.node, number);
-            sessions
+            answer.sessions
+        }
+        .boxed()
+    }
+
+    fn stored(&self, question: StoredQuestion) -> BoxFuture<'_, Vec<LoginKey>> {
+        async move {
+            let (number, answers) = self.asking.begin(self.node);
+            let (node, generation) = (u32::from(self.node.0), self.node.1);
+            let stored = Some(question);
+            let question = SessionsQuestion { node, generation, number, stored, ..SessionsQuestion::default() };
+            let answer = self.ask(question, answers).await;
+            self.asking.end(self.node, number);
+            answer.logins.into_iter().map(LoginKey).collect()
         }
         .boxed()
     }
 }
 
 impl Nats {
-    async fn ask(
-        &self,
-        question: SessionsQuestion,
-        mut answers: UnboundedReceiver<SessionsAnswer>,
-    ) -> Vec<SessionInfo> {
-        let (mut sessions, mut left) = (Vec::new(), self.count_others());
+    async fn ask(&self, question: SessionsQuestion, mut answers: UnboundedReceiver<SessionsAnswer>) -> SessionsAnswer {
+        let (mut all, mut left) = (SessionsAnswer::default(), self.count_others());
         let subject = format!("{}.ask", self.prefix);
         if left == 0
             || !self.is_connected()
             || self.client.publish(subject, question.encode_to_vec().into()).await.is_err()
         {
-            return sessions;
+            return all;
         }
         let until = Instant::now() + ANSWER;
         while left > 0 {
@@ -150,16 +159,27 @@ impl Nats {
                 tracing::warn!(nodes = left, "nodes did not say which sessions they have");
                 break;
             };
-            sessions.extend(answer.sessions);
+            all.sessions.extend(answer.sessions);
+            all.logins.extend(answer.logins);
             left -= usize::from(answer.is_last);
         }
-        sessions
+        all
     }
 
     /// Answers a question of another node.
     pub(crate) async fn answer(&self, question: &Question, sessions: Vec<SessionInfo>) {
+        self.send_answer(question, pages(sessions)).await;
+    }
+
+    /// Answers another node which logins have stored a message.
+    pub(crate) async fn answer_stored(&self, question: &Question, logins: Vec<LoginKey>) {
+        let logins = logins.into_iter().map(|login| login.0).collect();
+        self.send_answer(question, vec![SessionsAnswer { logins, is_last: true, sessions: Vec::new() }]).await;
+    }
+
+    async fn send_answer(&self, question: &Question, pages: Vec<SessionsAnswer>) {
         let subject = format!("{}{}", self.prefix, question.reply_to);
-        for page in pages(sessions) {
+        for page in pages {
             if let Err(error) = self.client.publish(subject.clone(), page.encode_to_vec().into()).await {
                 tracing::warn!(%error, "a question of another node was not answered");
             }
@@ -350,7 +370,8 @@ fn hear(bus: &Nats, numbers: &mut Numbers, is_new: bool, message: Message) -> Ve
         && let Ok(question) = SessionsQuestion::decode(&message.payload[..])
     {
         let reply_to = answers_to(node_id(question.node, question.generation), question.number);
-        out.push(Heard::Question(Question { app: AppKey(question.app), user_id: question.user_id, reply_to }));
+        let SessionsQuestion { app, user_id, stored, .. } = question;
+        out.push(Heard::Question(Question { app: AppKey(app), user_id, stored, reply_to }));
     } else if subject.starts_with(".answer.")
         && let Ok(answer) = SessionsAnswer::decode(&message.payload[..])
     {

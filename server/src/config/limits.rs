@@ -23,6 +23,9 @@ pub struct Limits {
     pub message_burst: u32,
     /// Friends of one user. Default: 3,000, as in the reference; at most 100,000.
     pub max_friends: u32,
+    /// Devices of one user that get offline push; another one takes the place of the oldest. Default: 20, as many as a user may be
+    /// logged in on; at most 100.
+    pub max_push_ids: u32,
     /// Members of one group. Default: 500, as in the reference; at most 100,000.
     pub max_group_members: u32,
     /// Groups of one user. Default: 1,000; at most 10,000.
@@ -168,6 +171,9 @@ pub struct Limits {
     pub max_https_connections: usize,
     /// Milliseconds for which an upload or a download may make no progress. Default: 30,000.
     pub https_stall_timeout_ms: u32,
+    /// Bytes per second that an upload or a download must have, on average over `https_stall_timeout_ms`; 0: no limit.
+    /// Default: 1,000.
+    pub https_min_bytes_per_second: u32,
     /// Simultaneous connections of the operator's service. A further one replaces the oldest that has no request in progress.
     /// Default: 128, as for HTTP.
     pub max_admin_connections: usize,
@@ -187,6 +193,7 @@ impl Default for Limits {
             messages_per_second: 10,
             message_burst: 50,
             max_friends: 3_000,
+            max_push_ids: 20,
             max_group_members: 500,
             max_groups: 1_000,
             max_room_members: 500,
@@ -248,6 +255,7 @@ impl Default for Limits {
             max_admin_connections: 128,
             admin_first_call_timeout_ms: 5_000,
             admin_idle_timeout_ms: 60_000,
+            https_min_bytes_per_second: 1_000,
         }
     }
 }
@@ -264,6 +272,7 @@ impl Limits {
             ("messages_per_second", self.messages_per_second.into(), 1, 1_000_000),
             ("message_burst", self.message_burst.into(), 1, 1_000_000),
             ("max_friends", self.max_friends.into(), 1, 100_000),
+            ("max_push_ids", self.max_push_ids.into(), 1, 100),
             ("max_group_members", self.max_group_members.into(), 2, 100_000),
             ("max_groups", self.max_groups.into(), 1, 10_000),
             ("max_room_members", self.max_room_members.into(), 1, 100_000),
@@ -324,6 +333,7 @@ impl Limits {
             ("http_timeout_ms", self.http_timeout_ms.into(), 1, long),
             ("max_https_connections", as_u64(self.max_https_connections), 1, 65_536),
             ("https_stall_timeout_ms", self.https_stall_timeout_ms.into(), 1, long),
+            ("https_min_bytes_per_second", self.https_min_bytes_per_second.into(), 0, 1_000_000_000),
             ("max_admin_connections", as_u64(self.max_admin_connections), 1, 65_536),
             ("admin_first_call_timeout_ms", self.admin_first_call_timeout_ms.into(), 1, long),
             ("admin_idle_timeout_ms", self.admin_idle_timeout_ms.into(), 1, long),

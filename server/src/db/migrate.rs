@@ -39,6 +39,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0011_room",
     "0012_call",
     "0013_media",
+    "0014_push",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

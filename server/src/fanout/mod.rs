@@ -253,6 +253,19 @@ impl Fanout {
         shard.get(&user).into_iter().flatten().any(|connection| connection.has_stored(conversation, seq))
     }
 
+    /// Returns the logins of these users on this node that have stored a message of a conversation, which all of them call
+    /// `conversation`.
+    pub fn stored_by(
+        &self,
+        conversation: &ConversationRef,
+        seq: u64,
+        users: impl IntoIterator<Item = UserKey>,
+    ) -> Vec<LoginKey> {
+        let connections = users.into_iter().flat_map(|user| self.connections(user));
+        let stored = connections.filter(|connection| connection.has_stored(conversation, seq));
+        stored.filter_map(|connection| connection.identity().map(|identity| identity.login)).collect()
+    }
+
     /// Whether a login has a connection to this node.
     pub fn is_online(&self, user: UserKey, login: LoginKey) -> bool {
         let shard = self.shard(user).read();

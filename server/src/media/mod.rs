@@ -3,19 +3,19 @@
 
 mod picture;
 mod refs;
+mod writing;
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedMutexGuard, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Semaphore;
 
 pub(crate) use self::picture::{PictureError, Versions};
 pub(crate) use self::refs::{lock, refer};
+use self::writing::Turns;
+pub(crate) use self::writing::Writing;
 use crate::db::{Tx, params};
 use crate::effect::{Effect, Queue};
 use crate::error::Error;
@@ -57,43 +57,14 @@ impl Version {
 #[derive(Debug)]
 pub(crate) struct Files {
     root: PathBuf,
-    turns: Mutex<HashMap<i64, Turn>>,
+    turns: Turns,
     pictures: Arc<Semaphore>,
-}
-
-/// Whose turn it is to write to a file.
-#[derive(Debug, Default)]
-struct Turn {
-    writer: Arc<tokio::sync::Mutex<()>>,
-    /// Cancelled when another writer comes.
-    newest: Mutex<CancellationToken>,
-}
-
-/// The right to write to a file, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Writing {
-    files: Arc<Files>,
-    id: i64,
-    /// Cancelled when a newer request wants to write: the client has connected again.
-    pub(crate) superseded: CancellationToken,
-    guard: Option<OwnedMutexGuard<()>>,
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        drop(self.guard.take());
-        let mut turns = self.files.turns.lock();
-        // Whoever waits for the turn holds it as well.
-        if turns.get(&self.id).is_some_and(|turn| Arc::strong_count(&turn.writer) == 1) {
-            turns.remove(&self.id);
-        }
-    }
 }
 
 impl Files {
     /// The files in this folder.
     pub(crate) fn new(root: PathBuf) -> Arc<Self> {
-        Arc::new(Self { root, turns: Mutex::default(), pictures: Arc::new(Semaphore::new(PICTURES_AT_ONCE)) })
+        Arc::new(Self { root, turns: Turns::default(), pictures: Arc::new(Semaphore::new(PICTURES_AT_ONCE)) })
     }
 
     /// Returns the path of a file. The files are spread over 256 folders.
@@ -106,48 +77,11 @@ impl Files {
         self.root.join(format!("{:02x}", (id >> 6) & 0xff)).join(name)
     }
 
-    /// Waits until no other request writes to a file. The one that does is told to stop.
-    pub(crate) async fn write(self: &Arc<Self>, id: i64) -> Writing {
-        let superseded = CancellationToken::new();
-        let writer = {
-            let mut turns = self.turns.lock();
-            let turn = turns.entry(id).or_default();
-            std::mem::replace(&mut *turn.newest.lock(), superseded.clone()).cancel();
-            Arc::clone(&turn.writer)
-        };
-        let guard = writer.lock_owned().await;
-        Writing { files: Arc::clone(self), id, superseded, guard: Some(guard) }
-    }
-
     /// Returns how many bytes of a file have arrived.
     pub(crate) async fn received(&self, id: i64) -> io::Result<u64> {
         match tokio::fs::metadata(self.path(id, Version::Original)).await {
             Ok(found) => Ok(found.len()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Opens a file to append to it.
-    pub(crate) async fn open_to_append(&self, id: i64) -> io::Result<tokio::fs::File> {
-        let path = self.path(id, Version::Original);
-        let opened = tokio::task::spawn_blocking(move || {
-            if let Some(folder) = path.parent() {
-                if let Some(root) = folder.parent() {
-                    zim_files::create_folder(root)?;
-                }
-                zim_files::create_folder(folder)?;
-            }
-            zim_files::open(&path, std::fs::OpenOptions::new().append(true).create(true))
-        });
-        opened.await.map_err(io::Error::other)?.map(tokio::fs::File::from_std)
-    }
-
-    /// Removes what comes after the first `bytes` of a file.
-    pub(crate) async fn truncate(&self, id: i64, bytes: u64) -> io::Result<()> {
-        match tokio::fs::OpenOptions::new().write(true).open(self.path(id, Version::Original)).await {
-            Ok(file) => file.set_len(bytes).await,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -230,33 +164,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_newer_writer_ends_the_one_before() {
-        let files = Files::new(PathBuf::from("nowhere"));
-        let first = files.write(7).await;
-        let second = {
-            let files = Arc::clone(&files);
-            tokio::spawn(async move { files.write(7).await })
-        };
-        first.superseded.cancelled().await;
-        drop(first);
-        let second = second.await.unwrap();
-        assert!(!second.superseded.is_cancelled());
-        let other = files.write(8).await;
-        assert_eq!(files.turns.lock().len(), 2);
-        drop((second, other));
-        assert!(files.turns.lock().is_empty(), "what nobody writes to is forgotten");
-    }
-
-    #[tokio::test]
-    async fn files_are_appended_to_examined_and_removed() {
-        use tokio::io::AsyncWriteExt;
+    async fn files_are_written_examined_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::new(dir.path().join("media"));
         assert_eq!(files.received(65).await.unwrap(), 0);
-        for bytes in ["one ", "two"] {
-            let mut file = files.open_to_append(65).await.unwrap();
-            file.write_all(bytes.as_bytes()).await.unwrap();
-            file.flush().await.unwrap();
+        for (at, bytes) in [(0, "one "), (4, "two")] {
+            let writing = files.write(65, std::time::Duration::ZERO).await.unwrap().unwrap();
+            writing.write(at, bytes.into()).await.unwrap();
         }
         assert_eq!(files.received(65).await.unwrap(), 7);
         let (hash, head) = files.examine(65).await.unwrap();

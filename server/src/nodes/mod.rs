@@ -11,10 +11,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use zim_protocol::ConversationRef;
 
 use crate::app::App;
 use crate::bus::{self, Bus, BusError, BusState, Connected, Heard, Nats};
 use crate::effect::Effect;
+use crate::key::UserKey;
 
 /// How often a node without a bus compares with the database. This is machine time, as the beats of the bus are.
 const AUDIT: Duration = Duration::from_secs(3);
@@ -86,6 +88,14 @@ async fn hear(app: Arc<App>, (bus, mut heard): (Arc<Nats>, UnboundedReceiver<Hea
         let effects = match heard {
             Heard::Gap => {
                 gaps.notify_one();
+                continue;
+            }
+            Heard::Question(question) if question.stored.is_some() => {
+                let logins = question.stored.as_ref().map(|stored| {
+                    let conversation = ConversationRef { r#type: stored.kind, id: stored.conversation_id.clone() };
+                    app.fanout.stored_by(&conversation, stored.seq, stored.users.iter().copied().map(UserKey))
+                });
+                bus.answer_stored(&question, logins.unwrap_or_default()).await;
                 continue;
             }
             Heard::Question(question) => {

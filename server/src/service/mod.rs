@@ -22,6 +22,8 @@ pub(crate) mod group;
 pub(crate) mod room;
 /// Logging in and out.
 pub mod session;
+/// Offline push.
+pub(crate) mod push;
 /// Blacklists.
 pub(crate) mod blacklist;
 /// Friends and friend applications.
@@ -36,10 +38,10 @@ pub(crate) mod message;
 pub(crate) mod sync;
 /// What is done later, for the operator.
 mod work;
-/// What the operator does.
-pub(crate) mod admin;
 /// Runs a request, whoever the caller is.
 pub(crate) mod invoke;
+/// What the operator does.
+pub(crate) mod admin;
 
 /// Returns the kinds of what the server does later.
 pub(crate) fn kinds() -> Kinds<App> {
@@ -58,7 +60,8 @@ pub(crate) fn kinds() -> Kinds<App> {
             &room::LOST_ROOM_MEMBERS,
             &media::MEDIA_UNUSED,
             &media::MEDIA_EXPIRED,
+            &push::PUSH_LOG_END,
         ],
-        outbox: vec![&media::FILE_REMOVAL],
+        outbox: vec![&media::FILE_REMOVAL, &push::PUSH, &push::PUSH_DELIVERY],
     }
 }

@@ -23,7 +23,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 
-pub use self::outbox::{Delivering, Delivery, OutboxKind, enqueue};
+pub use self::outbox::{Delivering, Delivery, Next, OutboxKind, enqueue};
 pub use self::rows::{Entry, MAX_ATTEMPTS, list, remove, retry};
 pub use self::schedule::{Numbered, cancel, schedule, schedule_by, schedule_missing, schedule_only};
 pub use self::timer::Timers;

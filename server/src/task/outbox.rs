@@ -27,12 +27,23 @@ pub struct OutboxKind<C: 'static> {
     pub number: i64,
     /// The name that the operator sees.
     pub name: &'static str,
-    /// Delivers to a page of recipients. Returns the cursor of the next page, or `None` if there is none.
+    /// Delivers to a page of recipients. Returns what follows.
     pub deliver: fn(Arc<C>, Delivery) -> Delivering,
 }
 
 /// A delivery to a page of recipients.
-pub type Delivering = BoxFuture<'static, Result<Option<i64>, Error>>;
+pub type Delivering = BoxFuture<'static, Result<Next, Error>>;
+
+/// What follows a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: everybody has got it.
+    Nothing,
+    /// The page that begins after this recipient.
+    After(i64),
+    /// The same page again, at this time, Unix milliseconds. Other than a failure, it is not counted.
+    At(i64),
+}
 
 /// A page of an entry of the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +89,16 @@ impl<C: Send + Sync> Source<C> for Outbox<C> {
                 let page = timeout(PAGE_LIMIT, (kind.deliver)(Arc::clone(&context), delivery)).await;
                 let next = page.map_err(|_| Error::internal_text("a delivery took too long"))??;
                 let id = delivery.id;
-                let Some(cursor) = next else {
-                    let done = db
-                        .submit(Scope::none(), async move |tx| rows::remove(tx, Queue::Outbox, kind_number, id).await);
-                    return done.await;
+                let cursor = match next {
+                    Next::Nothing => {
+                        let done = async move |tx: &mut Tx<'_>| rows::remove(tx, Queue::Outbox, kind_number, id).await;
+                        return db.submit(Scope::none(), done).await;
+                    }
+                    Next::At(at) => {
+                        let later = async move |tx: &mut Tx<'_>| rows::put_off(tx, id, at).await;
+                        return db.submit(Scope::none(), later).await.map(|()| true);
+                    }
+                    Next::After(cursor) => cursor,
                 };
                 // A page that was delivered is not repeated because a later one fails.
                 let moved = db.submit(Scope::none(), async move |tx| {

@@ -158,6 +158,17 @@ pub async fn retry(tx: &mut Tx<'_>, queue: Queue, kind: i64, key: i64, now: i64)
     Ok(tx.execute(&sql, &params![kind, key, now]).await? > 0)
 }
 
+/// Lets an entry of the outbox run at a time, as if it had not failed.
+///
+/// # Errors
+/// The store fails.
+pub(super) async fn put_off(tx: &mut Tx<'_>, id: i64, at: i64) -> Result<(), Error> {
+    let sql = "UPDATE outbox SET attempts = 0, last_error = '', next_at = $2 WHERE id = $1";
+    tx.execute(sql, &params![id, at]).await?;
+    tx.emit(Effect::Due { queue: Queue::Outbox, at });
+    Ok(())
+}
+
 /// Deletes an entry. Returns false if there is no such entry.
 ///
 /// # Errors

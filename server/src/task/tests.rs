@@ -70,7 +70,8 @@ static PAGES: OutboxKind<Context> = OutboxKind {
         Box::pin(async move {
             context.check(delivery.cursor)?;
             context.delivered.lock().push(delivery);
-            Ok((delivery.cursor < context.pages.load(Ordering::SeqCst)).then_some(delivery.cursor + 1))
+            let has_more = delivery.cursor < context.pages.load(Ordering::SeqCst);
+            Ok(if has_more { Next::After(delivery.cursor + 1) } else { Next::Nothing })
         })
     },
 };

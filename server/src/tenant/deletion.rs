@@ -10,7 +10,7 @@ const PAGE: u64 = 500;
 
 /// Tables with rows of a user: the name, and a column that identifies a row of one user. Logins come first: the end of a connection
 /// is not written if there is no row of its login.
-const OF_USER: [(&str, &str); 15] = [
+const OF_USER: [(&str, &str); 18] = [
     ("session", "id"),
     ("feed", "pos"),
     ("friend", "friend"),
@@ -26,6 +26,9 @@ const OF_USER: [(&str, &str); 15] = [
     ("call_user", "call"),
     ("chat_call", "id"),
     ("media_usage", "app"),
+    ("push_id", "id"),
+    ("push_log", "id"),
+    ("push", "id"),
 ];
 /// Tables with rows of a conversation, in the same way.
 const OF_CONVERSATION: [(&str, &str); 16] = [
@@ -85,6 +88,7 @@ pub(crate) async fn delete_page(tx: &mut Tx<'_>, app: AppKey, now: i64) -> Resul
             rows += tx.execute(&format!("DELETE FROM {owners} WHERE id = $1"), &params![owner]).await?;
         }
     }
+    rows += tx.execute("DELETE FROM push_provider WHERE app = $1", &params![app]).await?;
     rows += tx.execute("DELETE FROM app WHERE id = $1", &params![app]).await?;
     Ok(Deleted { rows, is_done: true })
 }
@@ -108,6 +112,8 @@ mod tests {
         known.extend(["scheduled_task", "outbox"]);
         // Deleted first, with the files.
         known.insert("media");
+        // Deleted last, with the app.
+        known.insert("push_provider");
         known.extend(OF_USER.iter().chain(&OF_CONVERSATION).map(|(table, _)| *table));
         assert_eq!(created, known, "a table with rows of an app must be deleted with it");
     }

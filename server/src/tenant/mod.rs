@@ -21,6 +21,7 @@ pub(crate) use self::store::{
 };
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, Scrambler, UserKey};
+use crate::provider::Providers;
 
 /// Names in one generation of an app's cache; a full cache takes some 10 MB.
 const CACHED_USERS: usize = 50_000;
@@ -42,6 +43,8 @@ pub struct Tenant {
     /// Its groups by ID, which is never used again.
     pub(crate) groups: Cache<Arc<str>, ConversationKey>,
     pub(crate) access: RwLock<Arc<Access>>,
+    /// The push services that the app has credentials for.
+    pub(crate) providers: RwLock<Arc<Providers>>,
     /// Held while the row and then `access` change, so that both see changes in the same order.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
@@ -55,6 +58,11 @@ impl Tenant {
     /// Returns the access settings.
     pub fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read())
+    }
+
+    /// Returns the push services that the app has credentials for.
+    pub(crate) fn providers(&self) -> Arc<Providers> {
+        Arc::clone(&self.providers.read())
     }
 
     /// Forgets old secrets whose overlap has ended: they are no longer accepted, even if the clock is set back.

@@ -138,13 +138,13 @@ fn run(db: &Connection, there: &mut BTreeMap<(i64, u64), Sent>, step: Step) {
         Step::Revoke(conversation, seq) => {
             if let Some(sent) = there.get_mut(&(conversation, seq)) {
                 sent.kind = REVOKE;
-                assert!(message::change(db, conversation, &sent.entry()).unwrap());
+                assert!(message::change(db, conversation, "me", &sent.entry()).unwrap());
             }
         }
         Step::Edit(conversation, seq, text) => {
             if let Some(sent) = there.get_mut(&(conversation, seq)).filter(|sent| sent.kind != REVOKE) {
                 sent.text = text;
-                assert!(message::change(db, conversation, &sent.entry()).unwrap());
+                assert!(message::change(db, conversation, "me", &sent.entry()).unwrap());
             }
         }
         Step::Drop(conversation) => {
@@ -281,7 +281,7 @@ fn what_was_revoked_leaves_the_index_at_once() {
     };
     assert_eq!(documents(&db), 1);
     sent.kind = REVOKE;
-    message::change(&db, 1, &sent.entry()).unwrap();
+    message::change(&db, 1, "me", &sent.entry()).unwrap();
     assert_eq!(documents(&db), 0);
 }
 

@@ -32,6 +32,16 @@ pub(super) async fn version(
     serve(state, &secret, version.ok_or_else(Refusal::not_found)?, &headers).await
 }
 
+/// Tells a browser that a script may ask for a part of a file.
+pub(super) async fn options() -> Response {
+    let allowed = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "if-none-match, if-range, range"),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ];
+    (StatusCode::NO_CONTENT, allowed).into_response()
+}
+
 async fn serve(
     State(shared): SharedState,
     secret: &str,

@@ -4,7 +4,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
@@ -13,10 +12,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::rate::{Least, Moved};
 use crate::net::bounded_listener::BoundedListener;
 use crate::net::peer::Peer;
 use crate::net::slots::{Activity, RequestGuard};
@@ -28,13 +28,13 @@ type Io = TlsStream<TimedStream<TcpStream>>;
 pub(super) struct TlsListener {
     listener: BoundedListener<TcpListener>,
     tls: TlsAcceptor,
-    stall: Duration,
+    least: Least,
     handshakes: FuturesUnordered<BoxFuture<'static, (io::Result<Io>, Peer)>>,
 }
 
 impl TlsListener {
-    pub(super) fn new(listener: BoundedListener<TcpListener>, tls: rustls::ServerConfig, stall: Duration) -> Self {
-        Self { listener, tls: TlsAcceptor::from(Arc::new(tls)), stall, handshakes: FuturesUnordered::new() }
+    pub(super) fn new(listener: BoundedListener<TcpListener>, tls: rustls::ServerConfig, least: Least) -> Self {
+        Self { listener, tls: TlsAcceptor::from(Arc::new(tls)), least, handshakes: FuturesUnordered::new() }
     }
 }
 
@@ -52,7 +52,7 @@ impl axum::serve::Listener for TlsListener {
                 Some((done, peer)) = self.handshakes.next(), if !self.handshakes.is_empty() => {
                     // A connection whose handshake fails is closed, and nothing else happens.
                     if let Ok(stream) = done {
-                        return (StallGuard::new(stream, self.stall), peer);
+                        return (StallGuard::new(stream, self.least), peer);
                     }
                 }
             }
@@ -64,31 +64,48 @@ impl axum::serve::Listener for TlsListener {
     }
 }
 
-/// A connection that ends if its client takes nothing of what is sent to it for a while.
+/// A connection that ends if its client takes too little of what is sent to it for a while.
 #[derive(Debug)]
 pub(super) struct StallGuard {
     stream: Io,
-    stall: Duration,
-    /// Set while a write waits.
-    deadline: Option<Pin<Box<Sleep>>>,
+    least: Least,
+    /// Set while writes wait, until enough was written or nothing waits.
+    waiting: Option<(Moved, Pin<Box<Sleep>>)>,
 }
 
 impl StallGuard {
-    fn new(stream: Io, stall: Duration) -> Self {
-        Self { stream, stall, deadline: None }
+    fn new(stream: Io, least: Least) -> Self {
+        Self { stream, least, waiting: None }
     }
 
-    fn check<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.deadline = None;
-            return written;
+    /// Notes bytes that were written.
+    fn wrote(&mut self, bytes: usize) {
+        let now = Instant::now();
+        if let Some((moved, deadline)) = &mut self.waiting {
+            // A time that is over is noticed when the next write waits.
+            moved.note(bytes, now, self.least);
+            let due = moved.due(self.least);
+            if due != deadline.deadline() {
+                self.waiting = None;
+            }
         }
-        let by = Instant::now() + self.stall;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(by - Instant::now())));
-        match deadline.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
+    }
+
+    /// A write waits. Returns an error if too little was written for too long.
+    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let (_, deadline) = self.waiting.get_or_insert_with(|| {
+            let moved = Moved::new(Instant::now());
+            (moved, Box::pin(sleep_until(moved.due(self.least))))
+        });
+        deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn check<T>(&mut self, context: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if done.is_pending() {
+            return self.wait(context);
         }
+        self.waiting = None;
+        done
     }
 }
 
@@ -104,8 +121,13 @@ impl AsyncRead for StallGuard {
 
 impl AsyncWrite for StallGuard {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.check(context, written)
+        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+            Poll::Pending => self.wait(context),
+            Poll::Ready(written) => {
+                self.wrote(*written.as_ref().unwrap_or(&0));
+                Poll::Ready(written)
+            }
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

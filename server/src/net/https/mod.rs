@@ -2,6 +2,7 @@
 
 mod download;
 mod listen;
+mod rate;
 mod tus;
 
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use futures_util::stream;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use zim_protocol::ErrorCode;
 
 use self::listen::{Connection, TlsListener};
+use self::rate::Least;
 use super::Net;
 use super::bounded_listener::{BoundedListener, ListenerWarnings};
 use super::slots::{RequestGuard, Timeouts};
@@ -30,6 +33,9 @@ use crate::error::Error;
 
 /// The header with the reference's code of an error.
 const ERROR_CODE: HeaderName = HeaderName::from_static("zim-error-code");
+/// The headers of answers that scripts in browsers may read.
+const EXPOSED: &str = "accept-ranges, content-disposition, content-range, etag, location, tus-checksum-algorithm, tus-extension, \
+                       tus-max-size, tus-resumable, tus-version, upload-length, upload-offset, zim-error-code";
 /// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a connection has for its handshake and the head of its first request.
@@ -46,7 +52,9 @@ struct Shared {
     app: Arc<App>,
     /// Uploads and downloads end when the server stops.
     stopping: CancellationToken,
-    stall: Duration,
+    /// What a stop of the server waits for.
+    tasks: TaskTracker,
+    least: Least,
     /// Reads of the database at once: a flood of requests by nobody in particular must not hold up those of users.
     lookups: Arc<Semaphore>,
 }
@@ -66,25 +74,26 @@ impl Shared {
 /// Serves until `end`.
 pub(crate) async fn serve(net: Arc<Net>, listener: TcpListener, tls: rustls::ServerConfig, end: CancellationToken) {
     let limits = &net.app.config.limits;
-    let stall = Duration::from_millis(limits.https_stall_timeout_ms.into());
+    let least = Least::new(limits);
     // A request has no limit of its own: a large file takes as long as it takes, as long as it makes progress.
     let timeouts = Timeouts { first_request: FIRST_REQUEST, request: None, idle: IDLE };
     let warnings = ListenerWarnings::new("the public HTTPS listener", &net.app.clock);
     let listener = BoundedListener::new(listener, limits.max_https_connections, timeouts, &warnings, &end);
     let lookups = Arc::new(Semaphore::new(LOOKUPS));
-    let shared = Shared { app: Arc::clone(&net.app), stopping: net.stopping.clone(), stall, lookups };
+    let (app, stopping, tasks) = (Arc::clone(&net.app), net.stopping.clone(), net.tasks.clone());
+    let shared = Shared { app, stopping, tasks, least, lookups };
     let router = Router::new()
         .route("/uploads", options(tus::options))
         .route(
             "/uploads/{token}",
             patch(tus::patch).head(tus::head).post(tus::create).delete(tus::terminate).options(tus::options),
         )
-        .route("/media/{secret}", get(download::original))
-        .route("/media/{secret}/{version}", get(download::version))
+        .route("/media/{secret}", get(download::original).options(download::options))
+        .route("/media/{secret}/{version}", get(download::version).options(download::options))
         .layer(middleware::from_fn(track_request))
         .with_state(shared)
         .into_make_service_with_connect_info::<Connection>();
-    let listener = TlsListener::new(listener, tls, stall);
+    let listener = TlsListener::new(listener, tls, least);
     let served = axum::serve(listener, router).with_graceful_shutdown(end.clone().cancelled_owned());
     let (served, ()) = join(served.into_future(), warnings.run(&end)).await;
     if let Err(error) = served {
@@ -97,7 +106,9 @@ async fn track_request(ConnectInfo(connection): ConnectInfo<Connection>, request
     let guard = connection.begin_request();
     let response = next.run(request).await;
     let (mut head, body) = response.into_parts();
+    // Scripts of any page may read the answers: whoever knows a URL may use it.
     head.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    head.headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     head.headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Response::from_parts(head, Body::new(Tracked { body, _guard: guard }))
 }
@@ -165,7 +176,8 @@ impl From<Error> for Refusal {
 
 impl From<std::io::Error> for Refusal {
     fn from(error: std::io::Error) -> Self {
-        let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let full = [StorageFull, QuotaExceeded, FileTooLarge];
         let status = match error.kind() {
             kind if full.contains(&kind) => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -215,3 +227,18 @@ fn file_body(file: tokio::fs::File, left: u64, stopping: CancellationToken) -> B
 
 /// Extracts what the requests share.
 type SharedState = State<Shared>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told() {
+        use std::io::ErrorKind;
+        for (kind, expected) in
+            [(ErrorKind::StorageFull, 507), (ErrorKind::QuotaExceeded, 507), (ErrorKind::PermissionDenied, 500)]
+        {
+            assert_eq!(Refusal::from(std::io::Error::from(kind)).status.as_u16(), expected, "{kind}");
+        }
+    }
+}

@@ -9,10 +9,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use ring::digest;
-use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use zim_protocol::ErrorCode;
 
+use super::rate::Moved;
 use super::{Refusal, Shared, SharedState};
 use crate::media::Writing;
 use crate::service::media::File;
@@ -24,6 +24,8 @@ const CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
 const VERSION: &str = "1.0.0";
 /// Bytes that are collected before they are written.
 const PIECE: usize = 256 << 10;
+/// A request that gets no bytes for this part of the time that it may gives way to a newer one.
+const QUIET_DIVISOR: u32 = 10;
 
 /// The status of tus for a checksum that differs.
 pub(super) fn checksum_mismatch() -> StatusCode {
@@ -73,11 +75,7 @@ pub(super) async fn options(State(shared): SharedState) -> Response {
             (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PATCH, DELETE".to_owned()),
             (
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "content-type, tus-resumable, upload-checksum, upload-length, upload-metadata, upload-offset, range".to_owned(),
-            ),
-            (
-                header::ACCESS_CONTROL_EXPOSE_HEADERS,
-                "location, tus-extension, tus-max-size, tus-resumable, tus-version, upload-length, upload-offset, zim-error-code"
+                "content-type, tus-resumable, upload-checksum, upload-length, upload-metadata, upload-offset, range"
                     .to_owned(),
             ),
         ],
@@ -132,6 +130,28 @@ pub(super) async fn head(
     Ok(answer(StatusCode::OK, &[(OFFSET, at.to_string()), (LENGTH, file.size.to_string())]))
 }
 
+/// Takes the right to write to an upload. A request for it that has got no bytes for `quiet` is ended.
+async fn claim(shared: &Shared, token: &str, quiet: Duration) -> Result<(File, Writing), Refusal> {
+    let id = upload(shared, token).await?.id;
+    let writing = shared.app.files.write(id, quiet).await?.ok_or_else(locked)?;
+    // Read again: the request before may have completed or ended it.
+    match upload(shared, token).await {
+        Ok(file) => Ok((file, writing)),
+        Err(refusal) => {
+            if refusal.status == StatusCode::NOT_FOUND {
+                // It was ended meanwhile, and its file was made anew to lock it.
+                shared.app.files.remove(id).await?;
+            }
+            Err(refusal)
+        }
+    }
+}
+
+fn locked() -> Refusal {
+    let message = "another request goes on with this upload";
+    Refusal::new(StatusCode::LOCKED, ErrorCode::MessageModuleFileHttpError, message)
+}
+
 /// Ends an upload that is not complete.
 pub(super) async fn terminate(
     State(shared): SharedState,
@@ -139,12 +159,9 @@ pub(super) async fn terminate(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     check_version(&headers)?;
-    let file = upload(&shared, &token).await?;
     // Whoever writes to it stops.
-    let writing = shared.app.files.write(file.id).await;
-    let is_ended = shared.app.end_upload(&file).await?;
-    drop(writing);
-    if is_ended {
+    let (file, _writing) = claim(&shared, &token, Duration::ZERO).await?;
+    if shared.app.end_upload(&file).await? {
         return Ok(answer(StatusCode::NO_CONTENT, &[]));
     }
     let message = "the upload is complete: revoke the messages that have the file";
@@ -163,26 +180,42 @@ pub(super) async fn patch(
         let message = "the content type must be application/offset+octet-stream";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::CommonModuleParamsInvalid, message));
     }
-    let mut checksum = Checksum::of(&headers)?;
+    let checksum = Checksum::of(&headers)?;
     let at = number(&headers, &OFFSET)?;
-    let writing = shared.app.files.write(upload(&shared, &token).await?.id).await;
-    // Read again: the request before may have completed it.
-    let file = upload(&shared, &token).await?;
-    let begin = offset(&shared, &file).await?;
+    let (file, writing) = claim(&shared, &token, shared.least.stall / QUIET_DIVISOR).await?;
+    // A connection that breaks off ends this function anywhere. The task goes on until the file is in a defined state, and
+    // holds the right to write until then.
+    let tasks = shared.tasks.clone();
+    let written = tasks.spawn(async move { write(&shared, &file, &writing, at, body, checksum).await });
+    let reached = written.await.map_err(std::io::Error::other)??;
+    Ok(answer(StatusCode::NO_CONTENT, &[(OFFSET, reached.to_string())]))
+}
+
+/// Writes a body to a file from `at` on, and completes the upload if these are the last bytes. Returns how much of the file
+/// has arrived.
+async fn write(
+    shared: &Shared,
+    file: &File,
+    writing: &Writing,
+    at: u64,
+    body: Body,
+    mut checksum: Option<Checksum>,
+) -> Result<u64, Refusal> {
+    let size = file.size.unsigned_abs();
+    let begin = if file.is_complete { size } else { writing.received().await? };
     if at != begin {
         let message = format!("the header Upload-Offset is {at}, but {begin} bytes have arrived");
         return Err(Refusal::new(StatusCode::CONFLICT, ErrorCode::CommonModuleParamsInvalid, message));
     }
-    let size = file.size.unsigned_abs();
     let mut reached = begin;
     if begin < size {
-        let appended = append(&shared, &file, &writing, (begin, size), body, &mut checksum).await;
-        let is_valid = checksum.is_none_or(|checksum| appended.is_ok() && checksum.matches());
+        let written = write_body(shared, writing, (begin, size), body, &mut checksum).await;
+        let is_valid = checksum.is_none_or(|checksum| written.is_ok() && checksum.matches());
         if !is_valid {
             // What cannot be checked does not count.
-            shared.app.files.truncate(file.id, begin).await?;
+            writing.truncate(begin).await?;
         }
-        reached = appended?;
+        reached = written?;
         if !is_valid {
             return Err(Refusal::new(
                 checksum_mismatch(),
@@ -192,29 +225,33 @@ pub(super) async fn patch(
         }
     }
     if reached == size && !file.is_complete {
-        shared.app.complete_upload(&file).await?;
+        shared.app.complete_upload(file, writing).await?;
     }
-    Ok(answer(StatusCode::NO_CONTENT, &[(OFFSET, reached.to_string())]))
+    Ok(reached)
 }
 
-/// Appends a body to a file, and returns how much of the file has arrived then. What arrives before a failure stays.
-async fn append(
+/// Writes a body to a file, and returns how much of the file has arrived then. What arrives before a failure stays.
+async fn write_body(
     shared: &Shared,
-    file: &File,
     writing: &Writing,
     (begin, size): (u64, u64),
     body: Body,
     checksum: &mut Option<Checksum>,
 ) -> Result<u64, Refusal> {
-    let mut out = shared.app.files.open_to_append(file.id).await?;
     let (mut pieces, mut reached) = (body.into_data_stream(), begin);
     let mut collected: Vec<u8> = Vec::new();
+    let mut moved = Moved::new(Instant::now());
     let ended = loop {
-        let bytes = match next(shared, writing, &mut pieces, shared.stall).await {
+        let bytes = match next(shared, writing, &mut pieces).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => break Ok(()),
             Err(refusal) => break Err(refusal),
         };
+        writing.moved();
+        if !moved.note(bytes.len(), Instant::now(), shared.least) {
+            let message = "the bytes come too slowly";
+            break Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::MessageModuleFileHttpError, message));
+        }
         if reached + (collected.len() + bytes.len()) as u64 > size {
             let message = "more bytes came than were announced";
             break Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::MessageModuleFileSizeInvalid, message));
@@ -224,16 +261,16 @@ async fn append(
         }
         collected.extend_from_slice(&bytes);
         if collected.len() >= PIECE {
-            out.write_all(&collected).await?;
-            reached += collected.len() as u64;
-            collected.clear();
+            let length = collected.len() as u64;
+            writing.write(reached, std::mem::take(&mut collected)).await?;
+            reached += length;
         }
     };
-    out.write_all(&collected).await?;
-    out.flush().await?;
+    let length = collected.len() as u64;
+    writing.write(reached, collected).await?;
+    reached += length;
     // After a power failure, the offset must not count bytes that the disk does not have.
-    out.sync_data().await?;
-    reached += collected.len() as u64;
+    writing.sync().await?;
     ended.map(|()| reached)
 }
 
@@ -242,19 +279,16 @@ async fn next(
     shared: &Shared,
     writing: &Writing,
     pieces: &mut axum::body::BodyDataStream,
-    stall: Duration,
 ) -> Result<Option<Bytes>, Refusal> {
     let refuse = |status, message: &str| Refusal::new(status, ErrorCode::MessageModuleFileHttpError, message);
     tokio::select! {
-        next = timeout(stall, pieces.next()) => match next {
+        next = timeout(shared.least.stall, pieces.next()) => match next {
             Ok(None) => Ok(None),
             Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
             Ok(Some(Err(_))) => Err(refuse(StatusCode::BAD_REQUEST, "the request ended before its time")),
             Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "no bytes came for a while")),
         },
-        () = writing.superseded.cancelled() => {
-            Err(refuse(StatusCode::LOCKED, "another request goes on with this upload"))
-        }
+        () = writing.superseded() => Err(locked()),
         () = shared.stopping.cancelled() => {
             Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping; go on later"))
         }

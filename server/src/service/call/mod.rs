@@ -31,6 +31,7 @@ use crate::db::{Scope, Tx};
 use crate::error::Error;
 use crate::journal::LogWriter;
 use crate::key::{CallKey, UserKey};
+use crate::push::{NewPush, PushKind};
 use crate::service::rows::Page;
 
 /// How long an invitee has for the answer if the caller does not say, seconds.
@@ -83,9 +84,17 @@ impl CallService for App {
         };
         stored.say(actor.user, &identity.user_id, &config.extended_data);
         invitees.iter().for_each(|(user, user_id)| stored.say(*user, user_id, ""));
-        let scope = Scope::user(actor.user).and_users(users);
+        let push = self.new_push(identity, PushKind::CallInvitation, config.push_config.as_ref())?;
+        let scope = Scope::user(actor.user).and_users(users.iter().copied());
         let call_id = stored.call_id();
-        caller.write(&self.db, scope, async move |tx, log| stored.insert(tx, log).await).await?;
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
+            stored.insert(tx, log).await?;
+            match push {
+                Some(push) => push.insert(tx, (key, 0), &users).await,
+                None => Ok(()),
+            }
+        };
+        caller.write(&self.db, scope, job).await?;
         Ok(CallInvitationSentResult { call_id, timeout: timeout_s, error_user_list })
     }
 
@@ -103,7 +112,9 @@ impl CallService for App {
         let new = named.found.clone();
         // The times follow from the call, in the job.
         let act = Act::Invite(named.keys(), NO_TIMES);
-        let change = Change { new, ..Change::new(key, &call_id, act) };
+        let config = request.config.unwrap_or_default();
+        let push = self.new_push(caller.identity()?, PushKind::CallInvitation, config.push_config.as_ref())?;
+        let change = Change { new, push, ..Change::new(key, &call_id, act) };
         let (_, outcome) = self.change(caller, change).await?;
         let error_user_list = left_out(named, &outcome, Refusal::AllInCall, &call_id).finish()?;
         Ok(CallingInvitationSentResult { call_id, error_user_list })
@@ -131,8 +142,10 @@ impl CallService for App {
         let is_whole = request.invitees.is_empty();
         let named = self.resolve_users(caller, request.invitees, Error::invitee_not_found).await?;
         let act = Act::Cancel((!is_whole).then(|| named.keys()));
-        let said = request.config.unwrap_or_default().extended_data;
-        let (stored, outcome) = self.change(caller, Change { said, ..Change::new(key, &call_id, act) }).await?;
+        let config = request.config.unwrap_or_default();
+        let push = self.new_push(caller.identity()?, PushKind::CallCancellation, config.push_config.as_ref())?;
+        let change = Change { said: config.extended_data, push, ..Change::new(key, &call_id, act) };
+        let (stored, outcome) = self.change(caller, change).await?;
         // A call in general mode is cancelled as a whole, whoever is named.
         if is_whole || !stored.call.is_advanced {
             return Ok(CallCancelSentResult { call_id, error_invitees: Vec::new() });
@@ -213,11 +226,13 @@ struct Change {
     said: String,
     /// Users who may be new to the call.
     new: Vec<(UserKey, String)>,
+    /// What devices are told that are away.
+    push: Option<NewPush>,
 }
 
 impl Change {
     fn new(key: CallKey, call_id: &str, act: Act) -> Self {
-        Self { key, call_id: call_id.to_owned(), act, said: String::new(), new: Vec::new() }
+        Self { key, call_id: call_id.to_owned(), act, said: String::new(), new: Vec::new(), push: None }
     }
 }
 
@@ -249,7 +264,7 @@ impl App {
         let identity = caller.identity()?;
         let (app, actor, user_id) = (identity.app, self.actor(caller)?, Arc::clone(&identity.user_id));
         let within_ms = self.config.limits.call_received_within_ms;
-        let Change { key, call_id, mut act, said, new } = change;
+        let Change { key, call_id, mut act, said, new, push } = change;
         let scope = Scope::call(key).and_users(new.iter().map(|(user, _)| *user));
         let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
             let no_call = || Refusal::NoCall.error(&call_id);
@@ -272,6 +287,13 @@ impl App {
                 stored.note_operator(actor.user, &said);
             }
             stored.save(tx, log, &outcome, actor.now).await?;
+            if let Some(push) = push {
+                let mut receivers = outcome.changed.clone();
+                receivers.retain(|user| *user != actor.user);
+                if !receivers.is_empty() {
+                    push.insert(tx, (key, 0), &receivers).await?;
+                }
+            }
             Ok((Changed { stored, changed_at: actor.now }, outcome))
         };
         caller.write(&self.db, scope, job).await

@@ -9,6 +9,7 @@ use zim_protocol::{
 
 use super::membership::Group;
 use super::rules::{self, Act, MEMBER};
+use super::tip::{Change, Tip};
 use crate::db::{Tx, params};
 use crate::error::Error;
 use crate::journal::{FeedKind, LogWriter, mute};
@@ -56,12 +57,13 @@ impl Group {
         if tx.execute(&sql, &params![self.conversation.key, value.as_str()]).await? == 0 {
             return Ok(());
         }
-        let detail = match text {
-            Text::Name(name) => Detail::GroupName(name),
-            Text::AvatarUrl(url) => Detail::GroupAvatarUrl(url),
-            Text::Notice(notice) => Detail::GroupNotice(notice),
+        let (detail, change) = match text {
+            Text::Name(name) => (Detail::GroupName(name.clone()), Change::Name(name)),
+            Text::AvatarUrl(url) => (Detail::GroupAvatarUrl(url.clone()), Change::AvatarUrl(url)),
+            Text::Notice(notice) => (Detail::GroupNotice(notice.clone()), Change::Notice(notice)),
         };
-        self.tell_change(tx, log, detail).await
+        self.tell_change(tx, log, detail).await?;
+        self.tip(tx, Tip::group(self.me, change)).await
     }
 
     /// Changes a mode. What stays the same is no change.
@@ -143,7 +145,8 @@ impl Group {
         let roles = serde_json::to_string(&info.roles).map_err(Error::internal)?;
         let sql = "UPDATE chat_group SET mute_mode = $2, mute_until = $3, mute_roles = $4 WHERE conversation = $1";
         tx.execute(sql, &params![self.conversation.key, i64::from(info.mode), info.expired_time, roles]).await?;
-        self.tell_change(tx, log, Detail::MutedInfo(info)).await
+        self.tell_change(tx, log, Detail::MutedInfo(info.clone())).await?;
+        self.tip(tx, Tip::group(self.me, Change::Mute(info))).await
     }
 
     /// Changes the name that the caller alone sees.

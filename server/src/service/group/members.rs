@@ -3,6 +3,7 @@
 use super::membership::Group;
 use super::rules::{self, Act, MEMBER, OWNER};
 use super::store;
+use super::tip::{Change, Tip};
 use crate::db::Tx;
 use crate::error::Error;
 use crate::journal::{LogWriter, RosterEvent};
@@ -39,7 +40,8 @@ impl Group {
         for (user, role) in [(self.me, MEMBER), (heir.0, OWNER)] {
             store::set_role(tx, self.conversation.key, user, role).await?;
         }
-        self.tell_update(tx, log, [self.me, heir.0]).await
+        self.tell_update(tx, log, [self.me, heir.0]).await?;
+        self.tip(tx, Tip::members(self.me, vec![heir.0], Change::Owner(heir.0))).await
     }
 
     /// Gives a member a role. What stays the same is no change.
@@ -60,7 +62,8 @@ impl Group {
             return Ok(());
         }
         store::set_role(tx, self.conversation.key, other.0, role).await?;
-        self.tell_update(tx, log, [other.0]).await
+        self.tell_update(tx, log, [other.0]).await?;
+        self.tip(tx, Tip::members(self.me, vec![other.0], Change::Role(role))).await
     }
 
     /// Gives a member a nickname. What stays the same is no change.
@@ -107,7 +110,8 @@ impl Group {
         }
         if !muted.is_empty() {
             store::mute_members(tx, self.conversation.key, &muted, until).await?;
-            self.tell_update(tx, log, muted).await?;
+            self.tell_update(tx, log, muted.iter().copied()).await?;
+            self.tip(tx, Tip::members(self.me, muted, Change::MemberMute(until))).await?;
         }
         Ok(refused)
     }

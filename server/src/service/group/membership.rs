@@ -1,11 +1,12 @@
 //! The jobs that let users into a group and out of it. The group is in their scope, and so is each user who enters: their feed
 //! tells their devices of the group.
 
-use zim_protocol::{GroupBeInviteMode, GroupEnterType, GroupFullInfo, GroupInviteMode};
+use zim_protocol::{GroupBeInviteMode, GroupEnterType, GroupFullInfo, GroupInviteMode, TipsMessageEvent};
 
 use super::application::{self, Ask};
 use super::rules::{self, Act, MEMBER, OWNER, Settings};
 use super::store::{self, Head, Place};
+use super::tip::{Change, Tip, Tips};
 use crate::db::Tx;
 use crate::effect::{Audience, Effect, GroupStay};
 use crate::error::Error;
@@ -23,6 +24,9 @@ pub(super) struct Group {
     pub(super) now: i64,
     /// The server's limit of members.
     pub(super) max_members: i64,
+    /// Whoever enters sees the messages from before.
+    pub(super) shows_history: bool,
+    pub(super) tips: Tips,
 }
 
 /// How users enter a group.
@@ -108,8 +112,9 @@ impl Group {
         store::insert(tx, (app, key), (&self.group_id, name, avatar_url), settings, self.now).await?;
         self.enter(tx, log, Entrance::of(RosterEvent::Created), vec![self.me]).await?;
         if !others.is_empty() {
-            self.enter(tx, log, Entrance::by(RosterEvent::Invited, self.me), others).await?;
+            self.enter(tx, log, Entrance::by(RosterEvent::Invited, self.me), others.clone()).await?;
         }
+        self.tip(tx, Tip::of(TipsMessageEvent::GroupCreated, self.me, others)).await?;
         self.info(tx).await
     }
 
@@ -120,6 +125,7 @@ impl Group {
             rules::check_join_mode(head.join_mode)?;
             self.check_room(&head)?;
             self.enter(tx, log, Entrance::of(RosterEvent::Joined), vec![self.me]).await?;
+            self.tip(tx, Tip::of(TipsMessageEvent::GroupJoined, self.me, vec![self.me])).await?;
         }
         self.info(tx).await
     }
@@ -166,6 +172,7 @@ impl Group {
         if !invited.entered.is_empty() {
             let entrance = Entrance::by(RosterEvent::Invited, self.me);
             self.enter(tx, log, entrance, invited.entered.clone()).await?;
+            self.tip(tx, Tip::of(TipsMessageEvent::GroupInvited, self.me, invited.entered.clone())).await?;
         }
         Ok(invited)
     }
@@ -178,12 +185,15 @@ impl Group {
         if head.members == 1 {
             return store::dismiss(tx, self.conversation.key).await;
         }
+        self.tip(tx, Tip::of(TipsMessageEvent::GroupLeft, self.me, vec![self.me])).await?;
         if role == OWNER
             && let Some(heir) = store::earliest(tx, self.conversation.key).await?
         {
             store::set_role(tx, self.conversation.key, heir, OWNER).await?;
             let at = (self.me, self.now);
             log.change_roster(tx, &self.conversation, RosterEvent::Updated, [heir], at).await?;
+            let tip = Tip::members(self.me, vec![heir], Change::Owner(heir));
+            self.tips.add_second(tx, &self.conversation, tip).await?;
         }
         Ok(())
     }
@@ -195,6 +205,8 @@ impl Group {
             return Err(Error::not_allowed_in_group("dismiss this group: you are not its owner"));
         }
         let at = (self.me, self.now);
+        // The last message of the group.
+        self.tip(tx, Tip::of(TipsMessageEvent::GroupDismissed, self.me, Vec::new())).await?;
         log.change_roster(tx, &self.conversation, RosterEvent::Dismissed, [], at).await?;
         store::dismiss(tx, self.conversation.key).await
     }
@@ -225,6 +237,7 @@ impl Group {
         }
         if !removed.is_empty() {
             self.exit(tx, log, RosterEvent::KickedOut, &removed).await?;
+            self.tip(tx, Tip::of(TipsMessageEvent::GroupKickedOut, self.me, removed)).await?;
         }
         Ok(refused)
     }
@@ -250,10 +263,15 @@ impl Group {
         let role = if event == RosterEvent::Created { OWNER } else { MEMBER };
         let (enter_type, operator) = (entrance.enter_type as i32, entrance.operator);
         let place = Place { role, enter_type, at: self.now, operator, rev };
-        for (user, stay) in store::enter(tx, key, &told, place).await? {
+        for (user, stay) in store::enter(tx, key, &told, (place, self.shows_history)).await? {
             self.tell(tx, user, stay);
         }
         Ok(())
+    }
+
+    /// Adds a tip, if the server does.
+    pub(super) async fn tip(&self, tx: &mut Tx<'_>, tip: Tip) -> Result<(), Error> {
+        self.tips.add(tx, &self.conversation, tip).await
     }
 
     /// Lets members out.

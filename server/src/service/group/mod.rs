@@ -7,6 +7,7 @@ mod members;
 mod membership;
 mod rules;
 mod store;
+mod tip;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use self::rules::Settings;
 pub(crate) use self::rules::{OWNER, is_above};
 use self::store::Which;
 pub(crate) use self::store::{check_may_write, role};
+pub(crate) use self::tip::{Tip, Tips};
 use crate::app::{App, Named};
 use crate::connection::{Caller, ConnectionState, WriteTo};
 use crate::db::{Scope, Tx};
@@ -511,6 +513,8 @@ impl App {
             me: identity.user,
             now: self.clock.now_ms(),
             max_members: self.config.limits.max_group_members.into(),
+            shows_history: self.config.groups.history_for_new_members,
+            tips: self.tips(identity.app),
         })
     }
 

@@ -23,6 +23,10 @@ const MAX_SPANS: i64 = 100;
 /// The most users who are told of an application because they may decide on it. Others find it in their lists.
 const MAX_TOLD: i64 = 100;
 
+/// `GroupMessageNotificationStatus` of a conversation for which nothing is set. It has the numbers of
+/// `ConversationNotificationStatus`.
+const NOTIFY: i32 = GroupMessageNotificationStatus::Notify as i32;
+
 /// 1 if there are earlier stays of a row of `member`.
 const IS_RETURN: &str = "CASE WHEN EXISTS (SELECT 1 FROM span sp WHERE sp.account = member.account \
      AND sp.conversation = member.conversation) THEN 1 ELSE 0 END";
@@ -60,12 +64,14 @@ pub(super) async fn info(
     (user, now): (UserKey, i64),
 ) -> Result<Option<GroupFullInfo>, Error> {
     let sql = format!(
-        "SELECT m.alias, {GROUP} FROM chat_group g \
-         LEFT JOIN member m ON m.conversation = g.conversation AND m.account = $2 WHERE g.conversation = $1"
+        "SELECT m.alias, COALESCE(s.notification, {NOTIFY}), {GROUP} FROM chat_group g \
+         LEFT JOIN member m ON m.conversation = g.conversation AND m.account = $2 \
+         LEFT JOIN conversation_setting s ON s.conversation = g.conversation AND s.account = $2 WHERE g.conversation = $1"
     );
     let Some(row) = tx.fetch_one(&sql, &params![group, user]).await? else { return Ok(None) };
-    let mut info = group_info(&row, 1, group_id)?;
+    let mut info = group_info(&row, 2, group_id)?;
     info.group_alias = row.get::<Option<String>>(0)?.unwrap_or_default();
+    info.notification_status = row.get(1)?;
     info.muted_info = info.muted_info.map(|mute| rules::mute_at(mute, now));
     Ok(Some(info))
 }
@@ -124,7 +130,7 @@ pub(super) async fn enter(
     tx: &mut Tx<'_>,
     group: ConversationKey,
     users: &[(UserKey, i64)],
-    place: Place,
+    (place, shows_history): (Place, bool),
 ) -> Result<Vec<(UserKey, GroupStay)>, Error> {
     let row = tx
         .fetch_one("SELECT seq, n FROM conversation WHERE id = $1", &params![group])
@@ -135,25 +141,29 @@ pub(super) async fn enter(
     for (index, (user, list_place)) in (0_i64..).zip(users.iter().copied()) {
         // Somebody who returns: the stay before becomes an earlier one.
         let earlier = tx
-            .execute(
+            .fetch_one(
                 "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
              SELECT account, conversation, from_seq, from_rev, to_seq, to_rev FROM member \
-             WHERE account = $1 AND conversation = $2",
+             WHERE account = $1 AND conversation = $2 RETURNING to_seq",
                 &params![user, group],
             )
             .await?;
-        if earlier > 0 {
+        let left_at = earlier.as_ref().map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten();
+        let is_return = earlier.is_some();
+        // Stays do not overlap: with the history, this one begins where the one before has ended.
+        let from_seq = if shows_history { left_at.unwrap_or(0) + 1 } else { seq + 1 };
+        if is_return {
             let sql = "DELETE FROM span WHERE account = $1 AND conversation = $2 AND from_rev <= (SELECT from_rev FROM span \
                        WHERE account = $1 AND conversation = $2 ORDER BY from_rev DESC LIMIT 1 OFFSET $3)";
             tx.execute(sql, &params![user, group, MAX_SPANS]).await?;
         }
-        stays.push((user, GroupStay { from_seq: seq + 1, from_rev: place.rev, to: None, is_return: earlier > 0 }));
+        stays.push((user, GroupStay { from_seq, from_rev: place.rev, to: None, is_return }));
         tx.execute(
             "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
              base_sent, sent, deducted) VALUES ($1, $2, 0, $3, $4, 0, $5, $5, $6, 0, 0, 0) \
              ON CONFLICT (account, conversation) DO UPDATE SET from_seq = $3, from_rev = $4, to_seq = NULL, to_rev = NULL, \
              read_seq = $5, base_seq = $5, base_n = $6, base_sent = member.sent",
-            &params![group, user, seq + 1, place.rev, seq, n],
+            &params![group, user, from_seq, place.rev, seq, n],
         )
         .await?;
         tx.execute(
@@ -359,9 +369,11 @@ pub(super) async fn groups(
         )
     };
     let sql = format!(
-        "SELECT i.list_place, c.name, g.group_name, g.avatar_url, m.alias FROM group_member i \
+        "SELECT i.list_place, c.name, g.group_name, g.avatar_url, m.alias, COALESCE(s.notification, {NOTIFY}) \
+         FROM group_member i \
          JOIN conversation c ON c.id = i.conversation JOIN chat_group g ON g.conversation = i.conversation \
          JOIN member m ON m.conversation = i.conversation AND m.account = i.account \
+         LEFT JOIN conversation_setting s ON s.conversation = i.conversation AND s.account = i.account \
          WHERE i.account = $1 AND i.list_place < $2 AND c.end_seq IS NULL{} ORDER BY i.list_place DESC LIMIT $3",
         others.iter().map(with).collect::<String>()
     );
@@ -373,7 +385,7 @@ pub(super) async fn groups(
                 group_avatar_url: row.get(3)?,
             }),
             group_alias: row.get(4)?,
-            notification_status: GroupMessageNotificationStatus::Notify as i32,
+            notification_status: row.get(5)?,
         })
     })
     .await

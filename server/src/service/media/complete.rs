@@ -8,6 +8,7 @@ use zim_protocol::{Message, MessageType};
 
 use super::{rules, store};
 use crate::app::App;
+use crate::config::PublicListen;
 use crate::connection::Identity;
 use crate::error::Error;
 use crate::media::Version;
@@ -82,10 +83,10 @@ impl App {
         Ok(ids)
     }
 
-    /// Whether a URL is surely one of this server.
+    /// Whether a URL is one of this server.
     fn is_own_url(&self, url: &str) -> bool {
-        let public = &self.config.media.public_url;
-        public.is_empty() || url.strip_prefix(public.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        let PublicListen::Tcp(address) = self.config.https else { return false };
+        rules::is_own(url, &self.config.media.public_url, address.port())
     }
 }
 

@@ -1,12 +1,17 @@
 //! The files of media messages: who uploads what, which messages have it, and how long it is kept. `net/https` moves the bytes.
 
 mod complete;
+mod log;
 mod rules;
 mod store;
 mod task;
 
+use bytes::Bytes;
 use zim_protocol::media::MediaFormat;
-use zim_protocol::{CreateMediaUploadRequest, ErrorCode, MediaUploadCreatedResult, MessageType, server::MediaService};
+use zim_protocol::{
+    CreateLogUploadRequest, CreateMediaUploadRequest, ErrorCode, LogUploadCreatedResult, MediaUploadCreatedResult,
+    MessageType, server::MediaService,
+};
 
 pub(crate) use self::store::{File, drop_refs};
 pub(crate) use self::task::{FILE_REMOVAL, MEDIA_EXPIRED, MEDIA_UNUSED};
@@ -15,7 +20,7 @@ use crate::config::PublicListen;
 use crate::connection::Caller;
 use crate::db::Scope;
 use crate::error::Error;
-use crate::media::{PictureError, Versions};
+use crate::media::{PictureError, Versions, Writing};
 
 /// Bytes of the secrets in URLs.
 const SECRET_BYTES: usize = 16;
@@ -26,32 +31,19 @@ impl MediaService for App {
         caller: &Caller,
         request: CreateMediaUploadRequest,
     ) -> Result<MediaUploadCreatedResult, Error> {
-        let identity = caller.identity()?;
-        let PublicListen::Tcp(address) = self.config.https else { return Err(Error::files_off()) };
         let kind = rules::check(request.r#type(), request.file_size, &self.config.limits)?;
-        let base = match self.config.media.public_url.as_str() {
-            "" => rules::base(&request.host, address.port())?,
-            url => url.to_owned(),
-        };
-        let new = store::New {
-            id: self.ids.next(),
-            app: identity.app,
-            user: identity.user,
-            secret: secret()?,
-            token: secret()?,
-            base,
-            kind: kind as i32,
-            name: rules::name(&request.file_name),
-            size: request.file_size,
-            hash: request.sha256,
-            now: self.clock.now_ms(),
-        };
-        let settings = self.config.media.clone();
-        let file = caller
-            .write(&self.db, Scope::user(identity.user), async move |tx, _| store::create(tx, new, &settings).await);
-        let file = file.await?;
-        let upload_url = if file.is_complete { String::new() } else { format!("{}/uploads/{}", file.base, file.token) };
+        let (name, file) = (rules::name(&request.file_name), (request.file_size, request.sha256));
+        let file = self.announce(caller, (kind as i32, name), file, &request.host).await?;
+        let upload_url = if file.is_complete { String::new() } else { file.upload_url() };
         Ok(MediaUploadCreatedResult { upload_url, file_download_url: file.url() })
+    }
+
+    async fn create_log_upload(
+        &self,
+        caller: &Caller,
+        request: CreateLogUploadRequest,
+    ) -> Result<LogUploadCreatedResult, Error> {
+        self.announce_log(caller, request).await
     }
 }
 
@@ -62,6 +54,39 @@ fn secret() -> Result<String, Error> {
 }
 
 impl App {
+    /// Adds a file that the caller is about to upload, or returns the one with the same content.
+    async fn announce(
+        &self,
+        caller: &Caller,
+        (kind, name): (i32, String),
+        (size, hash): (i64, Bytes),
+        host: &str,
+    ) -> Result<File, Error> {
+        let identity = caller.identity()?;
+        let PublicListen::Tcp(address) = self.config.https else { return Err(Error::files_off()) };
+        let base = match self.config.media.public_url.as_str() {
+            "" => rules::base(host, address.port())?,
+            url => url.to_owned(),
+        };
+        let new = store::New {
+            id: self.ids.next(),
+            app: identity.app,
+            user: identity.user,
+            secret: secret()?,
+            token: secret()?,
+            base,
+            kind,
+            name,
+            size,
+            hash,
+            now: self.clock.now_ms(),
+        };
+        let settings = self.config.media.clone();
+        let file = caller
+            .write(&self.db, Scope::user(identity.user), async move |tx, _| store::create(tx, new, &settings).await);
+        file.await
+    }
+
     /// Returns the upload with this token.
     pub(crate) async fn upload(&self, token: &str) -> Result<Option<File>, Error> {
         let token = token.to_owned();
@@ -72,18 +97,18 @@ impl App {
     pub(crate) async fn file(&self, secret: &str) -> Result<Option<File>, Error> {
         let secret = secret.to_owned();
         let found = self.db.read(async move |tx| store::by(tx, "secret", &secret).await).await?;
-        Ok(found.filter(|file| file.is_complete))
+        Ok(found.filter(|file| file.is_complete && file.kind != log::LOG))
     }
 
     /// Completes an upload whose bytes have all arrived: checks what they are, and makes the small versions of a picture.
     ///
     /// # Errors
     /// The file is not what was announced. If its bytes are other ones, the client may begin again; otherwise the upload ends.
-    pub(crate) async fn complete_upload(&self, file: &File) -> Result<(), Error> {
+    pub(crate) async fn complete_upload(&self, file: &File, writing: &Writing) -> Result<(), Error> {
         let found = self.examine(file).await;
         match &found {
             Err(error) if error.code() == ErrorCode::MessageModuleFileVerificationError => {
-                self.files.remove(file.id).await.map_err(Error::file_store_failed)?;
+                writing.truncate(0).await.map_err(Error::file_store_failed)?;
             }
             Err(error) if !error.may_have_effect() => drop(self.end_upload(file).await?),
             _ => {}
@@ -108,8 +133,10 @@ impl App {
         }
         let format = format.filter(|format| format.fits(kind)).ok_or_else(Error::file_type_unsupported)?;
         let mut versions = Versions::default();
-        // No library in Rust alone reads HEIF: such a picture has no small versions.
-        if kind == MessageType::Image && format != MediaFormat::Heif {
+        // No library in Rust alone reads HEIF, and the memory that a TIFF takes does not follow from its number of pixels: such
+        // pictures have no small versions.
+        let has_versions = !matches!(format, MediaFormat::Heif | MediaFormat::Tiff);
+        if kind == MessageType::Image && has_versions {
             let max_pixels = self.config.limits.max_image_pixels;
             versions = self.files.make_versions(file.id, max_pixels).await.map_err(|error| match error {
                 PictureError::Unreadable => Error::file_type_unsupported(),

@@ -54,9 +54,21 @@ pub(super) fn name(given: &str) -> String {
     if name == "." || name == ".." { String::new() } else { name }
 }
 
-/// Returns the secret in the URL of a file of this server.
+/// Whether a URL begins with what those of this server's files begin with: `public`, or, if the settings do not say it, with
+/// any host, because clients may know the server by many names, and the port of the server.
+pub(super) fn is_own(url: &str, public: &str, port: u16) -> bool {
+    if !public.is_empty() {
+        return url.strip_prefix(public).is_some_and(|rest| rest.starts_with('/'));
+    }
+    let host = url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    // An IPv6 address has colons as well.
+    let (_, of_url) = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).unwrap_or((host, "443"));
+    of_url.parse() == Ok(port)
+}
+
+/// Returns the secret in the URL of a file of this server. What its URLs begin with may have a path of any kind.
 pub(super) fn secret_of(url: &str) -> Option<&str> {
-    let (_, path) = url.strip_prefix("https://")?.split_once("/media/")?;
+    let (_, path) = url.strip_prefix("https://")?.rsplit_once("/media/")?;
     let secret = path.split('/').next()?;
     (secret.len() == super::SECRET_BYTES * 2 && secret.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(secret)
 }
@@ -115,10 +127,29 @@ mod tests {
     }
 
     #[test]
+    fn a_url_is_of_this_server_by_its_beginning() {
+        for (url, is_own_port) in [
+            ("https://h:4710/media/1", true),
+            ("https://h:4711/media/1", false),
+            ("https://h/media/1", false),
+            ("https://[::1]:4710/media/1", true),
+            ("https://[::4710]/media/1", false),
+            ("http://h:4710/media/1", false),
+        ] {
+            assert_eq!(is_own(url, "", 4710), is_own_port, "{url}");
+        }
+        assert!(is_own("https://h/media/1", "", 443) && is_own("https://[::1]/media/1", "", 443));
+        let public = "https://h/media";
+        assert!(is_own("https://h/media/media/1", public, 1) && !is_own("https://h:1/media/1", public, 1));
+        assert!(!is_own("https://h/medias/1", public, 1));
+    }
+
+    #[test]
     fn only_a_url_of_a_file_has_its_secret() {
         let secret = "0123456789abcdef0123456789abcdef";
         assert_eq!(secret_of(&format!("https://h:1/media/{secret}")), Some(secret));
         assert_eq!(secret_of(&format!("https://h:1/media/{secret}/large")), Some(secret));
+        assert_eq!(secret_of(&format!("https://h/media/of/chat/media/{secret}/large")), Some(secret));
         for other in
             [format!("http://h/media/{secret}"), format!("https://h/media/{secret}0"), "https://h/media/".into()]
         {

@@ -6,7 +6,7 @@ use crate::db::{Scope, Tx};
 use crate::error::Error;
 use crate::key::UserKey;
 use crate::media::REMOVAL;
-use crate::task::{self, Due, OutboxKind, TaskKind};
+use crate::task::{self, Due, Next, OutboxKind, TaskKind};
 
 /// Removes uploads that were not completed, and files that no message has; the subject is the user.
 pub(crate) static MEDIA_UNUSED: TaskKind<App> = TaskKind {
@@ -31,7 +31,7 @@ pub(crate) static FILE_REMOVAL: OutboxKind<App> = OutboxKind {
     deliver: |app, delivery| {
         Box::pin(async move {
             app.files.remove(delivery.cause).await.map_err(Error::file_store_failed)?;
-            Ok(None)
+            Ok(Next::Nothing)
         })
     },
 };

@@ -4,9 +4,11 @@ use zim_protocol::{MessageChange, MessageChangeKind, MessageEntry, MessageType};
 
 use super::target::Reference;
 use crate::db::{Tx, params};
+use crate::effect::Audience;
 use crate::error::Error;
 use crate::journal::{self, LogWriter, Viewer, state};
 use crate::key::{ConversationKey, Scrambler};
+use crate::service::group::{Tip, Tips};
 
 /// Pins a message, or unpins it. A message that is pinned already stays where it is.
 ///
@@ -17,7 +19,7 @@ pub(super) async fn pin(
     log: &mut LogWriter,
     reference: &Reference,
     is_pinned: bool,
-    (most, replaces): (u32, bool),
+    ((most, replaces), tips): ((u32, bool), Tips),
 ) -> Result<(), Error> {
     let target = reference.find_to_show(tx).await?;
     if target.kind == MessageType::Tips as i32 {
@@ -30,7 +32,10 @@ pub(super) async fn pin(
     match (is_pinned, pinned.contains(&target.seq)) {
         (true, true) => return Ok(()),
         (true, false) => {}
-        (false, true) => return unpin(tx, log, reference, target.seq).await,
+        (false, true) => {
+            unpin(tx, log, reference, target.seq).await?;
+            return tell(tx, reference, tips, false).await;
+        }
         (false, false) => return Err(Error::not_pinned()),
     }
     let surplus = (pinned.len() + 1).saturating_sub(most as usize);
@@ -40,7 +45,16 @@ pub(super) async fn pin(
     for seq in pinned.into_iter().take(surplus) {
         unpin(tx, log, reference, seq).await?;
     }
-    set(tx, log, reference, target.seq, true).await
+    set(tx, log, reference, target.seq, true).await?;
+    tell(tx, reference, tips, true).await
+}
+
+/// Adds the tip of a group.
+async fn tell(tx: &mut Tx<'_>, reference: &Reference, tips: Tips, is_pinned: bool) -> Result<(), Error> {
+    match reference.conversation.audience {
+        Audience::Group { .. } => tips.add(tx, &reference.conversation, Tip::pin(reference.user, is_pinned)).await,
+        _ => Ok(()),
+    }
 }
 
 /// Returns whether a message is pinned.

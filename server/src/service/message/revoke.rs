@@ -24,12 +24,15 @@ pub(super) async fn revoke(
     tx: &mut Tx<'_>,
     log: &mut LogWriter,
     reference: &Reference,
-    (window_ms, media): (i64, &config::Media),
+    (window_ms, by_server, media): (i64, bool, &config::Media),
     extended_data: String,
 ) -> Result<MessageEntry, Error> {
     let (target, role) = reference.find_to_change(tx).await?;
     let (conversation, user, now) = (&reference.conversation, reference.user, reference.now);
-    let status = revoker(tx, conversation, (user, role), target.sender).await?;
+    let (status, window_ms) = match by_server {
+        true => (Some(MessageRevokeStatus::ServerApiRevoke), i64::MAX),
+        false => (revoker(tx, conversation, (user, role), target.sender).await?, window_ms),
+    };
     check(status, target.kind, now - target.ts, window_ms)?;
     let body = revoked(
         &target.body,
@@ -82,6 +85,9 @@ fn check(status: Option<MessageRevokeStatus>, kind: i32, age_ms: i64, window_ms:
     if kind == MessageType::Revoke as i32 {
         return Err(Error::already_revoked());
     }
+    if kind == MessageType::Tips as i32 {
+        return Err(Error::message_type_unsupported("revoked"));
+    }
     if status.is_none() {
         return Err(Error::revoke_not_allowed());
     }
@@ -125,6 +131,7 @@ mod tests {
         let not_allowed = ErrorCode::GroupModuleGroupNoCorrespondingOperationAuthority;
         assert_eq!(code(false, MessageType::Custom, 0), Err(not_allowed));
         assert_eq!(code(false, MessageType::Revoke, 999_999), Err(ErrorCode::MessageModuleMessageHasBeenRevoked));
+        assert_eq!(code(true, MessageType::Tips, 0), Err(ErrorCode::CommonModuleParamsInvalid));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::journal::LogWriter;
 use crate::key::{AppKey, LoginKey, UserKey};
 use crate::presence::{self, Change, Custom};
+use crate::push;
 use crate::service::rows::{USER, full_info};
 use crate::service::user::{self, ProfileField};
 use crate::tenant::{may_register, registration};
@@ -93,6 +94,7 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
     if login.one_shot {
         return Ok(admitted);
     }
+    push::unbind_others(tx, login.app, login.device, user).await?;
     if let Some(ticket) = login.resume {
         let row = tx
             .fetch_one(
@@ -131,6 +133,10 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
         });
     }
     for kicked in kicked_out(login.policy, &active, login.platform, login.device) {
+        // The same device stays with its user.
+        if active.iter().all(|other| other.key != kicked || other.device != login.device) {
+            push::unbind_login(tx, kicked).await?;
+        }
         let end = "UPDATE session SET state = $2, connected = 0 WHERE id = $1";
         tx.execute(end, &params![kicked, KICKED_OUT]).await?;
         tx.emit(Effect::LoginEnded { user, login: kicked, reason: SessionEndReason::KickedOut });
@@ -240,6 +246,7 @@ async fn find_or_register(
 
 /// Deletes a login whose device logged out.
 pub(super) async fn log_out(tx: &mut Tx<'_>, user: UserKey, login: LoginKey, at: i64) -> Result<(), Error> {
+    push::unbind_login(tx, login).await?;
     if tx.execute("DELETE FROM session WHERE id = $1", &params![login]).await? > 0 {
         let connections = Some(presence::connections(tx, user, true).await?);
         presence::change(tx, user, Change { connections, custom: None }, at, login).await?;
@@ -364,6 +371,7 @@ async fn end_logins(tx: &mut Tx<'_>, user: UserKey, made_until: i64, at: i64) ->
     let mut connected = 0;
     for row in tx.fetch(find, &params![user, ACTIVE, made_until]).await? {
         let login = LoginKey(row.get(0)?);
+        push::unbind_login(tx, login).await?;
         let end = "UPDATE session SET state = $2, connected = 0 WHERE id = $1";
         tx.execute(end, &params![login, ENDED_BY_OPERATOR]).await?;
         tx.emit(Effect::LoginEnded { user, login, reason: SessionEndReason::EndedByOperator });

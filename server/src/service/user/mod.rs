@@ -5,9 +5,10 @@ mod store;
 
 use zim_protocol::{
     ErrorCode, ErrorUserInfo, QuerySelfUserInfoRequest, QueryUsersInfoRequest, SelfUserInfo, SelfUserInfoQueriedResult,
-    UpdateUserAvatarUrlRequest, UpdateUserExtendedDataRequest, UpdateUserNameRequest, UpdateUserOfflinePushRuleRequest,
-    UserAvatarUrlUpdatedResult, UserExtendedDataUpdatedResult, UserNameUpdatedResult, UserOfflinePushRuleUpdatedResult,
-    UsersInfoQueriedResult, server::UserService,
+    UpdateUserAvatarUrlRequest, UpdateUserBadgeRequest, UpdateUserExtendedDataRequest, UpdateUserNameRequest,
+    UpdateUserOfflinePushRuleRequest, UserAvatarUrlUpdatedResult, UserBadgeUpdatedResult,
+    UserExtendedDataUpdatedResult, UserNameUpdatedResult, UserOfflinePushRuleUpdatedResult, UsersInfoQueriedResult,
+    server::UserService,
 };
 
 pub(crate) use self::store::{PROFILE, ProfileField, RULE, change, profile};
@@ -15,8 +16,9 @@ pub(crate) use self::watchers::{changes_since, notify_of_profiles};
 
 use crate::app::App;
 use crate::connection::Caller;
-use crate::db::Scope;
+use crate::db::{Scope, Tx};
 use crate::error::Error;
+use crate::journal::LogWriter;
 use crate::presence;
 
 impl UserService for App {
@@ -26,9 +28,11 @@ impl UserService for App {
         request: QueryUsersInfoRequest,
     ) -> Result<UsersInfoQueriedResult, Error> {
         let identity = caller.identity()?;
-        let allowance = caller.connection()?.allowance();
-        if !allowance.lock().count_queried_users(request.user_ids.len(), self.clock.steady_ms()) {
-            return Err(Error::users_queried_too_often());
+        if let Ok(connection) = caller.connection() {
+            let allowance = connection.allowance();
+            if !allowance.lock().count_queried_users(request.user_ids.len(), self.clock.steady_ms()) {
+                return Err(Error::users_queried_too_often());
+            }
         }
         let (app, ids) = (identity.app, request.user_ids);
         let (user_list, missing) = self.db.read(async move |tx| store::users(tx, app, ids).await).await?;
@@ -84,6 +88,17 @@ impl UserService for App {
             .write(&self.db, Scope::user(user), async move |tx, log| store::set_push_rule(tx, log, user, stored).await)
             .await?;
         Ok(UserOfflinePushRuleUpdatedResult { offline_push_rule: Some(rule) })
+    }
+
+    async fn update_user_badge(
+        &self,
+        caller: &Caller,
+        request: UpdateUserBadgeRequest,
+    ) -> Result<UserBadgeUpdatedResult, Error> {
+        let user = caller.identity()?.user;
+        let job = async move |tx: &mut Tx<'_>, _: &mut LogWriter| store::set_badge(tx, user, request.badge).await;
+        caller.write(&self.db, Scope::user(user), job).await?;
+        Ok(UserBadgeUpdatedResult {})
     }
 
     async fn query_self_user_info(

@@ -119,3 +119,9 @@ pub(super) async fn own(tx: &mut Tx<'_>, user: UserKey) -> Result<(UserFullInfo,
     };
     Ok((full_info(&row, 0)?, UserRule { offline_push_rule: Some(rule) }))
 }
+
+/// Sets the number on the icon of the user's devices.
+pub(super) async fn set_badge(tx: &mut Tx<'_>, user: UserKey, badge: i64) -> Result<(), Error> {
+    tx.execute("UPDATE account SET badge = $2 WHERE id = $1", &params![user, badge]).await?;
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! The jobs that send, accept and reject applications. The group, all users whom an application concerns, and those who decide on
 //! it are in their scope.
 
-use zim_protocol::{GroupApplicationState as State, GroupFullInfo, GroupInviteMode, GroupJoinMode};
+use zim_protocol::{GroupApplicationState as State, GroupFullInfo, GroupInviteMode, GroupJoinMode, TipsMessageEvent};
 
 use super::store::{self, Application, GROUP_APPLICATION};
 use crate::db::Tx;
@@ -12,6 +12,7 @@ use crate::service::application::answerable;
 use crate::service::group::membership::{Entrance, Group};
 use crate::service::group::rules::{self, Act, MEMBER};
 use crate::service::group::store as groups;
+use crate::service::group::tip::Tip;
 
 /// An application that is to be sent.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +114,7 @@ impl Group {
         if answer == State::Accepted && !is_member {
             self.check_room(&head)?;
             self.enter(tx, log, Entrance::accepted(self.me), vec![applicant]).await?;
+            self.tip(tx, Tip::of(TipsMessageEvent::GroupJoined, applicant, vec![applicant])).await?;
         }
         Ok(())
     }
@@ -144,6 +146,7 @@ impl Group {
         if answer == State::Accepted && !is_member {
             self.check_room(&head)?;
             self.enter(tx, log, Entrance::agreed(inviter), vec![self.me]).await?;
+            self.tip(tx, Tip::of(TipsMessageEvent::GroupInvited, inviter, vec![self.me])).await?;
         }
         self.info(tx).await
     }

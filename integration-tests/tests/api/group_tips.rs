@@ -1,0 +1,235 @@
+//! Tips of groups, and what new members see of the time before they came. Both are settings, and off by default.
+
+use zim_client_sdk::MessageSendNotification;
+use zim_integration_tests::{Device, World, group, refusal, soon, texts};
+use zim_protocol::message::Body;
+use zim_protocol::tips_message_change_info::Body as Changed;
+use zim_protocol::{
+    ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig, GroupMuteConfig, GroupMuteMode, Message,
+    MessageDeleteConfig, MessagePinConfig, MessageReactionAddConfig, MessageRevokeConfig, MessageSendConfig,
+    MessageType, TipsMessage, TipsMessageEvent,
+};
+
+use crate::group::{create, members};
+
+/// The tips among messages, oldest first: the event, who did it, and to whom.
+fn tips(messages: &[Message]) -> Vec<(TipsMessageEvent, String, Vec<String>)> {
+    let tip = |message: &Message| match &message.body {
+        Some(Body::Tips(tip)) => {
+            assert_eq!(message.r#type(), MessageType::Tips);
+            let targets = tip.target_user_list.iter().map(|user| user.user_id.clone()).collect();
+            Some((tip.event(), tip.operated_user.clone().unwrap().user_id, targets))
+        }
+        _ => None,
+    };
+    messages.iter().filter_map(tip).collect()
+}
+
+fn tip(event: TipsMessageEvent, actor: &str, targets: &[&str]) -> (TipsMessageEvent, String, Vec<String>) {
+    (event, actor.to_owned(), targets.iter().map(|user| (*user).to_owned()).collect())
+}
+
+/// What the last tip says has changed.
+fn changed(messages: &[Message]) -> Changed {
+    let tip: &TipsMessage = messages
+        .iter()
+        .rev()
+        .find_map(|message| match &message.body {
+            Some(Body::Tips(tip)) => Some(&**tip),
+            _ => None,
+        })
+        .unwrap();
+    tip.change_info.clone().unwrap().body.unwrap()
+}
+
+/// Waits until a device has the same number of tips in its history; returns the history.
+async fn history(device: &Device, count: usize) -> Vec<Message> {
+    zim_integration_tests::eventually("the tips", async || {
+        let history = device.history(group("crew")).await;
+        (tips(&history).len() == count).then_some(history)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn tips_say_what_happened_to_a_group() {
+    use TipsMessageEvent as Tip;
+    let world = World::with(|config| config.groups.tips = true).await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    create(&ann, "crew", &["bob"]).await;
+    let said = ann.say(group("crew"), "hi").await;
+    let mut expected = vec![tip(Tip::GroupCreated, "ann", &["bob"])];
+    for device in [&ann, &bob] {
+        assert_eq!(tips(&history(device, 1).await), expected);
+    }
+    soon(cai.join_group("crew")).await.unwrap();
+    expected.push(tip(Tip::GroupJoined, "cai", &["cai"]));
+    // Whoever comes sees the tip of their own entrance, and nothing of before.
+    assert_eq!(tips(&history(&cai, 1).await), expected[1..]);
+
+    soon(ann.update_group_name("Crew", "crew")).await.unwrap();
+    expected.push(tip(Tip::GroupInfoChanged, "ann", &[]));
+    match changed(&history(&bob, 3).await) {
+        Changed::Group(change) => assert_eq!(change.group_name, "Crew"),
+        other => panic!("{other:?}"),
+    }
+    soon(ann.update_group_notice("be kind", "crew")).await.unwrap();
+    expected.push(tip(Tip::GroupInfoChanged, "ann", &[]));
+    match changed(&history(&bob, 4).await) {
+        Changed::Group(change) => assert_eq!(change.group_notice, "be kind"),
+        other => panic!("{other:?}"),
+    }
+    // What stays the same is no change.
+    soon(ann.update_group_avatar_url("a.png", "crew")).await.unwrap();
+    soon(ann.update_group_avatar_url("b.png", "crew")).await.unwrap();
+    expected.push(tip(Tip::GroupInfoChanged, "ann", &[]));
+    match changed(&history(&bob, 5).await) {
+        Changed::Group(change) => assert_eq!(change.group_avatar_url, "b.png"),
+        other => panic!("{other:?}"),
+    }
+    let some = GroupMuteConfig { mode: Some(GroupMuteMode::Custom as i32), duration: Some(60), roles: vec![7] };
+    soon(ann.mute_group(true, "crew", some)).await.unwrap();
+    expected.push(tip(Tip::GroupInfoChanged, "ann", &[]));
+    match changed(&history(&bob, 6).await) {
+        Changed::Group(change) => assert_eq!(change.group_muted_info.unwrap().roles, [7]),
+        other => panic!("{other:?}"),
+    }
+    soon(ann.set_group_member_role(2, "bob", "crew")).await.unwrap();
+    expected.push(tip(Tip::GroupMemberInfoChanged, "ann", &["bob"]));
+    match changed(&history(&bob, 7).await) {
+        Changed::GroupMember(change) => assert_eq!(change.member_role, 2),
+        other => panic!("{other:?}"),
+    }
+    soon(ann.mute_group_members(true, ["cai"], "crew", GroupMemberMuteConfig { duration: 60 })).await.unwrap();
+    expected.push(tip(Tip::GroupMemberInfoChanged, "ann", &["cai"]));
+    match changed(&history(&bob, 8).await) {
+        Changed::GroupMember(change) => assert_eq!(change.mute_expired_time, world.clock.now_ms() + 60_000),
+        other => panic!("{other:?}"),
+    }
+    soon(bob.pin_message(&said, true, MessagePinConfig::default())).await.unwrap();
+    expected.push(tip(Tip::GroupMessagePinned, "bob", &[]));
+    match changed(&history(&bob, 9).await) {
+        Changed::PinStatus(change) => assert!(change.is_pinned),
+        other => panic!("{other:?}"),
+    }
+    soon(bob.pin_message(&said, false, MessagePinConfig::default())).await.unwrap();
+    expected.push(tip(Tip::GroupMessagePinned, "bob", &[]));
+    match changed(&history(&bob, 10).await) {
+        Changed::PinStatus(change) => assert!(!change.is_pinned),
+        other => panic!("{other:?}"),
+    }
+    soon(ann.kick_group_members(["cai"], "crew")).await.unwrap();
+    expected.push(tip(Tip::GroupKickedOut, "ann", &["cai"]));
+    soon(bob.invite_users_into_group(["cai"], "crew")).await.unwrap();
+    expected.push(tip(Tip::GroupInvited, "bob", &["cai"]));
+    soon(ann.transfer_group_owner("bob", "crew")).await.unwrap();
+    expected.push(tip(Tip::GroupMemberInfoChanged, "ann", &["bob"]));
+    match changed(&history(&ann, 13).await) {
+        Changed::GroupMember(change) => assert_eq!(change.group_new_owner.unwrap().user_id, "bob"),
+        other => panic!("{other:?}"),
+    }
+    // The one who leaves does not see that they have left, and the group has another owner.
+    soon(bob.leave_group("crew")).await.unwrap();
+    expected.push(tip(Tip::GroupLeft, "bob", &["bob"]));
+    expected.push(tip(Tip::GroupMemberInfoChanged, "bob", &["ann"]));
+    assert_eq!(tips(&history(&bob, 13).await), expected[..13]);
+    soon(ann.dismiss_group("crew")).await.unwrap();
+    expected.push(tip(Tip::GroupDismissed, "ann", &[]));
+    assert_eq!(tips(&history(&ann, 16).await), expected);
+    // Cai has not seen that they were removed.
+    assert_eq!(tips(&history(&cai, 14).await), [&expected[1..10], &expected[11..]].concat());
+    // Another device has the same, and so has one that was away.
+    assert_eq!(tips(&history(&world.device("ann").await, 16).await), expected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_tip_is_no_message_of_a_user() {
+    let world = World::with(|config| config.groups.tips = true).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "crew", &["bob"]).await;
+    let tip = history(&ann, 1).await.remove(0);
+    assert_eq!(tips(std::slice::from_ref(&tip)).len(), 1);
+    // It is received as a message, is the last one of the conversation, and does not count as unread.
+    match bob.next(EventKind::GroupMessageReceived).await {
+        Event::GroupMessageReceived(event) => assert_eq!(event.message_list[0].r#type(), MessageType::Tips),
+        other => panic!("{other:?}"),
+    }
+    let conversation = bob.conversation(group("crew")).await;
+    assert_eq!(
+        (conversation.unread_message_count, conversation.last_message.unwrap().r#type()),
+        (0, MessageType::Tips)
+    );
+    // Nobody does to it what one does to messages, not even its operator.
+    let invalid = ErrorCode::CommonModuleParamsInvalid;
+    assert_eq!(refusal(soon(ann.revoke_message(&tip, MessageRevokeConfig::default())).await), invalid);
+    assert_eq!(refusal(soon(ann.pin_message(&tip, true, MessagePinConfig::default())).await), invalid);
+    let reaction = ann.add_message_reaction("+1", &tip, MessageReactionAddConfig::default());
+    assert_eq!(refusal(soon(reaction).await), invalid);
+    let reply =
+        ann.reply_message(Message::text("?"), &tip, MessageSendConfig::default(), MessageSendNotification::default());
+    assert_eq!(refusal(soon(reply).await), invalid);
+    let server = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
+    let deletion = ann.delete_messages(std::slice::from_ref(&tip), "crew", ConversationType::Group, server);
+    assert_eq!(refusal(soon(deletion).await), invalid);
+    // Nobody sends one.
+    let forged = Message { body: tip.body.clone(), ..Message::default() };
+    assert_eq!(refusal(soon(ann.send_to(group("crew"), forged)).await), invalid);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn without_the_setting_there_are_no_tips() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "crew", &["bob"]).await;
+    soon(ann.update_group_name("Crew", "crew")).await.unwrap();
+    ann.say(group("crew"), "hi").await;
+    bob.receives("hi").await;
+    assert_eq!(texts(&bob.history(group("crew")).await), ["hi"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn new_members_see_what_was_before_if_the_setting_says_so() {
+    let world = World::with(|config| config.groups.history_for_new_members = true).await;
+    let (ann, cai) = (world.user("ann").await, world.user("cai").await);
+    create(&ann, "crew", &[]).await;
+    let one = ann.say(group("crew"), "one").await;
+    ann.say(group("crew"), "two").await;
+    soon(ann.add_message_reaction("+1", &one, MessageReactionAddConfig::default())).await.unwrap();
+    soon(cai.join_group("crew")).await.unwrap();
+    assert_eq!(members(&cai).await.1, ["cai"]);
+    ann.say(group("crew"), "three").await;
+    cai.receives("three").await;
+    let laptop = world.device("cai").await;
+    for device in [&cai, &laptop] {
+        device.has_unread(group("crew"), 1).await;
+        let history = device.history(group("crew")).await;
+        assert_eq!(texts(&history), ["one", "two", "three"]);
+        assert_eq!(history[0].reactions.len(), 1);
+    }
+    // What was before they came is history, and raises nothing.
+    let received = |event: &Event| match event {
+        Event::GroupMessageReceived(event) => texts(&event.message_list),
+        _ => Vec::new(),
+    };
+    let all: Vec<String> = cai.seen().iter().flat_map(received).collect();
+    assert_eq!(all, ["three"]);
+    // Whoever returns sees what was said meanwhile, once.
+    soon(cai.leave_group("crew")).await.unwrap();
+    ann.say(group("crew"), "four").await;
+    soon(ann.revoke_message(&one, MessageRevokeConfig::default())).await.unwrap();
+    soon(ann.invite_users_into_group(["cai"], "crew")).await.unwrap();
+    ann.say(group("crew"), "five").await;
+    cai.receives("five").await;
+    for device in [&cai, &laptop, &world.device("cai").await] {
+        device.has_unread(group("crew"), 1).await;
+        zim_integration_tests::eventually("the whole history", async || {
+            let history = device.history(group("crew")).await;
+            (texts(&history) == ["type 31", "two", "three", "four", "five"]).then_some(())
+        })
+        .await;
+    }
+    world.end().await;
+}

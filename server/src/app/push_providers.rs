@@ -1,0 +1,126 @@
+//! The credentials of an app at the push services.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use zim_protocol::{PushProvider, PushSource};
+
+use super::App;
+use crate::db::{Row, Scope, Tx, params};
+use crate::effect::Effect;
+use crate::error::Error;
+use crate::key::AppKey;
+use crate::provider::{Provider, Providers, Rules, StoredProvider, deliverer};
+use crate::tenant::Tenant;
+
+async fn rows(tx: &mut Tx<'_>, app: AppKey) -> Result<Vec<StoredProvider>, Error> {
+    let sql =
+        "SELECT source, app_type, settings, changed_at FROM push_provider WHERE app = $1 ORDER BY source, app_type";
+    let provider = |row: &Row| {
+        Ok(StoredProvider {
+            source: PushSource::try_from(row.get::<i32>(0)?).unwrap_or_default(),
+            app_type: row.get(1)?,
+            settings: row.get(2)?,
+            changed_at: row.get(3)?,
+        })
+    };
+    tx.fetch(sql, &params![app]).await?.iter().map(provider).collect()
+}
+
+impl App {
+    /// Whether this node knows credentials of an app for the devices of a source.
+    pub fn pushes_by(&self, app_id: u32, source: PushSource) -> bool {
+        self.tenants.get(app_id).is_some_and(|tenant| tenant.providers().find(source, 0).is_some())
+    }
+
+    fn push_rules(&self) -> Rules {
+        let push = &self.config.push;
+        let timeout = Duration::from_millis(push.timeout_ms.into());
+        Rules { timeout, allows_private: push.allow_private_addresses }
+    }
+
+    /// Reads the push services of an app. The caller holds `changing` of the app, or nobody else knows it yet.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) async fn read_push_providers(&self, tenant: &Tenant) -> Result<(), Error> {
+        let app = tenant.key;
+        let stored = self.db.read(async move |tx| rows(tx, app).await).await?;
+        let providers = Providers::update(&tenant.providers(), &stored, self.push_rules());
+        *tenant.providers.write() = Arc::new(providers);
+        Ok(())
+    }
+
+    /// Stores the credentials of an app at a push service. They are used from now on.
+    ///
+    /// # Errors
+    /// They are not valid, or the store fails.
+    pub(crate) async fn set_push_provider(
+        &self,
+        tenant: &Tenant,
+        (source, app_type): (PushSource, i64),
+        settings: String,
+    ) -> Result<PushProvider, Error> {
+        let source = deliverer(source);
+        let _turn = tenant.changing.lock().await;
+        let app = tenant.key;
+        let stored = self.db.read(async move |tx| rows(tx, app).await).await?;
+        let before = stored.iter().find(|row| (row.source, row.app_type) == (source, app_type));
+        let invalid = |problem| Error::params_invalid(format!("settings are not valid: {problem}"));
+        let before = before.map(|row| row.settings.as_str());
+        let settings = Provider::completed(source, &settings, before).map_err(invalid)?;
+        let shown = Provider::shown(&settings);
+        // Two changes within a millisecond are two.
+        let changed_at = self.ids.time_ms();
+        Provider::parse((source, app_type), &settings, changed_at, self.push_rules()).map_err(invalid)?;
+        let stored = self.db.submit(Scope::none(), async move |tx| {
+            let sql = "INSERT INTO push_provider (app, source, app_type, settings, changed_at) VALUES ($1, $2, $3, $4, $5) \
+                       ON CONFLICT (app, source, app_type) DO UPDATE SET settings = excluded.settings, \
+                       changed_at = excluded.changed_at";
+            tx.execute(sql, &params![app, source as i32, app_type, settings, changed_at]).await?;
+            tx.emit(Effect::AppChanged { app });
+            Ok(())
+        });
+        stored.await?;
+        self.read_push_providers(tenant).await?;
+        Ok(PushProvider { source: source as i32, app_type, settings: shown, changed_at })
+    }
+
+    /// Removes the credentials of an app at a push service. Returns false if there were none.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) async fn remove_push_provider(
+        &self,
+        tenant: &Tenant,
+        (source, app_type): (PushSource, i64),
+    ) -> Result<bool, Error> {
+        let _turn = tenant.changing.lock().await;
+        let (app, source) = (tenant.key, deliverer(source));
+        let removed = self.db.submit(Scope::none(), async move |tx| {
+            let sql = "DELETE FROM push_provider WHERE app = $1 AND source = $2 AND app_type = $3";
+            let removed = tx.execute(sql, &params![app, source as i32, app_type]).await?;
+            tx.emit(Effect::AppChanged { app });
+            Ok(removed > 0)
+        });
+        let removed = removed.await?;
+        self.read_push_providers(tenant).await?;
+        Ok(removed)
+    }
+
+    /// Returns the push services of an app, without secrets.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) async fn push_providers(&self, tenant: &Tenant) -> Result<Vec<PushProvider>, Error> {
+        let app = tenant.key;
+        let found = self.db.read(async move |tx| rows(tx, app).await).await?;
+        let shown = |row: StoredProvider| PushProvider {
+            source: row.source as i32,
+            app_type: row.app_type,
+            settings: Provider::shown(&row.settings),
+            changed_at: row.changed_at,
+        };
+        Ok(found.into_iter().map(shown).collect())
+    }
+}

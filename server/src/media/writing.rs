@@ -1,0 +1,203 @@
+//! Who writes to a file: one request at a time, on all nodes together.
+//!
+//! Within a process, requests take turns. A newer one ends one that gets no bytes: its client has connected again. Between
+//! nodes, which share the folder, the lock of the file decides; the system frees it when a process dies.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Files, Version};
+
+/// The turns of a process, by the ID of the file.
+pub(super) type Turns = Mutex<HashMap<i64, Turn>>;
+
+/// Whose turn it is to write to a file.
+#[derive(Debug)]
+pub(super) struct Turn {
+    writer: Arc<tokio::sync::Mutex<()>>,
+    newest: Mutex<Newest>,
+}
+
+/// The newest request that writes or waits.
+#[derive(Clone, Debug)]
+struct Newest {
+    /// Cancelled when a newer request wants to write.
+    superseded: CancellationToken,
+    /// When it got bytes last.
+    moved_at: Arc<Mutex<Instant>>,
+}
+
+impl Newest {
+    fn new() -> Self {
+        Self { superseded: CancellationToken::new(), moved_at: Arc::new(Mutex::new(Instant::now())) }
+    }
+}
+
+/// The right to write to a file, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    files: Arc<Files>,
+    id: i64,
+    newest: Newest,
+    guard: Option<OwnedMutexGuard<()>>,
+    /// Locked.
+    file: Option<Arc<File>>,
+}
+
+impl Writing {
+    /// Ends when a newer request wants to write.
+    pub(crate) async fn superseded(&self) {
+        self.newest.superseded.cancelled().await;
+    }
+
+    /// Notes that bytes arrived: a request that gets bytes is not ended by a newer one.
+    pub(crate) fn moved(&self) {
+        *self.newest.moved_at.lock() = Instant::now();
+    }
+
+    /// Returns how many bytes of the file have arrived.
+    pub(crate) async fn received(&self) -> io::Result<u64> {
+        self.with_file(|file| Ok(file.metadata()?.len())).await
+    }
+
+    /// Writes bytes to a place in the file.
+    pub(crate) async fn write(&self, at: u64, bytes: Vec<u8>) -> io::Result<()> {
+        self.with_file(move |mut file| {
+            file.seek(SeekFrom::Start(at))?;
+            file.write_all(&bytes)
+        })
+        .await
+    }
+
+    /// Waits until the disk has what was written.
+    pub(crate) async fn sync(&self) -> io::Result<()> {
+        self.with_file(File::sync_data).await
+    }
+
+    /// Removes what comes after the first `bytes` of the file.
+    pub(crate) async fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.with_file(move |file| file.set_len(bytes)).await
+    }
+
+    /// Does something with the file, which stays locked meanwhile even if nobody waits for the result.
+    async fn with_file<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let file = self.file.clone().ok_or(io::ErrorKind::NotFound)?;
+        tokio::task::spawn_blocking(move || work(&file)).await.map_err(io::Error::other)?
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        // Closing the file frees its lock.
+        drop(self.file.take());
+        drop(self.guard.take());
+        let mut turns = self.files.turns.lock();
+        // Whoever waits for the turn holds it as well.
+        if turns.get(&self.id).is_some_and(|turn| Arc::strong_count(&turn.writer) == 1) {
+            turns.remove(&self.id);
+        }
+    }
+}
+
+impl Files {
+    /// Takes the right to write to a file. A request that has got no bytes for `quiet` is told to stop. `None`: another
+    /// request writes, here or on another node.
+    pub(crate) async fn write(self: &Arc<Self>, id: i64, quiet: Duration) -> io::Result<Option<Writing>> {
+        let (mut writing, writer) = {
+            let mut turns = self.turns.lock();
+            let turn = turns.entry(id).or_insert_with(|| Turn { writer: Arc::default(), newest: Newest::new().into() });
+            let mut newest = turn.newest.lock();
+            let is_taken = Arc::strong_count(&turn.writer) > 1;
+            if is_taken && newest.moved_at.lock().elapsed() < quiet {
+                return Ok(None);
+            }
+            newest.superseded.cancel();
+            *newest = Newest::new();
+            let writing = Writing { files: Arc::clone(self), id, newest: newest.clone(), guard: None, file: None };
+            (writing, Arc::clone(&turn.writer))
+        };
+        writing.guard = Some(writer.lock_owned().await);
+        let path = self.path(id, Version::Original);
+        let opened = tokio::task::spawn_blocking(move || open_locked(&path));
+        writing.file = opened.await.map_err(io::Error::other)??.map(Arc::new);
+        Ok(Some(writing).filter(|writing| writing.file.is_some()))
+    }
+}
+
+/// Opens a file and locks it. `None`: another process has locked it.
+fn open_locked(path: &Path) -> io::Result<Option<File>> {
+    if let Some(folder) = path.parent() {
+        if let Some(root) = folder.parent() {
+            zim_files::create_folder(root)?;
+        }
+        zim_files::create_folder(folder)?;
+    }
+    let file = zim_files::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test]
+    async fn a_newer_writer_ends_the_one_before_if_it_gets_no_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path().join("media"));
+        let first = files.write(7, LONG).await.unwrap().unwrap();
+        assert!(files.write(7, LONG).await.unwrap().is_none(), "the first one gets bytes");
+        assert!(!first.newest.superseded.is_cancelled());
+        let second = {
+            let files = Arc::clone(&files);
+            tokio::spawn(async move { files.write(7, Duration::ZERO).await })
+        };
+        first.superseded().await;
+        drop(first);
+        let second = second.await.unwrap().unwrap().unwrap();
+        assert!(!second.newest.superseded.is_cancelled());
+        let other = files.write(8, LONG).await.unwrap().unwrap();
+        assert_eq!(files.turns.lock().len(), 2);
+        drop((second, other));
+        assert!(files.turns.lock().is_empty(), "what nobody writes to is forgotten");
+    }
+
+    #[tokio::test]
+    async fn two_nodes_do_not_write_to_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, there) = (Files::new(dir.path().join("media")), Files::new(dir.path().join("media")));
+        let first = here.write(7, LONG).await.unwrap().unwrap();
+        // However long the first one is quiet.
+        assert!(there.write(7, Duration::ZERO).await.unwrap().is_none());
+        assert!(there.turns.lock().is_empty(), "who is refused is forgotten");
+        // A write that nobody waits for any more keeps the lock.
+        first.write(0, b"one".to_vec()).await.unwrap();
+        let held = first.file.clone();
+        drop(first);
+        assert!(there.write(7, Duration::ZERO).await.unwrap().is_none());
+        drop(held);
+        let second = there.write(7, Duration::ZERO).await.unwrap().unwrap();
+        assert_eq!(second.received().await.unwrap(), 3);
+        second.write(1, b"2345".to_vec()).await.unwrap();
+        second.truncate(4).await.unwrap();
+        drop(second);
+        assert_eq!(std::fs::read(here.path(7, Version::Original)).unwrap(), b"o234");
+    }
+}

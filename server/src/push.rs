@@ -1,0 +1,155 @@
+//! Offline push: the rows that other nouns write. A message that is to be pushed is two rows, whatever the number of its receivers;
+//! `service/push` decides later who gets it.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use zim_protocol::PushSource;
+
+use crate::db::{Tx, params};
+use crate::effect::{Effect, Queue};
+use crate::error::Error;
+use crate::key::{AppKey, LoginKey, UserKey};
+
+/// The number of the entries of the outbox that decide about the receivers of a push.
+pub(crate) const PUSH: i64 = 80;
+/// The number of the entries of the outbox that send a push to a device.
+pub(crate) const DELIVERY: i64 = 81;
+
+/// What a push tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushKind {
+    /// A message.
+    Message = 1,
+    /// The revocation of a message.
+    Revoke = 2,
+    /// An invitation to a call.
+    CallInvitation = 3,
+    /// The cancellation of one.
+    CallCancellation = 4,
+}
+
+impl PushKind {
+    /// Returns the kind with a number in the store.
+    pub(crate) fn of(number: i64) -> Option<Self> {
+        [Self::Message, Self::Revoke, Self::CallInvitation, Self::CallCancellation]
+            .into_iter()
+            .find(|kind| *kind as i64 == number)
+    }
+
+    /// Returns the name that devices and operators see.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Revoke => "revoke",
+            Self::CallInvitation => "callInvitation",
+            Self::CallCancellation => "callCancellation",
+        }
+    }
+
+    /// Whether it is about a message of a conversation, and not about a call.
+    pub(crate) fn is_of_message(self) -> bool {
+        matches!(self, Self::Message | Self::Revoke)
+    }
+}
+
+/// Something that is to be pushed, unless its receivers get it in another way first.
+#[derive(Clone, Debug)]
+pub struct NewPush {
+    /// Unique in the deployment.
+    pub id: i64,
+    /// The app.
+    pub app: AppKey,
+    /// Who caused it, and gets no push.
+    pub sender: UserKey,
+    /// What it tells of.
+    pub kind: PushKind,
+    /// An encoded `PushConfig`.
+    pub config: Bytes,
+    /// When it is made, Unix milliseconds.
+    pub now: i64,
+    /// When the receivers are decided, Unix milliseconds.
+    pub due_at: i64,
+}
+
+impl NewPush {
+    /// Stores it, unless no receiver has a push ID. `about` is the conversation and the position of the message, or the call and
+    /// 0. The receivers are those of the conversation if none are named: then it is enough that anybody in the app has a push ID.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn insert(
+        &self,
+        tx: &mut Tx<'_>,
+        (about, seq): (impl Into<i64>, i64),
+        receivers: &[UserKey],
+    ) -> Result<(), Error> {
+        let found = if receivers.is_empty() {
+            tx.fetch_one("SELECT 1 FROM push_id WHERE app = $1 LIMIT 1", &params![self.app]).await?
+        } else {
+            let (list, values) = tx.dialect().in_list(receivers.iter().map(|user| user.0), 1);
+            tx.fetch_one(&format!("SELECT 1 FROM push_id WHERE account IN {list} LIMIT 1"), &values).await?
+        };
+        if found.is_none() {
+            return Ok(());
+        }
+        let users: Vec<u8> = match self.kind.is_of_message() {
+            true => Vec::new(),
+            false => receivers.iter().flat_map(|user| user.0.to_be_bytes()).collect(),
+        };
+        tx.execute(
+            "INSERT INTO push (id, app, account, kind, conversation, seq, config, receivers, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            &params![
+                self.id,
+                self.app,
+                self.sender,
+                self.kind as i64,
+                about.into(),
+                seq,
+                self.config.clone(),
+                users,
+                self.now
+            ],
+        )
+        .await?;
+        enqueue(tx, PUSH, self.id, self.due_at).await
+    }
+}
+
+/// Adds an entry to the outbox whose cause is its own ID.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn enqueue(tx: &mut Tx<'_>, kind: i64, id: i64, at: i64) -> Result<(), Error> {
+    let sql = "INSERT INTO outbox (id, kind, cause, cursor, next_at, attempts, last_error) VALUES ($1, $2, $1, 0, $3, 0, '') \
+               ON CONFLICT (id) DO NOTHING";
+    tx.execute(sql, &params![id, kind, at]).await?;
+    tx.emit(Effect::Due { queue: Queue::Outbox, at });
+    Ok(())
+}
+
+/// Ends the pushes to the device of a login that is about to end.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn unbind_login(tx: &mut Tx<'_>, login: LoginKey) -> Result<(), Error> {
+    let sql = "DELETE FROM push_id WHERE account = (SELECT account FROM session WHERE id = $1) \
+               AND device = (SELECT device FROM session WHERE id = $1)";
+    tx.execute(sql, &params![login]).await?;
+    Ok(())
+}
+
+/// Ends the pushes to a device for all users of the app but the one who logs in on it.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn unbind_others(tx: &mut Tx<'_>, app: AppKey, device: [u8; 16], user: UserKey) -> Result<(), Error> {
+    let sql = "DELETE FROM push_id WHERE app = $1 AND device = $2 AND account <> $3";
+    tx.execute(sql, &params![app, device.to_vec(), user]).await?;
+    Ok(())
+}
+
+/// Returns what identifies a token within an app.
+pub(crate) fn token_hash(source: PushSource, token: &str) -> Vec<u8> {
+    Sha256::new().chain_update((source as i32).to_be_bytes()).chain_update(token).finalize().to_vec()
+}
