@@ -28,6 +28,31 @@ impl Trust {
     }
 }
 
+/// The areas of the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Area {
+    /// Mainland China.
+    China = 2,
+    /// North America.
+    NorthAmerica = 3,
+    /// Europe, with the United Kingdom.
+    Europe = 4,
+    /// Asia without mainland China and India.
+    Asia = 5,
+    /// India.
+    India = 6,
+}
+
+impl Area {
+    const ALL: [Self; 5] = [Self::China, Self::NorthAmerica, Self::Europe, Self::Asia, Self::India];
+
+    /// Returns the area with this number in the reference.
+    pub fn of(number: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|area| *area as i64 == number)
+    }
+}
+
 /// The settings of a client: the reference's `ZIMAppConfig`, and what your own server needs.
 ///
 /// ```
@@ -42,6 +67,8 @@ pub struct Config {
     pub(crate) app_id: u32,
     pub(crate) app_sign: String,
     pub(crate) server: String,
+    pub(crate) servers: Vec<(Area, String)>,
+    pub(crate) forbidden_hosts: Vec<String>,
     pub(crate) server_name: Option<String>,
     pub(crate) trust: Trust,
     pub(crate) data_dir: Option<PathBuf>,
@@ -100,6 +127,8 @@ impl Config {
             app_id,
             app_sign: String::new(),
             server: server.into(),
+            servers: Vec::new(),
+            forbidden_hosts: Vec::new(),
             server_name: None,
             trust: Trust::System,
             data_dir: None,
@@ -118,6 +147,16 @@ impl Config {
     #[must_use]
     pub fn server(mut self, server: impl Into<String>) -> Self {
         self.server = server.into();
+        self
+    }
+
+    /// Adds a server, `host:port`, and the area that it is in. [`Zim::set_geofencing_config`](crate::Zim::set_geofencing_config)
+    /// says which areas a client may use; it uses the first server that it may, in the order of the calls, and
+    /// [`Config::server`] before them. Servers in several areas are deployments of their own: give each a
+    /// [data folder](Config::data_dir) of its own.
+    #[must_use]
+    pub fn server_in(mut self, area: Area, server: impl Into<String>) -> Self {
+        self.servers.push((area, server.into()));
         self
     }
 

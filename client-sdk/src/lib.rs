@@ -38,6 +38,10 @@
 mod error;
 /// The settings of a client: the server, how it is trusted, and where data is stored.
 mod config;
+/// The areas that clients may use.
+mod fence;
+/// Settings by name.
+mod advanced;
 /// The id of this installation.
 mod device;
 /// The user who logged in last on this device.
@@ -63,14 +67,20 @@ pub mod net;
 mod session;
 /// The client handle: creating, finding and destroying it.
 mod zim;
+/// Geofencing.
+mod geofence;
 /// Log files.
 mod log;
+/// Uploading them.
+mod log_upload;
 /// Logging in and out.
 mod login;
 /// Profiles and the user's own rules.
 mod user;
 /// Sending and reading messages, and what is in a message.
 pub mod message;
+/// Settings by name, and experimental methods.
+mod experimental;
 /// Changing messages that were sent: revoking, editing, pinning, replying.
 mod message_change;
 /// Reactions to messages.
@@ -112,7 +122,7 @@ pub use zim_engine as engine;
 pub use zim_protocol::app::*;
 
 pub use self::chat::{Call, Chat, Group, History, Items, Revoke, Ring, Room, SendMessage};
-pub use self::config::{Config, Trust};
+pub use self::config::{Area, Config, Trust};
 pub use self::error::Error;
 pub use self::events::{EventStream, HandlerGuard, Lagged};
 pub use self::log::{LogConfig, LogLevel};

@@ -82,6 +82,12 @@ impl Zim {
     }
 }
 
+/// Returns the log files, oldest first, whether or not they are there. `None`: the log goes to no folder.
+pub(crate) fn files() -> Option<Vec<PathBuf>> {
+    let output = OUTPUT.lock();
+    output.as_ref().map(|files| (0..FILES).rev().map(|age| files.path(age)).collect())
+}
+
 /// The current destination of the log.
 struct Output;
 

@@ -11,7 +11,8 @@ use crate::model::{camel, snake, type_name};
 const INTERNAL: [&str; 4] = ["admin.proto", "frame.proto", "options.proto", "sync.proto"];
 
 /// What other files have for the wire only, besides requests.
-const WIRE: [&str; 5] = ["EventRecord", "LoginResult", "LogoutResult", "MediaUploadCreatedResult", "MessageFlag"];
+const WIRE: [&str; 6] =
+    ["EventRecord", "LogUploadCreatedResult", "LoginResult", "LogoutResult", "MediaUploadCreatedResult", "MessageFlag"];
 
 /// Generates the re-exports of these types, and of the modules with the types of their oneofs.
 pub(crate) fn exports(pool: &DescriptorPool) -> Result<String> {

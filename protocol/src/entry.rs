@@ -28,6 +28,8 @@ impl MessageEntry {
         let receipt = if asks_for_receipt { MessageReceiptStatus::Processing } else { MessageReceiptStatus::None };
         let direction = if self.sender == viewer { MessageDirection::Send } else { MessageDirection::Receive };
         let is_server_message = self.has(MessageFlag::Server);
+        let is_broadcast_message = self.has(MessageFlag::Broadcast);
+        let is_group_targeted_message = self.has(MessageFlag::TargetOnly) || self.has(MessageFlag::TargetExcept);
         let content = Message::decode(self.content)?;
         let mut message = Message {
             r#type: self.kind,
@@ -43,6 +45,8 @@ impl MessageEntry {
             order_key: seq.saturating_mul(ORDER_KEY_STEP),
             receipt_status: receipt as i32,
             is_server_message,
+            is_broadcast_message,
+            is_group_targeted_message,
             ..content
         };
         if let Some(state) = self.state {

@@ -56,6 +56,10 @@ pub struct Config {
     /// `off`. On any but a loopback address it uses TLS with the server's certificate. Default: `local`, the Unix socket
     /// `admin.sock` in the data folder, because no other user of the machine can connect to it.
     pub admin: AdminListen,
+    /// The area that the server is in, by its number in the reference: 2 mainland China, 3 North America, 4 Europe, 5 Asia without
+    /// mainland China and India, 6 India. Clients with a geofence refuse a server in an area that they may not use. Default: 0, it
+    /// does not say.
+    pub area: u32,
     /// Network threads, at most 1,024; 0 means one for each core. Default: 0.
     pub workers: usize,
     /// The connections to PostgreSQL that write, at most 64; 0 means one for each two cores, at most 4. Messages to different
@@ -166,6 +170,7 @@ impl Default for Config {
             node_lease_ms: 10_000,
             http: Listen(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4711)))),
             admin: AdminListen::Local,
+            area: 0,
             workers: 0,
             database_partitions: 0,
             tls: Tls::default(),
@@ -217,6 +222,9 @@ impl Config {
                 "bus is set, but database is not PostgreSQL: several servers share a database, and an SQLite file has one server"
                     .to_owned(),
             );
+        }
+        if !matches!(self.area, 0 | 2..=6) {
+            wrong.push(format!("area is {}; it must be 2, 3, 4, 5, 6, or 0 for none", self.area));
         }
         if !(1_000..=60_000).contains(&self.node_lease_ms) {
             wrong.push(format!("node_lease_ms is {}; 1000 to 60000 are allowed", self.node_lease_ms));

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ConversationRef, ConversationType, MessageEntry, MessagePriority, MessageState, SessionEndReason, room_push,
+    ConversationRef, ConversationType, MessageEntry, MessageFlag, MessagePriority, MessageState, SessionEndReason,
+    room_push,
 };
 
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
@@ -39,6 +40,17 @@ pub enum Effect {
     },
     /// A message that is never stored, for the devices of a group that are online. It keeps its place.
     Transient(Box<TransientEffect>),
+    /// A message for users of an app who are online. It is never stored and has no conversation.
+    Broadcast {
+        /// The app.
+        app: AppKey,
+        /// Who gets it; without any, all of them.
+        users: Vec<UserKey>,
+        /// The message.
+        message: Box<MessageEntry>,
+        /// What is dropped first under pressure.
+        priority: MessagePriority,
+    },
     /// A user's stay in a group began or ended. Pushes to the group follow it from the next effect on.
     Stay {
         /// The user.
@@ -281,4 +293,53 @@ pub struct MessageEffect {
     pub content: Bytes,
     /// What the message replies to.
     pub state: Option<Box<MessageState>>,
+    /// Who of the group sees it.
+    pub receivers: Receivers,
+}
+
+/// Who of a conversation sees a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Receivers {
+    /// All.
+    #[default]
+    All,
+    /// These users; ascending.
+    Only(Arc<[UserKey]>),
+    /// All but these users; ascending.
+    Except(Arc<[UserKey]>),
+}
+
+impl Receivers {
+    /// Makes those of a list.
+    pub fn of(mut users: Vec<UserKey>, is_except: bool) -> Self {
+        users.sort_unstable();
+        users.dedup();
+        if is_except { Self::Except(users.into()) } else { Self::Only(users.into()) }
+    }
+
+    /// Whether a user is among them. The sender of the message always is.
+    pub fn has(&self, user: UserKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(users) => users.binary_search(&user).is_ok(),
+            Self::Except(users) => users.binary_search(&user).is_err(),
+        }
+    }
+
+    /// The users of the list.
+    pub fn listed(&self) -> &[UserKey] {
+        match self {
+            Self::All => &[],
+            Self::Only(users) | Self::Except(users) => users,
+        }
+    }
+
+    /// The flag of the message.
+    pub fn flag(&self) -> u32 {
+        match self {
+            Self::All => 0,
+            Self::Only(_) => MessageFlag::TargetOnly as u32,
+            Self::Except(_) => MessageFlag::TargetExcept as u32,
+        }
+    }
 }

@@ -323,6 +323,16 @@ impl Error {
         Self::params_invalid(format!("a message of this type cannot be {what}"))
     }
 
+    /// There is no such log of a client.
+    pub fn log_not_found() -> Self {
+        Self::params_invalid("there is no such log; it may have been removed")
+    }
+
+    /// The message is for some members of the group only.
+    pub fn message_is_targeted() -> Self {
+        Self::params_invalid("a message for some members of a group cannot be replied to, reacted to, edited or pinned")
+    }
+
     /// The message does not ask for receipts, or not from or for this user.
     pub fn no_receipt() -> Self {
         Self::new(ErrorCode::MessageModuleReceiptReadError, "the message has no receipt for you")

@@ -2,6 +2,13 @@
 
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use zim_protocol::admin::AdminClient;
 use zim_protocol::token::{Cbc, Token};
 use zim_protocol::{CreateAppRequest, DisconnectUserRequest, ListAppsRequest, ListSessionsRequest, MintTokenRequest};
@@ -68,5 +75,41 @@ async fn apps_are_created_and_tokens_minted() {
     let ann = DisconnectUserRequest { app_id: 4_242, user_id: "ann".to_owned() };
     assert_eq!(admin.disconnect_user(with_key(&key, ann)).await.unwrap_err().code(), tonic::Code::NotFound);
     drop(admin);
+    assert_eq!(server.stop().await, 0);
+}
+
+/// gRPC's own tools need the key, too, and learn of the operator's service alone.
+#[tokio::test]
+async fn health_checks_and_reflection_need_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(Config::local(dir.path().join("data"))).await.unwrap();
+    let key = std::fs::read_to_string(dir.path().join("data/admin.key")).unwrap();
+    let address = server.admin_addr().unwrap().to_string();
+    let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+    let mut health = HealthClient::new(channel.clone());
+    let check = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    let refused = health.check(Request::new(check(""))).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    for service in ["", "zim.v1.Admin"] {
+        let found = health.check(with_key(&key, check(service))).await.unwrap().into_inner();
+        assert_eq!(found.status(), ServingStatus::Serving, "{service:?}");
+    }
+    assert_eq!(health.check(with_key(&key, check("zim.v1.None"))).await.unwrap_err().code(), tonic::Code::NotFound);
+    let mut reflection = ServerReflectionClient::new(channel);
+    let list = || {
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        futures_util::stream::iter([ServerReflectionRequest { host: String::new(), message_request }])
+    };
+    let refused = reflection.server_reflection_info(Request::new(list())).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    let mut answers = reflection.server_reflection_info(with_key(&key, list())).await.unwrap().into_inner();
+    let Some(MessageResponse::ListServicesResponse(listed)) =
+        answers.message().await.unwrap().unwrap().message_response
+    else {
+        panic!("another answer")
+    };
+    let names: Vec<&str> = listed.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"zim.v1.Admin") && !names.contains(&"zim.v1.MessageService"), "{names:?}");
+    drop((health, reflection, answers));
     assert_eq!(server.stop().await, 0);
 }

@@ -1,7 +1,10 @@
 //! `zim admin`: manages a server through its operator's service.
 
+mod act;
 mod app;
 mod push;
+mod log;
+mod message;
 mod user;
 mod work;
 
@@ -42,6 +45,7 @@ Examples:
   zim admin app create --name shop
   zim admin app rotate server-secret --overlap 24h
   zim admin user ban mallory
+  zim admin message broadcast ann 'the server restarts at 8'
   zim admin sessions
   zim admin disconnect bob
   zim admin task list
@@ -88,6 +92,22 @@ enum AdminCommand {
     /// Set up the services that deliver offline push, and see what became of pushes
     #[command(subcommand)]
     Push(push::PushCommand),
+    /// Send messages as a user or to everybody, revoke them, or read a conversation
+    #[command(subcommand)]
+    Message(message::MessageCommand),
+    /// Create a group as a user, dismiss it, or remove members
+    #[command(subcommand)]
+    Group(act::GroupCommand),
+    /// Remove users from a room
+    #[command(subcommand)]
+    Room(act::RoomCommand),
+    /// Call any method of the contract as a user, without a device
+    Call(act::CallArgs),
+    /// List the logs that clients have uploaded, or fetch one
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Send an experimental event, a text that the app understands, to users who are online
+    Event(act::EventArgs),
     /// Make a token for the login of a user
     Token {
         /// The user
@@ -280,6 +300,12 @@ pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failur
         AdminCommand::App(command) => app::run(command, &mut operator, context).await,
         AdminCommand::User(command) => user::run(command, &mut operator, context).await,
         AdminCommand::Push(command) => push::run(command, &mut operator, context).await,
+        AdminCommand::Message(command) => message::run(command, &mut operator, context).await,
+        AdminCommand::Group(command) => act::group(command, &mut operator, context).await,
+        AdminCommand::Room(command) => act::room(command, &mut operator, context).await,
+        AdminCommand::Log(command) => log::run(command, &mut operator, context).await,
+        AdminCommand::Event(args) => act::event(args, &mut operator, context).await,
+        AdminCommand::Call(args) => act::call(args, &mut operator, context).await,
         AdminCommand::Task(command) => work::run(WorkQueue::Tasks, command, &mut operator, context).await,
         AdminCommand::Outbox(command) => work::run(WorkQueue::Outbox, command, &mut operator, context).await,
         AdminCommand::Token { user, app_id, valid } => {

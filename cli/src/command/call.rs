@@ -108,7 +108,7 @@ fn list(context: &Context, internal: bool) -> Result<(), Failure> {
     context.output.table(&table)
 }
 
-fn find(path: &str) -> Result<&'static Method, Failure> {
+pub(crate) fn find(path: &str) -> Result<&'static Method, Failure> {
     zim_protocol::method(path).ok_or_else(|| {
         let failure = Failure::usage(format!("there is no method {path:?}"));
         match similar(path).as_slice() {
@@ -129,7 +129,7 @@ fn similar(path: &str) -> Vec<&'static str> {
     METHODS.iter().filter(is_similar).map(|method| method.path).take(3).collect()
 }
 
-fn read_request(text: &str) -> Result<Value, Failure> {
+pub(crate) fn read_request(text: &str) -> Result<Value, Failure> {
     let mut from_stdin = String::new();
     let text = if text == "-" {
         std::io::stdin().lock().read_to_string(&mut from_stdin)?;

@@ -114,7 +114,7 @@ async fn backward(args: &HistoryArgs, context: &Context, session: &Session) -> R
 }
 
 /// Shows messages with a heading for each day. `day` is the last heading that was shown.
-pub(super) fn show(context: &Context, messages: &[Message], day: &mut String) -> Result<(), Failure> {
+pub(crate) fn show(context: &Context, messages: &[Message], day: &mut String) -> Result<(), Failure> {
     let columns = describe::sender_columns(messages);
     let digits = messages.iter().map(|message| message.message_seq.to_string().len()).max().unwrap_or(0);
     for message in messages {

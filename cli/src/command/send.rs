@@ -65,14 +65,14 @@ pub(crate) struct SendArgs {
 
 /// The type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Kind {
+pub(crate) enum Kind {
     Text,
     Command,
     Custom,
 }
 
 impl Kind {
-    fn message(self, text: String, custom_type: i64) -> Message {
+    pub(crate) fn message(self, text: String, custom_type: i64) -> Message {
         match self {
             Self::Text => Message::text(text),
             Self::Command => Message::command(text.into_bytes()),

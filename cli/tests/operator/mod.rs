@@ -52,3 +52,45 @@ async fn a_socket_without_a_server_is_explained() {
     let stderr = env.zim("ann", &["admin", "app", "list"]).await.fails(1);
     assert!(stderr.contains("no server to manage was found") && stderr.contains("--admin-url"), "{stderr}");
 }
+
+/// The operator sends, revokes and lists messages, and acts for users.
+#[tokio::test]
+async fn messages_groups_and_calls_of_the_operator() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    let said = async |args: &[&str]| {
+        let line = [&["admin", "--server-data", env.data()], args, &["--plain"]].concat();
+        env.zim("ann", &line).await.ok().stdout.trim().to_owned()
+    };
+    let refused = async |args: &[&str], exit| {
+        env.zim("ann", &[&["admin", "--server-data", env.data()], args].concat()).await.fails(exit)
+    };
+    assert_eq!(said(&["message", "send", "ann", "bob", "hello"]).await, "Sent message 1 to bob as ann.");
+    assert_eq!(said(&["group", "create", "ann", "crew", "bob"]).await, "Created the group crew, owned by ann.");
+    let targeted = ["message", "send", "ann", "--group", "crew", "psst", "--only", "bob"];
+    assert_eq!(said(&targeted).await, "Sent message 1 to the group crew as ann.");
+    assert!(said(&["message", "list", "bob", "--group", "crew"]).await.contains("psst"));
+    assert_eq!(said(&["message", "broadcast", "ann", "hi all"]).await, "Sent to all who are online, as ann.");
+    assert_eq!(said(&["event", "{}", "--to", "ann,bob"]).await, "Sent to those who are online.");
+    assert_eq!(said(&["message", "revoke", "bob", "ann", "1"]).await, "Revoked message 1 with ann.");
+    assert!(said(&["message", "list", "ann", "bob"]).await.contains("revoked"));
+    assert_eq!(said(&["message", "list", "ann", "ann"]).await, "There are no messages with ann.");
+    let renamed = said(&["call", "ann", "Group/UpdateGroupName", r#"{"groupName":"Crew","groupID":"crew"}"#]).await;
+    assert!(renamed.contains("Crew"), "{renamed}");
+    assert_eq!(said(&["group", "kick", "ann", "crew", "bob"]).await, "Removed bob from the group crew.");
+    assert_eq!(said(&["group", "dismiss", "ann", "crew"]).await, "Dismissed the group crew.");
+    assert_eq!(said(&["log", "list"]).await, "No logs were uploaded.");
+    for (args, exit, message) in [
+        (&["message", "send", "nobody", "bob", "x"][..], 5, "there is no user nobody"),
+        (&["message", "send", "ann", "bob", ""], 5, ""),
+        (&["message", "send", "ann", "bob", "x", "--only", "bob"], 2, "--group"),
+        (&["room", "kick", "stage", "bob"], 5, "stage"),
+        (&["call", "ann", "Group/Explode"], 2, "there is no method"),
+        (&["log", "get", "17"], 5, "there is no such log"),
+    ] {
+        let stderr = refused(args, exit).await;
+        assert!(stderr.contains(message), "{args:?}: {stderr}");
+    }
+    env.end().await;
+}

@@ -4,7 +4,11 @@
 
 use std::collections::HashSet;
 
-use zim_protocol::{ConversationType, MessageEntry, MessageReceivedInfo, Transient};
+use prost::Message as _;
+use zim_protocol::{
+    BroadcastMessageReceivedEvent, ConversationRef, ConversationType, Event, ExperimentalEventReceivedEvent,
+    MessageEntry, MessageFlag, MessageReceivedInfo, Transient, message::Body,
+};
 
 use super::remote::Remote;
 use super::task::AccountTask;
@@ -35,6 +39,23 @@ impl<L: Remote> AccountTask<L> {
                 let event = store::message::received(room, vec![message], info);
                 event.into_iter().for_each(|event| self.remote.raise(event, None));
             }
+            return;
+        }
+        if let Some(event) = transient.message.as_ref().filter(|message| message.has(MessageFlag::Experimental)) {
+            let content = match zim_protocol::Message::decode(event.content.clone()).unwrap_or_default().body {
+                Some(Body::Text(text)) => text.message,
+                _ => return,
+            };
+            let event = ExperimentalEventReceivedEvent { content };
+            self.remote.raise(Event::ExperimentalEventReceived(event), None);
+            return;
+        }
+        if let Some(message) = transient.message.as_ref().filter(|message| message.has(MessageFlag::Broadcast)) {
+            // It is in no conversation.
+            let nowhere = ConversationRef { r#type: ConversationType::Unknown as i32, id: String::new() };
+            let message = store::message::shown(message.clone(), &self.viewer.user_id, &nowhere);
+            let event = BroadcastMessageReceivedEvent { message: Some(message) };
+            self.remote.raise(Event::BroadcastMessageReceived(event), None);
             return;
         }
         let (Some(name), Some(message)) = (transient.conversation, transient.message) else { return };

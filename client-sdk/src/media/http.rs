@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, RANGE};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Body, Client, Response, StatusCode};
+use reqwest::{Body, Client, Response, StatusCode, Url};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use zim_protocol::{ErrorCode, MessageType};
@@ -43,6 +43,8 @@ pub(crate) struct Http {
     tls: Tls,
     /// The host by which this client knows the server.
     pub(crate) host: String,
+    /// Hosts that a geofence forbids.
+    forbidden: Vec<String>,
     client: OnceLock<Client>,
     pub(crate) uploads: Arc<Semaphore>,
     /// The files that are being uploaded, by SHA-256 and type: the server has one upload for all messages with a file.
@@ -94,10 +96,18 @@ pub(crate) type OnBytes = Arc<dyn Fn(u64) + Send + Sync>;
 impl Http {
     pub(crate) fn new(
         host: String,
+        forbidden: Vec<String>,
         tls: impl Fn() -> Result<rustls::ClientConfig, Error> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let uploads = Arc::new(Semaphore::new(UPLOADS));
-        Arc::new(Self { tls: Box::new(tls), host, client: OnceLock::new(), uploads, uploading: Turns::default() })
+        Arc::new(Self {
+            tls: Box::new(tls),
+            host,
+            forbidden,
+            client: OnceLock::new(),
+            uploads,
+            uploading: Turns::default(),
+        })
     }
 
     /// Waits until no other message has this file uploaded.
@@ -111,7 +121,14 @@ impl Http {
         }
         // A session that reaches its server directly does not need a proxy for its files.
         let builder = Client::builder().tls_backend_preconfigured((self.tls)()?).no_proxy();
-        let builder = builder.connect_timeout(CONNECT).read_timeout(STALL).redirect(Policy::custom(follow));
+        let forbidden = self.forbidden.clone();
+        let redirect = Policy::custom(move |attempt| match attempt.url().host_str() {
+            Some(host) if is_forbidden(&forbidden, host) => {
+                attempt.error("a server in an area that the app may not use")
+            }
+            _ => follow(attempt),
+        });
+        let builder = builder.connect_timeout(CONNECT).read_timeout(STALL).redirect(redirect);
         let client = builder.build().map_err(|error| {
             let message = "the HTTPS client cannot be made";
             Error::new(ErrorCode::MessageModuleFileClientError, message).with_source(error)
@@ -180,6 +197,10 @@ impl Http {
         on_bytes: impl Fn(u64, u64) + Send,
     ) -> Result<Download, Error> {
         let client = self.client()?;
+        let url = Url::parse(wanted.url).map_err(|error| download_failed("has no valid URL").with_source(error))?;
+        if url.host_str().is_some_and(|host| is_forbidden(&self.forbidden, host)) {
+            return Err(download_failed("is in an area that the app may not use"));
+        }
         let (part, tag_file) = (beside(wanted.to, "part"), beside(wanted.to, "tag"));
         let known = tokio::fs::metadata(&part).await.map_or(0, |found| found.len());
         let tag = tokio::fs::read_to_string(&tag_file).await.unwrap_or_default();
@@ -225,6 +246,12 @@ impl Http {
         stored.await.map_err(|error| cannot_store(wanted.to, error))?;
         Ok(Download { size: received })
     }
+}
+
+/// Whether a geofence forbids a host, as a URL has it.
+fn is_forbidden(forbidden: &[String], host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    forbidden.iter().any(|other| other.eq_ignore_ascii_case(host))
 }
 
 fn check_size(size: u64) -> Result<(), Error> {

@@ -168,6 +168,11 @@ impl Link {
         self.0.open.lock().is_logged_in = true;
     }
 
+    /// Returns the server's Welcome on the current connection, if there is one.
+    pub(crate) fn present_welcome(&self) -> Option<Arc<Welcome>> {
+        self.0.welcome.borrow().clone()
+    }
+
     /// Waits for the server's Welcome.
     pub(crate) async fn welcome(&self) -> Arc<Welcome> {
         let mut welcome = self.0.welcome.subscribe();

@@ -1,7 +1,7 @@
 //! The client behind the handles of the app: its settings, its connection, and the login in progress.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -19,13 +19,18 @@ use super::states::ConnectionStates;
 use crate::config::Config;
 use crate::error::Error;
 use crate::events::Events;
+use crate::fence::Fence;
 use crate::net::Dialer;
-use crate::{device, last_user};
+use crate::{advanced, device, fence, last_user};
 
 /// The client. Handles of the app share it; tasks hold it too.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) config: Config,
+    pub(crate) fence: Fence,
+    /// The upload of the log that is running.
+    pub(crate) log_upload: tokio::sync::Mutex<()>,
+    logs_uploaded: AtomicU64,
     pub(crate) hello: Hello,
     pub(crate) events: Events,
     pub(crate) dialer: Dialer,
@@ -49,7 +54,9 @@ pub(crate) enum Started {
 
 impl Client {
     /// Creates a client and the task that calls the handlers.
-    pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(mut config: Config) -> Result<Arc<Self>, Error> {
+        advanced::apply(&mut config);
+        let fence = fence::apply(&mut config)?;
         let dialer = Dialer::new(&config)?;
         let device_id = device::id(config.folder())?;
         let hello = Hello {
@@ -64,6 +71,9 @@ impl Client {
             hello,
             dialer,
             config,
+            fence,
+            log_upload: tokio::sync::Mutex::default(),
+            logs_uploaded: AtomicU64::new(0),
             login: Mutex::default(),
             state: watch::Sender::new(ConnectionState::Disconnected),
             root: CancellationToken::new(),
@@ -129,6 +139,16 @@ impl Client {
             token::expiry(&config.token)?;
         }
         Ok(request)
+    }
+
+    /// How often the log was uploaded.
+    pub(crate) fn logs_uploaded(&self) -> u64 {
+        self.logs_uploaded.load(Ordering::Acquire)
+    }
+
+    /// Counts an upload of the log.
+    pub(crate) fn count_log_upload(&self) {
+        self.logs_uploaded.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Ends everything, and makes methods fail from now on.

@@ -96,6 +96,10 @@ pub(super) fn verdict(error: &Error) -> Option<End> {
         | ErrorCode::NetworkModuleTokenInvalid
         | ErrorCode::NetworkModuleTokenVersionError
         | ErrorCode::CommonModuleInvalidAppId => Some(End::Refused(error.clone())),
+        // The server has moved to an area that the app may not use.
+        ErrorCode::CommonModuleParamsInvalid if error.detail("reason") == Some("area") => {
+            Some(End::Refused(error.clone()))
+        }
         _ => None,
     }
 }

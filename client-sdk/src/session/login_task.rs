@@ -79,7 +79,8 @@ impl LoginTask {
             let remote = LinkRemote { link: login.link.clone(), events: client.events.clone() };
             let (address, trust) = (Address::of(&client.config)?, client.config.trust.clone());
             let host = address.host.clone();
-            let media = Http::new(address.host, move || https_config(&trust, host.clone()));
+            let forbidden = client.config.forbidden_hosts.clone();
+            let media = Http::new(address.host, forbidden, move || https_config(&trust, host.clone()));
             Account::open(&client.config, client.hello.device_id.clone(), &login.user_id, remote, media)
         });
         let panicked = |_| Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "opening the local database failed");
@@ -302,7 +303,10 @@ impl LoginTask {
             ended = &mut driven => Err(before_login(ended)),
             answer = link.log_in(&request) => answer.map_err(|error| Failed { error, is_final: false }),
         };
-        self.logged_in(&answer?, account).await;
+        let answer = answer?;
+        let welcome = link.welcome().await;
+        self.client.fence.check(&welcome).map_err(|error| Failed { error, is_final: true })?;
+        self.logged_in(&answer, account).await;
         ready.send_replace(true);
         let since = Instant::now();
         let ended = tokio::select! {

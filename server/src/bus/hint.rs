@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use prost::{Message, Oneof};
 use zim_protocol::{
-    ChangeEntry, FeedEntry, MessageEntry, MessagePriority, RoomPush, SessionEndReason, UserFullInfo, UserStatus,
+    ChangeEntry, FeedEntry, MessageEntry, MessageFlag, MessagePriority, RoomPush, SessionEndReason, UserFullInfo,
+    UserStatus,
 };
 
 use super::numbers::SUBJECTS;
-use crate::effect::{Audience, Effect, GroupStay, MessageEffect, Queue, RoomEffect, RoomReceivers, TransientEffect};
+use crate::effect::{
+    Audience, Effect, GroupStay, MessageEffect, Queue, Receivers, RoomEffect, RoomReceivers, TransientEffect,
+};
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
 /// Hints of one subject.
@@ -45,7 +48,7 @@ pub(super) struct Beat {
 /// An effect.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Hint {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
     kind: Option<Kind>,
 }
 
@@ -79,6 +82,11 @@ enum Kind {
     Room(Box<RoomHint>),
     #[prost(message, boxed, tag = "14")]
     RoomMessage(Box<RoomMessageHint>),
+    #[prost(message, tag = "15")]
+    Broadcast(BroadcastHint),
+    /// A message for some of a group. A server that does not know of receivers would push it to all.
+    #[prost(message, tag = "16")]
+    TargetedMessage(MessageHint),
 }
 
 /// A group or a room, if it has a conversation; otherwise the two users of a peer conversation.
@@ -106,6 +114,21 @@ struct MessageHint {
     conversation: i64,
     #[prost(int64, tag = "5")]
     cause: i64,
+    /// The users whom a targeted message names. The flags of the entry say what they are.
+    #[prost(int64, repeated, tag = "6")]
+    listed: Vec<i64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BroadcastHint {
+    #[prost(int64, tag = "1")]
+    app: i64,
+    #[prost(message, optional, tag = "2")]
+    message: Option<MessageEntry>,
+    #[prost(enumeration = "MessagePriority", tag = "3")]
+    priority: i32,
+    #[prost(int64, repeated, tag = "4")]
+    users: Vec<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -277,18 +300,31 @@ fn subject(effect: &Effect) -> usize {
         | Effect::Status { user, .. }
         | Effect::LoginEnded { user, .. }
         | Effect::OneShotsEnded { user, .. } => of_key(user.0),
-        Effect::Due { .. } | Effect::AppChanged { .. } => 0,
+        Effect::Broadcast { .. } | Effect::Due { .. } | Effect::AppChanged { .. } => 0,
     }
 }
 
 fn kind(effect: &Effect) -> Kind {
     match effect {
-        Effect::Message(message) => Kind::Message(MessageHint {
-            audience: Some(AudienceHint::of(&message.audience)),
-            entry: Some(message.entry(true)),
-            app: message.app.0,
-            conversation: message.conversation.0,
-            cause: message.cause.0,
+        Effect::Message(message) => {
+            let hint = MessageHint {
+                audience: Some(AudienceHint::of(&message.audience)),
+                entry: Some(message.entry(true)),
+                app: message.app.0,
+                conversation: message.conversation.0,
+                cause: message.cause.0,
+                listed: message.receivers.listed().iter().map(|user| user.0).collect(),
+            };
+            match message.receivers {
+                Receivers::All => Kind::Message(hint),
+                _ => Kind::TargetedMessage(hint),
+            }
+        }
+        Effect::Broadcast { app, users, message, priority } => Kind::Broadcast(BroadcastHint {
+            app: app.0,
+            users: users.iter().map(|user| user.0).collect(),
+            message: Some((**message).clone()),
+            priority: *priority as i32,
         }),
         Effect::Feed { user, pos, entry, cause } => {
             let entry = FeedEntry { pos: pos.unsigned_abs(), detail: Some((**entry).clone()) };
@@ -334,9 +370,15 @@ pub(super) fn effects(hints: Vec<Hint>) -> Hints {
 
 fn effect(kind: Kind) -> Option<Effect> {
     Some(match kind {
-        Kind::Message(hint) => {
+        Kind::Message(hint) | Kind::TargetedMessage(hint) => {
             let entry = hint.entry?;
+            let listed = hint.listed.into_iter().map(UserKey).collect();
+            let receivers = match (entry.has(MessageFlag::TargetOnly), entry.has(MessageFlag::TargetExcept)) {
+                (false, false) => Receivers::All,
+                (_, is_except) => Receivers::of(listed, is_except),
+            };
             Effect::Message(Arc::new(MessageEffect {
+                receivers,
                 app: AppKey(hint.app),
                 conversation: ConversationKey(hint.conversation),
                 audience: hint.audience?.audience()?,
@@ -364,6 +406,11 @@ fn effect(kind: Kind) -> Option<Effect> {
             cause: LoginKey(hint.cause),
         },
         Kind::Transient(hint) => Effect::Transient(Box::new(hint.effect()?)),
+        Kind::Broadcast(hint) => {
+            let priority = hint.priority();
+            let (app, users) = (AppKey(hint.app), hint.users.into_iter().map(UserKey).collect());
+            Effect::Broadcast { app, users, message: Box::new(hint.message?), priority }
+        }
         Kind::RoomMessage(hint) => {
             Effect::RoomMessage { home: u8::try_from(hint.home).ok()?, transient: Box::new(hint.transient?.effect()?) }
         }
@@ -524,8 +571,10 @@ mod tests {
     fn all() -> Vec<Effect> {
         let group = Audience::Group { conversation: ConversationKey(3), name: "crew".into() };
         let entry = MessageEntry { seq: 4, content: vec![1, 2].into(), ..MessageEntry::default() };
-        let message = |audience| {
+        let message_for = |audience, receivers: Receivers| {
             Effect::Message(Arc::new(MessageEffect {
+                flags: 2 | receivers.flag(),
+                receivers,
                 app: AppKey(1),
                 conversation: ConversationKey(3),
                 audience,
@@ -536,18 +585,29 @@ mod tests {
                 cause: LoginKey(99),
                 ts: 1_000,
                 kind: 1,
-                flags: 2,
                 client_key: [7; 16],
                 content: vec![0; 300].into(),
                 state: None,
             }))
         };
+        let message = |audience| message_for(audience, Receivers::All);
+        let listed = || vec![UserKey(5), UserKey(6)];
         let stay = |to| GroupStay { from_seq: 1, from_rev: 2, to, is_return: true };
         let enters = |to| Effect::Stay {
             user: UserKey(5),
             conversation: ConversationKey(3),
             name: "crew".into(),
             stay: stay(to),
+        };
+        let targeted = [
+            message_for(group.clone(), Receivers::of(listed(), false)),
+            message_for(group.clone(), Receivers::of(listed(), true)),
+        ];
+        let broadcast = Effect::Broadcast {
+            app: AppKey(1),
+            users: listed(),
+            message: Box::new(entry.clone()),
+            priority: MessagePriority::Medium,
         };
         let change =
             ChangeEntry { rev: 6, detail: Some(change_entry::Detail::Message(entry.clone())), ..Default::default() };
@@ -562,6 +622,7 @@ mod tests {
                 detail: room_push::Detail::Exit(RoomExit::default()),
             }))
         };
+        let [targeted, excepting] = targeted;
         vec![
             message(peers()),
             message(group.clone()),
@@ -623,6 +684,9 @@ mod tests {
                     room: 12,
                 }),
             },
+            targeted,
+            excepting,
+            broadcast,
         ]
     }
 

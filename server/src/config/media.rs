@@ -27,6 +27,8 @@ pub struct Media {
     /// Days after which a file is removed although messages have it, from when it was announced or sent last; 0: never.
     /// Default: 0.
     pub kept_days: u32,
+    /// Days for which the log that a client has uploaded is kept. Default: 14.
+    pub logs_kept_days: u32,
 }
 
 impl Default for Media {
@@ -39,6 +41,7 @@ impl Default for Media {
             upload_valid_s: 86_400,
             unused_kept_s: 86_400,
             kept_days: 0,
+            logs_kept_days: 14,
         }
     }
 }
@@ -64,6 +67,9 @@ impl Media {
             if !(1..=most).contains(&value) {
                 wrong.push(format!("media.{name} is {value}; 1 to {most} are allowed"));
             }
+        }
+        if !(1..=366).contains(&self.logs_kept_days) {
+            wrong.push(format!("media.logs_kept_days is {}; 1 to 366 are allowed", self.logs_kept_days));
         }
         if self.kept_days > 36_500 {
             wrong.push(format!("media.kept_days is {}; at most 36500 are allowed", self.kept_days));

@@ -75,6 +75,11 @@ impl Caller {
         Self::new(None, Origin::Server(audit))
     }
 
+    /// A user as the caller, for whom the operator acts: without a device, and with the audit line of the operator's call.
+    pub fn acting(identity: Identity, audit: tracing::Span) -> Self {
+        Self::new(Some(Arc::new(identity)), Origin::Server(audit))
+    }
+
     /// Tells the size of the request.
     #[must_use]
     pub fn with_request_bytes(self, request_bytes: usize) -> Self {
@@ -114,7 +119,7 @@ impl Caller {
             }
     }
 
-    /// Whether the server itself calls. It may do what no user may.
+    /// Whether the server itself calls, or the operator for a user. They may do what no user may.
     pub fn is_server(&self) -> bool {
         matches!(self.origin, Origin::Server(_))
     }

@@ -17,10 +17,10 @@ use super::feed_order::{Fed, FeedOrder};
 use super::group::{Group, GroupPush, for_group};
 use super::lane::{Mark, Marks, Step, TransientPush, View, Viewers, Work};
 use super::walk::{Item, Walks};
-use crate::connection::PushTarget;
+use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::{Audience, Effect, MessageEffect, TransientEffect};
 use crate::journal::{change_push, feed_push, message_push};
-use crate::key::{ConversationKey, LoginKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
 /// The bytes of messages in one push, unless a single message has more. A frame must not get too long for its client.
 pub(super) const RUN_BYTES: usize = 64 << 10;
@@ -185,6 +185,21 @@ impl Handover<'_> {
         }
     }
 
+    /// Adds a message for these users, or for all who are online in an app.
+    fn add_broadcast(&mut self, (app, users): (AppKey, &[UserKey]), message: MessageEntry, priority: MessagePriority) {
+        let push = |to| {
+            let (message, frame, cause) = (message.clone(), OnceLock::new(), LoginKey(0));
+            Arc::new(TransientPush { to, message, after_seq: 0, after_rev: 0, priority, cause, room: 0, frame })
+        };
+        for user in users {
+            self.add(*user, || Work::Transient(push(Viewers::Sessions(*user))));
+        }
+        if users.is_empty() {
+            let push = push(Viewers::App(app));
+            self.work.iter_mut().for_each(|work| work.push(Work::Transient(Arc::clone(&push))));
+        }
+    }
+
     /// Hands a push to the lanes that have sessions of the group.
     fn flush_group(&mut self, push: GroupPush) {
         let push = Arc::new(push);
@@ -207,6 +222,9 @@ impl Fanout {
                 Effect::Message(message) => handover.add_message(message),
                 Effect::Change { audience, entry, cause } => handover.add_change(&audience, entry, cause),
                 Effect::Transient(transient) => handover.add_transient(*transient),
+                Effect::Broadcast { app, users, message, priority } => {
+                    handover.add_broadcast((app, &users), *message, priority);
+                }
                 Effect::Stay { user, conversation, name, stay } => self.set_stay(user, (conversation, &name), stay),
                 Effect::RoomStay { user, device, conversation, name, stay } => {
                     let lane = self.set_room_stay((user, device), (conversation, &name), stay);
@@ -303,6 +321,10 @@ impl Fanout {
                         Viewers::Group(group) => {
                             walks.add(groups, group.key, Item::Transient(Arc::clone(&push)), now);
                         }
+                        Viewers::App(app) => self.for_app(index, *app, |session| push.push(session)),
+                        Viewers::Sessions(user) => {
+                            self.connections(*user).iter().for_each(|session| push.push(session));
+                        }
                     }
                 }
                 Work::Pull(viewers) => {
@@ -362,6 +384,8 @@ impl Fanout {
                         Mark::Conversation(Viewers::User(view)) => {
                             (view.user, PushTarget::Conversation(view.conversation()))
                         }
+                        // A broadcast extends no log.
+                        Mark::Conversation(Viewers::App(_) | Viewers::Sessions(_)) => continue,
                         Mark::Feed(user) => (*user, PushTarget::Feed),
                         Mark::Snapshot(user) => (*user, PushTarget::Snapshot),
                     };
@@ -388,13 +412,22 @@ impl Fanout {
     fn report_lost(&self, lane: usize, lost: &HashMap<Viewers, u64>) {
         for (viewers, count) in lost {
             match viewers {
-                Viewers::User(view) => {
-                    self.connections(view.user).iter().for_each(|connection| connection.queue.report_lost(*count));
+                Viewers::User(View { user, .. }) | Viewers::Sessions(user) => {
+                    self.connections(*user).iter().for_each(|connection| connection.queue.report_lost(*count));
                 }
                 Viewers::Group(group) => {
                     for_group(&self.groups[lane], group.key, |session, _| session.queue.report_lost(*count));
                 }
+                Viewers::App(app) => self.for_app(lane, *app, |session| session.queue.report_lost(*count)),
             }
+        }
+    }
+
+    /// Calls `visit` for the sessions of a lane that are online in an app.
+    fn for_app(&self, lane: usize, app: AppKey, visit: impl Fn(&ConnectionState)) {
+        for shard in self.shards.iter().skip(lane).step_by(self.lanes.len()) {
+            let of_app = |session: &&Arc<ConnectionState>| session.identity().is_some_and(|who| who.app == app);
+            shard.read().values().flatten().filter(of_app).for_each(|session| visit(session));
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use zim_protocol::change_entry::Detail;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, ConversationType, RoomMembersChange, RoomPush, event_frame::Frame, room_push,
+    ChangeEntry, ConversationRef, ConversationType, MessageFlag, RoomMembersChange, RoomPush, event_frame::Frame,
+    room_push,
 };
 
 use super::Fanout;
@@ -14,7 +15,7 @@ use super::deliver::{RUN_BYTES, RUN_ENTRY_BYTES, encode};
 use super::group_index::GroupIndex;
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::{GroupStay, MessageEffect, RoomEffect, RoomReceivers};
-use crate::journal::{change_push, message_push};
+use crate::journal::{change_push, message_push_of};
 use crate::key::{ConversationKey, LoginKey, UserKey};
 
 /// Sessions that are taken from the index at once. Registrations and membership changes wait no longer than this takes.
@@ -127,15 +128,14 @@ impl GroupPush {
         joins
     }
 
-    /// Whether this is a change of a message that the user may know from an earlier stay. The index knows only the last one.
-    pub(super) fn may_be_of_earlier_stay(&self, stay: &GroupStay, login: LoginKey) -> bool {
-        match &self.entries {
-            Entries::Change(entry, cause) => {
-                let is_earlier = matches!(&entry.detail, Some(Detail::Message(message)) if !stay.has_message(message.seq.cast_signed()));
-                stay.is_return && *cause != login && is_earlier && stay.has_change(entry.rev.cast_signed())
-            }
-            Entries::Messages(_) | Entries::Room(_) => false,
-        }
+    /// Whether only a pull tells what the user may see of it: a change of a message that the user may know from an earlier stay, as
+    /// the index knows only the last one; or of a message for some of the members.
+    pub(super) fn needs_pull(&self, stay: &GroupStay, login: LoginKey) -> bool {
+        let Entries::Change(entry, cause) = &self.entries else { return false };
+        let Some(Detail::Message(message)) = &entry.detail else { return false };
+        let is_earlier = stay.is_return && !stay.has_message(message.seq.cast_signed());
+        let is_targeted = message.has(MessageFlag::TargetOnly) || message.has(MessageFlag::TargetExcept);
+        *cause != login && (is_earlier || is_targeted) && stay.has_change(entry.rev.cast_signed())
     }
 
     /// Returns the frame for a session, if it gets one: what it caused itself comes with its responses.
@@ -160,17 +160,23 @@ impl GroupPush {
                 }
             }
             Entries::Messages(run) => {
-                let is_visible = |message: &&Arc<MessageEffect>| stay.has_message(message.seq);
-                let (visible, own) = run
-                    .iter()
-                    .filter(is_visible)
-                    .fold((0, 0), |(visible, own), message| (visible + 1, own + usize::from(message.cause == login)));
-                if own == visible {
+                let in_stay = || run.iter().filter(|message| stay.has_message(message.seq));
+                let (first, last) = (in_stay().next()?.seq, in_stay().next_back()?.seq);
+                let is_own = |message: &&Arc<MessageEffect>| message.cause == login;
+                if in_stay().all(|message| is_own(&message)) {
                     return None;
                 }
-                let entries = run.iter().filter(is_visible).map(|message| message.entry(message.cause != login));
-                let encode = || encode(Frame::Push(message_push(entries.collect(), conversation())));
-                Some(if own == 0 && visible == run.len() { self.shared.get_or_init(encode).clone() } else { encode() })
+                // What is not for this user is a blank position.
+                let is_for = |message: &&Arc<MessageEffect>| {
+                    message.receivers.has(identity.user) || message.sender == identity.user_id
+                };
+                let is_shared =
+                    run.iter().all(|message| stay.has_message(message.seq) && is_for(&message) && !is_own(&message));
+                let encode = || {
+                    let entries = in_stay().filter(is_for).map(|message| message.entry(!is_own(&message)));
+                    encode(Frame::Push(message_push_of(entries.collect(), conversation(), (first, last))))
+                };
+                Some(if is_shared { self.shared.get_or_init(encode).clone() } else { encode() })
             }
             Entries::Change(entry, cause) => {
                 let position = i64::try_from(entry.rev).unwrap_or(i64::MAX);

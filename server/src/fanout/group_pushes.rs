@@ -8,7 +8,7 @@ use zim_protocol::{ChangeEntry, LogKind, MessageEntry, MessagePriority};
 use super::pushes::{dirty, frames, message_to, pushes};
 use super::tests::connection_of;
 use super::*;
-use crate::effect::{Audience, GroupStay, MessageEffect, TransientEffect};
+use crate::effect::{Audience, GroupStay, MessageEffect, Receivers, TransientEffect};
 use crate::key::ConversationKey;
 
 const GROUP: ConversationKey = ConversationKey(7);
@@ -250,4 +250,43 @@ async fn a_push_that_waits_is_pushed_when_the_lanes_end() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.expect("the lanes end");
     assert!(sessions.iter().all(|session| session.queue.len() == 1));
+}
+
+fn targeted(group: &Group, seq: i64, sender: &str, receivers: Receivers) -> Effect {
+    let message = message_to(group.audience(), seq, 10);
+    let (conversation, cause, flags) = (GROUP, LoginKey(0), receivers.flag());
+    Effect::Message(Arc::new(MessageEffect { conversation, cause, sender: sender.into(), flags, receivers, ..message }))
+}
+
+/// Who does not see a message gets its position: their client has no gap.
+#[tokio::test]
+async fn a_message_for_some_is_a_blank_position_for_the_others() {
+    let group = Group::new();
+    let (bob, cai) = (group.session(2, 20, STAY), group.session(3, 30, STAY));
+    let bobs = vec![UserKey(2)];
+    group.publisher.push(vec![
+        group.message(1, 99),
+        targeted(&group, 2, "dan", Receivers::of(bobs.clone(), false)),
+        targeted(&group, 3, "dan", Receivers::of(bobs, true)),
+        // Here all sessions have the name of the sender, who always sees it.
+        targeted(&group, 4, "ann", Receivers::of(vec![UserKey(9)], false)),
+        targeted(&group, 5, "dan", Receivers::of(vec![UserKey(9)], false)),
+    ]);
+    for (session, expected) in [(&bob, &[1_u64, 2, 4][..]), (&cai, &[1, 3, 4])] {
+        let Frame::Push(push) = frames(session, 1).await.remove(0) else { panic!("no push") };
+        let seqs: Vec<u64> = push.messages.iter().map(|message| message.seq).collect();
+        assert_eq!((push.from, push.to, &seqs[..]), (1, 5, expected));
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_a_message_for_some_is_pulled() {
+    let group = Group::new();
+    let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
+    let flags = zim_protocol::MessageFlag::TargetOnly as u32;
+    let detail = zim_protocol::change_entry::Detail::Message(MessageEntry { seq: 1, flags, ..MessageEntry::default() });
+    let entry = Box::new(ChangeEntry { rev: 1, detail: Some(detail), ..ChangeEntry::default() });
+    group.publisher.push(vec![Effect::Change { audience: group.audience(), entry, cause: LoginKey(20) }]);
+    assert_eq!(dirty(&ann).await.conversations.len(), 1);
+    assert!(has_nothing(&bob), "who caused it gets it with the answer");
 }

@@ -18,7 +18,7 @@ use super::deliver::encode;
 use super::group::{Group, GroupPush};
 use crate::connection::ConnectionState;
 use crate::effect::MessageEffect;
-use crate::key::{ConversationKey, LoginKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
 /// The bytes that wait in one lane. More than a commit has, so that only a lane that is behind drops bodies.
 const MAX_BYTES: usize = 8 << 20;
@@ -45,18 +45,29 @@ impl View {
     }
 }
 
-/// Who sees a conversation: a user, or the sessions of the lane in a group.
+/// Who sees a conversation: a user, or the sessions of the lane in a group. A broadcast, which has no conversation, is for all
+/// sessions of an app, or for those of a user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Viewers {
     User(View),
     Group(Group),
+    App(AppKey),
+    Sessions(UserKey),
 }
 
 impl Viewers {
+    fn is_broadcast(&self) -> bool {
+        matches!(self, Self::App(_) | Self::Sessions(_))
+    }
+
     pub(super) fn conversation(&self) -> ConversationRef {
         match self {
             Self::User(view) => view.conversation(),
             Self::Group(group) => group.conversation(),
+            // No conversation has this name.
+            Self::App(_) | Self::Sessions(_) => {
+                ConversationRef { r#type: ConversationType::Unknown as i32, id: String::new() }
+            }
         }
     }
 }
@@ -116,7 +127,7 @@ impl TransientPush {
         let conversation = self.to.conversation();
         let encode = || {
             encode(Frame::Transient(Transient {
-                conversation: Some(conversation.clone()),
+                conversation: Some(conversation.clone()).filter(|_| !self.to.is_broadcast()),
                 message: Some(self.message.clone()),
                 after_seq: self.after_seq.unsigned_abs(),
                 room: self.room,

@@ -15,7 +15,7 @@ use zim_protocol::{
 use super::lane::Marks;
 use super::tests::connection;
 use super::*;
-use crate::effect::{Audience, MessageEffect};
+use crate::effect::{Audience, MessageEffect, Receivers};
 use crate::key::{AppKey, ConversationKey};
 
 const ANN: UserKey = UserKey(1);
@@ -98,6 +98,7 @@ pub(super) fn message_to(audience: Audience, seq: i64, bytes: usize) -> MessageE
         client_key: [0; 16],
         content: Bytes::from(vec![0; bytes]),
         state: None,
+        receivers: Receivers::All,
     }
 }
 

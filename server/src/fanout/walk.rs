@@ -168,7 +168,7 @@ fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
         let pushes = || run.iter().filter_map(|item| if let Item::Push(push) = item { Some(push) } else { None });
         let Some(first) = pushes().next() else { continue };
         let target = PushTarget::Conversation(first.group.conversation());
-        if pushes().any(|push| push.may_be_of_earlier_stay(stay, login)) {
+        if pushes().any(|push| push.needs_pull(stay, login)) {
             // A pull tells what the user may see of it.
             session.queue.mark_dirty(&target);
         } else {

@@ -10,7 +10,7 @@ use zim_protocol::{MessageState, MessageType};
 use super::mute::{MUTE, Mute};
 use super::rules;
 use crate::db::{Bulk, Scope, Tx, Value, params};
-use crate::effect::{Audience, Effect, MessageEffect};
+use crate::effect::{Audience, Effect, MessageEffect, Receivers};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
 use crate::media;
@@ -67,6 +67,8 @@ pub struct Extra {
     pub combined: Option<Bytes>,
     /// The files of this server that it has.
     pub files: Vec<i64>,
+    /// Who of the group sees it.
+    pub receivers: Receivers,
     /// What devices that are away are told.
     pub push: Option<NewPush>,
 }
@@ -163,6 +165,7 @@ impl NewMessage {
             client_key: self.key,
             content: self.body.clone(),
             state: self.extra.as_ref().filter(|extra| extra.replied_seq > 0).map(|extra| Box::new(extra.state.clone())),
+            receivers: self.extra.as_ref().map(|extra| extra.receivers.clone()).unwrap_or_default(),
         }))
     }
 }
@@ -367,7 +370,7 @@ async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
 }
 
 /// Adds the rows of state of replies and of messages that ask a group for receipts, what combined messages combine, which
-/// files messages have, and what is pushed.
+/// files messages have, whom they are for, and what is pushed.
 async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sent, Error>]) -> Result<(), Error> {
     let is_asking = |op: &NewMessage| {
         matches!(op.audience, Audience::Group { .. }) && op.flags & zim_protocol::MessageFlag::Receipt as u32 != 0
@@ -395,6 +398,13 @@ async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sen
         }
         if let Some(extra) = extra.filter(|extra| !extra.files.is_empty()) {
             media::refer(tx, op.conversation, sent.seq, &extra.files).await?;
+        }
+        let listed = extra.map_or(&[][..], |extra| extra.receivers.listed());
+        if !listed.is_empty() {
+            let rows: Vec<[Value; 3]> =
+                listed.iter().map(|user| [op.conversation.into(), sent.seq.into(), (*user).into()]).collect();
+            let sql = |rows: &str| format!("INSERT INTO target (conversation, seq, account) {rows}");
+            tx.execute_rows(&rows, sql).await?;
         }
         if let Some(push) = extra.and_then(|extra| extra.push.as_ref()) {
             push.insert(tx, (op.conversation, sent.seq), &op.audience.others(op.sender)).await?;

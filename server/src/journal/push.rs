@@ -15,6 +15,11 @@ pub fn message_push(messages: Vec<MessageEntry>, conversation: ConversationRef) 
     }
 }
 
+/// A push of messages of one conversation that stands for these positions. Those without a message are blank.
+pub fn message_push_of(messages: Vec<MessageEntry>, conversation: ConversationRef, (from, to): (i64, i64)) -> Push {
+    Push { from: from.unsigned_abs(), to: to.unsigned_abs(), ..message_push(messages, conversation) }
+}
+
 /// A push of one change of a conversation.
 pub fn change_push(entry: ChangeEntry, conversation: ConversationRef) -> Push {
     Push {

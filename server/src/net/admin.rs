@@ -6,15 +6,18 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 use zim_protocol::admin::Admin;
 use zim_protocol::{
-    AnyRequest, App as AppRow, AppDetails, BanUserRequest, BanUserResult, CreateAppRequest, DeleteAppRequest,
-    DeleteAppResult, DisconnectUserRequest, DisconnectUserResult, DropWorkRequest, DropWorkResult, ErrorCode,
-    GetAppRequest, GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
-    ListPushLogRequest, ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult, ListSessionsRequest,
-    ListSessionsResult, ListWorkRequest, ListWorkResult, MintTokenRequest, MintTokenResult, PushProvider,
-    RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult, RetryWorkRequest,
-    RetryWorkResult, RevokeTokensRequest, RevokeTokensResult, RotateSecretRequest, RotateSecretResult, Rpc,
-    SetPushProviderRequest, TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest,
-    UserAccess,
+    AnyRequest, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
+    CallAsUserResult, CreateAppRequest, DeleteAppRequest, DeleteAppResult, DisconnectUserRequest, DisconnectUserResult,
+    DropWorkRequest, DropWorkResult, ErrorCode, GetAppRequest, GetUserRequest, KickRoomUsersRequest,
+    KickRoomUsersResult, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
+    ListLogsRequest, ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult,
+    ListPushProvidersRequest, ListPushProvidersResult, ListSessionsRequest, ListSessionsResult, ListWorkRequest,
+    ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushProvider, ReadLogRequest,
+    ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult,
+    RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult,
+    RotateSecretRequest, RotateSecretResult, Rpc, SendExperimentalEventRequest, SendExperimentalEventResult,
+    SendServerMessageRequest, ServerMessageRevokedResult, ServerMessageSentResult, SetPushProviderRequest,
+    TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess,
 };
 
 use crate::app::App;
@@ -99,6 +102,15 @@ about! {
     RevokeTokensRequest: user_id;
     ListSessionsRequest: user_id;
     DisconnectUserRequest: user_id;
+    SendServerMessageRequest: from_user_id;
+    BroadcastMessageRequest: from_user_id;
+    RevokeServerMessageRequest: user_id;
+    ListMessagesRequest: user_id;
+    KickRoomUsersRequest: ;
+    CallAsUserRequest: user_id;
+    SendExperimentalEventRequest: ;
+    ListLogsRequest: user_id;
+    ReadLogRequest: ;
 }
 
 /// Characters of a user ID that the audit log repeats: a valid one is not longer.
@@ -164,6 +176,15 @@ rpcs! {
     list_work: ListWorkRequest => ListWorkResult;
     retry_work: RetryWorkRequest => RetryWorkResult;
     drop_work: DropWorkRequest => DropWorkResult;
+    send_server_message: SendServerMessageRequest => ServerMessageSentResult;
+    broadcast_message: BroadcastMessageRequest => MessageBroadcastResult;
+    revoke_server_message: RevokeServerMessageRequest => ServerMessageRevokedResult;
+    list_messages: ListMessagesRequest => ListMessagesResult;
+    kick_room_users: KickRoomUsersRequest => KickRoomUsersResult;
+    call_as_user: CallAsUserRequest => CallAsUserResult;
+    send_experimental_event: SendExperimentalEventRequest => SendExperimentalEventResult;
+    list_logs: ListLogsRequest => ListLogsResult;
+    read_log: ReadLogRequest => ReadLogResult;
     set_push_provider: SetPushProviderRequest => PushProvider;
     list_push_providers: ListPushProvidersRequest => ListPushProvidersResult;
     remove_push_provider: RemovePushProviderRequest => RemovePushProviderResult;

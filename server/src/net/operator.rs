@@ -17,8 +17,12 @@ use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::Connected;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use zim_protocol::admin::AdminServer;
 
 use self::audit::Audited;
@@ -79,8 +83,15 @@ async fn serve_on<L: Accept>(
         // A connection whose TLS handshake fails is closed, and nothing else happens.
         .filter_map(|handshake| ready(handshake.ok().map(Ok::<_, Infallible>)));
     // The check of the key comes first: a request without the key leaves no audit line, or it could fill the log.
-    let service = AdminServer::new(Operator::new(Arc::clone(&app))).max_decoding_message_size(REQUEST_BYTES);
-    let service = InterceptedService::new(Audited(service), check.clone());
+    let admin = AdminServer::new(Operator::new(Arc::clone(&app))).max_decoding_message_size(REQUEST_BYTES);
+    let routes = match standard_services().await {
+        Ok((health, reflection)) => Routes::new(admin).add_service(health).add_service(reflection),
+        Err(error) => {
+            tracing::error!(%error, "the operator's service has no health checks and no reflection");
+            Routes::new(admin)
+        }
+    };
+    let service = InterceptedService::new(Audited(routes.prepare()), check.clone());
     let served = tonic::transport::Server::builder()
         .timeout(RPC_TIMEOUT)
         .max_concurrent_streams(MAX_CONCURRENT_RPCS)
@@ -92,6 +103,18 @@ async fn serve_on<L: Accept>(
     if let Err(error) = served {
         tracing::error!(%error, "the operator's service ended");
     }
+}
+
+/// The services that tools of gRPC know: health checks, and the description of the methods.
+async fn standard_services()
+-> Result<(HealthServer<impl Health>, ServerReflectionServer<impl ServerReflection>), tonic_reflection::server::Error> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<AdminServer<Operator>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(zim_protocol::DESCRIPTOR)
+        .with_service_name(AdminServer::<Operator>::NAME)
+        .build_v1()?;
+    Ok((health, reflection))
 }
 
 fn timeouts(limits: &Limits) -> Timeouts {

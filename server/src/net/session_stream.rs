@@ -119,6 +119,7 @@ fn welcome(net: &Net) -> Welcome {
             message_burst: limits.message_burst,
         }),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        area: net.app.config.area,
     }
 }
 

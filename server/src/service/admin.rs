@@ -6,17 +6,22 @@ use std::sync::Arc;
 use zim_protocol::server::AdminService;
 use zim_protocol::token::Token;
 use zim_protocol::{
-    App as AppRow, AppDetails, BanUserRequest, BanUserResult, CreateAppRequest, DeleteAppRequest, DeleteAppResult,
-    DisconnectUserRequest, DisconnectUserResult, DropWorkRequest, DropWorkResult, ErrorCode, GetAppRequest,
-    GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListPushLogRequest,
-    ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult, ListSessionsRequest, ListSessionsResult,
-    ListWorkRequest, ListWorkResult, MintTokenRequest, MintTokenResult, PushConfig, PushProvider, RegisterUserRequest,
-    RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult, RetryWorkRequest, RetryWorkResult,
-    RevokeTokensRequest, RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SessionInfo,
-    SetPushProviderRequest, TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest,
-    UserAccess,
+    Access, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
+    CallAsUserResult, CreateAppRequest, DeleteAppRequest, DeleteAppResult, DisconnectUserRequest, DisconnectUserResult,
+    DropWorkRequest, DropWorkResult, ErrorCode, GetAppRequest, GetUserRequest, KickRoomUsersRequest,
+    KickRoomUsersResult, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
+    ListLogsRequest, ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult,
+    ListPushProvidersRequest, ListPushProvidersResult, ListSessionsRequest, ListSessionsResult, ListWorkRequest,
+    ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushConfig, PushProvider,
+    ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest,
+    RemovePushProviderResult, RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest,
+    RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SendExperimentalEventRequest,
+    SendExperimentalEventResult, SendServerMessageRequest, ServerMessageRevokedResult, ServerMessageSentResult,
+    SessionInfo, SetPushProviderRequest, TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult,
+    UpdateAppRequest, UserAccess, method,
 };
 
+use super::invoke::call_as_user;
 use super::work::{Page, queue};
 use crate::app::{App, Rotated};
 use crate::connection::Caller;
@@ -240,6 +245,90 @@ impl AdminService for App {
         caller.audit().record("detail", format!("{} {}", request.kind, request.id));
         let is_found = self.retry_work(queue(request.queue())?, &request.kind, &request.id).await?;
         Ok(RetryWorkResult { is_found })
+    }
+
+    async fn send_server_message(
+        &self,
+        caller: &Caller,
+        request: SendServerMessageRequest,
+    ) -> Result<ServerMessageSentResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("to {} {:?}", request.to_conversation_id, request.conversation_type()));
+        let user = self.acting(caller, &tenant, &request.from_user_id).await?;
+        self.send_as(&user, request).await
+    }
+
+    async fn broadcast_message(
+        &self,
+        caller: &Caller,
+        request: BroadcastMessageRequest,
+    ) -> Result<MessageBroadcastResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        let user = self.acting(caller, &tenant, &request.from_user_id).await?;
+        self.broadcast(&user, request).await
+    }
+
+    async fn revoke_server_message(
+        &self,
+        caller: &Caller,
+        request: RevokeServerMessageRequest,
+    ) -> Result<ServerMessageRevokedResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        let place = format!("{} in {} {:?}", request.message_seq, request.conversation_id, request.conversation_type());
+        caller.audit().record("detail", place);
+        let user = self.acting(caller, &tenant, &request.user_id).await?;
+        self.revoke_as_server(&user, request).await
+    }
+
+    async fn list_messages(&self, caller: &Caller, request: ListMessagesRequest) -> Result<ListMessagesResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("{} {:?}", request.conversation_id, request.conversation_type()));
+        let user = self.acting(caller, &tenant, &request.user_id).await?;
+        self.messages_of(&user, request).await
+    }
+
+    async fn kick_room_users(
+        &self,
+        caller: &Caller,
+        request: KickRoomUsersRequest,
+    ) -> Result<KickRoomUsersResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("{} users of {}", request.user_ids.len(), request.room_id));
+        let user_ids = self.kick_from_room(&tenant, &request.room_id, request.user_ids).await?;
+        Ok(KickRoomUsersResult { user_ids })
+    }
+
+    async fn send_experimental_event(
+        &self,
+        caller: &Caller,
+        request: SendExperimentalEventRequest,
+    ) -> Result<SendExperimentalEventResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("to {} users", request.user_ids.len()));
+        self.tell_experimental(&tenant, &request.user_ids, request.content).await?;
+        Ok(SendExperimentalEventResult {})
+    }
+
+    async fn list_logs(&self, _: &Caller, request: ListLogsRequest) -> Result<ListLogsResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.logs(&tenant, request).await
+    }
+
+    async fn read_log(&self, caller: &Caller, request: ReadLogRequest) -> Result<ReadLogResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("log {}", request.log_id));
+        let data = self.read_log(&tenant, &request.log_id, request.offset).await?;
+        Ok(ReadLogResult { data })
+    }
+
+    async fn call_as_user(&self, caller: &Caller, request: CallAsUserRequest) -> Result<CallAsUserResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        let method = method(&request.method).filter(|method| method.access == Access::User);
+        let method = method.ok_or_else(|| Error::unsupported(&request.method))?;
+        caller.audit().record("detail", method.path);
+        let user = self.acting(caller, &tenant, &request.user_id).await?;
+        let payload = call_as_user(self, &user, method, request.payload).await?;
+        Ok(CallAsUserResult { payload })
     }
 
     async fn drop_work(&self, caller: &Caller, request: DropWorkRequest) -> Result<DropWorkResult, Error> {

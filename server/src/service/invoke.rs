@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::error::Error as StdError;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -100,6 +101,23 @@ where
     })?;
     let payload = invoke(app, caller, checked, (0, arrived)).await?;
     prost::Message::decode(payload).map_err(Error::internal)
+}
+
+/// Calls a method as a user for whom the operator acts. Boxed, because it is itself called in a method.
+pub(crate) fn call_as_user<'c>(
+    app: &'c App,
+    user: &'c Caller,
+    method: &'static Method,
+    payload: Bytes,
+) -> Pin<Box<dyn Future<Output = Result<Bytes, Error>> + Send + 'c>> {
+    Box::pin(async move {
+        let arrived = Instant::now();
+        let checked = AnyRequest::decode(method, payload)
+            .map_err(|error| Error::undecodable(method.path, &error))
+            .and_then(|request| Checked::new(user, request))
+            .inspect_err(|error| record(app, method, Err(error), arrived))?;
+        invoke(app, user, checked, (0, arrived)).await
+    })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

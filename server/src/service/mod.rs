@@ -38,10 +38,10 @@ pub(crate) mod message;
 pub(crate) mod sync;
 /// What is done later, for the operator.
 mod work;
-/// What the operator does.
-pub(crate) mod admin;
 /// Runs a request, whoever the caller is.
 pub(crate) mod invoke;
+/// What the operator does.
+pub(crate) mod admin;
 
 /// Returns the kinds of what the server does later.
 pub(crate) fn kinds() -> Kinds<App> {

@@ -47,7 +47,7 @@ impl Login {
 
     fn at(fake: Fake, file: Option<&Path>, now_ms: i64) -> Self {
         let clock = Clock::manual(now_ms);
-        let media = crate::media::Http::new("localhost".to_owned(), || Err(crate::account::logged_out()));
+        let media = crate::media::Http::new("localhost".to_owned(), Vec::new(), || Err(crate::account::logged_out()));
         let (file, device) = (file.map(Path::to_owned), Bytes::from_static(&[7; 16]));
         let settings = Settings { file, device, is_one_shot: false, resend_window_ms: 30_000, media };
         let account = Account::start(settings, ME, fake.clone(), clock.clone()).unwrap();

@@ -65,6 +65,8 @@ struct Line {
     method: String,
     began: Instant,
     code: Code,
+    /// A health check or a question about the methods, of which tools ask many. It has no line if it succeeds.
+    is_of_tool: bool,
     /// Marks the request as in flight on its connection.
     _guard: Option<RequestGuard>,
 }
@@ -77,7 +79,8 @@ impl Line {
         let span =
             tracing::info_span!(target: TARGET, "admin", method, peer, app = Empty, user = Empty, detail = Empty);
         let guard = caller.map(|caller| caller.activity.begin_request());
-        Self { span, method, began: Instant::now(), code: Code::Cancelled, _guard: guard }
+        let is_of_tool = request.uri().path().starts_with("/grpc.");
+        Self { span, method, began: Instant::now(), code: Code::Cancelled, is_of_tool, _guard: guard }
     }
 
     fn end(mut self, code: Code) {
@@ -87,7 +90,10 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Self { span, method, began, code, .. } = self;
+        let Self { span, method, began, code, is_of_tool, .. } = self;
+        if *is_of_tool && *code == Code::Ok {
+            return;
+        }
         // A method name that a client made up is not used as a label, because labels are never removed.
         let label = if *code == Code::Unimplemented { "unknown".to_owned() } else { std::mem::take(method) };
         let code = format!("{code:?}");

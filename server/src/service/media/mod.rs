@@ -1,12 +1,17 @@
 //! The files of media messages: who uploads what, which messages have it, and how long it is kept. `net/https` moves the bytes.
 
 mod complete;
+mod log;
 mod rules;
 mod store;
 mod task;
 
+use bytes::Bytes;
 use zim_protocol::media::MediaFormat;
-use zim_protocol::{CreateMediaUploadRequest, ErrorCode, MediaUploadCreatedResult, MessageType, server::MediaService};
+use zim_protocol::{
+    CreateLogUploadRequest, CreateMediaUploadRequest, ErrorCode, LogUploadCreatedResult, MediaUploadCreatedResult,
+    MessageType, server::MediaService,
+};
 
 pub(crate) use self::store::{File, drop_refs};
 pub(crate) use self::task::{FILE_REMOVAL, MEDIA_EXPIRED, MEDIA_UNUSED};
@@ -26,32 +31,19 @@ impl MediaService for App {
         caller: &Caller,
         request: CreateMediaUploadRequest,
     ) -> Result<MediaUploadCreatedResult, Error> {
-        let identity = caller.identity()?;
-        let PublicListen::Tcp(address) = self.config.https else { return Err(Error::files_off()) };
         let kind = rules::check(request.r#type(), request.file_size, &self.config.limits)?;
-        let base = match self.config.media.public_url.as_str() {
-            "" => rules::base(&request.host, address.port())?,
-            url => url.to_owned(),
-        };
-        let new = store::New {
-            id: self.ids.next(),
-            app: identity.app,
-            user: identity.user,
-            secret: secret()?,
-            token: secret()?,
-            base,
-            kind: kind as i32,
-            name: rules::name(&request.file_name),
-            size: request.file_size,
-            hash: request.sha256,
-            now: self.clock.now_ms(),
-        };
-        let settings = self.config.media.clone();
-        let file = caller
-            .write(&self.db, Scope::user(identity.user), async move |tx, _| store::create(tx, new, &settings).await);
-        let file = file.await?;
-        let upload_url = if file.is_complete { String::new() } else { format!("{}/uploads/{}", file.base, file.token) };
+        let (name, file) = (rules::name(&request.file_name), (request.file_size, request.sha256));
+        let file = self.announce(caller, (kind as i32, name), file, &request.host).await?;
+        let upload_url = if file.is_complete { String::new() } else { file.upload_url() };
         Ok(MediaUploadCreatedResult { upload_url, file_download_url: file.url() })
+    }
+
+    async fn create_log_upload(
+        &self,
+        caller: &Caller,
+        request: CreateLogUploadRequest,
+    ) -> Result<LogUploadCreatedResult, Error> {
+        self.announce_log(caller, request).await
     }
 }
 
@@ -62,6 +54,39 @@ fn secret() -> Result<String, Error> {
 }
 
 impl App {
+    /// Adds a file that the caller is about to upload, or returns the one with the same content.
+    async fn announce(
+        &self,
+        caller: &Caller,
+        (kind, name): (i32, String),
+        (size, hash): (i64, Bytes),
+        host: &str,
+    ) -> Result<File, Error> {
+        let identity = caller.identity()?;
+        let PublicListen::Tcp(address) = self.config.https else { return Err(Error::files_off()) };
+        let base = match self.config.media.public_url.as_str() {
+            "" => rules::base(host, address.port())?,
+            url => url.to_owned(),
+        };
+        let new = store::New {
+            id: self.ids.next(),
+            app: identity.app,
+            user: identity.user,
+            secret: secret()?,
+            token: secret()?,
+            base,
+            kind,
+            name,
+            size,
+            hash,
+            now: self.clock.now_ms(),
+        };
+        let settings = self.config.media.clone();
+        let file = caller
+            .write(&self.db, Scope::user(identity.user), async move |tx, _| store::create(tx, new, &settings).await);
+        file.await
+    }
+
     /// Returns the upload with this token.
     pub(crate) async fn upload(&self, token: &str) -> Result<Option<File>, Error> {
         let token = token.to_owned();
@@ -72,7 +97,7 @@ impl App {
     pub(crate) async fn file(&self, secret: &str) -> Result<Option<File>, Error> {
         let secret = secret.to_owned();
         let found = self.db.read(async move |tx| store::by(tx, "secret", &secret).await).await?;
-        Ok(found.filter(|file| file.is_complete))
+        Ok(found.filter(|file| file.is_complete && file.kind != log::LOG))
     }
 
     /// Completes an upload whose bytes have all arrived: checks what they are, and makes the small versions of a picture.

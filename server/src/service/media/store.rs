@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::log::LOG;
 use super::task::{MEDIA_EXPIRED, MEDIA_UNUSED};
 use crate::config;
 use crate::db::{Row, Tx, params};
@@ -17,6 +18,8 @@ const LEAST_BYTES: i64 = 4_096;
 /// The files that one job removes.
 const PAGE: i64 = 100;
 const DAY_MS: i64 = 86_400_000;
+/// Logs of a device within this time are one, as in the reference.
+const LOGS_MERGED_MS: i64 = 600_000;
 
 /// A file that is to be uploaded.
 #[derive(Debug)]
@@ -87,6 +90,11 @@ impl File {
     /// Returns its URL.
     pub(crate) fn url(&self) -> String {
         format!("{}/media/{}", self.base, self.secret)
+    }
+
+    /// Returns the URL of its upload.
+    pub(crate) fn upload_url(&self) -> String {
+        format!("{}/uploads/{}", self.base, self.token)
     }
 
     /// Returns the URL of a version.
@@ -268,9 +276,43 @@ pub(super) async fn complete(
         )
         .await?;
     if changed > 0 {
+        merge_logs(tx, (id, user), now).await?;
         task::schedule_by(tx, &MEDIA_UNUSED, user, now + i64::from(settings.unused_kept_s) * 1_000).await?;
     }
     Ok(())
+}
+
+/// Removes the logs of a device that a new one replaces: it has what they have.
+async fn merge_logs(tx: &mut Tx<'_>, (id, user): (i64, UserKey), now: i64) -> Result<(), Error> {
+    let sql = "SELECT o.id, o.app, o.size FROM media n JOIN media o ON o.account = n.account AND o.name = n.name \
+               WHERE n.id = $1 AND n.kind = $2 AND o.kind = $2 AND o.state = 1 AND o.id <> n.id AND o.unused_since > $3";
+    for row in tx.fetch(sql, &params![id, i64::from(LOG), now - LOGS_MERGED_MS]).await? {
+        media::delete(tx, row.get(0)?, now).await?;
+        count(tx, (AppKey(row.get(1)?), user), -counted(row.get(2)?)).await?;
+    }
+    Ok(())
+}
+
+/// Returns logs of an app, or of a user, with the user's name and the time of the upload, the newest first.
+pub(super) async fn logs(
+    tx: &mut Tx<'_>,
+    (app, user): (AppKey, Option<UserKey>),
+    before: i64,
+    count: i64,
+) -> Result<Vec<(File, String, i64)>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS}, a.name, m.unused_since FROM media m JOIN account a ON a.id = m.account WHERE m.app = $1 AND m.kind = $2 \
+         AND m.state = 1 AND m.id < $3 AND (m.account = $4 OR $4 = 0) ORDER BY m.id DESC LIMIT $5"
+    );
+    let user = user.map_or(0, |user| user.0);
+    let rows = tx.fetch(&sql, &params![app, i64::from(LOG), before, user, count]).await?;
+    rows.iter().map(|row| Ok((File::read(row)?, row.get(19)?, row.get(20)?))).collect()
+}
+
+/// Returns a log of an app.
+pub(super) async fn log(tx: &mut Tx<'_>, app: AppKey, id: i64) -> Result<Option<File>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM media m WHERE m.id = $1 AND m.app = $2 AND m.kind = $3 AND m.state = 1");
+    tx.fetch_one(&sql, &params![id, app, i64::from(LOG)]).await?.as_ref().map(File::read).transpose()
 }
 
 /// Ends an upload; returns false if it is complete or gone.
@@ -290,12 +332,13 @@ pub(super) async fn remove_unused(
     settings: &config::Media,
 ) -> Result<Option<i64>, Error> {
     let (valid, kept) = (i64::from(settings.upload_valid_s) * 1_000, i64::from(settings.unused_kept_s) * 1_000);
+    let logs_kept = i64::from(settings.logs_kept_days) * DAY_MS;
     let unused = "m.state = 1 AND NOT EXISTS (SELECT 1 FROM media_ref r WHERE r.media = m.id)";
     let sql = format!(
-        "SELECT m.id FROM media m WHERE m.account = $1 AND ((m.state = 0 AND m.created_at <= $2) OR (m.unused_since <= $3 AND {unused})) \
-         ORDER BY m.id LIMIT $4"
+        "SELECT m.id FROM media m WHERE m.account = $1 AND ((m.state = 0 AND m.created_at <= $2) OR \
+         (((m.kind = {LOG} AND m.unused_since <= $5) OR (m.kind <> {LOG} AND m.unused_since <= $3)) AND {unused})) ORDER BY m.id LIMIT $4"
     );
-    let due = tx.fetch(&sql, &params![user, now - valid, now - kept, PAGE]).await?;
+    let due = tx.fetch(&sql, &params![user, now - valid, now - kept, PAGE, now - logs_kept]).await?;
     let is_page = i64::try_from(due.len()).is_ok_and(|count| count >= PAGE);
     for row in due {
         let id: i64 = row.get(0)?;
@@ -312,10 +355,10 @@ pub(super) async fn remove_unused(
         return Ok(Some(now));
     }
     let sql = format!(
-        "SELECT CAST(MIN(CASE WHEN m.state = 0 THEN m.created_at + $2 ELSE m.unused_since + $3 END) AS BIGINT) FROM media m \
-         WHERE m.account = $1 AND (m.state = 0 OR ({unused}))"
+        "SELECT CAST(MIN(CASE WHEN m.state = 0 THEN m.created_at + $2 WHEN m.kind = {LOG} THEN m.unused_since + $4 \
+         ELSE m.unused_since + $3 END) AS BIGINT) FROM media m WHERE m.account = $1 AND (m.state = 0 OR ({unused}))"
     );
-    let next = tx.fetch_one(&sql, &params![user, valid, kept]).await?;
+    let next = tx.fetch_one(&sql, &params![user, valid, kept, logs_kept]).await?;
     Ok(next.map_or(Ok(None), |row| row.get::<Option<i64>>(0))?)
 }
 

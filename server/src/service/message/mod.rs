@@ -4,6 +4,7 @@ mod combine;
 mod command;
 mod delete;
 mod edit;
+mod operator;
 mod pin;
 mod reaction;
 mod receipt;
@@ -31,7 +32,7 @@ use zim_protocol::{
 use crate::app::App;
 use crate::connection::{Answered, Caller, Identity, PushTarget, WriteTo};
 use crate::db::{Scope, Tx};
-use crate::effect::Audience;
+use crate::effect::{Audience, Receivers};
 use crate::error::Error;
 use crate::journal::{self, Direction, Extra, LogWriter, NewMessage, Sent, Viewer, message_push};
 use crate::key::{ConversationKey, Scrambler, UserKey};
@@ -120,11 +121,15 @@ impl App {
         if let Some(combined) = &draft.combined {
             digest.update(combined);
         }
+        for user in draft.receivers.listed() {
+            digest.update(user.0.to_be_bytes());
+        }
         let hash = digest.finalize().iter().take(8).fold(0, |sum: i64, byte| (sum << 8) | i64::from(*byte));
         let id = self.ids.next();
         let (combined, files) = (draft.combined.clone(), draft.files.clone());
-        let has_extra = combined.is_some() || !files.is_empty();
-        let extra = has_extra.then(|| Box::new(Extra { combined, files, ..Extra::default() }));
+        let receivers = draft.receivers.clone();
+        let has_extra = combined.is_some() || !files.is_empty() || receivers != Receivers::All;
+        let extra = has_extra.then(|| Box::new(Extra { combined, files, receivers, ..Extra::default() }));
         Ok(NewMessage {
             app: identity.app,
             scrambler: Arc::clone(&tenant.scrambler),
@@ -165,6 +170,7 @@ impl App {
         message: Message,
         config: &MessageSendConfig,
         (key, omits_content): (Key, bool),
+        receivers: Receivers,
     ) -> Result<MessageSentResult, Error> {
         let identity = caller.identity()?;
         let mut message = message;
@@ -180,6 +186,10 @@ impl App {
         let files = self.complete_media(identity, &mut message).await?;
         let mut draft = rules::draft(message, config, &self.config.limits)?;
         draft.files = files;
+        if caller.is_server() {
+            draft.flags |= MessageFlag::Server as u32;
+        }
+        draft.set_receivers(receivers)?;
         if draft.kind == MessageType::Command {
             if replied.is_some() {
                 return Err(Error::message_type_unsupported("a reply"));
@@ -308,7 +318,8 @@ impl MessageService for App {
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
         let config = request.config.unwrap_or_default();
         let key = Key::of(&name, &config, &request.client_key)?;
-        self.send(caller, name, request.message.unwrap_or_default(), &config, (key, request.omit_content)).await
+        let (message, all) = (request.message.unwrap_or_default(), Receivers::All);
+        self.send(caller, name, message, &config, (key, request.omit_content), all).await
     }
 
     async fn send_barrage(&self, caller: &Caller, request: SendBarrageRequest) -> Result<MessageSentResult, Error> {
@@ -326,7 +337,7 @@ impl MessageService for App {
             ..MessageRepliedInfo::default()
         };
         let message = Message { replied_info: Some(Box::new(replied_info)), ..request.message.unwrap_or_default() };
-        self.send(caller, name, message, &config, (key, false)).await
+        self.send(caller, name, message, &config, (key, false), Receivers::All).await
     }
 
     async fn query_message_replied_list(
@@ -347,8 +358,10 @@ impl MessageService for App {
         let config = request.config.unwrap_or_default();
         let push = self.new_push(caller.identity()?, PushKind::Revoke, config.push_config.as_ref())?;
         let media = self.config.media.clone();
+        let by_server = caller.is_server();
         let message = self.change_message(caller, reference, async move |tx, log, reference| {
-            let entry = revoke::revoke(tx, log, reference, (window_ms, &media), config.revoke_extended_data).await?;
+            let entry =
+                revoke::revoke(tx, log, reference, (window_ms, by_server, &media), config.revoke_extended_data).await?;
             if let Some(push) = push {
                 let receivers = reference.conversation.audience.others(reference.user);
                 push.insert(tx, (reference.conversation.key, entry.seq.cast_signed()), &receivers).await?;

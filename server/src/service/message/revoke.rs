@@ -24,12 +24,15 @@ pub(super) async fn revoke(
     tx: &mut Tx<'_>,
     log: &mut LogWriter,
     reference: &Reference,
-    (window_ms, media): (i64, &config::Media),
+    (window_ms, by_server, media): (i64, bool, &config::Media),
     extended_data: String,
 ) -> Result<MessageEntry, Error> {
     let (target, role) = reference.find_to_change(tx).await?;
     let (conversation, user, now) = (&reference.conversation, reference.user, reference.now);
-    let status = revoker(tx, conversation, (user, role), target.sender).await?;
+    let (status, window_ms) = match by_server {
+        true => (Some(MessageRevokeStatus::ServerApiRevoke), i64::MAX),
+        false => (revoker(tx, conversation, (user, role), target.sender).await?, window_ms),
+    };
     check(status, target.kind, now - target.ts, window_ms)?;
     let body = revoked(
         &target.body,

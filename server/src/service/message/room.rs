@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ConversationRef, ConversationType, MessageSentResult, MessageType, SendBarrageRequest, SendMessageRequest,
-    message::Body,
+    ConversationRef, ConversationType, MessageFlag, MessageSentResult, MessageType, SendBarrageRequest,
+    SendMessageRequest, message::Body,
 };
 
 use super::rules::{self, Draft};
@@ -38,7 +38,10 @@ impl App {
         let config = request.config.unwrap_or_default();
         // The message is not stored, so it does not keep its files.
         self.complete_media(caller.identity()?, &mut message).await?;
-        let draft = rules::room_draft(message, &config, &self.config.limits)?;
+        let mut draft = rules::room_draft(message, &config, &self.config.limits)?;
+        if caller.is_server() {
+            draft.flags |= MessageFlag::Server as u32;
+        }
         let omits_content = request.omit_content && !is_media(draft.kind);
         self.send_to_room(caller, request.to_conversation_id, draft, (&request.client_key, omits_content)).await
     }
@@ -75,7 +78,9 @@ impl App {
         let sent = self.command(identity)?;
         let message = sent_entry(identity, &draft, key.bits, sent, draft.content.clone());
         let number = self.tenants.of(identity.app)?.scrambler.public(conversation.0);
-        let (me, cause, priority) = (identity.user, identity.login, draft.priority);
+        // The operator's messages need nobody in the room.
+        let me = if caller.is_server() { UserKey(0) } else { identity.user };
+        let (cause, priority) = (identity.login, draft.priority);
         let audience = Audience::Room { conversation, name: Arc::from(name.id.as_str()) };
         let not_in = Error::not_in_room(&name.id);
         if let Some(home) = self.other_home(conversation) {

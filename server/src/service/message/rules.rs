@@ -9,6 +9,7 @@ use zim_protocol::{
 
 use super::combine;
 use crate::config::Limits;
+use crate::effect::Receivers;
 use crate::error::Error;
 
 /// The parts of a multiple message, as the reference has it.
@@ -34,9 +35,27 @@ pub(super) struct Draft {
     pub combined: Option<Bytes>,
     /// The files of this server that the message has.
     pub files: Vec<i64>,
+    /// Who of a group sees the message.
+    pub receivers: Receivers,
 }
 
 impl Draft {
+    /// Says who of a group sees the message. If they are not all, it is not counted as unread and asks for no receipt.
+    ///
+    /// # Errors
+    /// A command is for all.
+    pub(super) fn set_receivers(&mut self, receivers: Receivers) -> Result<(), Error> {
+        if receivers != Receivers::All {
+            if self.kind == MessageType::Command {
+                return Err(Error::params_invalid("a command is for all members of a group"));
+            }
+            self.flags &= !(MessageFlag::Counted as u32 | MessageFlag::Receipt as u32);
+            self.flags |= receivers.flag();
+        }
+        self.receivers = receivers;
+        Ok(())
+    }
+
     /// Returns the content of the message with this ID: a combined message has it in its content.
     ///
     /// # Errors
@@ -142,6 +161,7 @@ fn checked(message: Message, config: &MessageSendConfig, limits: &Limits) -> Res
         priority: config.priority(),
         combined,
         files: Vec::new(),
+        receivers: Receivers::All,
     })
 }
 

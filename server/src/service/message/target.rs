@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zim_protocol::{ConversationRef, Message, MessageEntry, MessageType};
+use zim_protocol::{ConversationRef, Message, MessageEntry, MessageFlag, MessageType};
 
 use crate::app::App;
 use crate::connection::Caller;
@@ -117,6 +117,9 @@ impl Reference {
         let (target, _) = self.find_to_change(tx).await?;
         if target.kind == MessageType::Revoke as i32 {
             return Err(Error::already_revoked());
+        }
+        if target.flags & (MessageFlag::TargetOnly as u32 | MessageFlag::TargetExcept as u32) != 0 {
+            return Err(Error::message_is_targeted());
         }
         self.check_may_write(tx).await?;
         Ok(target)

@@ -10,6 +10,7 @@ use zim_protocol::{
 use super::rules::Draft;
 use crate::app::App;
 use crate::connection::Caller;
+use crate::effect::Receivers;
 use crate::error::Error;
 
 impl TypingService for App {
@@ -23,6 +24,7 @@ impl TypingService for App {
             priority: MessagePriority::Low,
             combined: None,
             files: Vec::new(),
+            receivers: Receivers::All,
         };
         self.send_peer_command(caller, (peer, Arc::from(request.user_id)), &draft, [0; 16]).await?;
         Ok(TypingToldResult {})

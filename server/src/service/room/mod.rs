@@ -32,6 +32,7 @@ use crate::connection::{Caller, ConnectionState, Identity, WriteTo};
 use crate::db::{Scope, Tx};
 use crate::error::{Error, LeftOut};
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
+use crate::tenant::Tenant;
 
 /// The members of a large room that the list has, as in the reference.
 const MAX_LISTED: i64 = 500;
@@ -450,6 +451,39 @@ impl App {
     async fn leave(&self, caller: &Caller, room: Room, device: Option<[u8; 16]>) -> Result<bool, Error> {
         let target = write_to(&room);
         caller.write(&self.db, target, async move |tx, _| room.leave(tx, device).await).await
+    }
+
+    /// Removes users from a room for the operator. Returns those who were in it.
+    pub(crate) async fn kick_from_room(
+        &self,
+        tenant: &Tenant,
+        room_id: &str,
+        user_ids: Vec<String>,
+    ) -> Result<Vec<String>, Error> {
+        let app = tenant.key;
+        let key = self.room_key(app, room_id).await?.ok_or_else(|| Error::room_not_found(room_id))?;
+        let mut users = Vec::with_capacity(user_ids.len());
+        for user_id in user_ids {
+            let user = self.user_key(app, &user_id).await?.ok_or_else(|| Error::user_not_found(&user_id))?;
+            users.push((user, user_id));
+        }
+        let room = self.room_of((app, key, room_id), (UserKey(0), [0; 16], LoginKey(0)))?;
+        let kicked = self.db.submit(Scope::conversation(key), async move |tx| {
+            let (mut members, mut kicked) = (Vec::new(), Vec::new());
+            for (user, user_id) in users {
+                if let Some(member) = store::member(tx, room.key, user).await?
+                    && members.iter().all(|(other, _)| *other != user)
+                {
+                    members.push((user, member));
+                    kicked.push(user_id);
+                }
+            }
+            if !members.is_empty() {
+                room.exit(tx, &members, RoomEvent::KickedOut).await?;
+            }
+            Ok(kicked)
+        });
+        kicked.await
     }
 
     async fn change_attributes(

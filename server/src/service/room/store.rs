@@ -122,14 +122,14 @@ pub(super) async fn member(tx: &mut Tx<'_>, room: ConversationKey, user: UserKey
     row.map(|row| member_of(&row, 0)).transpose()
 }
 
-/// Returns the last change of a room, if the user is in it: what a message needs.
+/// Returns the last change of a room, if the user is in it, or is 0, which stands for the server: what a message needs.
 pub(crate) async fn rev_for_member(
     tx: &mut Tx<'_>,
     room: ConversationKey,
     user: UserKey,
 ) -> Result<Option<i64>, Error> {
-    let sql = "SELECT c.rev FROM room_member m JOIN conversation c ON c.id = m.conversation \
-               WHERE m.conversation = $1 AND m.account = $2";
+    let sql = "SELECT c.rev FROM conversation c WHERE c.id = $1 AND c.end_rev IS NULL AND \
+               (EXISTS (SELECT 1 FROM room_member m WHERE m.conversation = c.id AND m.account = $2) OR $2 = 0)";
     let row = tx.fetch_one(sql, &params![room, user]).await?;
     row.map(|row| Ok(row.get(0)?)).transpose()
 }

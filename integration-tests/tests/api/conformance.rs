@@ -1,0 +1,166 @@
+//! Generates the page of the book that says, for each method of the reference, which tests show what it does: the events that they
+//! see and the errors that they provoke. It is read from the sources, as in `coverage.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+const PAGE: &str = "../docs/reference/conformance.md";
+const FOLDERS: [&str; 4] = ["api", "journey", "nodes", "upgrade"];
+
+/// A function of a test file: its name with the file's, and its text.
+struct Function {
+    path: String,
+    name: String,
+    is_test: bool,
+    text: String,
+}
+
+/// The functions at the margin of a file. In formatted code each ends with a brace there.
+fn functions(folder: &str, file: &Path) -> Vec<Function> {
+    let text = fs::read_to_string(file).unwrap();
+    let module = file.file_stem().unwrap().to_string_lossy().into_owned();
+    let (mut found, mut attributes) = (Vec::new(), String::new());
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with("#[") {
+            attributes.push_str(line);
+            continue;
+        }
+        let begin =
+            ["async fn ", "fn ", "pub(crate) async fn ", "pub(crate) fn ", "pub(super) async fn ", "pub(super) fn "]
+                .into_iter()
+                .find_map(|start| line.strip_prefix(start));
+        if let Some(rest) = begin {
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let body: String = lines.by_ref().take_while(|line| *line != "}").map(|line| format!("{line}\n")).collect();
+            let is_test = attributes.contains("test]");
+            let path = format!("{folder}::{module}::{name}");
+            found.push(Function { path, name, is_test, text: format!("{line}\n{body}") });
+        }
+        if !line.starts_with("//") {
+            attributes.clear();
+        }
+    }
+    found
+}
+
+/// The names that follow a prefix in a text.
+fn after(text: &str, prefix: &str) -> BTreeSet<String> {
+    let names = text.match_indices(prefix).filter(|(at, _)| !text[..*at].ends_with(|c: char| c.is_alphanumeric()));
+    names
+        .map(|(at, _)| text[at + prefix.len()..].chars().take_while(char::is_ascii_alphanumeric).collect::<String>())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase()))
+        .collect()
+}
+
+/// The text of a function with that of the helpers of its file that it calls.
+fn whole(function: &Function, helpers: &[&Function]) -> String {
+    let (mut text, mut used) = (function.text.clone(), BTreeSet::new());
+    loop {
+        let next = helpers.iter().find(|helper| {
+            !used.contains(&helper.name) && helper.name != function.name && text.contains(&format!("{}(", helper.name))
+        });
+        let Some(helper) = next else { return text };
+        used.insert(helper.name.clone());
+        text.push_str(&helper.text);
+    }
+}
+
+/// What the tests of a method show.
+#[derive(Default)]
+struct Shown {
+    events: BTreeSet<String>,
+    errors: BTreeSet<String>,
+    tests: BTreeSet<String>,
+}
+
+fn tests() -> Vec<(Function, String)> {
+    let mut tests = Vec::new();
+    for folder in FOLDERS {
+        let path = PathBuf::from(HERE).join("tests").join(folder);
+        let mut files: Vec<PathBuf> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|end| end == "rs"));
+        files.sort();
+        for file in files {
+            let functions = functions(folder, &file);
+            let helpers: Vec<&Function> = functions.iter().filter(|function| !function.is_test).collect();
+            let texts: Vec<String> = functions.iter().map(|function| whole(function, &helpers)).collect();
+            tests.extend(functions.into_iter().zip(texts).filter(|(function, _)| function.is_test));
+        }
+    }
+    tests
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Lists the methods of the reference's table in its order, by module.
+fn page() -> String {
+    let mut page = "# Conformance\n\n\
+        What the tests of this repository show of each method of the reference: the events that they see, the errors that they\n\
+        provoke, and their names. A test belongs to the method with whose name its own begins; an event or an error that it sees\n\
+        along the way counts as well. The page is generated: `UPDATE=1 cargo nextest run -p zim-integration-tests -E 'test(conformance)'`.\n"
+        .to_owned();
+    let tests = tests();
+    let table =
+        fs::read_to_string(PathBuf::from(HERE).join("../protocol/tests/contract/reference/methods.tsv")).unwrap();
+    let mut methods: Vec<(&str, &str, &str)> = Vec::new();
+    for row in table.lines().skip(1) {
+        let columns: Vec<&str> = row.split('\t').collect();
+        let method = (columns[0], columns[1], columns[2]);
+        if !methods.contains(&method) {
+            methods.push(method);
+        }
+    }
+    let names: Vec<&str> = methods.iter().map(|(.., name)| *name).collect();
+    // The longest name that fits: a test of `delete_message_all_reactions` is none of `delete_message`.
+    let of = |test: &str| {
+        let fits =
+            |name: &&&str| test.strip_prefix(**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+        names.iter().filter(fits).max_by_key(|name| name.len()).copied()
+    };
+    let mut shown: BTreeMap<&str, Shown> = BTreeMap::new();
+    for (test, text) in &tests {
+        let Some(method) = of(&test.name) else { continue };
+        let shown = shown.entry(method).or_default();
+        shown.events.extend(after(text, "EventKind::").into_iter().chain(after(text, "Event::")));
+        shown.errors.extend(after(text, "ErrorCode::"));
+        shown.tests.insert(test.path.clone());
+    }
+    let mut module = "";
+    for (of_module, method, name) in methods {
+        if of_module != module {
+            module = of_module;
+            let _ = writeln!(page, "\n## {module}");
+        }
+        let _ = writeln!(page, "\n### {method}");
+        match shown.get(name) {
+            None => drop(writeln!(page, "Not there yet.")),
+            Some(shown) => {
+                for (what, names) in [("Events", &shown.events), ("Errors", &shown.errors), ("Tests", &shown.tests)] {
+                    if !names.is_empty() {
+                        let _ = writeln!(page, "- {what}: {}", list(names));
+                    }
+                }
+            }
+        }
+    }
+    page
+}
+
+#[test]
+fn the_page_of_conformance_is_current() {
+    let (path, page) = (PathBuf::from(HERE).join(PAGE), page());
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == page,
+        "docs/reference/conformance.md is not current: run UPDATE=1 cargo nextest run -p zim-integration-tests -E 'test(conformance)'"
+    );
+}

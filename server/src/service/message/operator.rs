@@ -1,0 +1,190 @@
+//! Messages of the operator: sent as a user, to all users of an app, or revoked. The rules are those of the user, who has no
+//! connection.
+
+use std::sync::Arc;
+
+use zim_protocol::{
+    BroadcastMessageRequest, ConversationRef, ConversationType, ListMessagesRequest, ListMessagesResult, Message,
+    MessageBroadcastResult, MessageEntry, MessageFlag, MessagePriority, MessageQueryConfig, MessageReceivers,
+    MessageRevokeConfig, MessageSendConfig, MessageType, QueryHistoryMessageRequest, RevokeMessageRequest,
+    RevokeServerMessageRequest, SendMessageRequest, SendServerMessageRequest, ServerMessageRevokedResult,
+    ServerMessageSentResult, server::MessageService,
+};
+
+use super::{Key, MAX_PAGE, rules, sent_entry};
+use crate::app::App;
+use crate::connection::{Caller, Identity};
+use crate::db::Scope;
+use crate::effect::{Effect, Receivers};
+use crate::error::Error;
+use crate::key::LoginKey;
+use crate::tenant::Tenant;
+
+impl App {
+    /// Returns a user as the caller, for whom the operator acts.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub(crate) async fn acting(&self, operator: &Caller, tenant: &Tenant, user_id: &str) -> Result<Caller, Error> {
+        let user = self.user_key(tenant.key, user_id).await?.ok_or_else(|| Error::user_not_found(user_id))?;
+        let identity = Identity {
+            app: tenant.key,
+            user,
+            user_id: Arc::from(user_id),
+            // No login has this key.
+            login: LoginKey(0),
+            ticket: [0; 16],
+            login_at: self.clock.now_ms(),
+            one_shot: true,
+        };
+        Ok(Caller::acting(identity, operator.audit()))
+    }
+
+    /// Sends a message as a user.
+    pub(crate) async fn send_as(
+        &self,
+        user: &Caller,
+        request: SendServerMessageRequest,
+    ) -> Result<ServerMessageSentResult, Error> {
+        let SendServerMessageRequest { to_conversation_id, conversation_type, message, config, receivers, .. } =
+            request;
+        let name = ConversationRef { r#type: conversation_type, id: to_conversation_id };
+        let message = message.unwrap_or_default();
+        let kind = name.r#type();
+        let sent = match (kind, receivers) {
+            (ConversationType::Group, Some(receivers)) => {
+                let receivers = self.receivers(user, receivers).await?;
+                let config = config.unwrap_or_default();
+                let key = Key::of(&name, &config, &[])?;
+                self.send(user, name, message, &config, (key, false), receivers).await?
+            }
+            (_, Some(_)) => return Err(Error::params_invalid("receivers are for a message to a group")),
+            (_, None) => {
+                let request = SendMessageRequest {
+                    to_conversation_id: name.id,
+                    conversation_type,
+                    message: Some(message),
+                    config,
+                    ..SendMessageRequest::default()
+                };
+                self.send_message(user, request).await?
+            }
+        };
+        Ok(ServerMessageSentResult { message: sent.message })
+    }
+
+    async fn receivers(&self, sender: &Caller, receivers: MessageReceivers) -> Result<Receivers, Error> {
+        let identity = sender.identity()?;
+        let mut users = Vec::with_capacity(receivers.user_ids.len());
+        for user_id in &receivers.user_ids {
+            let user = self.user_key(identity.app, user_id).await?.ok_or_else(|| Error::user_not_found(user_id))?;
+            if user == identity.user {
+                return Err(Error::params_invalid("receivers has the sender, who always sees the message"));
+            }
+            users.push(user);
+        }
+        Ok(Receivers::of(users, receivers.is_except))
+    }
+
+    /// Sends a message to all who are online.
+    pub(crate) async fn broadcast(
+        &self,
+        user: &Caller,
+        request: BroadcastMessageRequest,
+    ) -> Result<MessageBroadcastResult, Error> {
+        let identity = user.identity()?;
+        let priority = request.priority();
+        let mut message = request.message.unwrap_or_default();
+        self.complete_media(identity, &mut message).await?;
+        let mut draft = rules::room_draft(message, &MessageSendConfig::default(), &self.config.limits)?;
+        if matches!(draft.kind, MessageType::Barrage | MessageType::Command) {
+            return Err(Error::params_invalid("a broadcast is a text, a custom message, or has files"));
+        }
+        draft.flags |= MessageFlag::Server as u32 | MessageFlag::Broadcast as u32;
+        let key = Key::of(&ConversationRef::default(), &MessageSendConfig::default(), &[])?;
+        let sent = self.command(identity)?;
+        let entry = sent_entry(identity, &draft, key.bits, sent, draft.content.clone());
+        let (app, message) = (identity.app, Box::new(entry));
+        let scope = Scope::user(identity.user).for_app(app, draft.content.len());
+        let sending = self.db.submit(scope, async move |tx| {
+            tx.emit(Effect::Broadcast { app, users: Vec::new(), message, priority });
+            Ok(())
+        });
+        sending.await?;
+        Ok(MessageBroadcastResult { message_id: sent.message_id.to_string() })
+    }
+
+    /// Tells users who are online of an experimental event.
+    pub(crate) async fn tell_experimental(
+        &self,
+        tenant: &Tenant,
+        user_ids: &[String],
+        content: String,
+    ) -> Result<(), Error> {
+        let mut users = Vec::with_capacity(user_ids.len());
+        for user_id in user_ids {
+            let user = self.user_key(tenant.key, user_id).await?;
+            users.push(user.ok_or_else(|| Error::user_not_found(user_id))?);
+        }
+        let message = MessageEntry {
+            ts: self.clock.now_ms(),
+            kind: MessageType::Text as i32,
+            flags: MessageFlag::Experimental as u32,
+            content: prost::Message::encode_to_vec(&Message::text(content)).into(),
+            ..MessageEntry::default()
+        };
+        let (app, message, priority) = (tenant.key, Box::new(message), MessagePriority::High);
+        let scope = Scope::none().for_app(app, message.content.len());
+        let telling = self.db.submit(scope, async move |tx| {
+            tx.emit(Effect::Broadcast { app, users, message, priority });
+            Ok(())
+        });
+        telling.await
+    }
+
+    /// Revokes a message, whoever sent it.
+    pub(crate) async fn revoke_as_server(
+        &self,
+        user: &Caller,
+        request: RevokeServerMessageRequest,
+    ) -> Result<ServerMessageRevokedResult, Error> {
+        let message = Message {
+            conversation_id: request.conversation_id,
+            conversation_type: request.conversation_type,
+            message_seq: request.message_seq,
+            ..Message::default()
+        };
+        let revoke_extended_data = request.revoke_extended_data;
+        let config = MessageRevokeConfig { revoke_extended_data, ..MessageRevokeConfig::default() };
+        let request = RevokeMessageRequest { message: Some(message), config: Some(config) };
+        let revoked = self.revoke_message(user, request).await?;
+        Ok(ServerMessageRevokedResult { message: revoked.message })
+    }
+
+    /// Returns a page of a conversation, as a user sees it.
+    pub(crate) async fn messages_of(
+        &self,
+        user: &Caller,
+        request: ListMessagesRequest,
+    ) -> Result<ListMessagesResult, Error> {
+        let most = i64::try_from(MAX_PAGE).unwrap_or(i64::MAX);
+        let count = if request.count == 0 { most } else { request.count };
+        let next_message = Message { message_seq: request.before_seq, ..Message::default() };
+        let config = MessageQueryConfig {
+            next_message: Some(next_message),
+            count,
+            reverse: true,
+            ..MessageQueryConfig::default()
+        };
+        let request = QueryHistoryMessageRequest {
+            conversation_id: request.conversation_id,
+            conversation_type: request.conversation_type,
+            config: Some(config),
+        };
+        let message_list = self.query_history_message(user, request).await?.message_list;
+        // A page may end early because it is long.
+        let next_seq = message_list.first().map_or(0, |first| first.message_seq);
+        let next_seq = if next_seq > 1 { next_seq } else { 0 };
+        Ok(ListMessagesResult { message_list, next_seq })
+    }
+}
