@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench::{self, BenchArgs};
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, login, logout,
-    media, message, ping, profile, revoke, ring, room, search, send, status, token, typing, user,
+    media, message, ping, profile, push, revoke, ring, room, search, send, status, token, typing, user,
 };
 use crate::context::{Context, within};
 use crate::exit::{self, Failure};
@@ -78,6 +78,9 @@ enum Command {
     /// Enter rooms, and show who and what is in them
     #[command(subcommand)]
     Room(room::RoomCommand),
+    /// Get offline push on this device, or where a webhook leads
+    #[command(subcommand)]
+    Push(push::PushCommand),
     /// Block and unblock users
     #[command(subcommand)]
     Blacklist(blacklist::BlacklistCommand),
@@ -139,6 +142,7 @@ impl Command {
             Self::Group(command) => group::run(command, &context()?).await,
             Self::Ring(command) => ring::run(command, &context()?).await,
             Self::Room(command) => room::run(command, &context()?).await,
+            Self::Push(command) => push::run(command, &context()?).await,
             Self::Blacklist(command) => blacklist::run(command, &context()?).await,
             Self::Status(command) => status::run(command, &context()?).await,
             Self::Ping(args) => ping::run(args, &context()?).await,

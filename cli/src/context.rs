@@ -77,6 +77,14 @@ impl Context {
         Ok((session, signals))
     }
 
+    /// Logs in as the device of the profile for a command that changes something about the device. Fails if another command of this
+    /// profile is connected as the device.
+    pub(crate) async fn own_device(&self) -> Result<Session, Failure> {
+        let profile = self.profiles.logged_in(&self.name)?;
+        let folder = self.profiles.own_data_dir(&self.name)?;
+        log_in(config(&profile)?.data_dir(folder), &profile).await
+    }
+
     async fn device_session(&self) -> Result<Session, Failure> {
         let profile = self.profiles.logged_in(&self.name)?;
         let folder = self.profiles.own_data_dir(&self.name)?;
@@ -161,6 +169,11 @@ impl Session {
     /// Logs out, so that the server need not detect the end of the connection.
     pub(crate) async fn end(self) {
         log_out(&self.zim).await;
+    }
+
+    /// Ends without a logout: the device stays logged in, and is away.
+    pub(crate) async fn leave(self) {
+        drop(timeout(LOGOUT_WITHIN, self.zim.close()).await);
     }
 
     /// Logs out and ends the program at a signal, unless the command itself does so in time.

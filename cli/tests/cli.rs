@@ -17,6 +17,8 @@ mod calls;
 mod groups;
 #[path = "cli/input.rs"]
 mod input;
+#[path = "cli/push.rs"]
+mod push;
 #[cfg(unix)]
 #[path = "cli/rooms.rs"]
 mod rooms;

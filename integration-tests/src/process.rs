@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustls::pki_types::CertificateDer;
@@ -145,6 +146,25 @@ impl ServerInstallation {
     /// # Errors
     /// It does not start; the log says why.
     pub async fn start(&mut self) -> anyhow::Result<ServerProcess> {
+        let mut tries = 0;
+        loop {
+            let before = std::fs::metadata(self.log()).map_or(0, |log| log.len());
+            let started = self.start_once().await;
+            let is_busy = || {
+                let log = std::fs::read(self.log()).unwrap_or_default();
+                let new = log.get(usize::try_from(before).unwrap_or(0)..).unwrap_or_default();
+                String::from_utf8_lossy(new).contains("another server uses this PostgreSQL database")
+            };
+            // PostgreSQL takes a moment to notice that a killed server is gone, and a second one does not start.
+            if started.is_ok() || tries == 50 || !is_busy() {
+                return started;
+            }
+            tries += 1;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn start_once(&mut self) -> anyhow::Result<ServerProcess> {
         // Ignores SIGXFSZ, so that a write beyond the limit of `ServerProcess::limit_files` fails with an error.
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);

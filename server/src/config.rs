@@ -132,8 +132,9 @@ pub struct Login {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Groups {
-    /// Add a message of the type Tips to a group when something happens to it: it is created or dismissed, members come or go, it or
-    /// they change, a message is pinned. Default: no, as in the reference.
+    /// Add a message of the type Tips to a group when something happens to it: it is created or dismissed, members come or go, its
+    /// name, notice, picture or mute changes, a role, a mute or the owner changes, somebody pins or unpins a message. Default: no,
+    /// as in the reference.
     pub tips: bool,
     /// New members see the messages from before they came, and whoever returns those of the time between. Applies to those who
     /// enter from now on. Default: no, as in the reference.

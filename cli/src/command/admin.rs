@@ -1,6 +1,7 @@
 //! `zim admin`: manages a server through its operator's service.
 
 mod app;
+mod push;
 mod user;
 mod work;
 
@@ -84,6 +85,9 @@ enum AdminCommand {
     /// Manage users: register, ban, revoke tokens
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Set up the services that deliver offline push, and see what became of pushes
+    #[command(subcommand)]
+    Push(push::PushCommand),
     /// Make a token for the login of a user
     Token {
         /// The user
@@ -275,6 +279,7 @@ pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failur
     match args.command {
         AdminCommand::App(command) => app::run(command, &mut operator, context).await,
         AdminCommand::User(command) => user::run(command, &mut operator, context).await,
+        AdminCommand::Push(command) => push::run(command, &mut operator, context).await,
         AdminCommand::Task(command) => work::run(WorkQueue::Tasks, command, &mut operator, context).await,
         AdminCommand::Outbox(command) => work::run(WorkQueue::Outbox, command, &mut operator, context).await,
         AdminCommand::Token { user, app_id, valid } => {

@@ -17,6 +17,7 @@ pub(crate) mod media;
 pub(crate) mod message;
 pub(crate) mod ping;
 pub(crate) mod profile;
+pub(crate) mod push;
 pub(crate) mod revoke;
 pub(crate) mod ring;
 pub(crate) mod room;

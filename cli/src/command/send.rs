@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use clap::{Args, ValueEnum};
-use zim_protocol::{Message, MessageSendConfig, MessageSentResult, Validate};
+use zim_protocol::{Message, MessageSendConfig, MessageSentResult, PushConfig, Validate};
 
 use crate::context::{Context, Session};
 use crate::deliver::deliver;
@@ -13,7 +13,10 @@ use crate::input::{BadLine, Check, Lines, MAX_BYTES};
 use crate::output::{Ink, clock_time};
 use crate::progress;
 use crate::target::Target;
-use crate::text::without_mark;
+use crate::text::{preview, without_mark};
+
+/// The characters of a message that its push shows.
+const MAX_PUSH_CHARS: usize = 200;
 
 /// `zim send`
 #[derive(Debug, Args)]
@@ -52,6 +55,9 @@ pub(crate) struct SendArgs {
     /// Do not count the message as unread
     #[arg(long)]
     quiet: bool,
+    /// Push the message to devices that are away, under this title
+    #[arg(long, value_name = "TITLE")]
+    push: Option<String>,
     /// A key of your own: of all messages to this conversation with the same key, only the first is sent
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true, conflicts_with = "lines")]
     idempotency_key: String,
@@ -96,10 +102,20 @@ impl SendArgs {
         Box::new(move |text| checked(&kind.message(text.to_owned(), custom_type)))
     }
 
+    /// Returns what a push of the message says. Standard input and lines are not known yet, so their pushes have a title only.
+    fn push_config(&self, title: &str) -> PushConfig {
+        let content = match self.is_from_stdin() || self.kind != Kind::Text {
+            true => String::new(),
+            false => preview(&self.text.join(" "), MAX_PUSH_CHARS),
+        };
+        PushConfig { title: title.to_owned(), content, enable_badge: true, ..PushConfig::default() }
+    }
+
     fn config(&self) -> MessageSendConfig {
         MessageSendConfig {
             disable_unread_message_count: self.quiet,
             idempotency_key: self.idempotency_key.clone(),
+            push_config: self.push.as_ref().map(|title| self.push_config(title)),
             ..MessageSendConfig::default()
         }
     }

@@ -307,12 +307,9 @@ impl SyncEngine {
             false => head.end_seq.saturating_sub(CATCH_UP_MESSAGES),
         };
         // A user who has left and returned also gets what they missed of the stay that this device knows.
-        // What is from before they came, or read on another device of theirs, is history to a device that learns of a group.
-        let first = match is_new && head.group.is_some() {
-            true => head.from_seq.saturating_sub(1).max(head.read_seq),
-            false if is_new => head.from_seq.saturating_sub(1),
-            false => 0,
-        };
+        let first = if is_new || is_local { head.from_seq.saturating_sub(1) } else { 0 };
+        // What they see of before they entered is history.
+        let first = if head.entered_seq > head.from_seq { first.max(head.entered_seq - 1) } else { first };
         let start = start.max(head.floor_seq).max(first).min(head.end_seq);
         state.seq = state.seq.max(start);
         let is_known = state.known;

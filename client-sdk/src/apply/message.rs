@@ -133,20 +133,17 @@ impl Transaction<'_> {
 
     /// Returns what an entry of a page or a head tells of a message that this device holds. They have messages as they are now, and
     /// may come before the change that made them so.
-    pub(super) fn news(&self, id: i64, to: &ConversationRef, entry: &MessageEntry) -> rusqlite::Result<Vec<News>> {
+    pub(super) fn news(&self, id: i64, to: &ConversationRef, entry: &MessageEntry) -> rusqlite::Result<Option<News>> {
         // Most messages have neither, and are not looked up.
         let may_tell = entry.kind == MessageType::Revoke as i32 || entry.state.is_some();
         if entry.content.is_empty() || !may_tell {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let Some((_, held)) = message::held(self.db, id, entry.seq)? else { return Ok(Vec::new()) };
-        let kinds = outdated(&held, entry).into_iter();
-        Ok(kinds
-            .map(|kind| {
-                let message = message::shown(entry.clone(), &self.viewer.user_id, to);
-                News { kind, seq: entry.seq, message }
-            })
-            .collect())
+        let Some((_, held)) = message::held(self.db, id, entry.seq)? else { return Ok(None) };
+        Ok(outdated(&held, entry).map(|kind| {
+            let message = message::shown(entry.clone(), &self.viewer.user_id, to);
+            News { kind, seq: entry.seq, message }
+        }))
     }
 
     /// Returns whether the app knows a message from an earlier epoch.
@@ -363,7 +360,7 @@ mod tests {
         let revoked = || entry(MessageType::Revoke, "", 0);
         let edited = || entry(MessageType::Text, "hello", 9);
         let cases = [
-            (vec![Pinned, Unpinned, Revoked], revoked(), vec![EventKind::MessageRevokeReceived]),
+            (vec![Pinned, Revoked], revoked(), vec![EventKind::MessageRevokeReceived]),
             (vec![Edited, Pinned, Revoked], revoked(), vec![EventKind::MessageRevokeReceived]),
             (vec![Pinned, Edited], edited(), vec![EventKind::MessageEdited]),
             (vec![Edited, Edited], edited(), vec![EventKind::MessageEdited]),
@@ -380,7 +377,7 @@ mod tests {
         let db = memory().unwrap();
         applied(&db, page(entry(MessageType::Text, "hi", 0)));
         let told = applied(&db, changes(&[Unpinned], revoked(), Origin::Own));
-        assert_eq!(told, [EventKind::MessageRevokeReceived]);
+        assert_eq!(told, [EventKind::MessagePinStatusChanged, EventKind::MessageRevokeReceived]);
     }
 
     /// A refusal may come after the user was let in.
@@ -427,44 +424,54 @@ mod tests {
 
     /// A page of history and the head of a conversation have the message as it is now, and come before the change that made it so.
     #[test]
-    fn a_page_or_a_head_tells_what_happened_to_a_message_and_the_change_does_not_tell_it_again() {
-        let with =
-            |state: MessageState| MessageEntry { state: Some(Box::new(state)), ..entry(MessageType::Text, "hi", 0) };
-        let pinned = || with(MessageState { pinned_time: 9, ..MessageState::default() });
+    fn a_page_or_a_head_tells_that_a_message_was_revoked_or_edited_and_the_change_does_not_tell_it_again() {
         let cases = [
             (
                 EventKind::MessageRevokeReceived,
                 MessageChangeKind::Revoked,
-                entry(MessageType::Text, "hi", 0),
                 entry(MessageType::Revoke, "revoked", 0),
             ),
-            (
-                EventKind::MessageEdited,
-                MessageChangeKind::Edited,
-                entry(MessageType::Text, "hi", 0),
-                entry(MessageType::Text, "hello", 9),
-            ),
-            (
-                EventKind::MessagePinStatusChanged,
-                MessageChangeKind::Pinned,
-                entry(MessageType::Text, "hi", 0),
-                pinned(),
-            ),
-            (EventKind::MessagePinStatusChanged, MessageChangeKind::Unpinned, pinned(), with(MessageState::default())),
-            (
-                EventKind::MessageRepliedCountChanged,
-                MessageChangeKind::Replied,
-                entry(MessageType::Text, "hi", 0),
-                with(MessageState { replied_count: 1, ..MessageState::default() }),
-            ),
+            (EventKind::MessageEdited, MessageChangeKind::Edited, entry(MessageType::Text, "hello", 9)),
         ];
-        for (event, kind, before, now) in cases {
+        for (event, kind, now) in cases {
             for first in [page, head] {
                 let db = memory().unwrap();
-                assert!(applied(&db, page(before.clone())).is_empty(), "{event:?}");
+                assert!(applied(&db, page(entry(MessageType::Text, "hi", 0))).is_empty(), "{event:?}");
                 assert_eq!(applied(&db, first(now.clone())), [event]);
                 assert!(applied(&db, first(now.clone())).is_empty(), "{event:?}");
                 assert!(applied(&db, change(kind, now.clone())).is_empty(), "{event:?}");
+                // A page that was read earlier tells nothing either.
+                assert!(applied(&db, page(entry(MessageType::Text, "hi", 0))).is_empty(), "{event:?}");
+            }
+        }
+    }
+
+    /// They come and go, and a page may be older than a change.
+    #[test]
+    fn pins_and_counts_of_replies_are_told_by_changes_alone_and_once() {
+        use MessageChangeKind::{Pinned, Replied, Unpinned};
+        let with = |state: MessageState| MessageEntry {
+            state: Some(Box::new(state)),
+            ..entry(MessageType::Text, "hi", 0)
+        };
+        let bare = || with(MessageState::default());
+        let pinned = || with(MessageState { pinned_time: 9, ..MessageState::default() });
+        let replied = || with(MessageState { replied_count: 2, ..MessageState::default() });
+        let (pin, count) = (EventKind::MessagePinStatusChanged, EventKind::MessageRepliedCountChanged);
+        let cases = [
+            (vec![Pinned], bare(), pinned(), pin),
+            (vec![Unpinned], pinned(), bare(), pin),
+            (vec![Pinned, Unpinned], bare(), bare(), pin),
+            (vec![Replied, Replied], bare(), replied(), count),
+        ];
+        for (kinds, before, now, event) in cases {
+            for first in [page, head] {
+                let db = memory().unwrap();
+                applied(&db, page(before.clone()));
+                assert!(applied(&db, first(now.clone())).is_empty(), "{kinds:?}");
+                assert_eq!(applied(&db, changes(&kinds, now.clone(), Origin::Other)), [event], "{kinds:?}");
+                assert!(applied(&db, page(before.clone())).is_empty(), "{kinds:?}: an older page");
+                assert!(applied(&db, changes(&kinds, now.clone(), Origin::Other)).is_empty(), "{kinds:?} again");
             }
         }
     }

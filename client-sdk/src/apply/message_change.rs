@@ -16,7 +16,7 @@ use crate::types::Name;
 
 /// What an entry tells of a message that this device holds as it was before.
 pub(super) struct News {
-    /// Edited, pinned, unpinned, replied to or revoked.
+    /// Edited or revoked, and of a change also pinned, unpinned or replied to.
     pub(super) kind: MessageChangeKind,
     /// The position of the message.
     pub(super) seq: u64,
@@ -24,35 +24,23 @@ pub(super) struct News {
     pub(super) message: Message,
 }
 
-/// Returns what an entry tells of a message that this device holds as it was. Entries of pages, heads and pulls have messages as
-/// they are now, so the first entry that shows a change tells it, and the entry of the change itself may be no news any more.
-pub(super) fn outdated(held: &MessageRow, entry: &MessageEntry) -> Vec<MessageChangeKind> {
+/// Returns whether an entry edits or revokes a message that this device holds as it was. Entries of pages, heads and pulls have
+/// messages as they are now, so the first entry that shows it tells it, and the entry of the change itself may be no news any more.
+/// Both only go forward, so an entry that is late tells nothing.
+pub(super) fn outdated(held: &MessageRow, entry: &MessageEntry) -> Option<MessageChangeKind> {
     let revoke = MessageType::Revoke as i32;
-    let is_revoked = entry.kind == revoke;
-    if held.kind == revoke || (entry.state.is_none() && !is_revoked) {
-        return Vec::new();
+    if held.kind == revoke {
+        return None;
+    }
+    if entry.kind == revoke {
+        return Some(MessageChangeKind::Revoked);
+    }
+    let edited_time = entry.state.as_ref().map_or(0, |state| state.edited_time);
+    if edited_time == 0 {
+        return None;
     }
     let known: MessageState = prost::Message::decode(&held.state[..]).unwrap_or_default();
-    let (edited_time, pinned_time, replied_count) = match entry.state.as_deref() {
-        Some(now) => (now.edited_time, now.pinned_time, now.replied_count),
-        None => (0, 0, 0),
-    };
-    let mut kinds = Vec::new();
-    if !is_revoked && known.edited_time < edited_time {
-        kinds.push(MessageChangeKind::Edited);
-    }
-    match (known.pinned_time > 0, pinned_time > 0) {
-        (false, true) => kinds.push(MessageChangeKind::Pinned),
-        (true, false) => kinds.push(MessageChangeKind::Unpinned),
-        _ => {}
-    }
-    if !is_revoked && known.replied_count != replied_count {
-        kinds.push(MessageChangeKind::Replied);
-    }
-    if is_revoked {
-        kinds.push(MessageChangeKind::Revoked);
-    }
-    kinds
+    (known.edited_time < edited_time).then_some(MessageChangeKind::Edited)
 }
 
 impl Transaction<'_> {
@@ -83,16 +71,18 @@ impl Transaction<'_> {
             Some((_, row)) => row.into_message(&self.viewer.user_id, &to),
             None => message::shown(entry.clone(), &self.viewer.user_id, &to),
         };
-        let news = match &before {
-            Some(before) => outdated(before, &entry),
+        let told = before.as_ref().and_then(|before| outdated(before, &entry));
+        // Pins and replies come and go, so only a change tells them, once. A page may have shown them before, and an entry of a pull
+        // that shows the message otherwise is followed by the change that made it so.
+        let own_kind = match kind {
             // The list of pinned messages shows one that this device does not hold.
-            None if is_first && matches!(kind, MessageChangeKind::Pinned | MessageChangeKind::Unpinned) => {
-                vec![if after.pinned_time > 0 { MessageChangeKind::Pinned } else { MessageChangeKind::Unpinned }]
-            }
-            None => Vec::new(),
+            MessageChangeKind::Pinned => (is_first && after.pinned_time > 0).then_some(kind),
+            MessageChangeKind::Unpinned => (is_first && after.pinned_time == 0).then_some(kind),
+            MessageChangeKind::Replied => (is_first && before.is_some()).then_some(kind),
+            _ => None,
         };
         let seq = entry.seq;
-        let news = news.into_iter().map(|kind| News { kind, seq, message: after.clone() }).collect();
+        let news = own_kind.into_iter().chain(told).map(|kind| News { kind, seq, message: after.clone() }).collect();
         match kind {
             MessageChangeKind::Revoked => self.replies_changed(id, &to, entry.seq, deleted)?,
             MessageChangeKind::Edited => {
@@ -108,17 +98,22 @@ impl Transaction<'_> {
 
     /// Raises the events about messages that changed: one of each kind, so that an app draws its list once.
     pub(super) fn tell(&mut self, news: Vec<News>) {
-        let (mut edited, mut pins, mut counts, mut revoked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut edited, mut pins, mut revoked) = (Vec::new(), Vec::new(), Vec::new());
+        let mut counts: Vec<MessageRootRepliedCountInfo> = Vec::new();
         for News { kind, message, .. } in news {
             match kind {
                 MessageChangeKind::Edited => edited.push(message),
                 MessageChangeKind::Revoked => revoked.push(message),
-                MessageChangeKind::Replied => counts.push(MessageRootRepliedCountInfo {
-                    message_id: message.message_id,
-                    conversation_id: message.conversation_id,
-                    conversation_type: message.conversation_type,
-                    count: message.root_replied_count,
-                }),
+                MessageChangeKind::Replied => {
+                    // Several replies are told as one count.
+                    counts.retain(|info| info.message_id != message.message_id);
+                    counts.push(MessageRootRepliedCountInfo {
+                        message_id: message.message_id,
+                        conversation_id: message.conversation_id,
+                        conversation_type: message.conversation_type,
+                        count: message.root_replied_count,
+                    });
+                }
                 _ => {
                     let is_pinned = kind == MessageChangeKind::Pinned;
                     let status = if is_pinned { MessagePinStatus::Pinned } else { MessagePinStatus::NotPinned };

@@ -313,7 +313,6 @@ fn read_shown(db: &Connection, row: &rusqlite::Row<'_>, viewer: &str) -> rusqlit
         draft: row.get(12)?,
         muted_expired_time: row.get::<_, Option<i64>>(13)?.unwrap_or_default(),
         last_message,
-        ..Conversation::default()
     })
 }
 

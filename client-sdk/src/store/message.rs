@@ -227,7 +227,7 @@ pub(crate) fn store(
 
 /// Returns whom of interest a message mentions: `MessageMentionedType`.
 fn mention(entry: &MessageEntry, viewer: &str) -> i32 {
-    if entry.sender == viewer || entry.kind == MessageType::Revoke as i32 {
+    if entry.sender == viewer || entry.kind == MessageType::Revoke as i32 || !entry.has(MessageFlag::Counted) {
         return 0;
     }
     let Ok(message) = <Message as prost::Message>::decode(entry.content.clone()) else { return 0 };

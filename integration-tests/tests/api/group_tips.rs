@@ -231,5 +231,40 @@ async fn new_members_see_what_was_before_if_the_setting_says_so() {
         })
         .await;
     }
+    // That was history as well.
+    let all: Vec<String> = cai.seen().iter().flat_map(received).collect();
+    assert_eq!(all, ["three", "five"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_receipts_of_those_who_came_later() {
+    let world = World::with(|config| config.groups.history_for_new_members = true).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "crew", &["bob"]).await;
+    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    let (text, notification) = (Message::text("read me"), MessageSendNotification::default());
+    let sent = ann.send_message(text, "crew", ConversationType::Group, config, notification);
+    let sent = soon(sent).await.unwrap().message.unwrap();
+    let cai = world.user("cai").await;
+    soon(cai.join_group("crew")).await.unwrap();
+    let seen = cai.history(group("crew")).await.remove(0);
+    assert_eq!(seen.message_id, sent.message_id);
+    let receipt = async |device: &Device| {
+        let group = ConversationType::Group;
+        soon(device.send_message_receipts_read(std::slice::from_ref(&sent), "crew", group)).await
+    };
+    assert_eq!(refusal(receipt(&cai).await), ErrorCode::MessageModuleReceiptReadError);
+    let counts = async || {
+        let infos = soon(ann.query_message_receipts_info(std::slice::from_ref(&sent), "crew", ConversationType::Group));
+        let info = infos.await.unwrap().infos.remove(0);
+        (info.read_member_count, info.unread_member_count)
+    };
+    assert_eq!(counts().await, (0, 1));
+    let config = GroupMessageReceiptMemberQueryConfig { next_flag: 0, count: 10 };
+    let unread = soon(ann.query_group_message_receipt_unread_member_list(&sent, "crew", config)).await.unwrap();
+    assert_eq!(unread.user_list.iter().map(|user| user.user_id.as_str()).collect::<Vec<_>>(), ["bob"]);
+    receipt(&bob).await.unwrap();
+    assert_eq!(counts().await, (1, 0));
     world.end().await;
 }

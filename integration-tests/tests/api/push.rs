@@ -29,6 +29,7 @@ async fn register_binds_the_token_to_the_user_and_the_device() {
     let first = register(&ann, "one").await;
     let replaced = register(&ann, "two").await;
     assert_ne!(first, replaced);
+    assert_eq!(register(&ann, "two").await, replaced, "the same again");
     world.clock.advance(1_000);
     let other = register(&tablet, "three").await;
     let ids: Vec<_> = registered(&ann).await.into_iter().map(|one| (one.push_id, one.is_own_device)).collect();

@@ -188,13 +188,13 @@ async fn apns_speaks_http_2_with_a_token_and_rings_for_a_call() {
     assert_eq!(got.header("authorization").strip_prefix("Bearer "), Some(token.as_str()), "the token is used again");
     assert_eq!(log(&world, "bob", 2).await.len(), 2);
     // A device that is gone.
-    server.answer([PushAnswer::status(400).body(r#"{"reason":"BadDeviceToken"}"#)]);
+    server.answer([PushAnswer::status(410).body(r#"{"reason":"Unregistered"}"#)]);
     send(&ann, "bob", "2", titled("two")).await;
     world.clock.advance(DELAY_MS);
     server.next().await;
     eventually("the push ID is removed", async || {
         let rows = log(&world, "bob", 3).await;
-        rows.iter().any(|row| row.detail == "400 BadDeviceToken" && row.push_id.is_empty()).then_some(())
+        rows.iter().any(|row| row.detail == "410 Unregistered" && row.push_id.is_empty()).then_some(())
     })
     .await;
     world.end().await;

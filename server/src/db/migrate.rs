@@ -40,6 +40,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0012_call",
     "0013_media",
     "0014_push",
+    "0015_group_history",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

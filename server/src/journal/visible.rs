@@ -111,6 +111,8 @@ pub struct Viewer {
     pub change_log: Extent,
     /// The position up to which the member deleted messages for themselves.
     pub cleared: i64,
+    /// The first position after the member entered. What they see of before is history: it is not asked of them to read it.
+    pub entered_seq: i64,
     /// The member's read mark.
     pub read_seq: i64,
     /// Where counting unread messages begins.
@@ -131,7 +133,7 @@ impl Viewer {
     pub async fn of(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Option<Self>, Error> {
         let sql = format!(
             "SELECT c.seq, c.n, c.rev, c.floor_seq, c.floor_rev, c.end_seq, c.end_rev, m.peer, m.from_seq, m.from_rev, \
-             m.to_seq, m.to_rev, m.cleared_seq, m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {}, c.type \
+             m.to_seq, m.to_rev, m.cleared_seq, m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {}, c.type, m.entered_seq \
              FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = $1 AND m.conversation = $2",
             deducted()
         );
@@ -159,6 +161,7 @@ impl Viewer {
             message_log: Extent { head: row.get(0)?, floor: row.get(3)?, end: row.get(5)? },
             change_log: Extent { head: row.get(2)?, floor: row.get(4)?, end: row.get(6)? },
             cleared: row.get(12)?,
+            entered_seq: row.get(20)?,
             read_seq: row.get(13)?,
             base: Base { seq: row.get(14)?, n: row.get(15)?, sent: row.get(16)? },
             sent: row.get(17)?,

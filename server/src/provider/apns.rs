@@ -14,6 +14,10 @@ const ENDPOINT: &str = "https://api.push.apple.com";
 const SANDBOX: &str = "https://api.sandbox.push.apple.com";
 /// How long a token is used, seconds. Apple wants it to be between 20 and 60 minutes old.
 const TOKEN_S: i64 = 50 * 60;
+/// What Apple takes, bytes.
+const MAX_BYTES: usize = 4_096;
+/// The same of calls.
+const MAX_CALL_BYTES: usize = 5_120;
 /// What the topic of calls ends with.
 const VOIP: &str = ".voip";
 
@@ -92,7 +96,7 @@ impl Apns {
             .client
             .post(format!("{}/3/device/{}", self.base, device.token))
             .version(Version::HTTP_2)
-            .bearer_auth(token)
+            .bearer_auth(&token)
             .header(CONTENT_TYPE, "application/json")
             .header("apns-topic", topic)
             .header("apns-push-type", kind)
@@ -100,11 +104,13 @@ impl Apns {
             .header("apns-expiration", (push.expires_at / 1_000).to_string());
         // A call rings, or it does not: nothing is kept and replaced.
         let request = if rings { request } else { request.header("apns-collapse-id", push.collapse_id()) };
-        match http::ask(request.body(payload(push, rings).to_string())).await {
+        let most = if rings { MAX_CALL_BYTES } else { MAX_BYTES };
+        let body = push.fitted(most, |push| payload(push, rings).to_string().into_bytes());
+        match http::ask(request.body(body)).await {
             Ok(reply) => {
                 let answer = answer(&reply);
                 if reply.status.as_u16() == 403 {
-                    self.token.clear();
+                    self.token.clear(&token);
                 }
                 answer
             }
@@ -128,7 +134,8 @@ fn answer(reply: &Reply) -> Answer {
     let body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let reason = body["reason"].as_str().unwrap_or_default();
     let meaning = match (reply.status.as_u16(), reason) {
-        (400, "BadDeviceToken" | "DeviceTokenNotForTopic") | (410, _) => Meaning::Gone,
+        // Alone: what Apple says of a token that it does not know, it also says if the topic or the environment is wrong.
+        (410, _) => Meaning::Gone,
         // The next attempt has a new token.
         (403, "ExpiredProviderToken") => Meaning::Later(None),
         (404, _) => Meaning::Refused,
@@ -179,7 +186,8 @@ mod tests {
     fn an_answer_names_its_reason() {
         for (status, reason, meaning) in [
             (200, "", Meaning::Accepted),
-            (400, "BadDeviceToken", Meaning::Gone),
+            (400, "BadDeviceToken", Meaning::Refused),
+            (400, "DeviceTokenNotForTopic", Meaning::Refused),
             (400, "PayloadEmpty", Meaning::Refused),
             (403, "InvalidProviderToken", Meaning::Refused),
             (403, "ExpiredProviderToken", Meaning::Later(None)),

@@ -15,6 +15,8 @@ const ENDPOINT: &str = "https://fcm.googleapis.com";
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 /// How long a proof of the service account is valid, seconds.
 const PROOF_S: i64 = 3_600;
+/// The most bytes of a message. Google takes 4,096 of data and text, and counts less than this.
+const MAX_BYTES: usize = 4_096;
 /// A token is not used for this long before its end, seconds.
 const MARGIN_S: i64 = 300;
 
@@ -90,12 +92,13 @@ impl Fcm {
             Ok(token) => token,
             Err(answer) => return answer,
         };
-        let body = json!({"message": message(push, device, now_ms)}).to_string();
-        let request = self.client.post(&self.url).bearer_auth(token).header(CONTENT_TYPE, "application/json");
+        let body = push
+            .fitted(MAX_BYTES, |push| json!({"message": message(push, device, now_ms)}).to_string().into_bytes());
+        let request = self.client.post(&self.url).bearer_auth(&token).header(CONTENT_TYPE, "application/json");
         match http::ask(request.body(body)).await {
             Ok(reply) => {
                 if reply.status.as_u16() == 401 {
-                    self.token.clear();
+                    self.token.clear(&token);
                 }
                 answer(&reply)
             }

@@ -103,7 +103,7 @@ impl Reply {
         let body = self.body.trim();
         let detail = match body.is_empty() {
             true => self.status.as_u16().to_string(),
-            false => format!("{} {}", self.status.as_u16(), body.replace(['\n', '\r'], " ")),
+            false => format!("{} {}", self.status.as_u16(), body),
         };
         Answer::new(meaning, detail)
     }

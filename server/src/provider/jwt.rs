@@ -115,9 +115,12 @@ impl Kept {
         *self.0.lock() = Some((token.to_owned(), until_s));
     }
 
-    /// Forgets a token that was refused.
-    pub(super) fn clear(&self) {
-        *self.0.lock() = None;
+    /// Forgets a token that was refused, unless there is another one by now.
+    pub(super) fn clear(&self, refused: &str) {
+        let mut kept = self.0.lock();
+        if kept.as_ref().is_some_and(|(token, _)| token == refused) {
+            *kept = None;
+        }
     }
 }
 
@@ -152,7 +155,9 @@ mod tests {
         assert_eq!(kept.get(0), None);
         kept.put("t", 100);
         assert_eq!((kept.get(99).as_deref(), kept.get(100)), (Some("t"), None));
-        kept.clear();
+        kept.clear("another");
+        assert_eq!(kept.get(0).as_deref(), Some("t"));
+        kept.clear("t");
         assert_eq!(kept.get(0), None);
     }
 }

@@ -57,9 +57,15 @@ pub(crate) enum Meaning {
 
 impl Answer {
     fn new(meaning: Meaning, detail: impl Into<String>) -> Self {
-        let mut detail = detail.into();
+        // A database takes no NUL, and the log of a terminal no other control character.
+        let mut detail = detail.into().replace(char::is_control, " ");
         detail.truncate(detail.floor_char_boundary(MAX_DETAIL));
         Self { meaning, detail }
+    }
+
+    /// A later attempt may succeed.
+    pub(crate) fn later(detail: impl Into<String>) -> Self {
+        Self::new(Meaning::Later(None), detail)
     }
 
     /// The push is not sent, because something is wrong on this side.

@@ -92,6 +92,24 @@ impl Notification {
         }
     }
 
+    /// Returns what a push service is sent, in at most this many bytes: services refuse what is longer. If it is too long, the app's
+    /// own data is left out, and then what is shown is cut.
+    pub(crate) fn fitted(&self, most: usize, encode: impl Fn(&Self) -> Vec<u8>) -> Vec<u8> {
+        let mut bytes = encode(self);
+        if bytes.len() <= most {
+            return bytes;
+        }
+        let mut push = self.clone();
+        push.data.payload.clear();
+        bytes = encode(&push);
+        while bytes.len() > most && !push.config.content.is_empty() {
+            let half = push.config.content.len() / 2;
+            push.config.content.truncate(push.config.content.floor_char_boundary(half));
+            bytes = encode(&push);
+        }
+        bytes
+    }
+
     /// Returns how long it is worth delivering, seconds.
     pub(crate) fn seconds_left(&self, now_ms: i64) -> i64 {
         (self.expires_at - now_ms).max(0) / 1_000
@@ -139,6 +157,17 @@ pub(super) mod tests {
         assert_eq!(first.collapse_id().len(), 32);
         other.data.conversation_id = "eve".to_owned();
         assert_ne!(first.collapse_id(), other.collapse_id());
+    }
+
+    #[test]
+    fn what_is_too_long_loses_the_apps_data_and_then_its_end() {
+        let encode = |push: &Notification| format!("{}|{}", push.config.content, push.data.payload).into_bytes();
+        let mut push = message();
+        push.config.content = "é".repeat(100);
+        assert_eq!(push.fitted(202, encode), encode(&push), "as long as allowed");
+        push.data.payload = "pp".to_owned();
+        assert_eq!(push.fitted(202, encode), format!("{}|", push.config.content).into_bytes());
+        assert_eq!(push.fitted(200, encode), format!("{}|", "é".repeat(50)).into_bytes());
     }
 
     #[test]

@@ -132,32 +132,19 @@ impl WebPush {
     }
 }
 
-/// What the service worker of the app gets. If it is too long, the app's own data is left out, and then what is shown is cut.
+/// What the service worker of the app gets.
 fn text(push: &Notification) -> Vec<u8> {
-    let tag = push.collapse_id();
-    let of = |content: &str, data: &super::Data| {
+    push.fitted(MAX_TEXT, |push| {
         json!({
             "title": push.config.title,
-            "content": content,
-            "tag": tag,
+            "content": push.config.content,
+            "tag": push.collapse_id(),
             "badge": push.badge,
-            "data": data,
+            "data": push.data,
         })
         .to_string()
         .into_bytes()
-    };
-    let mut text = of(&push.config.content, &push.data);
-    if text.len() > MAX_TEXT {
-        let mut data = push.data.clone();
-        data.payload.clear();
-        let mut content = push.config.content.as_str();
-        text = of(content, &data);
-        while text.len() > MAX_TEXT && !content.is_empty() {
-            content = &content[..content.floor_char_boundary(content.len() / 2)];
-            text = of(content, &data);
-        }
-    }
-    text
+    })
 }
 
 /// The length of a key that is derived.

@@ -51,7 +51,7 @@ fn select(condition: &str) -> String {
          m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {}, {TIME}, \
          p.name, p.user_name, p.avatar_url, p.extended_data, \
          x.seq, x.n, x.id, a.name, x.ts, x.kind, x.flags, x.key_hi, x.key_lo, x.body, {IS_LATER}, \
-         CASE WHEN m.to_seq IS NOT NULL OR c.end_seq IS NOT NULL THEN 1 ELSE 0 END, i.role, i.mute_until, {GROUP} \
+         CASE WHEN m.to_seq IS NOT NULL OR c.end_seq IS NOT NULL THEN 1 ELSE 0 END, i.role, i.mute_until, m.entered_seq, {GROUP} \
          FROM member m JOIN conversation c ON c.id = m.conversation \
          LEFT JOIN account p ON p.id = m.peer \
          LEFT JOIN chat_group g ON g.conversation = c.id \
@@ -127,7 +127,7 @@ async fn head(
         _ => deducted_positions(tx, ConversationKey(row.get(0)?), user).await?,
     };
     Ok(ConversationHead {
-        group: if is_peer { None } else { Some(group_info(row, 35, &id)?) },
+        group: if is_peer { None } else { Some(group_info(row, 36, &id)?) },
         conversation: Some(ConversationRef { r#type: kind, id }),
         end_seq: number(3)?,
         end_rev: number(4)?,
@@ -136,6 +136,7 @@ async fn head(
         floor_rev: number(7)?,
         from_seq: number(8)?,
         from_rev: number(9)?,
+        entered_seq: number(35)?,
         read_seq: number(10)?,
         base: Some(Base { seq: number(11)?, n: number(12)?, sent: number(13)? }),
         sent: number(14)?,

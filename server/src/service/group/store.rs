@@ -160,10 +160,11 @@ pub(super) async fn enter(
         stays.push((user, GroupStay { from_seq, from_rev: place.rev, to: None, is_return }));
         tx.execute(
             "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
-             base_sent, sent, deducted) VALUES ($1, $2, 0, $3, $4, 0, $5, $5, $6, 0, 0, 0) \
+             base_sent, sent, deducted, entered_seq) VALUES ($1, $2, 0, $3, $4, 0, $5, $5, $6, 0, 0, 0, $7) \
              ON CONFLICT (account, conversation) DO UPDATE SET from_seq = $3, from_rev = $4, to_seq = NULL, to_rev = NULL, \
+             entered_seq = $7, \
              read_seq = $5, base_seq = $5, base_n = $6, base_sent = member.sent",
-            &params![group, user, from_seq, place.rev, seq, n],
+            &params![group, user, from_seq, place.rev, seq, n, seq + 1],
         )
         .await?;
         tx.execute(

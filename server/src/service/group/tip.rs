@@ -155,14 +155,9 @@ fn changed(change: Change, user: impl Fn(UserKey) -> UserInfo) -> TipsMessageCha
             (Type::GroupMuteChanged, Changed::Group(info))
         }
         Change::Owner(owner) => {
-            let UserInfo { user_id, user_name, user_avatar_url, user_extended_data } = user(owner);
-            let owner = GroupMemberSimpleInfo {
-                user_id,
-                user_name,
-                user_avatar_url,
-                user_extended_data,
-                ..GroupMemberSimpleInfo::default()
-            };
+            let UserInfo { user_id, user_name, user_avatar_url, .. } = user(owner);
+            let owner =
+                GroupMemberSimpleInfo { user_id, user_name, user_avatar_url, ..GroupMemberSimpleInfo::default() };
             let info = TipsMessageGroupMemberChangeInfo { group_new_owner: Some(owner), ..member() };
             (Type::GroupOwnerTransferred, Changed::GroupMember(info))
         }
@@ -184,14 +179,15 @@ fn changed(change: Change, user: impl Fn(UserKey) -> UserInfo) -> TipsMessageCha
 /// Returns the profiles of users as they are now.
 async fn users(tx: &mut Tx<'_>, users: impl IntoIterator<Item = UserKey>) -> Result<HashMap<UserKey, UserInfo>, Error> {
     let (list, params) = tx.dialect().in_list(users, 1);
-    let sql = format!("SELECT id, name, user_name, avatar_url, extended_data FROM account WHERE id IN {list}");
+    // Without their extended data: a hundred of them would not fit into a frame, and devices have or ask for profiles.
+    let sql = format!("SELECT id, name, user_name, avatar_url FROM account WHERE id IN {list}");
     let rows = tx.fetch(&sql, &params).await?;
     let user = |row: &crate::db::Row| {
         let info = UserInfo {
             user_id: row.get(1)?,
             user_name: row.get(2)?,
             user_avatar_url: row.get(3)?,
-            user_extended_data: row.get(4)?,
+            ..UserInfo::default()
         };
         Ok((UserKey(row.get(0)?), info))
     };

@@ -31,9 +31,12 @@ pub(crate) static CONVERSATION_RECEIPT: FeedKind =
 
 const ASKS: u32 = MessageFlag::Receipt as u32;
 
-/// Whether `user` can send a receipt for a message.
-fn is_asked(message: &Found, user: UserKey) -> bool {
-    message.flags & ASKS != 0 && message.sender != user && message.kind != MessageType::Revoke as i32
+/// Whether `user` can send a receipt for a message. Whoever came later was not counted when it was sent.
+fn is_asked(message: &Found, user: UserKey, entered_seq: i64) -> bool {
+    message.flags & ASKS != 0
+        && message.sender != user
+        && message.kind != MessageType::Revoke as i32
+        && message.seq >= entered_seq
 }
 
 impl MessageReceiptService for App {
@@ -49,10 +52,11 @@ impl MessageReceiptService for App {
         let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
         let find = async move |tx: &mut Tx<'_>, messages: &[Message]| {
             let viewer = Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)?;
-            find_all(tx, conversation, &scrambler, &viewer, messages).await
+            let (found, errors) = find_all(tx, conversation, &scrambler, &viewer, messages).await?;
+            Ok::<_, Error>((found, errors, viewer.entered_seq))
         };
         let messages = Arc::new(request.message_list);
-        let (found, mut errors) = self
+        let (found, mut errors, entered_seq) = self
             .db
             .read({
                 let messages = Arc::clone(&messages);
@@ -60,25 +64,30 @@ impl MessageReceiptService for App {
             })
             .await?;
         let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
-        let (asked, others): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|message| is_asked(message, user));
+        let (asked, others): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|message| is_asked(message, user, entered_seq));
         errors.extend(others.iter().map(|message| scrambler.public(message.id).to_string()));
         if asked.is_empty() {
             return Err(Error::no_receipt());
         }
         let again = Arc::clone(&scrambler);
+        let wanted: Vec<i64> = asked.iter().map(|message| message.id).collect();
         let scope = asked
             .iter()
             .fold(Scope::conversation(conversation).and_user(user), |scope, message| scope.and_user(message.sender));
-        caller
+        let gone = caller
             .write(&self.db, scope, async move |tx, log| {
-                // Again, under the locks: a message may have been revoked, or the reader removed.
+                // Again, under the locks: a message may have been revoked or deleted, or the reader removed.
                 let viewer = Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)?;
                 if viewer.has_left() || viewer.message_log.end.is_some() {
                     return Err(Error::no_receipt());
                 }
                 let (found, _) = find_all(tx, conversation, &again, &viewer, &messages).await?;
                 let mut read: BTreeMap<UserKey, Vec<i64>> = BTreeMap::new();
-                for message in found.iter().filter(|message| is_asked(message, user)) {
+                let is_asked = |message: &Found| is_asked(message, user, viewer.entered_seq);
+                let found: Vec<Found> = found.into_iter().filter(is_asked).collect();
+                let gone: Vec<i64> =
+                    wanted.into_iter().filter(|id| !found.iter().any(|message| message.id == *id)).collect();
+                for message in &found {
                     if add(tx, conversation, message.seq, user, now).await? {
                         read.entry(message.sender).or_default().push(message.id);
                     }
@@ -90,9 +99,10 @@ impl MessageReceiptService for App {
                 for (sender, ids) in read {
                     log.feed_all(tx, sender, &RECEIPT, &ids).await?;
                 }
-                Ok(())
+                Ok(gone)
             })
             .await?;
+        errors.extend(gone.into_iter().map(|id| scrambler.public(id).to_string()));
         Ok(MessageReceiptsReadSentResult {
             conversation_id: name.id,
             conversation_type: name.r#type,
@@ -214,12 +224,12 @@ impl App {
                 return Err(Error::no_receipt());
             }
             let is_read = if has_read { "" } else { "NOT " };
-            // Of the members, those whose stay has the message.
+            // Of the members, those who were there when it was sent.
             let sql = format!(
                 "SELECT g.place, {MEMBER} FROM group_member g JOIN account a ON a.id = g.account \
                  JOIN member m ON m.account = g.account AND m.conversation = g.conversation \
                  LEFT JOIN account o ON o.id = g.operator \
-                 WHERE g.conversation = $1 AND g.place > $2 AND g.account <> $3 AND m.from_seq <= $4 \
+                 WHERE g.conversation = $1 AND g.place > $2 AND g.account <> $3 AND m.from_seq <= $4 AND m.entered_seq <= $4 \
                  AND {is_read}EXISTS (SELECT 1 FROM receipt r WHERE r.conversation = g.conversation AND r.seq = $4 \
                  AND r.account = g.account) ORDER BY g.place LIMIT $5"
             );

@@ -172,7 +172,8 @@ async fn decide(app: &App, delivery: Delivery) -> Result<Next, Error> {
     let mut rows = Vec::with_capacity(devices.len());
     for device in &devices {
         let Some(receiver) = receivers.get(&device.user) else { continue };
-        if !is_addressed(&pushed, device, &devices) {
+        let has_provider = |device: &Registered| providers.find(device.source, device.app_type).is_some();
+        if !is_addressed(&pushed, device, &devices, has_provider) {
             continue;
         }
         let standing = Standing {
@@ -180,7 +181,7 @@ async fn decide(app: &App, delivery: Delivery) -> Result<Next, Error> {
             is_logged_in: device.login.is_some(),
             is_connected: device.is_connected,
             has_stored: device.is_connected && device.login.is_some_and(|login| stored.contains(&login)),
-            has_provider: providers.find(device.source, device.app_type).is_some(),
+            has_provider: has_provider(device),
         };
         let reason = reason(pushed.kind, receiver, standing);
         rows.push(LogRow {
@@ -200,12 +201,19 @@ async fn decide(app: &App, delivery: Delivery) -> Result<Next, Error> {
 }
 
 /// Whether a push goes to this one of the registrations of its device. A call rings where it can; everything else is a notification.
-fn is_addressed(pushed: &Pushed, device: &Registered, devices: &[Registered]) -> bool {
+fn is_addressed(
+    pushed: &Pushed,
+    device: &Registered,
+    devices: &[Registered],
+    has_provider: impl Fn(&Registered) -> bool,
+) -> bool {
     let rings = pushed.kind == PushKind::CallInvitation && pushed.config.vo_ip_config.is_some();
     if device.slot == 1 {
         return rings;
     }
-    let has_bell = devices.iter().any(|other| (other.user, other.login, other.slot) == (device.user, device.login, 1));
+    let is_bell = |other: &Registered| (other.user, other.login, other.slot) == (device.user, device.login, 1);
+    // One that cannot be rung is none.
+    let has_bell = devices.iter().any(|other| is_bell(other) && has_provider(other));
     !(rings && has_bell)
 }
 
@@ -364,8 +372,13 @@ async fn stored_by(app: &App, pushed: &Pushed, devices: &[Registered]) -> HashSe
 
 /// Stores what was decided about the devices of a page, and lets those be sent that are to be.
 async fn store(app: &App, pushed: &Pushed, mut rows: Vec<LogRow>, now: i64) -> Result<(), Error> {
+    let log_ends_at = now + i64::from(app.config.push.log_days) * 86_400_000;
     if rows.is_empty() {
-        return Ok(());
+        // What was to be pushed is removed in time although nobody got it.
+        let stored = app
+            .db
+            .submit(Scope::none(), async move |tx| task::schedule_by(tx, &PUSH_LOG_END, 0, log_ends_at).await);
+        return stored.await;
     }
     let step = match pushed.config.enable_badge {
         true if pushed.config.badge_increment == 0 => Some(BADGE_STEP),
@@ -375,7 +388,6 @@ async fn store(app: &App, pushed: &Pushed, mut rows: Vec<LogRow>, now: i64) -> R
     // The badge is in the row of the user.
     let users: BTreeSet<UserKey> = rows.iter().map(|row| row.user).collect();
     let scope = if step.is_some() { Scope::none().and_users(users) } else { Scope::none() };
-    let log_ends_at = now + i64::from(app.config.push.log_days) * 86_400_000;
     let stored = app.db.submit(scope, async move |tx| {
         log::drop_decided(tx, &mut rows).await?;
         let badges = match step {

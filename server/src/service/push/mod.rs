@@ -43,11 +43,10 @@ impl PushService for App {
             auth: request.auth,
             now: self.clock.now_ms(),
         };
-        let push_id = self.tenants.of(identity.app)?.scrambler.public(new.id).to_string();
         let most = self.config.limits.max_push_ids;
         let stored =
             caller.write(&self.db, Scope::user(identity.user), async move |tx, _| store::register(tx, new, most).await);
-        stored.await?;
+        let push_id = self.tenants.of(identity.app)?.scrambler.public(stored.await?).to_string();
         Ok(PushRegisteredResult { push_id })
     }
 

@@ -22,7 +22,6 @@ const UNCOMPRESSED: u8 = 4;
 /// The token cannot be one of this push service.
 pub(super) fn check(request: &RegisterRequest, allows_private: bool) -> Result<(), Error> {
     let RegisterRequest { token, p256dh, auth, .. } = request;
-    let is_web = request.source() == PushSource::WebPush;
     match request.source() {
         PushSource::Apns | PushSource::ApnsVoip => {
             if !APNS_DIGITS.contains(&token.len()) || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -41,7 +40,8 @@ pub(super) fn check(request: &RegisterRequest, allows_private: bool) -> Result<(
             }
         }
     }
-    if !is_web && !(p256dh.is_empty() && auth.is_empty()) {
+    let has_keys = !p256dh.is_empty() || !auth.is_empty();
+    if has_keys && request.source() != PushSource::WebPush {
         return Err(Error::push_id_invalid("only Web Push has p256dh and auth"));
     }
     Ok(())

@@ -1,7 +1,9 @@
 //! Sends a push to a device, and notes the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use zim_protocol::{CallUserState, ConversationType, MessageType, PushOutcome};
 
 use super::decide::{Pushed, waits};
@@ -14,8 +16,10 @@ use crate::provider::{self, Answer, Data, Device, Meaning, Notification};
 use crate::push::{self, PushKind};
 use crate::task::{Delivery, Next, OutboxKind};
 
-/// How long nobody else sends a push that a server is about to send. Longer than any attempt takes.
+/// How long nobody else sends a push that a server is about to send.
 const TAKEN_MS: i64 = 30_000;
+/// The longest time that an attempt takes, with the token that it may need first. Shorter than the one above.
+const ATTEMPT: Duration = Duration::from_secs(25);
 /// The wait after the first failure; each later one is four times as long as the one before.
 const FIRST_BACK_OFF_MS: i64 = 5_000;
 const MAX_BACK_OFF_MS: i64 = 3_600_000;
@@ -63,7 +67,10 @@ async fn deliver(app: &App, delivery: Delivery) -> Result<Next, Error> {
     let notification = notification(&tenant.scrambler, &taken, id);
     let providers = tenant.providers();
     let answer = match providers.find(taken.device.source, taken.device.app_type) {
-        Some(provider) => provider.send(&notification, &taken.device, now).await,
+        Some(provider) => match timeout(ATTEMPT, provider.send(&notification, &taken.device, now)).await {
+            Ok(answer) => answer,
+            Err(_) => Answer::later("the push service took too long"),
+        },
         None => Answer::refused("the app has no credentials for this push service"),
     };
     let (attempts, now) = (taken.attempts, app.clock.now_ms());
@@ -77,15 +84,20 @@ async fn deliver(app: &App, delivery: Delivery) -> Result<Next, Error> {
     metrics::counter!("zim_pushes_total", "source" => source, "outcome" => label(outcome)).increment(1);
     let push_id = taken.push_id;
     let noted = app.db.submit(Scope::none(), async move |tx| {
-        let sql = "UPDATE push_log SET state = $2, detail = $3, not_before = $4, at = $5 WHERE id = $1";
-        let not_before = retry_at.unwrap_or(now);
-        tx.execute(sql, &params![id, outcome as i32, answer.detail, not_before, now]).await?;
+        // Unless somebody else has taken it meanwhile.
+        let sql = "UPDATE push_log SET state = $2, detail = $3, not_before = $4, at = $5 \
+                   WHERE id = $1 AND state = $6 AND attempts = $7";
+        let (not_before, waiting) = (retry_at.unwrap_or(now), PushOutcome::Waiting as i32);
+        let values = params![id, outcome as i32, answer.detail, not_before, now, waiting, attempts];
+        let is_ours = tx.execute(sql, &values).await? > 0;
         if answer.meaning == Meaning::Gone {
             store::remove(tx, push_id).await?;
         }
-        Ok(())
+        Ok(is_ours)
     });
-    noted.await?;
+    if !noted.await? {
+        return Ok(Next::At(now + TAKEN_MS));
+    }
     Ok(match (outcome, retry_at) {
         (PushOutcome::Waiting, Some(at)) => Next::At(at),
         _ => Next::Nothing,

@@ -31,9 +31,26 @@ pub(super) fn slot(source: PushSource) -> i64 {
 }
 
 /// Stores a registration. It replaces that of the device, and takes the token from whoever has it. Beyond `most` the oldest of the user
-/// goes.
-pub(super) async fn register(tx: &mut Tx<'_>, new: New, most: u32) -> Result<(), Error> {
+/// goes. Returns its ID: a device that registers the same again keeps the one that it has, which pushes on their way name.
+pub(super) async fn register(tx: &mut Tx<'_>, new: New, most: u32) -> Result<i64, Error> {
     let hash = token_hash(new.source, &new.token);
+    let same = "UPDATE push_id SET platform = $6, app_type = $7, p256dh = $8, auth = $9, registered_at = $10 \
+                WHERE app = $1 AND token_hash = $2 AND account = $3 AND device = $4 AND slot = $5 RETURNING id";
+    let values = params![
+        new.app,
+        hash.clone(),
+        new.user,
+        new.device.to_vec(),
+        slot(new.source),
+        new.platform,
+        new.app_type,
+        new.p256dh.clone(),
+        new.auth.clone(),
+        new.now
+    ];
+    if let Some(row) = tx.fetch_one(same, &values).await? {
+        return Ok(row.get(0)?);
+    }
     let sql =
         "DELETE FROM push_id WHERE (app = $1 AND token_hash = $2) OR (account = $3 AND device = $4 AND slot = $5)";
     let slot = slot(new.source);
@@ -65,7 +82,7 @@ pub(super) async fn register(tx: &mut Tx<'_>, new: New, most: u32) -> Result<(),
         ],
     )
     .await?;
-    Ok(())
+    Ok(new.id)
 }
 
 /// Ends the pushes to a device of a user.
