@@ -48,7 +48,7 @@ impl Transaction<'_> {
         if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
             let news = self.news(id, &to, &last)?;
             self.store_message(id, &to, &last)?;
-            self.tell(news);
+            self.tell(news.into_iter().collect());
         }
         Ok(())
     }

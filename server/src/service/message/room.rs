@@ -21,7 +21,7 @@ use crate::db::Scope;
 use crate::effect::{Audience, Effect, TransientEffect};
 use crate::error::Error;
 use crate::journal::Sent;
-use crate::key::ConversationKey;
+use crate::key::{ConversationKey, UserKey};
 use crate::service::room;
 
 impl App {
