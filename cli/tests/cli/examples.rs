@@ -204,7 +204,7 @@ async fn run_all(chosen: impl Fn(&[String]) -> bool) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn the_examples_of_users_run() {
-    let seen = run_all(|command| !changes_logins(command)).await;
+    let seen = Box::pin(run_all(|command| !changes_logins(command))).await;
     for command in
         ["", "login", "send", "friend", "group", "group create", "listen", "status", "ping", "bench", "completions"]
     {
@@ -214,7 +214,7 @@ async fn the_examples_of_users_run() {
 
 #[tokio::test]
 async fn the_examples_of_operators_run() {
-    let seen = run_all(changes_logins).await;
+    let seen = Box::pin(run_all(changes_logins)).await;
     for command in ["profile", "admin", "admin app set", "admin app rotate", "admin app delete", "admin user revoke"] {
         assert!(seen.contains(command), "{seen:?}");
     }

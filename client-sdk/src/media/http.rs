@@ -447,7 +447,7 @@ mod tests {
     }
 
     async fn download(port: u16, path: &str, to: &Path) -> Result<Vec<u8>, Error> {
-        let http = Http::new("localhost".to_owned(), || {
+        let http = Http::new("localhost".to_owned(), Vec::new(), || {
             crate::net::https_config(&crate::config::Trust::Fingerprint([0; 32]), "localhost".to_owned())
         });
         let url = format!("http://127.0.0.1:{port}{path}");

@@ -5,9 +5,9 @@ use zim_integration_tests::{Device, World, group, refusal, soon, texts};
 use zim_protocol::message::Body;
 use zim_protocol::tips_message_change_info::Body as Changed;
 use zim_protocol::{
-    ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig, GroupMuteConfig, GroupMuteMode, Message,
-    MessageDeleteConfig, MessagePinConfig, MessageReactionAddConfig, MessageRevokeConfig, MessageSendConfig,
-    MessageType, TipsMessage, TipsMessageEvent,
+    ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig, GroupMessageReceiptMemberQueryConfig,
+    GroupMuteConfig, GroupMuteMode, Message, MessageDeleteConfig, MessagePinConfig, MessageReactionAddConfig,
+    MessageRevokeConfig, MessageSendConfig, MessageType, TipsMessage, TipsMessageEvent,
 };
 
 use crate::group::{create, members};
