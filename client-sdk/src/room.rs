@@ -382,13 +382,8 @@ impl Zim {
                         // The device has entered one room, and is still in the other one. If it cannot leave it now, it stays in
                         // both, and the app learns that the switch has failed.
                         Err(_) if answered.inside.is_some() => {
-                            if let Some(leaving) = leave(&of, &left)?
-                                && let Err(error) = leaving.await
-                            {
-                                if is_network(&error) {
-                                    of.resume_room(&left);
-                                }
-                                return Err(error);
+                            if let Some(leaving) = leave(&of, &left)? {
+                                leaving.await?;
                             }
                         }
                         // The server may have let the device out of it.

@@ -388,6 +388,7 @@ fn test_lines(number: usize, test: &PushTest) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Format;
 
     #[test]
     fn a_test_says_which_step_fails() {
@@ -397,7 +398,7 @@ mod tests {
         assert!(lines[2].contains("MISSING"), "{lines:?}");
         let test = PushTest { has_provider: true, outcome: PushOutcome::Failed as i32, ..test };
         assert!(test_lines(1, &test)[3].contains("failed       404"));
-        assert!(show_tests(&[], Output::from_env(None)).is_err());
+        assert!(show_tests(&[], Output::from_env(Some(Format::Plain))).is_err());
     }
 
     #[test]
