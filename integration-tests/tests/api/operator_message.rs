@@ -469,7 +469,7 @@ async fn kick_room_users_ends_their_stay() {
         refusal(soon(bob.send_to(room("stage"), Message::text("hi"))).await),
         ErrorCode::MessageModuleSendMessageFailed
     );
-    // He may return.
+    // They may return.
     soon(bob.join_room("stage")).await.unwrap();
     for (bad, code) in [
         (request(&["nobody"]), Code::NotFound),
