@@ -209,7 +209,10 @@ impl Transaction<'_> {
         if self.recent.has_deleted(self.db)?
             && message_change::is_deleted(self.db, id, entry.message_id, (entry.seq, entry.ts))?
         {
-            // A page that was read before the deletion has it still.
+            // A page that was read before the deletion has it still. Of the user's own, this device may not know that it was sent.
+            if *entry.sender == *self.viewer.user_id {
+                self.settle_sent(entry)?;
+            }
             return Ok(true);
         }
         let is_own = *entry.sender == *self.viewer.user_id;
@@ -233,6 +236,37 @@ impl Transaction<'_> {
             self.sent(sending, entry)?;
         }
         Ok(true)
+    }
+
+    /// Notes that the server has stored a message of this device, if it does not know that yet.
+    pub(super) fn settle_sent(&mut self, entry: &MessageEntry) -> rusqlite::Result<()> {
+        // Content means that the server has another message under this key.
+        let is_another = !entry.content.is_empty();
+        if let Some(sending) = self.recent.take_sending(&entry.client_key) {
+            let (row, name) = (sending.row, sending.name.clone());
+            let id = self.touch(&name)?;
+            let is_replaced = message::settle_row(self.db, id, row, entry)?;
+            if is_another {
+                message::replace_content(self.db, row, entry)?;
+            }
+            if is_another || is_replaced {
+                self.settled(row, &name.to_ref(), "")?;
+            } else {
+                self.sent(sending, entry)?;
+            }
+            self.remove_deleted(id, row, entry)?;
+        } else if !self.settled.contains(&entry.client_key[..])
+            && let Some(row) = message::settle(self.db, entry)?
+        {
+            let name = conversation::name_of_message(self.db, row)?;
+            let id = self.touch(&name)?;
+            if is_another {
+                message::replace_content(self.db, row, entry)?;
+            }
+            self.settled(row, &name.to_ref(), "")?;
+            self.remove_deleted(id, row, entry)?;
+        }
+        Ok(())
     }
 
     /// Reports that a message was sent, without reading its row.
@@ -272,12 +306,12 @@ mod tests {
     use prost::Message as _;
     use rusqlite::Connection;
     use zim_protocol::{
-        ChangeEntry, ConversationHead, ConversationType, EventKind, GroupFullInfo, GroupInfo, Message, MessageChange,
-        MessageChangeKind, MessageEntry, MessageFlag, MessageReceiptStatus, MessageState, MessageType,
-        change_entry::Detail,
+        ChangeEntry, ConversationCleared, ConversationHead, ConversationType, EventKind, GroupFullInfo, GroupInfo,
+        Message, MessageChange, MessageChangeKind, MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus,
+        MessageState, MessageType, change_entry::Detail, feed_entry,
     };
 
-    use crate::apply::{Job, Recent, Settle, Viewer, apply};
+    use crate::apply::{Attach, Job, Recent, Settle, Viewer, apply};
     use crate::engine::{Batch, Change, Origin};
     use crate::events::Heard;
     use crate::store::{group, memory, message};
@@ -304,6 +338,17 @@ mod tests {
     }
 
     fn applied_job(db: &Connection, job: Job) -> Vec<EventKind> {
+        let wanted = [
+            EventKind::MessageRevokeReceived,
+            EventKind::MessageEdited,
+            EventKind::MessagePinStatusChanged,
+            EventKind::MessageRepliedCountChanged,
+        ];
+        all_events(db, &mut Recent::default(), job, &wanted)
+    }
+
+    /// The kinds of the events that follow from a job, if they are among those wanted.
+    fn all_events(db: &Connection, recent: &mut Recent, job: Job, wanted: &[EventKind]) -> Vec<EventKind> {
         let viewer = Viewer {
             user_id: "ann".into(),
             device: Bytes::new(),
@@ -315,14 +360,8 @@ mod tests {
             is_caught_up: true,
             heard: Heard::all(),
         };
-        let applied = apply(db, &viewer, &mut Recent::default(), job).unwrap();
+        let applied = apply(db, &viewer, recent, job).unwrap();
         let kinds = applied.events.iter().map(|(_, event)| event.kind());
-        let wanted = [
-            EventKind::MessageRevokeReceived,
-            EventKind::MessageEdited,
-            EventKind::MessagePinStatusChanged,
-            EventKind::MessageRepliedCountChanged,
-        ];
         kinds.filter(|kind| wanted.contains(kind)).collect()
     }
 
@@ -393,6 +432,60 @@ mod tests {
             let found: bool =
                 db.query_row("SELECT is_disabled FROM conversation WHERE name = 'crew'", [], |row| row.get(0)).unwrap();
             assert_eq!(found, is_disabled, "role {role}");
+        }
+    }
+
+    /// The app ends before it knows that a message was sent, and another device deletes the message meanwhile.
+    #[test]
+    fn a_message_that_was_deleted_before_its_answer_came_does_not_stay() {
+        let text = || entry(MessageType::Text, "hi", 0);
+        let (key, mine) = ([3; 16], || MessageEntry { sender: "ann".into(), client_key: vec![3; 16].into(), ..text() });
+        let pending = || message::Pending {
+            key,
+            ts: 5,
+            kind: MessageType::Text as i32,
+            flags: 1,
+            content: text().content,
+            local_data: String::new(),
+            config: Bytes::new(),
+        };
+        let (name, to) = (Name::new(0, "bob"), Name::new(0, "bob").to_ref());
+        let single = feed_entry::Detail::MessageDeletion(MessageDeletion {
+            conversation: Some(to.clone()),
+            seq: 1,
+            ..MessageDeletion::default()
+        });
+        let all = feed_entry::Detail::Cleared(ConversationCleared {
+            conversation: Some(to),
+            cleared_seq: 1,
+            ..ConversationCleared::default()
+        });
+        let wanted = [EventKind::MessageSentStatusChanged, EventKind::MessageDeleted];
+        let job = |db: &Connection, recent: &mut Recent, job: Job| all_events(db, recent, job, &wanted);
+        let changed =
+            |change: Change| Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() };
+        let answer = Settle::Sent(MessageEntry { content: Bytes::new(), ..mine() });
+        for (deletion, told) in [(single, &[EventKind::MessageDeleted][..]), (all, &[])] {
+            for is_page in [false, true] {
+                for is_remembered in [false, true] {
+                    let (db, mut recent) = (memory().unwrap(), Recent::default());
+                    let attach = vec![(name.clone(), Attach::New(pending()))];
+                    job(&db, &mut recent, Job { attach, ..Job::default() });
+                    if !is_remembered {
+                        recent.clear();
+                    }
+                    let deleted = Change::Own { detail: Box::new(deletion.clone()), origin: Origin::Other };
+                    assert!(job(&db, &mut recent, changed(deleted)).is_empty());
+                    let last = match is_page {
+                        true => changed(page(mine())),
+                        false => Job { settle: vec![answer.clone()], ..Job::default() },
+                    };
+                    let expected = [told, &[EventKind::MessageSentStatusChanged]].concat();
+                    assert_eq!(job(&db, &mut recent, last), expected, "{is_page} {is_remembered} {deletion:?}");
+                    let rows: i64 = db.query_row("SELECT COUNT(*) FROM message", [], |row| row.get(0)).unwrap();
+                    assert_eq!(rows, 0, "{is_page} {is_remembered} {deletion:?}");
+                }
+            }
         }
     }
 

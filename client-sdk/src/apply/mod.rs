@@ -415,32 +415,7 @@ impl<'a> Transaction<'a> {
 
     fn settle(&mut self, settle: Settle) -> rusqlite::Result<()> {
         match settle {
-            Settle::Sent(entry) => {
-                if let Some(sending) = self.recent.take_sending(&entry.client_key) {
-                    let id = self.touch(&sending.name.clone())?;
-                    let mut is_another = store::message::settle_row(self.db, id, sending.row, &entry)?;
-                    if !entry.content.is_empty() {
-                        // The server has another message under this key.
-                        store::message::replace_content(self.db, sending.row, &entry)?;
-                        is_another = true;
-                    }
-                    if is_another {
-                        self.settled(sending.row, &sending.name.to_ref(), "")?;
-                    } else {
-                        self.sent(sending, &entry)?;
-                    }
-                } else if !self.settled.contains(&entry.client_key[..])
-                    && let Some(row) = store::message::settle(self.db, &entry)?
-                {
-                    let name = store::conversation::name_of_message(self.db, row)?;
-                    self.touch(&name)?;
-                    if !entry.content.is_empty() {
-                        // The server has another message under this key.
-                        store::message::replace_content(self.db, row, &entry)?;
-                    }
-                    self.settled(row, &name.to_ref(), "")?;
-                }
-            }
+            Settle::Sent(entry) => self.settle_sent(&entry)?,
             Settle::Failed { name, key, reason, is_disabled } => {
                 let id = self.touch(&name)?;
                 self.recent.take_sending(&key);

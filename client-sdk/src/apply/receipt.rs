@@ -2,14 +2,15 @@
 
 use zim_protocol::{
     ConversationCleared, ConversationMessageReceiptChangedEvent, ConversationReceiptEntry, Event, Message,
-    MessageDeleteType, MessageDeletedEvent, MessageDeletion, MessageReceiptChangedEvent, MessageReceiptInfo,
-    MessageReceiptStatus, ReceiptEntry,
+    MessageDeleteType, MessageDeletedEvent, MessageDeletion, MessageEntry, MessageReceiptChangedEvent,
+    MessageReceiptInfo, MessageReceiptStatus, ReceiptEntry,
 };
 
 use super::Transaction;
 use super::message_change::deleted;
 use crate::engine::Origin;
-use crate::store::{message, message_change as rows};
+use crate::store::message_change::Hidden;
+use crate::store::{conversation, message, message_change as rows};
 use crate::types::Name;
 
 impl Transaction<'_> {
@@ -88,6 +89,23 @@ impl Transaction<'_> {
         let message = row.into_message(&self.viewer.user_id, &to);
         self.replies_changed(id, &to, entry.seq, deleted)?;
         if origin == Origin::Other {
+            self.deleted(&to.id, to.r#type, MessageDeleteType::MessageListDeleted, vec![message]);
+        }
+        Ok(())
+    }
+
+    /// Removes a message that was just settled if another device of the user has deleted it before this device knew its position.
+    pub(super) fn remove_deleted(&mut self, id: i64, row: i64, entry: &MessageEntry) -> rusqlite::Result<()> {
+        let is_deleted = self.recent.has_deleted(self.db)?
+            && rows::is_deleted(self.db, id, entry.message_id, (entry.seq, entry.ts))?;
+        let Some(gone) = is_deleted.then(|| message::by_id(self.db, row)).transpose()?.flatten() else {
+            return Ok(());
+        };
+        message::remove(self.db, row)?;
+        // That all were deleted, the app has heard.
+        if rows::hidden(self.db, id, entry.seq)? == Hidden::Message {
+            let to = conversation::name(self.db, id)?.to_ref();
+            let message = gone.into_message(&self.viewer.user_id, &to);
             self.deleted(&to.id, to.r#type, MessageDeleteType::MessageListDeleted, vec![message]);
         }
         Ok(())

@@ -420,6 +420,12 @@ pub(crate) fn settle(db: &Connection, entry: &MessageEntry) -> rusqlite::Result<
     Ok(Some(id))
 }
 
+/// Removes a row.
+pub(crate) fn remove(db: &Connection, row: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM message WHERE id = ?1")?.execute([row])?;
+    Ok(())
+}
+
 /// A message that is about to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {

@@ -92,7 +92,7 @@ pub(crate) fn delete(db: &Connection, conversation: i64, seq: u64) -> rusqlite::
         .execute(params![conversation, to_sql(seq)])?;
     let found = message::held(db, conversation, seq)?;
     if let Some((id, _)) = &found {
-        db.prepare_cached("DELETE FROM message WHERE id = ?1")?.execute([id])?;
+        message::remove(db, *id)?;
     }
     Ok(found.map(|(_, row)| row))
 }
@@ -159,8 +159,7 @@ pub(crate) fn delete_here(db: &Connection, row: i64, message: &MessageRow) -> ru
         db.prepare_cached("INSERT OR IGNORE INTO deleted_message (message_id) VALUES (?1)")?
             .execute([message.message_id])?;
     }
-    db.prepare_cached("DELETE FROM message WHERE id = ?1")?.execute([row])?;
-    Ok(())
+    message::remove(db, row)
 }
 
 /// Deletes all messages of a conversation on this device only, so that they do not come back.

@@ -16,7 +16,15 @@ const EXCEPT: u32 = MessageFlag::TargetExcept as u32;
 pub fn is_shown(message: &str, viewer: &str) -> String {
     format!(
         "NOT EXISTS (SELECT 1 FROM hidden hid WHERE hid.account = {viewer} AND hid.conversation = {message}.conversation \
-         AND hid.seq = {message}.seq) AND (({message}.flags & {}) = 0 OR {message}.sender = {viewer} OR \
+         AND hid.seq = {message}.seq) AND {}",
+        is_meant_for(message, viewer)
+    )
+}
+
+/// The condition that `message` is for everybody, or that `viewer` is among those it is for.
+fn is_meant_for(message: &str, viewer: &str) -> String {
+    format!(
+        "(({message}.flags & {}) = 0 OR {message}.sender = {viewer} OR \
          (({message}.flags & {ONLY}) <> 0) = EXISTS (SELECT 1 FROM target tgt WHERE tgt.conversation = {message}.conversation \
          AND tgt.seq = {message}.seq AND tgt.account = {viewer}))",
         ONLY | EXCEPT
@@ -26,8 +34,13 @@ pub fn is_shown(message: &str, viewer: &str) -> String {
 /// The condition that position `message` lies in a stay of the member `m`, above what the member cleared and above the floor of
 /// the conversation `c`.
 fn is_in_stay(message: &str) -> String {
+    format!("{message}.seq > m.cleared_seq AND {}", is_in_any_stay(message))
+}
+
+/// The same with what the member has cleared.
+fn is_in_any_stay(message: &str) -> String {
     format!(
-        "{message}.seq > m.cleared_seq AND {message}.seq > c.floor_seq AND \
+        "{message}.seq > c.floor_seq AND \
          (({message}.seq >= m.from_seq AND (m.to_seq IS NULL OR {message}.seq <= m.to_seq)) OR \
          EXISTS (SELECT 1 FROM span sp WHERE sp.account = m.account AND sp.conversation = m.conversation \
          AND {message}.seq >= sp.from_seq AND {message}.seq <= sp.to_seq))"
@@ -45,6 +58,17 @@ pub fn last_message(end: &str) -> String {
          AND {} AND {} ORDER BY y.seq DESC LIMIT 1)",
         is_in_stay("y"),
         is_shown("y", "m.account")
+    )
+}
+
+/// The time of the newest message that was for the member `m` of the conversation `c`, although they may have deleted it: on
+/// their devices it stays the time of the conversation.
+pub fn last_time(end: &str) -> String {
+    format!(
+        "(SELECT y.ts FROM message y WHERE y.conversation = c.id AND y.seq <= {end} AND y.seq > {end} - {LAST_MESSAGE_DEPTH} \
+         AND {} AND {} ORDER BY y.seq DESC LIMIT 1)",
+        is_in_any_stay("y"),
+        is_meant_for("y", "m.account")
     )
 }
 

@@ -8,7 +8,9 @@ use zim_protocol::{
 
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
-use crate::journal::{FeedKind, IS_LATER, Viewer, blank, deducted, deducted_positions, last_message, rules, state};
+use crate::journal::{
+    FeedKind, IS_LATER, Viewer, blank, deducted, deducted_positions, last_message, last_time, rules, state,
+};
 use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::rows::{GROUP, PAGE_BYTES, full_info, group_info};
 
@@ -24,8 +26,14 @@ const END_REV: &str =
 /// The number of counted messages up to `END_SEQ`: messages after a stay do not count.
 pub(super) const END_N: &str = "CASE WHEN m.to_seq < c.seq THEN COALESCE((SELECT e.n FROM message e WHERE e.conversation = c.id \
      AND e.seq <= m.to_seq ORDER BY e.seq DESC LIMIT 1), c.floor_n) ELSE c.n END";
-/// The time of the newest message that the member sees. Without one, a group has the time when the member entered it.
-const TIME: &str = "COALESCE(x.ts, i.entered_at, CASE WHEN c.type = 0 THEN c.last_ts ELSE 0 END)";
+
+/// The time of the newest message that was for the member. Without one, a group has the time when the member entered it.
+fn time() -> String {
+    format!(
+        "CASE WHEN c.type = 0 THEN c.last_ts WHEN x.seq = {END_SEQ} THEN x.ts ELSE COALESCE({}, i.entered_at, 0) END",
+        last_time(END_SEQ)
+    )
+}
 
 /// Returns COUNT, SUM(end_seq) and SUM(end_rev) over the user's conversations that are not empty, and when the last of
 /// them changed, Unix milliseconds.
@@ -48,7 +56,7 @@ pub(crate) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<(Sums, i64), 
 fn select(condition: &str) -> String {
     format!(
         "SELECT c.id, c.type, c.name, {END_SEQ}, {END_REV}, {END_N}, c.floor_seq, c.floor_rev, m.from_seq, m.from_rev, \
-         m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {}, {TIME}, \
+         m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {}, {}, \
          p.name, p.user_name, p.avatar_url, p.extended_data, \
          x.seq, x.n, x.id, a.name, x.ts, x.kind, x.flags, x.key_hi, x.key_lo, x.body, {IS_LATER}, \
          CASE WHEN m.to_seq IS NOT NULL OR c.end_seq IS NOT NULL THEN 1 ELSE 0 END, i.role, i.mute_until, m.entered_seq, {GROUP} \
@@ -60,6 +68,7 @@ fn select(condition: &str) -> String {
          LEFT JOIN account a ON a.id = x.sender \
          WHERE m.account = $1 AND {condition}",
         deducted(),
+        time(),
         last_message(END_SEQ)
     )
 }
