@@ -164,6 +164,13 @@ impl ServerInstallation {
         }
     }
 
+    /// The end of the log, which says why the server did not start. The folder may be temporary.
+    fn last_of_log(&self) -> String {
+        let log = std::fs::read(self.log()).unwrap_or_default();
+        let last = log.get(log.len().saturating_sub(2_000)..).unwrap_or_default();
+        format!("{} ends with: {}", self.log().display(), String::from_utf8_lossy(last))
+    }
+
     async fn start_once(&mut self) -> anyhow::Result<ServerProcess> {
         // Ignores SIGXFSZ, so that a write beyond the limit of `ServerProcess::limit_files` fails with an error.
         let mut command = Command::new("sh");
@@ -175,7 +182,7 @@ impl ServerInstallation {
         let (sender, mut lines) = mpsc::unbounded_channel();
         // Fails when the receiver is dropped.
         let process = ChildProcess::start(&mut command, &self.log(), move |line| drop(sender.send(line)))?;
-        let address = next_line(&mut lines).await.with_context(|| format!("see {}", self.log().display()))?;
+        let address = next_line(&mut lines).await.with_context(|| self.last_of_log())?;
         let address: SocketAddr = address.parse()?;
         self.port = address.port();
         Ok(ServerProcess { process, lines, address })

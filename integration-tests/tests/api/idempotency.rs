@@ -1,8 +1,11 @@
 //! Messages with a key of the app.
 
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{Device, World, send_text, soon, texts};
-use zim_protocol::{ConversationType, ErrorCode, Message, MessageSendConfig, SendMessageRequest};
+use zim_integration_tests::{Device, RawClient, World, send_text, soon, texts};
+use zim_protocol::{
+    ConversationType, DeleteMessagesRequest, ErrorCode, Message, MessageDeleteConfig, MessageRepliedInfo,
+    MessageRepliedInfoState, MessageSendConfig, RevokeMessageRequest, SendMessageRequest,
+};
 
 fn keyed(key: &str) -> MessageSendConfig {
     MessageSendConfig { idempotency_key: key.to_owned(), ..MessageSendConfig::default() }
@@ -79,5 +82,42 @@ async fn send_message_of_another_device_is_the_answer_to_the_same_key() {
     for (device, peer) in [(&ann, "bob"), (&laptop, "bob"), (&bob, "ann")] {
         assert_eq!(texts(&device.history(peer).await), ["first", "end"]);
     }
+    world.end().await;
+}
+
+/// Otherwise the device that sends it again would not know what it replies to.
+#[tokio::test]
+async fn a_reply_that_is_sent_again_is_answered_with_what_it_replies_to() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let source = raw.call(&request("bob", "source", "7")).await.unwrap().message.unwrap();
+    let reference = MessageRepliedInfo { message_seq: source.message_seq, ..MessageRepliedInfo::default() };
+    let reply = Message { replied_info: Some(Box::new(reference)), ..Message::text("reply") };
+    let reply = SendMessageRequest { message: Some(reply), omit_content: true, ..request("bob", "", "8") };
+    let first = raw.call(&reply).await.unwrap().message.unwrap();
+    let mut other = world.raw_user("ann", 2).await;
+    let told = async |raw: &mut RawClient| {
+        let again = raw.call(&reply).await.unwrap().message.unwrap();
+        assert_eq!((&again.message_id, again.message_seq), (&first.message_id, 2));
+        again.replied_info.map(|info| (info.state, info.message_id, info.message_info.is_some()))
+    };
+    let (normal, deleted) = (MessageRepliedInfoState::Normal as i32, MessageRepliedInfoState::Deleted as i32);
+    assert_eq!(told(&mut other).await, Some((normal, source.message_id.clone(), true)));
+    // As it is now.
+    raw.call(&RevokeMessageRequest { message: Some(source.clone()), ..RevokeMessageRequest::default() }).await.unwrap();
+    assert_eq!(told(&mut other).await, Some((deleted, source.message_id.clone(), false)));
+    // The sender has deleted the reply for themselves. It was sent all the same.
+    let deletion = DeleteMessagesRequest {
+        message_list: vec![first.clone()],
+        conversation_id: "bob".into(),
+        conversation_type: ConversationType::Peer as i32,
+        config: Some(MessageDeleteConfig { is_also_delete_server_message: Some(true) }),
+    };
+    raw.call(&deletion).await.unwrap();
+    assert_eq!(told(&mut other).await, None);
+    assert_eq!(bob.history("ann").await.len(), 2);
+    raw.end().await;
+    other.end().await;
     world.end().await;
 }

@@ -222,13 +222,19 @@ impl App {
             }
             None => self.submit_send(caller, &name, new)?.await?,
         };
-        if sent.is_changed {
-            // The sender may no longer see it: after leaving the group, or after deleting it.
-            let entry = self.stored_entry(identity, conversation, sent.seq).await?;
-            let entry = entry.ok_or_else(Error::message_not_found)?;
-            caller.add_push(message_push(vec![entry.clone()], name.clone()));
-            let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
-            return Ok(MessageSentResult { message: Some(message) });
+        // A reply that is sent again is answered with what it replies to as it is now.
+        let is_reply_again = replied.is_some() && state.is_none();
+        if sent.is_changed || is_reply_again {
+            match self.stored_entry(identity, conversation, sent.seq).await? {
+                Some(entry) => {
+                    caller.add_push(message_push(vec![entry.clone()], name.clone()));
+                    let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
+                    return Ok(MessageSentResult { message: Some(message) });
+                }
+                // The sender no longer sees it: they have left the group, or deleted it.
+                None if sent.is_changed => return Err(Error::message_not_found()),
+                None => {}
+            }
         }
         // What the client has is not the stored content if the server completed that.
         let content = draft.content_of(sent.message_id)?;
