@@ -308,7 +308,7 @@ mod tests {
     use zim_protocol::{
         ChangeEntry, ConversationCleared, ConversationHead, ConversationType, EventKind, GroupFullInfo, GroupInfo,
         Message, MessageChange, MessageChangeKind, MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus,
-        MessageState, MessageType, change_entry::Detail, feed_entry,
+        MessageRepliedInfo, MessageState, MessageType, change_entry::Detail, feed_entry,
     };
 
     use crate::apply::{Attach, Job, Recent, Settle, Viewer, apply};
@@ -332,9 +332,25 @@ mod tests {
         }
     }
 
+    /// Begins to send a message with the key that all tests use.
+    fn attach(db: &Connection, recent: &mut Recent, content: Bytes) {
+        let (kind, local_data, config) = (MessageType::Text as i32, String::new(), Bytes::new());
+        let pending = message::Pending { key: [3; 16], ts: 5, kind, flags: 1, content, local_data, config };
+        let attach = vec![(Name::new(0, "bob"), Attach::New(pending))];
+        all_events(db, recent, Job { attach, ..Job::default() }, &[]);
+    }
+
+    fn changing(change: Change) -> Job {
+        Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() }
+    }
+
+    fn settling(settle: Settle) -> Job {
+        Job { settle: vec![settle], ..Job::default() }
+    }
+
     /// The kinds of the events about messages that follow from a change.
     fn applied(db: &Connection, change: Change) -> Vec<EventKind> {
-        applied_job(db, Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() })
+        applied_job(db, changing(change))
     }
 
     fn applied_job(db: &Connection, job: Job) -> Vec<EventKind> {
@@ -439,17 +455,8 @@ mod tests {
     #[test]
     fn a_message_that_was_deleted_before_its_answer_came_does_not_stay() {
         let text = || entry(MessageType::Text, "hi", 0);
-        let (key, mine) = ([3; 16], || MessageEntry { sender: "ann".into(), client_key: vec![3; 16].into(), ..text() });
-        let pending = || message::Pending {
-            key,
-            ts: 5,
-            kind: MessageType::Text as i32,
-            flags: 1,
-            content: text().content,
-            local_data: String::new(),
-            config: Bytes::new(),
-        };
-        let (name, to) = (Name::new(0, "bob"), Name::new(0, "bob").to_ref());
+        let mine = || MessageEntry { sender: "ann".into(), client_key: vec![3; 16].into(), ..text() };
+        let to = Name::new(0, "bob").to_ref();
         let single = feed_entry::Detail::MessageDeletion(MessageDeletion {
             conversation: Some(to.clone()),
             seq: 1,
@@ -462,29 +469,70 @@ mod tests {
         });
         let wanted = [EventKind::MessageSentStatusChanged, EventKind::MessageDeleted];
         let job = |db: &Connection, recent: &mut Recent, job: Job| all_events(db, recent, job, &wanted);
-        let changed =
-            |change: Change| Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() };
         let answer = Settle::Sent(MessageEntry { content: Bytes::new(), ..mine() });
         for (deletion, told) in [(single, &[EventKind::MessageDeleted][..]), (all, &[])] {
             for is_page in [false, true] {
                 for is_remembered in [false, true] {
                     let (db, mut recent) = (memory().unwrap(), Recent::default());
-                    let attach = vec![(name.clone(), Attach::New(pending()))];
-                    job(&db, &mut recent, Job { attach, ..Job::default() });
+                    attach(&db, &mut recent, text().content);
                     if !is_remembered {
                         recent.clear();
                     }
                     let deleted = Change::Own { detail: Box::new(deletion.clone()), origin: Origin::Other };
-                    assert!(job(&db, &mut recent, changed(deleted)).is_empty());
+                    assert!(job(&db, &mut recent, changing(deleted)).is_empty());
                     let last = match is_page {
-                        true => changed(page(mine())),
-                        false => Job { settle: vec![answer.clone()], ..Job::default() },
+                        true => changing(page(mine())),
+                        false => settling(answer.clone()),
                     };
                     let expected = [told, &[EventKind::MessageSentStatusChanged]].concat();
                     assert_eq!(job(&db, &mut recent, last), expected, "{is_page} {is_remembered} {deletion:?}");
                     let rows: i64 = db.query_row("SELECT COUNT(*) FROM message", [], |row| row.get(0)).unwrap();
                     assert_eq!(rows, 0, "{is_page} {is_remembered} {deletion:?}");
                 }
+            }
+        }
+    }
+
+    /// Its state has that, and follows the source, which may be revoked. The content is what this device has sent.
+    #[test]
+    fn an_own_reply_keeps_what_it_replies_to_only_once() {
+        let info = || Some(Box::new(MessageRepliedInfo { message_seq: 9, ..MessageRepliedInfo::default() }));
+        let bare = Message::text("hi").encode_to_vec();
+        let sent = Message { replied_info: info(), ..Message::text("hi") }.encode_to_vec();
+        let state = Some(Box::new(MessageState { replied_info: info().map(|info| *info), ..MessageState::default() }));
+        let told = |content: Bytes| MessageEntry {
+            sender: "ann".into(),
+            client_key: vec![3; 16].into(),
+            content,
+            state: state.clone(),
+            ..entry(MessageType::Text, "", 0)
+        };
+        let (empty, whole) = (told(Bytes::new()), told(bare.clone().into()));
+        let answer = || settling(Settle::Sent(MessageEntry { state: None, ..empty.clone() }));
+        let (push, page) = (|| changing(page(empty.clone())), || changing(page(whole.clone())));
+        let pin = || changing(change(MessageChangeKind::Pinned, empty.clone()));
+        let ways: [(&str, &[&dyn Fn() -> Job]); 5] = [
+            ("a push", &[&push]),
+            ("a page", &[&page]),
+            ("an answer, then a push", &[&answer, &push]),
+            ("an answer, then a page", &[&answer, &page]),
+            ("an answer, then a change", &[&answer, &pin]),
+        ];
+        for (way, jobs) in ways {
+            // Whether this process has sent it, or the one before.
+            for is_remembered in [false, true] {
+                let (db, mut recent) = (memory().unwrap(), Recent::default());
+                attach(&db, &mut recent, sent.clone().into());
+                if !is_remembered {
+                    recent.clear();
+                }
+                for job in jobs {
+                    all_events(&db, &mut recent, job(), &[]);
+                }
+                let (_, row) = message::held(&db, 1, 1).unwrap().unwrap();
+                assert_eq!(row.content, bare, "{way} {is_remembered}");
+                let message = row.into_message("ann", &Name::new(0, "bob").to_ref());
+                assert_eq!(message.replied_info.map(|info| info.message_seq), Some(9), "{way} {is_remembered}");
             }
         }
     }

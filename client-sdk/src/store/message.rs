@@ -166,27 +166,23 @@ pub(crate) fn store(
         && let Some(id) = waiting(db, &entry.client_key)?.map(|row| row.0)
     {
         settle_row(db, conversation, id, entry)?;
-        if !entry.content.is_empty() {
+        if !entry.content.is_empty() || entry.state.is_some() {
             // It may have been revoked or edited before this device learned that it was stored.
             change(db, conversation, viewer, entry)?;
-        } else if entry.state.is_some() {
-            set_state(db, id, entry)?;
         }
         return Ok(Stored { is_local: true, settled: Some(id) });
     }
     let order_key = order_key(entry.seq);
     if entry.content.is_empty() {
-        let found: Option<(i64, bool)> = db
-            .prepare_cached("SELECT id, is_local FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
-            .query_row(params![conversation, order_key], |row| Ok((row.get(0)?, row.get(1)?)))
+        let is_local: Option<bool> = db
+            .prepare_cached("SELECT is_local FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
+            .query_row(params![conversation, order_key], |row| row.get(0))
             .optional()?;
-        if let Some((id, _)) = found
-            && entry.state.is_some()
-        {
+        if is_local.is_some() && entry.state.is_some() {
             // The answer that settled it did not have what it replies to.
-            set_state(db, id, entry)?;
+            change(db, conversation, viewer, entry)?;
         }
-        return Ok(Stored { is_local: found.is_none_or(|(_, is_local)| is_local), settled: None });
+        return Ok(Stored { is_local: is_local.unwrap_or(true), settled: None });
     }
     let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     let content = with_paths(db, conversation, entry)?;
@@ -259,6 +255,9 @@ pub(crate) fn mentions(
 /// Updates a message that changed; returns whether it is held.
 pub(crate) fn change(db: &Connection, conversation: i64, viewer: &str, entry: &MessageEntry) -> rusqlite::Result<bool> {
     let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
+    if replied_seq > 0 && entry.content.is_empty() {
+        strip_reply(db, conversation, entry.seq)?;
+    }
     let content = with_paths(db, conversation, entry)?;
     let changed = db
         .prepare_cached(
@@ -315,15 +314,13 @@ pub(crate) fn with_content(db: &Connection, part: &str) -> rusqlite::Result<Vec<
     .collect()
 }
 
-/// Sets the state of a message that this device sent.
-fn set_state(db: &Connection, row: i64, entry: &MessageEntry) -> rusqlite::Result<()> {
-    let content: Vec<u8> =
-        db.prepare_cached("SELECT content FROM message WHERE id = ?1")?.query_row([row], |row| row.get(0))?;
-    let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
-    db.prepare_cached(
-        "UPDATE message SET flags = ?2, state = ?3, replied_seq = ?4, receipt = max(receipt, ?5), content = ?6 WHERE id = ?1",
-    )?
-    .execute(params![row, flags, state, replied_seq, receipt, &without_reply(content.into())[..]])?;
+/// Removes what a message replies to from the content that this device has sent, because its state has that now.
+fn strip_reply(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<()> {
+    let Some((id, row)) = held(db, conversation, seq)? else { return Ok(()) };
+    let bare = without_reply(row.content.clone());
+    if bare != row.content {
+        set_content_of(db, id, &bare)?;
+    }
     Ok(())
 }
 

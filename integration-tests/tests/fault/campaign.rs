@@ -21,9 +21,13 @@ async fn run(plan: Plan, planted: Option<Planted>, cluster: Option<&SharedCluste
     let folder = tempfile::tempdir().unwrap();
     let (seed, database) = (plan.seed, plan.database);
     let outcome = campaign::run(plan, &settings(planted), folder.path(), cluster).await;
-    outcome.unwrap_or_else(|error| {
-        panic!("{}\nseed {seed} on {database:?}: {error:#}", record(folder.path()));
-    })
+    let has_failed = outcome.as_ref().map_or(true, |outcome| planted.is_none() && !outcome.violations.is_empty());
+    // The logs of a failed run say more than its record.
+    let folder = if has_failed { folder.keep() } else { folder.path().to_owned() };
+    if has_failed {
+        println!("see {}", folder.display());
+    }
+    outcome.unwrap_or_else(|error| panic!("{}\nseed {seed} on {database:?}: {error:#}", record(&folder)))
 }
 
 fn record(folder: &Path) -> String {
