@@ -135,6 +135,10 @@ impl<L: Remote> AccountTask<L> {
         for done in after.done {
             done(Ok(()));
         }
+        for (done, is_cancelled) in after.cancelled {
+            // The app may have stopped waiting.
+            let _ = done.send(is_cancelled);
+        }
         self.viewer.last_event = self.viewer.last_event.max(applied.last_event);
         let senders = senders(&applied.events);
         self.raise_all(applied.events);
@@ -161,6 +165,10 @@ impl<L: Remote> AccountTask<L> {
         }
         for done in after.done {
             done(Err(error.clone()));
+        }
+        for (done, is_cancelled) in after.cancelled {
+            // It is written again with the next turn.
+            let _ = done.send(is_cancelled);
         }
         self.is_stale = true;
         if self.is_connected {

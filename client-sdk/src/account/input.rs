@@ -193,6 +193,12 @@ impl<L: Remote> AccountTask<L> {
                 if let Local::Delete { name, .. } | Local::Clear(name) = &*local {
                     self.engine.deleted(name, uncounted.as_deref());
                 }
+                if let Local::Delete { messages, .. } = &*local {
+                    messages
+                        .iter()
+                        .filter(|message| message.message_seq <= 0)
+                        .for_each(|message| self.withdraw(message));
+                }
                 self.job.settle.push(Settle::Local(local));
                 self.after.done.push(done);
             }
@@ -201,8 +207,10 @@ impl<L: Remote> AccountTask<L> {
                 self.after.done.push(done);
             }
             Input::Send(submission) => self.submit(submission),
-            // The app may have stopped waiting.
-            Input::Cancel(key, done) => drop(done.send(self.cancel_upload(&key))),
+            Input::Cancel(key, done) => {
+                let is_cancelled = self.cancel_upload(&key);
+                self.after.cancelled.push((done, is_cancelled));
+            }
             Input::LostMessage => self.keep_events(),
             Input::Accepted => self.raise_again(),
             Input::Close { done, keeps_unsent } => {

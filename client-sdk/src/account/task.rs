@@ -92,6 +92,7 @@ pub(super) struct After {
     pub(super) attached: Vec<Submission>,
     pub(super) sent: Vec<(Reply, SendResult)>,
     pub(super) done: Vec<Stored>,
+    pub(super) cancelled: Vec<(oneshot::Sender<bool>, bool)>,
 }
 
 /// The parts of a task.

@@ -165,6 +165,23 @@ impl<L: Remote> AccountTask<L> {
         true
     }
 
+    /// The app has deleted a message that is being sent: it is not sent, unless it is on its way already.
+    pub(super) fn withdraw(&mut self, message: &Message) {
+        let Some(key) = zim_protocol::id::from_hex::<16>(&message.local_message_id) else { return };
+        let error = || {
+            Error::new(
+                ErrorCode::MessageModuleSendMessageFailedForCancelled,
+                "the message was deleted before it was sent",
+            )
+        };
+        if let Some(upload) = self.uploads.remove(&key) {
+            upload.cancelled.cancel();
+            upload.reply.send(Err(error()));
+        } else if let Some(outgoing) = self.sends.withdraw(&key) {
+            outgoing.reply.send(Err(error()));
+        }
+    }
+
     /// The login ends: uploads end as well, and their messages fail unless the next login goes on with them.
     pub(super) fn end_uploads(&mut self, error: &Error) {
         for (key, upload) in std::mem::take(&mut self.uploads) {

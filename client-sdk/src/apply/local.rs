@@ -58,21 +58,24 @@ impl Transaction<'_> {
             }
             Local::Data { name, message, data } => {
                 if let Some(id) = conversation::id(self.db, &name)?
-                    && let Some((row, _)) = rows::find(self.db, id, &message)?
+                    && let Some((row, found)) = rows::find(self.db, id, &message)?
                 {
                     self.touch(&name)?;
                     rows::set_local_data(self.db, row, &data)?;
+                    // What is remembered of it has other data.
+                    self.recent.take_sending(&found.client_key);
                 }
             }
             Local::File { name, message, index, path } => {
                 if let Some(id) = conversation::id(self.db, &name)?
                     && let Some((row, found)) = rows::find(self.db, id, &message)?
-                    && let Ok(mut content) = Message::decode(found.content)
+                    && let Ok(mut content) = Message::decode(found.content.clone())
                     && let Some(part) = content.media_part(index)
                 {
                     *part.local_path = path;
                     self.touch(&name)?;
                     message::set_content_of(self.db, row, &content.encode_to_vec())?;
+                    self.recent.take_sending(&found.client_key);
                 }
             }
             Local::Import(messages) => {
@@ -97,6 +100,7 @@ impl Transaction<'_> {
                             .for_each(|part| part.local_path.clear());
                         self.touch(&conversation::name(self.db, conversation)?)?;
                         message::set_content_of(self.db, row, &content.encode_to_vec())?;
+                        self.recent.forget_sending();
                     }
                 }
             }

@@ -54,8 +54,8 @@ impl Transaction<'_> {
         Ok(Some(Attached { message, next: Next::SendAgain { config, content, is_sending: false } }))
     }
 
-    /// Adds a message under a key of the app. A message that the server has stored under it may be held as well: the
-    /// answer of the server tells.
+    /// Adds a message under a key of the app, unless this device holds one under it. The server may have one that it does not hold:
+    /// its answer tells.
     fn attach_first(&mut self, name: &Name, pending: Pending) -> rusqlite::Result<Attached> {
         self.last_place = None;
         let id = self.touch(name)?;
@@ -66,6 +66,10 @@ impl Transaction<'_> {
             let content = row.content.clone();
             let message = row.into_message(&self.viewer.user_id, &name.to_ref());
             return Ok(Attached { message, next: Next::SendAgain { config, content, is_sending: true } });
+        }
+        if let Some(row) = outgoing::sent(self.db, id, &self.viewer.user_id, &pending.key)? {
+            let message = row.into_message(&self.viewer.user_id, &name.to_ref());
+            return Ok(Attached { message, next: Next::Nothing });
         }
         self.add_pending(name, pending)
     }
@@ -206,16 +210,20 @@ impl Transaction<'_> {
         to: &ConversationRef,
         entry: &MessageEntry,
     ) -> rusqlite::Result<bool> {
-        if self.recent.has_deleted(self.db)?
-            && message_change::is_deleted(self.db, id, entry.message_id, (entry.seq, entry.ts))?
-        {
-            // A page that was read before the deletion has it still. Of the user's own, this device may not know that it was sent.
-            if *entry.sender == *self.viewer.user_id {
-                self.settle_sent(entry)?;
-            }
-            return Ok(true);
-        }
         let is_own = *entry.sender == *self.viewer.user_id;
+        if self.recent.has_deleted(self.db)? {
+            if message_change::is_deleted(self.db, id, entry.message_id, (entry.seq, entry.ts))? {
+                // A page that was read before the deletion has it still. Of the user's own, this device may not know that it was
+                // sent.
+                if is_own {
+                    self.settle_sent(entry)?;
+                }
+                return Ok(true);
+            }
+            if is_own && message_change::is_key_deleted(self.db, &entry.client_key)? {
+                return Ok(true);
+            }
+        }
         let sending = if is_own { self.recent.take_sending(&entry.client_key) } else { None };
         let Some(sending) = sending else {
             let stored = message::store(self.db, id, &self.viewer.user_id, entry)?;
@@ -308,10 +316,11 @@ mod tests {
     use zim_protocol::{
         ChangeEntry, ConversationCleared, ConversationHead, ConversationType, EventKind, GroupFullInfo, GroupInfo,
         Message, MessageChange, MessageChangeKind, MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus,
-        MessageRepliedInfo, MessageState, MessageType, change_entry::Detail, feed_entry,
+        MessageRepliedInfo, MessageRepliedInfoState, MessageState, MessageType, change_entry::Detail, feed_entry,
+        message_lite_info,
     };
 
-    use crate::apply::{Attach, Job, Recent, Settle, Viewer, apply};
+    use crate::apply::{Attach, Job, Local, Recent, Settle, Viewer, apply};
     use crate::engine::{Batch, Change, Origin};
     use crate::events::Heard;
     use crate::store::{group, memory, message, outgoing};
@@ -537,6 +546,83 @@ mod tests {
         }
     }
 
+    /// The server resolved the reply before the source was revoked or edited, and its answer came after that.
+    #[test]
+    fn a_reply_shows_its_source_as_this_device_holds_it() {
+        use MessageRepliedInfoState::{Deleted, Normal};
+        let cases = [
+            (MessageChangeKind::Revoked, entry(MessageType::Revoke, "", 0), (Deleted, None)),
+            (MessageChangeKind::Edited, entry(MessageType::Text, "hello", 9), (Normal, Some("hello"))),
+        ];
+        for (kind, now, (state, text)) in cases {
+            let db = memory().unwrap();
+            applied(&db, page(entry(MessageType::Text, "hi", 0)));
+            applied(&db, change(kind, now));
+            let quoted = Message::text("hi").lite(MessageType::Text as i32);
+            let info =
+                MessageRepliedInfo { message_seq: 1, state: Normal as i32, message_info: quoted, ..Default::default() };
+            let state_of_reply = MessageState { replied_info: Some(info), ..MessageState::default() };
+            let reply = MessageEntry { seq: 2, message_id: 8, ..entry(MessageType::Text, "reply", 0) };
+            applied(&db, page(MessageEntry { state: Some(Box::new(state_of_reply)), ..reply }));
+            let (_, row) = message::held(&db, 1, 2).unwrap().unwrap();
+            let shown = row.into_message("ann", &Name::new(0, "bob").to_ref()).replied_info.unwrap();
+            assert_eq!(shown.state(), state);
+            let quoted = shown.message_info.and_then(|info| info.body).map(|body| match body {
+                message_lite_info::Body::Text(text) => text.message,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(quoted.as_deref(), text);
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_deleted_while_it_is_sent_does_not_come_back() {
+        let (db, mut recent) = (memory().unwrap(), Recent::default());
+        attach(&db, &mut recent, entry(MessageType::Text, "hi", 0).content);
+        let own = Message { local_message_id: zim_protocol::id::hex(&[3; 16]), ..Message::default() };
+        let delete = Local::Delete { name: Name::new(0, "bob"), messages: vec![own] };
+        all_events(&db, &mut recent, settling(Settle::Local(Box::new(delete))), &[]);
+        let mine =
+            MessageEntry { sender: "ann".into(), client_key: vec![3; 16].into(), ..entry(MessageType::Text, "hi", 0) };
+        for _ in 0..2 {
+            let entries = vec![mine.clone()];
+            let name = Name::new(0, "bob");
+            let push = Change::Messages { name, entries, raise_after: 0, own_after: 0 };
+            let told = [EventKind::PeerMessageReceived, EventKind::MessageSentStatusChanged];
+            assert!(all_events(&db, &mut recent, changing(push), &told).is_empty());
+            assert!(message::held(&db, 1, 1).unwrap().is_none());
+            // Another run of the app.
+            recent.clear();
+        }
+    }
+
+    #[test]
+    fn local_data_is_what_the_app_has_set_last() {
+        let (db, mut recent) = (memory().unwrap(), Recent::default());
+        let data = |db: &Connection| message::held(db, 1, 1).unwrap().unwrap().1.local_data;
+        let set = |text: &str, message: Message| {
+            let (name, data) = (Name::new(0, "bob"), text.to_owned());
+            settling(Settle::Local(Box::new(Local::Data { name, message: Box::new(message), data })))
+        };
+        attach(&db, &mut recent, entry(MessageType::Text, "hi", 0).content);
+        // While it is sent: what is remembered of it must not hide it.
+        let pending = Message { local_message_id: zim_protocol::id::hex(&[3; 16]), ..Message::default() };
+        all_events(&db, &mut recent, set("while", pending), &[]);
+        let mine =
+            MessageEntry { sender: "ann".into(), client_key: vec![3; 16].into(), ..entry(MessageType::Text, "hi", 0) };
+        let answer = MessageEntry { content: Bytes::new(), ..mine.clone() };
+        all_events(&db, &mut recent, settling(Settle::Sent(answer)), &[]);
+        assert_eq!(data(&db), "while");
+        // The rows are dropped and fetched again.
+        let stored = || Message { message_seq: 1, ..Message::default() };
+        for text in ["a", "", "b", ""] {
+            all_events(&db, &mut recent, set(text, stored()), &[]);
+            all_events(&db, &mut recent, changing(Change::Drop(Name::new(0, "bob"))), &[]);
+            all_events(&db, &mut recent, changing(page(mine.clone())), &[]);
+            assert_eq!(data(&db), text);
+        }
+    }
+
     /// Whoever has read it before, and whatever a device learned first.
     #[test]
     fn a_revoked_message_has_no_receipt() {
@@ -577,8 +663,11 @@ mod tests {
                 assert_eq!(applied(&db, first(now.clone())), [event]);
                 assert!(applied(&db, first(now.clone())).is_empty(), "{event:?}");
                 assert!(applied(&db, change(kind, now.clone())).is_empty(), "{event:?}");
-                // A page that was read earlier tells nothing either.
+                // A page that was read earlier tells nothing either, and brings nothing back.
                 assert!(applied(&db, page(entry(MessageType::Text, "hi", 0))).is_empty(), "{event:?}");
+                let (_, row) = message::held(&db, 1, 1).unwrap().unwrap();
+                assert_eq!((row.kind, &row.content), (now.kind, &now.content));
+                assert!(applied(&db, change(kind, now.clone())).is_empty(), "{event:?}");
             }
         }
     }

@@ -35,12 +35,17 @@ pub(super) fn outdated(held: &MessageRow, entry: &MessageEntry) -> Option<Messag
     if entry.kind == revoke {
         return Some(MessageChangeKind::Revoked);
     }
-    let edited_time = entry.state.as_ref().map_or(0, |state| state.edited_time);
-    if edited_time == 0 {
+    let now = entry.state.as_ref().map_or(0, |state| state.edited_time);
+    if now == 0 {
         return None;
     }
+    (edited_time(held) < now).then_some(MessageChangeKind::Edited)
+}
+
+/// Returns when a message was edited last; 0: never.
+fn edited_time(held: &MessageRow) -> i64 {
     let known: MessageState = prost::Message::decode(&held.state[..]).unwrap_or_default();
-    (known.edited_time < edited_time).then_some(MessageChangeKind::Edited)
+    known.edited_time
 }
 
 impl Transaction<'_> {
@@ -219,10 +224,14 @@ impl Transaction<'_> {
                 return Ok(());
             }
         }
-        if info.state != MessageRepliedInfoState::NotFound as i32 {
+        let Some((_, row)) = message::held(self.db, id, seq)? else { return Ok(()) };
+        // The source may have changed after the server said what it is.
+        let is_changed = row.kind == MessageType::Revoke as i32 || edited_time(&row) > 0;
+        if info.state == MessageRepliedInfoState::Deleted as i32
+            || info.state == MessageRepliedInfoState::Normal as i32 && !is_changed
+        {
             return Ok(());
         }
-        let Some((_, row)) = message::held(self.db, id, seq)? else { return Ok(()) };
         let (sender, ts, kind) = (row.sender.clone(), row.ts, row.kind);
         let source = row.into_message(&self.viewer.user_id, &ConversationRef::default());
         let state = match kind == MessageType::Revoke as i32 {
@@ -230,7 +239,7 @@ impl Transaction<'_> {
             false => MessageRepliedInfoState::Normal,
         };
         info.state = state as i32;
-        info.message_info = source.lite(kind);
+        info.message_info = if state == MessageRepliedInfoState::Deleted { None } else { source.lite(kind) };
         info.sender_user_id = sender;
         info.sent_time = ts;
         Ok(())

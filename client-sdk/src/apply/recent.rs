@@ -136,6 +136,11 @@ impl Recent {
         self.sending.insert(key, sending);
     }
 
+    /// Forgets what is being sent, because rows have changed.
+    pub(super) fn forget_sending(&mut self) {
+        self.sending.clear();
+    }
+
     /// Takes a message that was sent, or has failed.
     pub(super) fn take_sending(&mut self, key: &[u8]) -> Option<Sending> {
         self.sending.remove(key)

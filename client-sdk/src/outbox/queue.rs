@@ -134,6 +134,13 @@ impl SendQueue {
         self.remove(number)
     }
 
+    /// Removes a message that has not left.
+    pub(crate) fn withdraw(&mut self, key: &[u8]) -> Option<Outgoing> {
+        let number = *self.keys.get(key)?;
+        let has_left = self.items.get(&number).is_none_or(|item| item.is_in_flight || item.error.is_some());
+        if has_left { None } else { self.remove(number) }
+    }
+
     /// Handles a failed attempt. A message that came too fast is sent again when the server allows it. After a network error the message is sent again before its deadline, but a command only
     /// if it has not left; otherwise it is removed.
     pub(crate) fn failed(&mut self, number: u64, error: Error, now_ms: i64) -> Option<(Outgoing, Error)> {
@@ -275,6 +282,22 @@ mod tests {
         assert!(queue.failed(1, lost(), 10).is_none());
         queue.push(outgoing(4, 100));
         assert_eq!(started(&mut queue), [(1, 1), (3, 3), (4, 4)]);
+    }
+
+    #[test]
+    fn a_message_is_withdrawn_before_it_leaves_and_not_later() {
+        let mut queue = SendQueue::default();
+        for key in 1..=2 {
+            queue.push(outgoing(key, 100));
+        }
+        assert!(queue.withdraw(&[1; 16]).is_some());
+        assert!(queue.withdraw(&[1; 16]).is_none() && queue.withdraw(&[3; 16]).is_none());
+        assert_eq!(started(&mut queue), [(2, 2)]);
+        assert!(queue.withdraw(&[2; 16]).is_none(), "it is on its way");
+        // The server may have it.
+        assert!(queue.failed(2, lost(), 10).is_none());
+        assert!(queue.withdraw(&[2; 16]).is_none());
+        assert!(queue.sent(2).is_some());
     }
 
     #[test]

@@ -43,6 +43,17 @@ pub(crate) struct MessageRow {
 }
 
 impl MessageRow {
+    /// Whether an entry is older than the row: revocations and edits only go forward.
+    pub(crate) fn is_newer_than(&self, entry: &MessageEntry) -> bool {
+        let revoke = MessageType::Revoke as i32;
+        let edited_time = |state: Option<&MessageState>| state.map_or(0, |state| state.edited_time);
+        match (self.kind == revoke, entry.kind == revoke) {
+            (true, false) => true,
+            (false, false) => edited_time(decoded_state(&self.state).as_deref()) > edited_time(entry.state.as_deref()),
+            (_, true) => false,
+        }
+    }
+
     /// Reads [`COLUMNS`] that begin at `first`.
     pub(crate) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -185,19 +196,14 @@ pub(crate) fn store(
         }
         return Ok(Stored { is_local: is_local.unwrap_or(true), settled: None });
     }
-    let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
-    let content = with_paths(db, conversation, entry)?;
+    let columns = Columns::of(entry);
     let mention = mention(entry, viewer);
-    let is_local = db
+    let is_local: Option<bool> = db
         .prepare_cached(
             "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
              is_local, content, local_data, state, replied_seq, receipt, mention) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, \
              ?11, COALESCE((SELECT k.local_data FROM kept_local_data k WHERE k.message_id = ?4), ''), ?12, ?13, ?14, ?15) \
-             ON CONFLICT (conversation, order_key, tie) DO UPDATE SET message_id = excluded.message_id, ts = excluded.ts, \
-             kind = excluded.kind, flags = excluded.flags, content = excluded.content, state = excluded.state, \
-             mention = excluded.mention, \
-             replied_seq = excluded.replied_seq, receipt = CASE excluded.receipt WHEN 0 THEN 0 ELSE max(receipt, excluded.receipt) END \
-             RETURNING is_local",
+             ON CONFLICT (conversation, order_key, tie) DO NOTHING RETURNING is_local",
         )?
         .query_row(
             params![
@@ -209,16 +215,28 @@ pub(crate) fn store(
                 entry.sender,
                 entry.ts,
                 entry.kind,
-                flags,
+                columns.flags,
                 MessageSentStatus::Success as i32,
-                &content[..],
-                state,
-                replied_seq,
-                receipt,
+                &entry.content[..],
+                columns.state,
+                columns.replied_seq,
+                columns.receipt,
                 mention
             ],
             |row| row.get(0),
-        )?;
+        )
+        .optional()?;
+    if let Some(is_local) = is_local {
+        return Ok(Stored { is_local, settled: None });
+    }
+    // It is held. A page may have been read before a change that this device knows already.
+    let is_newer = held(db, conversation, entry.seq)?.is_some_and(|(_, row)| row.is_newer_than(entry));
+    if !is_newer {
+        change(db, conversation, viewer, entry)?;
+    }
+    let is_local = db
+        .prepare_cached("SELECT is_local FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
+        .query_row(params![conversation, order_key], |row| row.get(0))?;
     Ok(Stored { is_local, settled: None })
 }
 
@@ -386,6 +404,12 @@ pub(crate) fn drop_stored(db: &Connection, conversation: i64) -> rusqlite::Resul
 
 /// Keeps the local data of messages of a conversation, or of all, beyond their rows.
 pub(crate) fn keep_local_data(db: &Connection, conversation: Option<i64>) -> rusqlite::Result<()> {
+    // What the app has set anew counts, also if it is nothing.
+    db.prepare_cached(
+        "DELETE FROM kept_local_data WHERE message_id IN (SELECT message_id FROM message \
+         WHERE seq > 0 AND local_data = '' AND (?1 IS NULL OR conversation = ?1))",
+    )?
+    .execute([conversation])?;
     db.prepare_cached(
         "INSERT OR REPLACE INTO kept_local_data (message_id, local_data) SELECT message_id, local_data FROM message \
          WHERE seq > 0 AND local_data <> '' AND (?1 IS NULL OR conversation = ?1)",

@@ -154,11 +154,25 @@ pub(crate) fn find(
     db.prepare_cached(&sql)?.query_row(params![conversation, message_id], read).optional()
 }
 
+/// Stands for the ID of a message that the server has not stored: IDs of stored ones are positive.
+fn id_of_key(key: &[u8]) -> i64 {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(key).for_each(|(byte, of_key)| *byte = *of_key);
+    i64::from_be_bytes(bytes) | i64::MIN
+}
+
+/// Returns whether this device has deleted an own message before the server had stored it.
+pub(crate) fn is_key_deleted(db: &Connection, key: &[u8]) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM deleted_message WHERE message_id = ?1")?.exists([id_of_key(key)])
+}
+
 /// Deletes a message on this device only, so that it does not come back.
 pub(crate) fn delete_here(db: &Connection, row: i64, message: &MessageRow) -> rusqlite::Result<()> {
-    if message.seq > 0 {
-        db.prepare_cached("INSERT OR IGNORE INTO deleted_message (message_id) VALUES (?1)")?
-            .execute([message.message_id])?;
+    // One that is being sent may be stored by the server still.
+    let is_sending = message.seq == 0 && message.status == MessageSentStatus::Sending as i32;
+    if message.seq > 0 || is_sending {
+        let id = if is_sending { id_of_key(&message.client_key) } else { message.message_id };
+        db.prepare_cached("INSERT OR IGNORE INTO deleted_message (message_id) VALUES (?1)")?.execute([id])?;
     }
     message::remove(db, row)
 }

@@ -34,14 +34,16 @@ pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &Me
     let mut run = || update.execute(params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status]);
     match run() {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            let mut own: (String, i32) = Default::default();
             // Another row has this position: a pull stored the message before this device knew that it had sent it, or the
             // app has sent it before under a key of its own.
             let other = db
                 .prepare_cached(
                     "DELETE FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0 \
-                     RETURNING kind, flags, content, state",
+                     RETURNING kind, flags, content, state, local_data, receipt",
                 )?
                 .query_row(params![conversation, order_key], |row| {
+                    own = (row.get(4)?, row.get(5)?);
                     let content: Vec<u8> = row.get(2)?;
                     let (kind, flags, content) = (row.get(0)?, row.get(1)?, content.into());
                     let state = decoded_state(&row.get::<_, Vec<u8>>(3)?);
@@ -49,8 +51,13 @@ pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &Me
                     Ok(MessageEntry { seq, sender, kind, flags, content, state, ..MessageEntry::default() })
                 })?;
             run()?;
-            // It is as the server has it.
+            // It is as the server has it, and as the app has marked it.
             change(db, conversation, &entry.sender, &other)?;
+            db.prepare_cached(
+                "UPDATE message SET local_data = CASE local_data WHEN '' THEN ?2 ELSE local_data END, \
+                 receipt = CASE receipt WHEN 0 THEN 0 ELSE max(receipt, ?3) END WHERE id = ?1",
+            )?
+            .execute(params![id, own.0, own.1])?;
             Ok(true)
         }
         updated => updated.map(|_| false),

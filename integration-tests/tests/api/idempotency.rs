@@ -117,6 +117,13 @@ async fn a_reply_that_is_sent_again_is_answered_with_what_it_replies_to() {
     raw.call(&deletion).await.unwrap();
     assert_eq!(told(&mut other).await, None);
     assert_eq!(bob.history("ann").await.len(), 2);
+    // And so was one that they revoked before.
+    let revoked = raw.call(&request("bob", "revoked", "9")).await.unwrap().message.unwrap();
+    let revoke = RevokeMessageRequest { message: Some(revoked.clone()), ..RevokeMessageRequest::default() };
+    raw.call(&revoke).await.unwrap();
+    raw.call(&DeleteMessagesRequest { message_list: vec![revoked.clone()], ..deletion }).await.unwrap();
+    let again = other.call(&request("bob", "revoked", "9")).await.unwrap().message.unwrap();
+    assert_eq!((again.message_id, again.message_seq), (revoked.message_id, 3));
     raw.end().await;
     other.end().await;
     world.end().await;

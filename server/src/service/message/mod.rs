@@ -31,7 +31,7 @@ use zim_protocol::{
 
 use crate::app::App;
 use crate::connection::{Answered, Caller, Identity, PushTarget, WriteTo};
-use crate::db::{Scope, Tx};
+use crate::db::{Scope, Tx, params};
 use crate::effect::{Audience, Receivers};
 use crate::error::Error;
 use crate::journal::{self, Direction, Extra, LogWriter, NewMessage, Sent, Viewer, message_push};
@@ -90,6 +90,16 @@ impl App {
             journal::messages_at(tx, conversation, &scrambler, &viewer, &[seq]).await
         });
         Ok(found.await?.pop())
+    }
+
+    /// Whether a user has deleted a message for themselves.
+    async fn has_deleted(&self, user: UserKey, conversation: ConversationKey, seq: i64) -> Result<bool, Error> {
+        let found = self.db.read(async move |tx| {
+            let sql = "SELECT 1 FROM member m WHERE m.account = $1 AND m.conversation = $2 AND (m.cleared_seq >= $3 OR \
+                       EXISTS (SELECT 1 FROM hidden h WHERE h.account = $1 AND h.conversation = $2 AND h.seq = $3))";
+            Ok(tx.fetch_one(sql, &params![user, conversation, seq]).await?.is_some())
+        });
+        Ok(found.await?)
     }
 
     /// Returns a group and its audience.
@@ -231,8 +241,11 @@ impl App {
                     let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
                     return Ok(MessageSentResult { message: Some(message) });
                 }
-                // The sender no longer sees it: they have left the group, or deleted it.
-                None if sent.is_changed => return Err(Error::message_not_found()),
+                // They have left the group.
+                None if sent.is_changed && !self.has_deleted(identity.user, conversation, sent.seq).await? => {
+                    return Err(Error::message_not_found());
+                }
+                // They have deleted it for themselves.
                 None => {}
             }
         }
