@@ -118,7 +118,7 @@ struct Loaded {
     total: i64,
     again: Vec<(i64, Event)>,
     last_event: i64,
-    unsent: Vec<store::message::Unsent>,
+    unsent: Vec<store::outgoing::Unsent>,
 }
 
 /// Opens and loads the store. A damaged one is set aside, and the server fills a new one; `raise` gets an event about it.
@@ -149,7 +149,7 @@ fn try_load(file: Option<&Path>, user_id: &str) -> Result<(Arc<Store>, Loaded), 
             total: store::conversation::total_unread(db, &zim_protocol::ConversationFilterOption::default())?,
             again: store::pending::all(db, &viewer)?,
             last_event: store::pending::last(db)?,
-            unsent: store::message::unsent(db)?,
+            unsent: store::outgoing::unsent(db)?,
         })
     });
     match loaded {

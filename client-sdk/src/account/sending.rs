@@ -18,7 +18,7 @@ use crate::apply::{Attach, Attached, Next, Settle};
 use crate::error::Error;
 use crate::media::content;
 use crate::outbox::{OnAttached, OnProgress, Outgoing, Reply, Submission, SubmissionKind};
-use crate::store::message::Unsent;
+use crate::store::outgoing::Unsent;
 use crate::types::{Key, Name};
 
 /// The number of the field `message` of `SendMessageRequest`.

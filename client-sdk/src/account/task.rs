@@ -26,8 +26,8 @@ use crate::error::Error;
 use crate::events::Deliveries;
 use crate::media::Http;
 use crate::outbox::{Reply, SendQueue, SendResult, Submission, SubmissionKind};
-use crate::store::message::Unsent;
 use crate::store::message_search;
+use crate::store::outgoing::Unsent;
 use crate::store::{self, Length, Store};
 use crate::types::Key;
 

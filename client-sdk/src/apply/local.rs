@@ -5,8 +5,8 @@ use zim_protocol::Message;
 
 use super::Transaction;
 use super::message_change::deleted;
-use crate::store::message::Pending;
 use crate::store::message_transfer::{self, Exported};
+use crate::store::outgoing::Pending;
 use crate::store::{conversation, conversation_setting, message, message_change as rows};
 use crate::types::Name;
 

@@ -12,9 +12,9 @@ use super::message_change::{News, outdated};
 use super::recent::Sending;
 use super::{Attach, Attached, Next, Transaction};
 use crate::engine::Origin;
-use crate::store::message::Pending;
+use crate::store::outgoing::Pending;
 use crate::store::pending::{Durable, Span};
-use crate::store::{conversation, conversation_setting, message, message_change};
+use crate::store::{conversation, conversation_setting, message, message_change, outgoing};
 use crate::types::{Key, Name};
 
 impl Transaction<'_> {
@@ -32,11 +32,11 @@ impl Transaction<'_> {
                     if let Some(again) = self.send_again(name, id, &key, ts)? {
                         return Ok(Some(again));
                     }
-                    if let Some(row) = message::sent(self.db, id, &viewer, &key)? {
+                    if let Some(row) = outgoing::sent(self.db, id, &viewer, &key)? {
                         let message = row.into_message(&viewer, &name.to_ref());
                         return Ok(Some(Attached { message, next: Next::Nothing }));
                     }
-                    if message::is_waiting(self.db, id, &key)? {
+                    if outgoing::is_waiting(self.db, id, &key)? {
                         return Ok(None);
                     }
                 }
@@ -47,7 +47,7 @@ impl Transaction<'_> {
 
     /// Sends a failed message again, if there is one with this key.
     fn send_again(&mut self, name: &Name, id: i64, key: &Key, ts: i64) -> rusqlite::Result<Option<Attached>> {
-        let Some((row, config)) = message::retry(self.db, id, key, ts)? else { return Ok(None) };
+        let Some((row, config)) = outgoing::retry(self.db, id, key, ts)? else { return Ok(None) };
         let content = row.content.clone();
         let message = row.into_message(&self.viewer.user_id, &name.to_ref());
         self.status(message.clone(), "");
@@ -62,7 +62,7 @@ impl Transaction<'_> {
         if let Some(again) = self.send_again(name, id, &pending.key, pending.ts)? {
             return Ok(again);
         }
-        if let Some((row, config)) = message::sending(self.db, id, &pending.key)? {
+        if let Some((row, config)) = outgoing::sending(self.db, id, &pending.key)? {
             let content = row.content.clone();
             let message = row.into_message(&self.viewer.user_id, &name.to_ref());
             return Ok(Attached { message, next: Next::SendAgain { config, content, is_sending: true } });
@@ -75,7 +75,7 @@ impl Transaction<'_> {
         let id = self.touch(name)?;
         conversation_setting::show(self.db, id)?;
         let after = self.last_place.filter(|(conversation, _)| *conversation == id).map(|(_, place)| place);
-        let (row, place) = message::insert_pending(self.db, id, &viewer, &pending, after)?;
+        let (row, place) = outgoing::insert_pending(self.db, id, &viewer, &pending, after)?;
         self.last_place = Some((id, place));
         let entry = MessageEntry {
             sender: viewer.to_string(),
@@ -224,7 +224,7 @@ impl Transaction<'_> {
             }
             return Ok(stored.is_local);
         };
-        let is_replaced = message::settle_row(self.db, id, sending.row, entry)?;
+        let is_replaced = outgoing::settle_row(self.db, id, sending.row, entry)?;
         self.settled.extend(Key::try_from(&entry.client_key[..]).ok());
         if sending.is_changed(entry) {
             // It was revoked or edited before this device learned that it was stored.
@@ -245,9 +245,9 @@ impl Transaction<'_> {
         if let Some(sending) = self.recent.take_sending(&entry.client_key) {
             let (row, name) = (sending.row, sending.name.clone());
             let id = self.touch(&name)?;
-            let is_replaced = message::settle_row(self.db, id, row, entry)?;
+            let is_replaced = outgoing::settle_row(self.db, id, row, entry)?;
             if is_another {
-                message::replace_content(self.db, row, entry)?;
+                outgoing::replace_content(self.db, row, entry)?;
             }
             if is_another || is_replaced {
                 self.settled(row, &name.to_ref(), "")?;
@@ -256,12 +256,12 @@ impl Transaction<'_> {
             }
             self.remove_deleted(id, row, entry)?;
         } else if !self.settled.contains(&entry.client_key[..])
-            && let Some(row) = message::settle(self.db, entry)?
+            && let Some(row) = outgoing::settle(self.db, entry)?
         {
             let name = conversation::name_of_message(self.db, row)?;
             let id = self.touch(&name)?;
             if is_another {
-                message::replace_content(self.db, row, entry)?;
+                outgoing::replace_content(self.db, row, entry)?;
             }
             self.settled(row, &name.to_ref(), "")?;
             self.remove_deleted(id, row, entry)?;
@@ -314,7 +314,7 @@ mod tests {
     use crate::apply::{Attach, Job, Recent, Settle, Viewer, apply};
     use crate::engine::{Batch, Change, Origin};
     use crate::events::Heard;
-    use crate::store::{group, memory, message};
+    use crate::store::{group, memory, message, outgoing};
     use crate::types::Name;
 
     fn entry(kind: MessageType, text: &str, edited_time: i64) -> MessageEntry {
@@ -335,7 +335,7 @@ mod tests {
     /// Begins to send a message with the key that all tests use.
     fn attach(db: &Connection, recent: &mut Recent, content: Bytes) {
         let (kind, local_data, config) = (MessageType::Text as i32, String::new(), Bytes::new());
-        let pending = message::Pending { key: [3; 16], ts: 5, kind, flags: 1, content, local_data, config };
+        let pending = outgoing::Pending { key: [3; 16], ts: 5, kind, flags: 1, content, local_data, config };
         let attach = vec![(Name::new(0, "bob"), Attach::New(pending))];
         all_events(db, recent, Job { attach, ..Job::default() }, &[]);
     }

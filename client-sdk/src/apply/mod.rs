@@ -33,7 +33,7 @@ use self::recent::Known;
 pub(crate) use self::recent::Recent;
 use crate::engine::{Batch, Change, Origin};
 use crate::events::Heard;
-use crate::store::message::{Pending, Place};
+use crate::store::outgoing::{Pending, Place};
 use crate::store::pending::Durable;
 use crate::store::{self, Length, block, pending, rule};
 use crate::types::{Key, Name};
@@ -423,7 +423,7 @@ impl<'a> Transaction<'a> {
                 if is_disabled && !store::group::is_member(self.db, &name)? {
                     store::conversation::set_disabled(self.db, id, true)?;
                 }
-                if let Some(row) = store::message::fail(self.db, &key)? {
+                if let Some(row) = store::outgoing::fail(self.db, &key)? {
                     self.settled(row, &name.to_ref(), &reason)?;
                 }
             }
@@ -431,13 +431,13 @@ impl<'a> Transaction<'a> {
                 self.touch(&name)?;
                 // What is remembered has another content.
                 self.recent.take_sending(&key);
-                store::message::set_content(self.db, &key, &content)?;
+                store::outgoing::set_content(self.db, &key, &content)?;
             }
             Settle::ServerTime(now_ms) => {
-                for conversation in store::message::dated_after(self.db, now_ms)? {
+                for conversation in store::outgoing::dated_after(self.db, now_ms)? {
                     self.touch(&store::conversation::name(self.db, conversation)?)?;
                 }
-                store::message::date_back(self.db, now_ms)?;
+                store::outgoing::date_back(self.db, now_ms)?;
             }
             Settle::Users(users) => users.into_iter().try_for_each(|info| self.store_incidental_profile(info))?,
             Settle::Members { group_id, members } => {

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{Conversation, MessageEntry, MessageFlag, MessageReceiptStatus, MessageSentStatus};
 
-use crate::store::message::{self, Pending, order_key};
+use crate::store::message::{self, order_key};
 use crate::store::message_change;
+use crate::store::outgoing::Pending;
 use crate::types::{Key, Name};
 
 /// The most conversations. When there are more, all are forgotten.

@@ -10,7 +10,7 @@ use zim_protocol::{Message, MessageSendConfig, MessageSentResult};
 
 pub(crate) use self::queue::{Outgoing, SendQueue, is_network};
 use crate::error::Error;
-use crate::store::message::Pending;
+use crate::store::outgoing::Pending;
 use crate::types::{Key, Name};
 
 /// The result of sending a message.

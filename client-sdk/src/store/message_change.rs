@@ -4,7 +4,8 @@ use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};
 use zim_protocol::{MessageRepliedInfo, MessageSentStatus, MessageState, id};
 
-use super::message::{COLUMNS, INSERTED, MessageRow, insert_pending, order_key};
+use super::message::{COLUMNS, INSERTED, MessageRow, order_key};
+use super::outgoing::{Pending, insert_pending};
 use super::{message, to_sql};
 
 /// Marks the receipt of a message as done; returns false if it was, or if the message is not held.
@@ -205,12 +206,7 @@ pub(crate) fn set_local_data(db: &Connection, row: i64, local_data: &str) -> rus
 }
 
 /// Adds a message that exists on this device only; returns its row.
-pub(crate) fn insert(
-    db: &Connection,
-    conversation: i64,
-    sender: &str,
-    pending: &message::Pending,
-) -> rusqlite::Result<i64> {
+pub(crate) fn insert(db: &Connection, conversation: i64, sender: &str, pending: &Pending) -> rusqlite::Result<i64> {
     let (row, _) = insert_pending(db, conversation, sender, pending, None)?;
     db.prepare_cached("UPDATE message SET status = ?2, flags = ?3 WHERE id = ?1")?.execute(params![
         row,

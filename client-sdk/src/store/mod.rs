@@ -17,6 +17,7 @@ pub(crate) mod message;
 pub(crate) mod message_change;
 pub(crate) mod message_search;
 pub(crate) mod message_transfer;
+pub(crate) mod outgoing;
 pub(crate) mod page;
 pub(crate) mod pending;
 pub(crate) mod rule;

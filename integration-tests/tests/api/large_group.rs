@@ -1,8 +1,14 @@
 //! What a message costs in a large group.
 
+use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{World, group, soon};
-use zim_protocol::{GroupAdvancedConfig, GroupInfo};
+use zim_protocol::{
+    ConversationType, Event, EventKind, GroupAdvancedConfig, GroupEvent, GroupInfo, GroupMuteConfig, GroupMuteMode,
+    Message, MessageReactionAddConfig, MessageRevokeConfig, MessageSendConfig,
+};
 use zim_server::db::{Dialect, Scope, Tx, params};
+
+const GROUP: ConversationType = ConversationType::Group;
 
 /// Adds members who are not online: users, their stays in the group, and their places in its list.
 pub(crate) async fn add_members(world: &World, count: i64) {
@@ -81,8 +87,19 @@ async fn transaction(world: &World) -> i64 {
     number.await.unwrap()
 }
 
-/// Returns how many rows a message to a group writes, and how many it adds. Two members are online.
-async fn cost(members: i64) -> (i64, i64) {
+/// How many rows something writes, and how many it adds.
+type Cost = (i64, i64);
+
+async fn cost<T>(world: &World, what: impl Future<Output = T>) -> (T, Cost) {
+    let since = transaction(world).await;
+    let before = state(world, since).await;
+    let done = what.await;
+    let after = state(world, since).await;
+    (done, (after.written - before.written, after.rows - before.rows))
+}
+
+/// Returns what a message costs in a group, and what happens to it and to the group then. Two members are online.
+async fn costs(members: i64) -> [(&'static str, Cost); 7] {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let info = GroupInfo { group_id: "crew".into(), ..GroupInfo::default() };
@@ -90,18 +107,69 @@ async fn cost(members: i64) -> (i64, i64) {
     ann.say(group("crew"), "first").await;
     bob.receives("first").await;
     add_members(&world, members - 2).await;
-    let since = transaction(&world).await;
-    let before = state(&world, since).await;
-    ann.say(group("crew"), "second").await;
-    bob.receives("second").await;
-    let after = state(&world, since).await;
+    let ((), plain) = cost(&world, async {
+        ann.say(group("crew"), "plain").await;
+        bob.receives("plain").await;
+    })
+    .await;
+    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    let (got, message) = cost(&world, async {
+        let message = Message::text("second");
+        soon(ann.send_message(message, "crew", GROUP, config, MessageSendNotification::default())).await.unwrap();
+        bob.receives("second").await
+    })
+    .await;
+    let ((), receipt) = cost(&world, async {
+        soon(bob.send_message_receipts_read(std::slice::from_ref(&got), "crew", GROUP)).await.unwrap();
+        ann.next(EventKind::MessageReceiptChanged).await;
+    })
+    .await;
+    let ((), reaction) = cost(&world, async {
+        soon(bob.add_message_reaction("+1", &got, MessageReactionAddConfig::default())).await.unwrap();
+        ann.next(EventKind::MessageReactionsChanged).await;
+    })
+    .await;
+    let ((), revoke) = cost(&world, async {
+        soon(ann.revoke_message(&got, MessageRevokeConfig::default())).await.unwrap();
+        bob.next(EventKind::MessageRevokeReceived).await;
+    })
+    .await;
+    let ((), mute) = cost(&world, async {
+        let config = GroupMuteConfig { mode: Some(GroupMuteMode::All as i32), ..GroupMuteConfig::default() };
+        soon(ann.mute_group(true, "crew", config)).await.unwrap();
+        bob.next(EventKind::GroupMutedInfoUpdated).await;
+    })
+    .await;
+    let ((), dismiss) = cost(&world, async {
+        soon(ann.dismiss_group("crew")).await.unwrap();
+        bob.until("the end of the group", |seen| {
+            seen.iter().find_map(|event| match event {
+                Event::GroupStateChanged(event) if event.event() == GroupEvent::Dismissed => Some(()),
+                _ => None,
+            })
+        })
+        .await;
+    })
+    .await;
     world.end().await;
-    (after.written - before.written, after.rows - before.rows)
+    [
+        ("message", plain),
+        ("message with a receipt", message),
+        ("receipt", receipt),
+        ("reaction", reaction),
+        ("revoke", revoke),
+        ("mute", mute),
+        ("dismiss", dismiss),
+    ]
 }
 
-/// The message, the conversation that has it, and the sender's count of sent messages.
+/// A message writes itself, the conversation that has it, and the sender's count of sent messages.
 #[tokio::test]
-async fn send_message_writes_three_rows_however_many_members_a_group_has() {
-    assert_eq!(cost(3).await, (3, 1));
-    assert_eq!(cost(100_000).await, (3, 1));
+async fn what_happens_in_a_group_writes_as_many_rows_however_many_members_it_has() {
+    let few = costs(3).await;
+    assert_eq!(few[0], ("message", (3, 1)));
+    assert_eq!(few[1], ("message with a receipt", (4, 2)));
+    // None of them writes rows by the dozen.
+    assert!(few.iter().all(|(_, (written, _))| (1..=12).contains(written)), "{few:?}");
+    assert_eq!(costs(100_000).await, few);
 }

@@ -1,0 +1,253 @@
+//! Messages that this device sends: from the first row until the server has stored them, or they have failed.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, params};
+use zim_protocol::{MessageEntry, MessageSentStatus, MessageType, ORDER_KEY_STEP};
+
+use super::message::{COLUMN_COUNT, COLUMNS, MessageRow, change, decoded_state, order_key};
+use super::to_sql;
+use crate::media::content;
+use crate::types::Name;
+
+/// Sets the content of a message that is being sent; returns its row.
+pub(crate) fn set_content(db: &Connection, key: &[u8], content: &[u8]) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("UPDATE message SET content = ?2 WHERE client_key = ?1 AND seq = 0 RETURNING id")?
+        .query_row(params![key, content], |row| row.get(0))
+        .optional()
+}
+
+/// Returns the pending row with this key: its id, conversation and status.
+pub(super) fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i32)>> {
+    db.prepare_cached("SELECT id, conversation, status FROM message WHERE client_key = ?1 AND seq = 0")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()
+}
+
+/// Gives a row of a message that is being sent its position. Returns whether another row was there, whose content it has now.
+pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
+    let order_key = order_key(entry.seq);
+    let mut update = db.prepare_cached(
+        "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL, \
+         receipt = CASE WHEN (flags & 2) <> 0 THEN 1 ELSE 0 END WHERE id = ?1",
+    )?;
+    let status = MessageSentStatus::Success as i32;
+    let mut run = || update.execute(params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status]);
+    match run() {
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            // Another row has this position: a pull stored the message before this device knew that it had sent it, or the
+            // app has sent it before under a key of its own.
+            let other = db
+                .prepare_cached(
+                    "DELETE FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0 \
+                     RETURNING kind, flags, content, state",
+                )?
+                .query_row(params![conversation, order_key], |row| {
+                    let content: Vec<u8> = row.get(2)?;
+                    let (kind, flags, content) = (row.get(0)?, row.get(1)?, content.into());
+                    let state = decoded_state(&row.get::<_, Vec<u8>>(3)?);
+                    let (seq, sender) = (entry.seq, entry.sender.clone());
+                    Ok(MessageEntry { seq, sender, kind, flags, content, state, ..MessageEntry::default() })
+                })?;
+            run()?;
+            // It is as the server has it.
+            change(db, conversation, &entry.sender, &other)?;
+            Ok(true)
+        }
+        updated => updated.map(|_| false),
+    }
+}
+
+/// Replaces what a message says by what the server has.
+pub(crate) fn replace_content(db: &Connection, row: i64, entry: &MessageEntry) -> rusqlite::Result<()> {
+    let mut content = entry.content.clone();
+    if content::is_media(entry.kind) {
+        let old: Vec<u8> =
+            db.prepare_cached("SELECT content FROM message WHERE id = ?1")?.query_row([row], |row| row.get(0))?;
+        content = content::merged(&old, &content).unwrap_or(content);
+    }
+    let is_revoked = entry.kind == MessageType::Revoke as i32;
+    db.prepare_cached(
+        "UPDATE message SET kind = ?2, content = ?3, receipt = CASE WHEN ?4 THEN 0 ELSE receipt END WHERE id = ?1",
+    )?
+    .execute(params![row, entry.kind, &content[..], is_revoked])?;
+    Ok(())
+}
+
+/// Settles a row by the answer of the server; returns the row, unless it was settled before or is gone.
+pub(crate) fn settle(db: &Connection, entry: &MessageEntry) -> rusqlite::Result<Option<i64>> {
+    let Some((id, conversation, _)) = waiting(db, &entry.client_key)? else { return Ok(None) };
+    settle_row(db, conversation, id, entry)?;
+    Ok(Some(id))
+}
+
+/// A message that is about to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    pub(crate) key: [u8; 16],
+    pub(crate) ts: i64,
+    pub(crate) kind: i32,
+    pub(crate) flags: u32,
+    pub(crate) content: Bytes,
+    pub(crate) local_data: String,
+    pub(crate) config: Bytes,
+}
+
+/// The order key and the tie-breaker of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) order_key: i64,
+    tie: i64,
+}
+
+impl Place {
+    /// Returns the place after this one for a message that the server has not stored. If there are more such messages than
+    /// order keys, the rest share the last one, in the order of `tie`.
+    fn next(self) -> Self {
+        if self.order_key % ORDER_KEY_STEP < ORDER_KEY_STEP - 1 {
+            Self { order_key: self.order_key + 1, tie: 1 }
+        } else {
+            Self { tie: self.tie + 1, ..self }
+        }
+    }
+}
+
+/// Returns the place of a message that the server has not stored yet: after all known messages.
+fn place(db: &Connection, conversation: i64) -> rusqlite::Result<Place> {
+    let (head, last, tie): (i64, i64, i64) = db
+        .prepare_cached(
+            "SELECT c.head_seq * ?2, COALESCE(m.order_key, 0), COALESCE(m.tie, 0) FROM conversation c \
+             LEFT JOIN message m ON m.id = (SELECT l.id FROM message l WHERE l.conversation = c.id \
+             ORDER BY l.order_key DESC, l.tie DESC LIMIT 1) WHERE c.id = ?1",
+        )?
+        .query_row([conversation, ORDER_KEY_STEP], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let last = if head > last { Place { order_key: head, tie: 0 } } else { Place { order_key: last, tie } };
+    Ok(last.next())
+}
+
+/// Stores a message that is about to be sent, after the last one if that is known; returns its row and its place.
+pub(crate) fn insert_pending(
+    db: &Connection,
+    conversation: i64,
+    viewer: &str,
+    pending: &Pending,
+    after: Option<Place>,
+) -> rusqlite::Result<(i64, Place)> {
+    let place = match after {
+        Some(last) => last.next(),
+        None => place(db, conversation)?,
+    };
+    let Place { order_key, tie } = place;
+    db.prepare_cached(
+        "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
+         is_local, content, local_data, config) VALUES (?1, ?2, ?3, 0, 0, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?11, ?12)",
+    )?
+    .execute(params![
+        conversation,
+        order_key,
+        tie,
+        pending.key,
+        viewer,
+        pending.ts,
+        pending.kind,
+        pending.flags,
+        MessageSentStatus::Sending as i32,
+        &pending.content[..],
+        pending.local_data,
+        &pending.config[..]
+    ])?;
+    Ok((db.last_insert_rowid(), place))
+}
+
+/// Moves a failed message to the end for another attempt; returns its row and the config of the first attempt.
+pub(crate) fn retry(
+    db: &Connection,
+    conversation: i64,
+    key: &[u8],
+    ts: i64,
+) -> rusqlite::Result<Option<(MessageRow, Bytes)>> {
+    let found = waiting(db, key)?
+        .filter(|(_, place, status)| *place == conversation && *status == MessageSentStatus::Failed as i32);
+    let Some((id, ..)) = found else { return Ok(None) };
+    // Moved away first, so that it does not count as its own predecessor.
+    db.prepare_cached("UPDATE message SET order_key = -id, tie = 0 WHERE id = ?1")?.execute([id])?;
+    let Place { order_key, tie } = place(db, conversation)?;
+    db.prepare_cached("UPDATE message SET order_key = ?2, tie = ?3, ts = ?4, status = ?5 WHERE id = ?1")?
+        .execute(params![id, order_key, tie, ts, MessageSentStatus::Sending as i32])?;
+    with_config(db, id)
+}
+
+/// Returns the message with this key that is being sent in this conversation, and its config.
+pub(crate) fn sending(db: &Connection, conversation: i64, key: &[u8]) -> rusqlite::Result<Option<(MessageRow, Bytes)>> {
+    let found = waiting(db, key)?.filter(|(_, place, _)| *place == conversation);
+    found.map_or(Ok(None), |(id, ..)| with_config(db, id))
+}
+
+fn with_config(db: &Connection, id: i64) -> rusqlite::Result<Option<(MessageRow, Bytes)>> {
+    db.prepare_cached(&format!("SELECT {COLUMNS}, m.config FROM message m WHERE m.id = ?1"))?
+        .query_row([id], |row| {
+            let config = row.get::<_, Option<Vec<u8>>>(COLUMN_COUNT)?.unwrap_or_default();
+            Ok((MessageRow::read(row, 0)?, config.into()))
+        })
+        .optional()
+}
+
+/// Returns whether a message with this key waits in this conversation.
+pub(crate) fn is_waiting(db: &Connection, conversation: i64, key: &[u8]) -> rusqlite::Result<bool> {
+    Ok(waiting(db, key)?.is_some_and(|(_, place, _)| place == conversation))
+}
+
+/// Returns the user's own message with this key if the server has stored it.
+pub(crate) fn sent(
+    db: &Connection,
+    conversation: i64,
+    viewer: &str,
+    key: &[u8],
+) -> rusqlite::Result<Option<MessageRow>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.seq > 0 AND m.sender = ?2 AND m.client_key = ?3"
+    ))?
+    .query_row(params![conversation, viewer, key], |row| MessageRow::read(row, 0))
+    .optional()
+}
+
+/// Marks a message as failed; returns its row, or `None` if the server has stored it after all.
+pub(crate) fn fail(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("UPDATE message SET status = ?2 WHERE client_key = ?1 AND seq = 0 RETURNING id")?
+        .query_row(params![key, MessageSentStatus::Failed as i32], |row| row.get(0))
+        .optional()
+}
+
+/// A message that was being sent when the process ended.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    pub(crate) name: Name,
+    pub(crate) row: MessageRow,
+    pub(crate) config: Bytes,
+}
+
+/// Returns the messages that were being sent when the process ended, in the order of the calls.
+pub(crate) fn unsent(db: &Connection) -> rusqlite::Result<Vec<Unsent>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS}, m.config, c.type, c.name FROM message m JOIN conversation c ON c.id = m.conversation \
+         WHERE m.seq = 0 AND m.status = ?1 ORDER BY m.id"
+    ))?
+    .query_map([MessageSentStatus::Sending as i32], |row| {
+        let config = row.get::<_, Option<Vec<u8>>>(COLUMN_COUNT)?.unwrap_or_default().into();
+        let name = Name::new(row.get(COLUMN_COUNT + 1)?, row.get::<_, String>(COLUMN_COUNT + 2)?);
+        Ok(Unsent { name, row: MessageRow::read(row, 0)?, config })
+    })?
+    .collect()
+}
+
+/// Returns the conversations with messages that the server has not stored and that are dated after `now_ms`.
+pub(crate) fn dated_after(db: &Connection, now_ms: i64) -> rusqlite::Result<Vec<i64>> {
+    db.prepare_cached("SELECT DISTINCT conversation FROM message WHERE seq = 0 AND ts > ?1")?
+        .query_map([now_ms], |row| row.get(0))?
+        .collect()
+}
+
+/// Dates such messages to `now_ms`.
+pub(crate) fn date_back(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE message SET ts = ?1 WHERE seq = 0 AND ts > ?1")?.execute([now_ms])?;
+    Ok(())
+}
