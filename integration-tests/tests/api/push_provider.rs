@@ -329,17 +329,12 @@ async fn set_push_provider_makes_a_key_for_browsers_once() {
 async fn set_push_provider_on_two_nodes_at_once_makes_one_key() {
     let world = World::new().await;
     let settings = json!({"subject": "mailto:ops@example.org"}).to_string();
-    // One after the other on each node, and all nodes at once.
-    let answers = world.servers().flat_map(|server| [server, server]).map(async |server| {
-        let address = server.admin_addr().expect("the operator's service").to_string();
-        let channel = tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap();
-        let key = zim_integration_tests::OperatorKey(world.admin_key());
-        let mut operator = zim_protocol::admin::AdminClient::with_interceptor(channel, key);
-        let source = PushSource::WebPush as i32;
-        let request =
-            SetPushProviderRequest { app_id: world.app_id(), source, app_type: 0, settings: settings.clone() };
-        let stored = operator.set_push_provider(request).await.unwrap().into_inner();
-        serde_json::from_str::<Value>(&stored.settings).unwrap()["publicKey"].as_str().unwrap().to_owned()
+    // The operator's service is at one node only.
+    let answers = world.servers().map(async |server| {
+        let tenant = server.app().tenants.get(world.app_id()).unwrap();
+        let stored = server.app().set_push_provider(&tenant, (PushSource::WebPush, 0), settings.clone());
+        let shown = stored.await.unwrap().settings;
+        serde_json::from_str::<Value>(&shown).unwrap()["publicKey"].as_str().unwrap().to_owned()
     });
     let keys: std::collections::HashSet<String> =
         soon(futures_util::future::join_all(answers)).await.into_iter().collect();

@@ -55,7 +55,7 @@ impl App {
     ///
     /// # Errors
     /// They are not valid, or the store fails.
-    pub(crate) async fn set_push_provider(
+    pub async fn set_push_provider(
         &self,
         tenant: &Tenant,
         (source, app_type): (PushSource, i64),
