@@ -8,7 +8,7 @@ use zim_protocol::PushSource;
 use crate::db::{Tx, params};
 use crate::effect::{Effect, Queue};
 use crate::error::Error;
-use crate::key::{AppKey, LoginKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
 /// The number of the entries of the outbox that decide about the receivers of a push.
 pub(crate) const PUSH: i64 = 80;
@@ -26,29 +26,68 @@ pub enum PushKind {
     CallInvitation = 3,
     /// The cancellation of one.
     CallCancellation = 4,
+    /// A user has left a call.
+    CallQuit = 5,
+    /// A call was ended.
+    CallEnd = 6,
+    /// A user wants to be a friend.
+    FriendApplication = 7,
+    /// The user accepts.
+    FriendApplicationAcceptance = 8,
+    /// The user does not.
+    FriendApplicationRejection = 9,
+    /// A user wants to join a group.
+    GroupJoinApplication = 10,
+    /// They may.
+    GroupJoinApplicationAcceptance = 11,
+    /// They may not.
+    GroupJoinApplicationRejection = 12,
+    /// A user is invited to a group.
+    GroupInviteApplication = 13,
+    /// They enter it.
+    GroupInviteApplicationAcceptance = 14,
+    /// They do not.
+    GroupInviteApplicationRejection = 15,
 }
+
+/// All kinds, with the names that devices and operators see.
+const NAMES: [(PushKind, &str); 15] = [
+    (PushKind::Message, "message"),
+    (PushKind::Revoke, "revoke"),
+    (PushKind::CallInvitation, "callInvitation"),
+    (PushKind::CallCancellation, "callCancellation"),
+    (PushKind::CallQuit, "callQuit"),
+    (PushKind::CallEnd, "callEnd"),
+    (PushKind::FriendApplication, "friendApplication"),
+    (PushKind::FriendApplicationAcceptance, "friendApplicationAcceptance"),
+    (PushKind::FriendApplicationRejection, "friendApplicationRejection"),
+    (PushKind::GroupJoinApplication, "groupJoinApplication"),
+    (PushKind::GroupJoinApplicationAcceptance, "groupJoinApplicationAcceptance"),
+    (PushKind::GroupJoinApplicationRejection, "groupJoinApplicationRejection"),
+    (PushKind::GroupInviteApplication, "groupInviteApplication"),
+    (PushKind::GroupInviteApplicationAcceptance, "groupInviteApplicationAcceptance"),
+    (PushKind::GroupInviteApplicationRejection, "groupInviteApplicationRejection"),
+];
 
 impl PushKind {
     /// Returns the kind with a number in the store.
     pub(crate) fn of(number: i64) -> Option<Self> {
-        [Self::Message, Self::Revoke, Self::CallInvitation, Self::CallCancellation]
-            .into_iter()
-            .find(|kind| *kind as i64 == number)
+        NAMES.into_iter().map(|(kind, _)| kind).find(|kind| *kind as i64 == number)
     }
 
     /// Returns the name that devices and operators see.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Message => "message",
-            Self::Revoke => "revoke",
-            Self::CallInvitation => "callInvitation",
-            Self::CallCancellation => "callCancellation",
-        }
+        NAMES.into_iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
 
-    /// Whether it is about a message of a conversation, and not about a call.
+    /// Whether it is about a message of a conversation.
     pub(crate) fn is_of_message(self) -> bool {
         matches!(self, Self::Message | Self::Revoke)
+    }
+
+    /// Whether it is about a call.
+    pub(crate) fn is_of_call(self) -> bool {
+        matches!(self, Self::CallInvitation | Self::CallCancellation | Self::CallQuit | Self::CallEnd)
     }
 }
 
@@ -72,8 +111,8 @@ pub struct NewPush {
 }
 
 impl NewPush {
-    /// Stores it, unless no receiver has a push ID. `about` is the conversation and the position of the message, or the call and
-    /// 0. The receivers are those of the conversation if none are named: then it is enough that anybody in the app has a push ID.
+    /// Stores it, unless no receiver has a push ID. `about` is the conversation and the position of the message; the call or the group
+    /// and 0; or 0 twice. The receivers are those of the conversation if none are named: then it is enough that anybody in the app has a push ID.
     ///
     /// # Errors
     /// The store fails.
@@ -112,19 +151,46 @@ impl NewPush {
             ],
         )
         .await?;
-        enqueue(tx, PUSH, self.id, self.due_at).await
+        enqueue(tx, PUSH, (self.id, 0), self.due_at).await
     }
 }
 
-/// Adds an entry to the outbox whose cause is its own ID.
+/// Stores what a request wants pushed to these users, if it wants that.
 ///
 /// # Errors
 /// The store fails.
-pub(crate) async fn enqueue(tx: &mut Tx<'_>, kind: i64, id: i64, at: i64) -> Result<(), Error> {
-    let sql = "INSERT INTO outbox (id, kind, cause, cursor, next_at, attempts, last_error) VALUES ($1, $2, $1, 0, $3, 0, '') \
-               ON CONFLICT (id) DO NOTHING";
-    tx.execute(sql, &params![id, kind, at]).await?;
+pub(crate) async fn insert(
+    push: Option<NewPush>,
+    tx: &mut Tx<'_>,
+    about: impl Into<i64>,
+    receivers: &[UserKey],
+) -> Result<(), Error> {
+    match push {
+        // Without receivers it would be for a whole conversation.
+        Some(push) if !receivers.is_empty() => push.insert(tx, (about, 0), receivers).await,
+        _ => Ok(()),
+    }
+}
+
+/// Adds an entry to a lane of the outbox, whose cause is its own ID.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn enqueue(tx: &mut Tx<'_>, kind: i64, (id, lane): (i64, i64), at: i64) -> Result<(), Error> {
+    let sql = "INSERT INTO outbox (id, kind, cause, cursor, next_at, attempts, last_error, lane) \
+               VALUES ($1, $2, $1, 0, $3, 0, '', $4) ON CONFLICT (id) DO NOTHING";
+    tx.execute(sql, &params![id, kind, at, lane]).await?;
     tx.emit(Effect::Due { queue: Queue::Outbox, at });
+    Ok(())
+}
+
+/// Forgets what the push of a message says, because the message was revoked.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn forget(tx: &mut Tx<'_>, conversation: ConversationKey, seq: i64) -> Result<(), Error> {
+    let sql = "UPDATE push SET config = $4 WHERE conversation = $1 AND seq = $2 AND kind = $3";
+    tx.execute(sql, &params![conversation, seq, PushKind::Message as i64, Bytes::new()]).await?;
     Ok(())
 }
 
@@ -152,4 +218,18 @@ pub(crate) async fn unbind_others(tx: &mut Tx<'_>, app: AppKey, device: [u8; 16]
 /// Returns what identifies a token within an app.
 pub(crate) fn token_hash(source: PushSource, token: &str) -> Vec<u8> {
     Sha256::new().chain_update((source as i32).to_be_bytes()).chain_update(token).finalize().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_number_and_a_name() {
+        for (index, (kind, name)) in NAMES.into_iter().enumerate() {
+            assert_eq!((kind as usize, kind.name()), (index + 1, name));
+            assert_eq!(PushKind::of(kind as i64), Some(kind));
+        }
+        assert_eq!(PushKind::of(0), None);
+    }
 }

@@ -50,6 +50,8 @@ mod message_transfer;
 mod operator_message;
 mod push;
 mod push_delivery;
+mod push_kinds;
+mod push_meanwhile;
 mod push_provider;
 mod reaction;
 mod receipt;

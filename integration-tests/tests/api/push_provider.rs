@@ -326,11 +326,29 @@ async fn set_push_provider_makes_a_key_for_browsers_once() {
 }
 
 #[tokio::test]
+async fn set_push_provider_on_two_nodes_at_once_makes_one_key() {
+    let world = World::new().await;
+    let settings = json!({"subject": "mailto:ops@example.org"}).to_string();
+    // The operator's service is at one node only.
+    let answers = world.servers().map(async |server| {
+        let tenant = server.app().tenants.get(world.app_id()).unwrap();
+        let stored = server.app().set_push_provider(&tenant, (PushSource::WebPush, 0), settings.clone());
+        let shown = stored.await.unwrap().settings;
+        serde_json::from_str::<Value>(&shown).unwrap()["publicKey"].as_str().unwrap().to_owned()
+    });
+    let keys: std::collections::HashSet<String> =
+        soon(futures_util::future::join_all(answers)).await.into_iter().collect();
+    assert_eq!(keys.len(), 1, "browsers subscribe with any of them: {keys:?}");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn set_push_provider_refuses_credentials_that_are_none() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let ((public, private), _) = web_push_keys();
-    let p8 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap().serialize_pem();
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let (p8, pkcs8) = (pair.serialize_pem(), pair.serialize_der());
     let cases = [
         (PushSource::Fcm, json!({"project_id": "p", "client_email": "e", "private_key": "no PEM"}), "private_key"),
         (PushSource::Fcm, json!({"project_id": "../p", "client_email": "e", "private_key": RSA_KEY}), "project_id"),
@@ -344,6 +362,12 @@ async fn set_push_provider_refuses_credentials_that_are_none() {
         (
             PushSource::WebPush,
             json!({"publicKey": public, "privateKey": encode(&[7; 32]), "subject": "mailto:x"}),
+            "belong together",
+        ),
+        // A whole structure contains a public key of its own.
+        (
+            PushSource::WebPush,
+            json!({"publicKey": public, "privateKey": encode(&pkcs8), "subject": "mailto:x"}),
             "belong together",
         ),
         (PushSource::WebPush, json!({"publicKey": public, "privateKey": private, "subject": "x"}), "subject"),

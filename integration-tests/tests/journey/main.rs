@@ -17,6 +17,7 @@ mod observed;
 mod offline_and_back;
 mod presence;
 mod profiles;
+mod push;
 mod reconnect;
 mod restart;
 mod rooms;

@@ -55,7 +55,7 @@ impl App {
     ///
     /// # Errors
     /// They are not valid, or the store fails.
-    pub(crate) async fn set_push_provider(
+    pub async fn set_push_provider(
         &self,
         tenant: &Tenant,
         (source, app_type): (PushSource, i64),
@@ -63,27 +63,53 @@ impl App {
     ) -> Result<PushProvider, Error> {
         let source = deliverer(source);
         let _turn = tenant.changing.lock().await;
-        let app = tenant.key;
-        let stored = self.db.read(async move |tx| rows(tx, app).await).await?;
-        let before = stored.iter().find(|row| (row.source, row.app_type) == (source, app_type));
-        let invalid = |problem| Error::params_invalid(format!("settings are not valid: {problem}"));
-        let before = before.map(|row| row.settings.as_str());
-        let settings = Provider::completed(source, &settings, before).map_err(invalid)?;
-        let shown = Provider::shown(&settings);
-        // Two changes within a millisecond are two.
-        let changed_at = self.ids.time_ms();
-        Provider::parse((source, app_type), &settings, changed_at, self.push_rules()).map_err(invalid)?;
-        let stored = self.db.submit(Scope::none(), async move |tx| {
-            let sql = "INSERT INTO push_provider (app, source, app_type, settings, changed_at) VALUES ($1, $2, $3, $4, $5) \
-                       ON CONFLICT (app, source, app_type) DO UPDATE SET settings = excluded.settings, \
-                       changed_at = excluded.changed_at";
-            tx.execute(sql, &params![app, source as i32, app_type, settings, changed_at]).await?;
-            tx.emit(Effect::AppChanged { app });
-            Ok(())
-        });
-        stored.await?;
+        let (shown, changed_at) = loop {
+            // Another node may store credentials at the same time: those that are completed by a key must keep its key.
+            if let Some(stored) = self.try_push_provider(tenant.key, (source, app_type), &settings).await? {
+                break stored;
+            }
+        };
         self.read_push_providers(tenant).await?;
         Ok(PushProvider { source: source as i32, app_type, settings: shown, changed_at })
+    }
+
+    /// Stores credentials in place of those that they are completed by. Returns them without secrets, and their time; `None` if there are
+    /// others by now.
+    async fn try_push_provider(
+        &self,
+        app: AppKey,
+        (source, app_type): (PushSource, i64),
+        settings: &str,
+    ) -> Result<Option<(String, i64)>, Error> {
+        let stored = self.db.read(async move |tx| rows(tx, app).await).await?;
+        let before = stored.into_iter().find(|row| (row.source, row.app_type) == (source, app_type));
+        let invalid = |problem| Error::params_invalid(format!("settings are not valid: {problem}"));
+        let settings =
+            Provider::completed(source, settings, before.as_ref().map(|row| &*row.settings)).map_err(invalid)?;
+        let shown = Provider::shown(&settings);
+        // Two changes within a millisecond are two, also of two nodes.
+        let changed_at = self.ids.time_ms().max(before.as_ref().map_or(0, |row| row.changed_at + 1));
+        Provider::parse((source, app_type), &settings, changed_at, self.push_rules()).map_err(invalid)?;
+        let stored = self.db.submit(Scope::none(), async move |tx| {
+            let mut values = params![app, source as i32, app_type, settings, changed_at].to_vec();
+            let sql = match before {
+                None => {
+                    "INSERT INTO push_provider (app, source, app_type, settings, changed_at) VALUES ($1, $2, $3, $4, $5) \
+                     ON CONFLICT (app, source, app_type) DO NOTHING"
+                }
+                Some(before) => {
+                    values.extend(params![before.changed_at]);
+                    "UPDATE push_provider SET settings = $4, changed_at = $5 \
+                     WHERE app = $1 AND source = $2 AND app_type = $3 AND changed_at = $6"
+                }
+            };
+            let is_stored = tx.execute(sql, &values).await? > 0;
+            if is_stored {
+                tx.emit(Effect::AppChanged { app });
+            }
+            Ok(is_stored)
+        });
+        Ok(stored.await?.then_some((shown, changed_at)))
     }
 
     /// Removes the credentials of an app at a push service. Returns false if there were none.

@@ -33,7 +33,7 @@ pub(super) struct SessionsQuestion {
     pub(super) stored: Option<StoredQuestion>,
 }
 
-/// Asks which logins of some users have stored a message.
+/// Asks which logins of some users have stored a message, or handled their events.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct StoredQuestion {
     /// The type of the conversation.
@@ -48,6 +48,9 @@ pub struct StoredQuestion {
     /// The keys of the users.
     #[prost(int64, repeated, tag = "4")]
     pub users: Vec<i64>,
+    /// Asks instead which logins have handled all events that they were to get at this time, Unix milliseconds; 0: it does not.
+    #[prost(int64, tag = "5")]
+    pub handled_at: i64,
 }
 
 /// A part of the answer of one node.

@@ -2,6 +2,7 @@
 
 mod allowance;
 mod caller;
+mod handled;
 mod login_allowance;
 mod queue;
 mod ringing;
@@ -17,6 +18,7 @@ use zim_protocol::{ConversationRef, SessionEndReason, Stored, feed_entry::Detail
 
 pub(crate) use self::allowance::LoginAllowances;
 pub use self::caller::{Answered, Caller, Origin, WriteTo};
+use self::handled::Handled;
 pub(crate) use self::login_allowance::{Allowance, Allowances};
 pub use self::queue::{PushQueue, PushTarget};
 use self::ringing::Ringing;
@@ -65,6 +67,7 @@ pub struct ConnectionState {
     fed: AtomicI64,
     events_sent: AtomicU64,
     events_acknowledged: AtomicU64,
+    handled: Mutex<Handled>,
     stored: Mutex<StoredPositions>,
     ringing: Mutex<Ringing>,
     unsettled: AtomicUsize,
@@ -92,6 +95,7 @@ impl ConnectionState {
             fed: AtomicI64::new(0),
             events_sent: AtomicU64::new(0),
             events_acknowledged: AtomicU64::new(0),
+            handled: Mutex::default(),
             stored: Mutex::default(),
             ringing: Mutex::default(),
             unsettled: AtomicUsize::new(0),
@@ -162,10 +166,20 @@ impl ConnectionState {
         self.events_sent.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Notes how many frames of the event stream the client has handled. Returns false if that many were not sent.
-    pub(crate) fn acknowledge(&self, count: u64) -> bool {
+    /// Notes how many frames of the event stream the client has handled, at a time, Unix milliseconds. Returns false if that many were
+    /// not sent.
+    pub(crate) fn acknowledge(&self, count: u64, now_ms: i64) -> bool {
         self.events_acknowledged.fetch_max(count, Ordering::Relaxed);
-        count <= self.events_sent.load(Ordering::Relaxed)
+        // In this order: a frame that is about to be sent counts twice, and not as none.
+        let waiting = self.queue.len();
+        let sent = self.events_sent.load(Ordering::Relaxed);
+        self.handled.lock().acknowledge(count, sent.saturating_add(waiting), now_ms);
+        count <= sent
+    }
+
+    /// Whether the client has handled all events that it was to get at this time, Unix milliseconds, or until now.
+    pub fn has_handled(&self, at_ms: i64) -> bool {
+        self.events_behind() == 0 || self.handled.lock().through() >= at_ms
     }
 
     /// Returns how many events the client has not acknowledged: those that wait, and those that were sent.

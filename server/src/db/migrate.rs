@@ -41,6 +41,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0013_media",
     "0014_push",
     "0015_group_history",
+    "0016_push_order",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

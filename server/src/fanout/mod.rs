@@ -261,9 +261,23 @@ impl Fanout {
         seq: u64,
         users: impl IntoIterator<Item = UserKey>,
     ) -> Vec<LoginKey> {
+        self.logins(users, |connection| connection.has_stored(conversation, seq))
+    }
+
+    /// Returns the logins of these users on this node that have handled all events that they were to get at a time, Unix
+    /// milliseconds.
+    pub fn handled_by(&self, at_ms: i64, users: impl IntoIterator<Item = UserKey>) -> Vec<LoginKey> {
+        self.logins(users, |connection| connection.has_handled(at_ms))
+    }
+
+    fn logins(
+        &self,
+        users: impl IntoIterator<Item = UserKey>,
+        is_meant: impl Fn(&ConnectionState) -> bool,
+    ) -> Vec<LoginKey> {
         let connections = users.into_iter().flat_map(|user| self.connections(user));
-        let stored = connections.filter(|connection| connection.has_stored(conversation, seq));
-        stored.filter_map(|connection| connection.identity().map(|identity| identity.login)).collect()
+        let meant = connections.filter(|connection| is_meant(connection));
+        meant.filter_map(|connection| connection.identity().map(|identity| identity.login)).collect()
     }
 
     /// Whether a login has a connection to this node.

@@ -399,7 +399,7 @@ impl<'a> Requests<'a> {
 
     /// Notes the number of event frames that the client says it has handled.
     fn check_ack(&self, count: u64) -> Result<(), Closing> {
-        if self.state.acknowledge(count) {
+        if self.state.acknowledge(count, self.net.app.clock.now_ms()) {
             return Ok(());
         }
         Err(Closing::new(CloseCode::Protocol, "an Ack counts events that were not sent"))

@@ -93,7 +93,11 @@ async fn hear(app: Arc<App>, (bus, mut heard): (Arc<Nats>, UnboundedReceiver<Hea
             Heard::Question(question) if question.stored.is_some() => {
                 let logins = question.stored.as_ref().map(|stored| {
                     let conversation = ConversationRef { r#type: stored.kind, id: stored.conversation_id.clone() };
-                    app.fanout.stored_by(&conversation, stored.seq, stored.users.iter().copied().map(UserKey))
+                    let users = stored.users.iter().copied().map(UserKey);
+                    match stored.handled_at {
+                        0 => app.fanout.stored_by(&conversation, stored.seq, users),
+                        at => app.fanout.handled_by(at, users),
+                    }
                 });
                 bus.answer_stored(&question, logins.unwrap_or_default()).await;
                 continue;

@@ -8,6 +8,7 @@ use zim_protocol::PushSource;
 
 use super::http::{self, Reply};
 use super::jwt::{Kept, Key};
+use super::resources::{Resource, Resources};
 use super::{Answer, Device, Meaning, Notification, Rules};
 
 const ENDPOINT: &str = "https://api.push.apple.com";
@@ -35,6 +36,9 @@ pub(super) struct Settings {
     /// For builds that are under development.
     #[serde(default)]
     sandbox: bool,
+    /// What the names that pushes may have stand for.
+    #[serde(default)]
+    resources: Resources,
     /// Another address than Apple's, such as that of a proxy.
     #[serde(default)]
     endpoint: String,
@@ -51,6 +55,7 @@ pub(super) struct Apns {
     team_id: String,
     key: Key,
     token: Kept,
+    resources: Resources,
     client: Client,
 }
 
@@ -62,7 +67,8 @@ impl std::fmt::Debug for Apns {
 
 impl Apns {
     pub(super) fn new(settings: Settings, rules: Rules) -> Result<Self, String> {
-        let Settings { key_id, team_id, private_key, topic, sandbox, endpoint, ca } = settings;
+        let Settings { key_id, team_id, private_key, topic, sandbox, resources, endpoint, ca } = settings;
+        resources.check()?;
         for (name, value) in [("keyId", &key_id), ("teamId", &team_id), ("topic", &topic)] {
             if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(format!("{name} is missing"));
@@ -80,6 +86,7 @@ impl Apns {
             team_id,
             key: Key::p256(&private_key).map_err(|problem| format!("privateKey: {problem}"))?,
             token: Kept::default(),
+            resources,
             client: http::client(&ca, rules.timeout, false)?,
         })
     }
@@ -92,6 +99,7 @@ impl Apns {
         let rings = device.source == PushSource::ApnsVoip;
         let (kind, topic) =
             if rings { ("voip", format!("{}{VOIP}", self.topic)) } else { ("alert", self.topic.clone()) };
+        let resource = self.resources.of(&push.config, |sound| Resource { sound, ..Resource::default() });
         let request = self
             .client
             .post(format!("{}/3/device/{}", self.base, device.token))
@@ -100,12 +108,13 @@ impl Apns {
             .header(CONTENT_TYPE, "application/json")
             .header("apns-topic", topic)
             .header("apns-push-type", kind)
-            .header("apns-priority", "10")
+            // A call rings at once.
+            .header("apns-priority", resource.priority.filter(|_| !rings).unwrap_or(10).to_string())
             .header("apns-expiration", (push.expires_at / 1_000).to_string());
         // A call rings, or it does not: nothing is kept and replaced.
         let request = if rings { request } else { request.header("apns-collapse-id", push.collapse_id()) };
         let most = if rings { MAX_CALL_BYTES } else { MAX_BYTES };
-        let body = push.fitted(most, |push| payload(push, rings).to_string().into_bytes());
+        let body = push.fitted(most, |push| payload(push, &resource, rings).to_string().into_bytes());
         match http::ask(request.body(body)).await {
             Ok(reply) => {
                 let answer = answer(&reply);
@@ -147,16 +156,18 @@ fn answer(reply: &Reply) -> Answer {
     }
 }
 
-fn payload(push: &Notification, rings: bool) -> Value {
+fn payload(push: &Notification, resource: &Resource, rings: bool) -> Value {
     let config = &push.config;
     let mut aps = Map::new();
     if !rings {
         aps.insert("alert".to_owned(), json!({"title": config.title, "body": config.content}));
-        let sound = if config.resources_id.is_empty() { "default" } else { &config.resources_id };
+        let sound = if resource.sound.is_empty() { "default" } else { &resource.sound };
         aps.insert("sound".to_owned(), sound.into());
         aps.insert("thread-id".to_owned(), push.thread_id().into());
         // An extension of the app may change what is shown.
-        aps.insert("mutable-content".to_owned(), 1.into());
+        if resource.mutable_content.unwrap_or(true) {
+            aps.insert("mutable-content".to_owned(), 1.into());
+        }
         if let Some(badge) = push.badge {
             aps.insert("badge".to_owned(), badge.into());
         }
@@ -206,12 +217,16 @@ mod tests {
     #[test]
     fn a_call_rings_without_an_alert() {
         let mut push = sample();
-        let shown = payload(&push, false);
+        let shown = payload(&push, &Resource::default(), false);
+        assert_eq!((&shown["aps"]["sound"], &shown["aps"]["mutable-content"]), (&json!("default"), &json!(1)));
+        let quiet = Resource { sound: "bell.wav".to_owned(), mutable_content: Some(false), ..Resource::default() };
+        let quiet = payload(&push, &quiet, false);
+        assert_eq!((&quiet["aps"]["sound"], &quiet["aps"]["mutable-content"]), (&json!("bell.wav"), &Value::Null));
         assert_eq!((&shown["aps"]["alert"]["title"], &shown["aps"]["badge"]), (&json!("Ann"), &json!(4)));
         assert_eq!(shown["zim"]["conversationID"], json!("ann"));
         push.config.vo_ip_config =
             Some(VoIpConfig { ios_voip_handle_value: "ann".to_owned(), ..VoIpConfig::default() });
-        let rings = payload(&push, true);
+        let rings = payload(&push, &Resource::default(), true);
         assert_eq!((&rings["aps"], &rings["call"]["handleValue"]), (&json!({}), &json!("ann")));
     }
 }

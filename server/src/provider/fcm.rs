@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::http::{self, Reply};
 use super::jwt::{Kept, Key};
+use super::resources::{Resource, Resources};
 use super::{Answer, Device, Meaning, Notification, Rules};
 
 /// Where pushes go.
@@ -29,6 +30,9 @@ pub(super) struct Settings {
     private_key: String,
     #[serde(default = "token_uri")]
     token_uri: String,
+    /// What the names that pushes may have stand for.
+    #[serde(default)]
+    resources: Resources,
     /// Another address than Google's, such as that of a proxy.
     #[serde(default)]
     endpoint: String,
@@ -48,6 +52,7 @@ pub(super) struct Fcm {
     client_email: String,
     key: Key,
     token: Kept,
+    resources: Resources,
     client: Client,
 }
 
@@ -66,7 +71,8 @@ struct Granted {
 
 impl Fcm {
     pub(super) fn new(settings: Settings, rules: Rules) -> Result<Self, String> {
-        let Settings { project_id, client_email, private_key, token_uri, endpoint, ca } = settings;
+        let Settings { project_id, client_email, private_key, token_uri, resources, endpoint, ca } = settings;
+        resources.check()?;
         let is_name = |letter: char| letter.is_ascii_alphanumeric() || "-:.".contains(letter);
         if project_id.is_empty() || !project_id.chars().all(is_name) {
             return Err("project_id must be the ID of a project".to_owned());
@@ -83,6 +89,7 @@ impl Fcm {
             client_email,
             key: Key::rsa(&private_key).map_err(|problem| format!("private_key: {problem}"))?,
             token: Kept::default(),
+            resources,
             client: http::client(&ca, rules.timeout, false)?,
         })
     }
@@ -92,8 +99,10 @@ impl Fcm {
             Ok(token) => token,
             Err(answer) => return answer,
         };
-        let body =
-            push.fitted(MAX_BYTES, |push| json!({"message": message(push, device, now_ms)}).to_string().into_bytes());
+        let resource = self.resources.of(&push.config, |channel| Resource { channel, ..Resource::default() });
+        let body = push.fitted(MAX_BYTES, |push| {
+            json!({"message": message(push, device, &resource, now_ms)}).to_string().into_bytes()
+        });
         let request = self.client.post(&self.url).bearer_auth(&token).header(CONTENT_TYPE, "application/json");
         match http::ask(request.body(body)).await {
             Ok(reply) => {
@@ -158,24 +167,30 @@ fn answer(reply: &Reply) -> Answer {
     Answer::new(meaning, detail)
 }
 
-fn message(push: &Notification, device: &Device, now_ms: i64) -> Value {
+fn message(push: &Notification, device: &Device, resource: &Resource, now_ms: i64) -> Value {
     let mut data = serde_json::to_value(&push.data).unwrap_or_default();
     let (collapse, ttl) = (push.collapse_id(), format!("{}s", push.seconds_left(now_ms)));
+    let priority = if resource.priority == Some(5) { "NORMAL" } else { "HIGH" };
     let mut shown = json!({"tag": collapse});
-    let resources = push.config.resources_id.as_str();
-    if !resources.is_empty() {
-        shown["channel_id"] = resources.into();
+    for (name, value) in [("channel_id", &resource.channel), ("sound", &resource.sound)] {
+        if !value.is_empty() {
+            shown[name] = value.as_str().into();
+        }
     }
     if let Some(badge) = push.badge {
         data["badge"] = badge.to_string().into();
         shown["notification_count"] = badge.into();
     }
-    json!({
-        "token": device.token,
-        "notification": {"title": push.config.title, "body": push.config.content},
-        "data": data,
-        "android": {"priority": "HIGH", "ttl": ttl, "collapse_key": collapse, "notification": shown},
-    })
+    let mut android = json!({"priority": priority, "ttl": ttl, "collapse_key": collapse});
+    let (title, content) = (&push.config.title, &push.config.content);
+    if resource.data_only {
+        // The app shows it.
+        (data["title"], data["content"]) = (title.as_str().into(), content.as_str().into());
+        return json!({"token": device.token, "data": data, "android": android});
+    }
+    android["notification"] = shown;
+    let notification = json!({"title": title, "body": content});
+    json!({"token": device.token, "notification": notification, "data": data, "android": android})
 }
 
 #[cfg(test)]
@@ -220,7 +235,12 @@ mod tests {
             auth: Vec::new(),
         };
         let push = sample();
-        let sent = message(&push, &device, 1_800_000_000_000);
+        let usual = Resource { channel: "loud".to_owned(), ..Resource::default() };
+        let sent = message(&push, &device, &usual, 1_800_000_000_000);
+        assert_eq!(
+            (&sent["android"]["priority"], &sent["android"]["notification"]["channel_id"]),
+            (&json!("HIGH"), &json!("loud"))
+        );
         assert_eq!((&sent["token"], &sent["notification"]["title"]), (&json!("t"), &json!("Ann")));
         assert_eq!(
             (&sent["android"]["ttl"], &sent["android"]["collapse_key"]),
@@ -228,5 +248,9 @@ mod tests {
         );
         assert_eq!(sent["android"]["notification"]["notification_count"], json!(4));
         assert!(sent["data"].as_object().unwrap().values().all(Value::is_string), "FCM takes text only");
+        let silent = Resource { priority: Some(5), data_only: true, ..Resource::default() };
+        let sent = message(&push, &device, &silent, 1_800_000_000_000);
+        assert_eq!((&sent["android"]["priority"], &sent["data"]["content"]), (&json!("NORMAL"), &json!("hi")));
+        assert!(sent["notification"].is_null() && sent["android"]["notification"].is_null());
     }
 }

@@ -59,6 +59,14 @@ impl Key {
         key.map(Self::P256).map_err(|error| format!("the keys do not belong together: {error}"))
     }
 
+    /// Returns the public half of a key of the curve P-256.
+    pub(super) fn public(&self) -> Option<&[u8]> {
+        match self {
+            Self::Rsa(_) => None,
+            Self::P256(key) => Some(key.public_key().as_ref()),
+        }
+    }
+
     /// Signs claims.
     ///
     /// # Errors

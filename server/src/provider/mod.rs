@@ -7,6 +7,7 @@ mod fcm;
 mod http;
 mod jwt;
 mod notification;
+mod resources;
 mod web_push;
 mod webhook;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use zim_protocol::PushSource;
 
 pub(crate) use self::address::is_public;
@@ -192,6 +194,20 @@ pub(crate) fn deliverer(source: PushSource) -> PushSource {
     }
 }
 
+/// Returns a number for whoever delivers to a device: two that differ are no reason to wait for one another. For Web Push it is the host,
+/// which the device names.
+pub(crate) fn receiver(source: PushSource, app_type: i64, token: &str) -> u64 {
+    let by = deliverer(source);
+    let url = if by == PushSource::WebPush { reqwest::Url::parse(token).ok() } else { None };
+    let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
+    let digest = Sha256::new()
+        .chain_update((by as i32).to_be_bytes())
+        .chain_update(app_type.to_be_bytes())
+        .chain_update(host)
+        .finalize();
+    digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
 /// The push services of an app.
 #[derive(Debug, Default)]
 pub(crate) struct Providers(Vec<Arc<Provider>>);
@@ -264,6 +280,17 @@ mod tests {
         let changed = Providers::update(&same, &[row(settings, 2)], RULES);
         assert!(!Arc::ptr_eq(&same.0[0], &changed.0[0]));
         assert!(Providers::update(&changed, &[], RULES).is_empty());
+    }
+
+    #[test]
+    fn devices_that_one_server_delivers_to_have_one_receiver() {
+        let of = |source, app_type, token| receiver(source, app_type, token);
+        assert_eq!(of(PushSource::Apns, 1, "a"), of(PushSource::ApnsVoip, 1, "b"));
+        assert_ne!(of(PushSource::Apns, 1, "a"), of(PushSource::Apns, 2, "a"));
+        assert_ne!(of(PushSource::Apns, 1, "a"), of(PushSource::Fcm, 1, "a"));
+        let web = |url| of(PushSource::WebPush, 0, url);
+        assert_eq!(web("https://one.example/1"), web("https://one.example/2"));
+        assert_ne!(web("https://one.example/1"), web("https://two.example/1"));
     }
 
     #[test]

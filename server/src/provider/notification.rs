@@ -72,9 +72,13 @@ impl Notification {
     /// Returns what a later push of the same conversation or call has too: it replaces this one on the device. 32 characters of the
     /// URL-safe alphabet, which all push services take.
     pub(crate) fn collapse_id(&self) -> String {
-        let Data { conversation_type, conversation_id, call_id, .. } = &self.data;
-        let of =
-            if self.kind.is_of_message() { format!("{conversation_type}/{conversation_id}") } else { call_id.clone() };
+        let Data { conversation_type, conversation_id, call_id, sender_user_id, .. } = &self.data;
+        let of = match self.kind {
+            kind if kind.is_of_message() => format!("{conversation_type}/{conversation_id}"),
+            kind if kind.is_of_call() => call_id.clone(),
+            // Of two who apply, neither takes the place of the other.
+            kind => format!("{}/{conversation_id}/{sender_user_id}", kind.name()),
+        };
         let digest = Sha256::new()
             .chain_update(self.app_id.to_be_bytes())
             .chain_update(&self.user_id)
@@ -157,6 +161,15 @@ pub(super) mod tests {
         assert_eq!(first.collapse_id().len(), 32);
         other.data.conversation_id = "eve".to_owned();
         assert_ne!(first.collapse_id(), other.collapse_id());
+        let applied = |sender: &str, kind| {
+            let mut push = message();
+            (push.data.sender_user_id, push.kind) = (sender.to_owned(), kind);
+            push.collapse_id()
+        };
+        let (join, friend) = (PushKind::GroupJoinApplication, PushKind::FriendApplication);
+        assert_eq!(applied("carl", join), applied("carl", join));
+        assert_ne!(applied("carl", join), applied("dora", join));
+        assert_ne!(applied("carl", join), applied("carl", friend));
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl WebPush {
         let public = decode(&public_key).map_err(|problem| format!("publicKey: {problem}"))?;
         let private = decode(&private_key).map_err(|problem| format!("privateKey: {problem}"))?;
         let key = if private.len() == 32 { Key::p256_of(&private, &public)? } else { Key::p256_der(&private)? };
+        // Browsers accept pushes of the key that they subscribed with only.
+        let public = match key.public() {
+            Some(own) if public.is_empty() || own == public => own.to_vec(),
+            _ => return Err("publicKey and privateKey do not belong together".to_owned()),
+        };
         Ok(Self {
             key,
             public_key: encode(public),

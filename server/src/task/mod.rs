@@ -9,6 +9,7 @@
 //!
 //! What fails is tried again, later each time. After the last attempt it is dead: it stays for the operator.
 
+mod lane;
 mod outbox;
 mod rows;
 mod schedule;
@@ -23,6 +24,8 @@ use futures_util::future::LocalBoxFuture;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 
+use self::lane::Share;
+pub use self::lane::lane;
 pub use self::outbox::{Delivering, Delivery, Next, OutboxKind, enqueue};
 pub use self::rows::{Entry, MAX_ATTEMPTS, list, remove, retry};
 pub use self::schedule::{Numbered, cancel, schedule, schedule_by, schedule_missing, schedule_only};
@@ -77,6 +80,14 @@ impl<C> Kinds<C> {
         }
     }
 
+    /// Returns the numbers and the names of the kinds that one worker runs.
+    fn names_of(&self, share: Share) -> Vec<(i64, &'static str)> {
+        let has_lanes = |number: i64| self.outbox.iter().any(|kind| kind.number == number && kind.has_lanes);
+        let mut names = self.names(share.queue());
+        names.retain(|(number, _)| share == Share::Tasks || has_lanes(*number) == (share == Share::Lanes));
+        names
+    }
+
     /// Returns what an entry may change.
     pub fn scope(&self, queue: Queue, kind: i64, key: i64) -> Scope {
         let task = self.tasks.iter().find(|task| queue == Queue::Tasks && task.number == kind);
@@ -93,11 +104,13 @@ pub async fn run<C: Send + Sync + 'static>(
     stopped: CancellationToken,
 ) {
     let tasks = schedule::Tasks { context: Arc::clone(&context), kinds: Arc::clone(&kinds) };
-    let outbox = outbox::Outbox { context, kinds: Arc::clone(&kinds) };
-    let tasks = Worker::new(tasks, (Arc::clone(&kinds), db.clone(), clock.clone()), Arc::clone(&timers));
-    let outbox = Worker::new(outbox, (kinds, db, clock), timers);
+    let outbox = |share| outbox::Outbox { context: Arc::clone(&context), kinds: Arc::clone(&kinds), share };
+    let of_server = || (Arc::clone(&kinds), db.clone(), clock.clone());
+    let tasks = Worker::new(tasks, of_server(), Arc::clone(&timers));
+    let [outbox, lanes] =
+        [Share::Outbox, Share::Lanes].map(|share| Worker::new(outbox(share), of_server(), Arc::clone(&timers)));
     tokio::select! {
         () = stopped.cancelled() => {}
-        () = async { tokio::join!(tasks.work(), outbox.work()); } => {}
+        () = async { tokio::join!(tasks.work(), outbox.work(), lanes.work()); } => {}
     }
 }

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 use zim_protocol::clock::Clock;
 
+use super::lane::Share;
 use super::rows::{self, Entry};
 use super::{Kinds, Queue, Source};
 use crate::db::{Db, Scope, Tx, params};
@@ -27,6 +28,8 @@ pub struct OutboxKind<C: 'static> {
     pub number: i64,
     /// The name that the operator sees.
     pub name: &'static str,
+    /// Its entries are delivered to others, who may be slow: each has a lane, and all of them have places of their own.
+    pub has_lanes: bool,
     /// Delivers to a page of recipients. Returns what follows.
     pub deliver: fn(Arc<C>, Delivery) -> Delivering,
 }
@@ -73,10 +76,13 @@ pub async fn enqueue<C>(tx: &mut Tx<'_>, kind: &OutboxKind<C>, (id, cause): (i64
 pub(super) struct Outbox<C: 'static> {
     pub(super) context: Arc<C>,
     pub(super) kinds: Arc<Kinds<C>>,
+    pub(super) share: Share,
 }
 
 impl<C: Send + Sync> Source<C> for Outbox<C> {
-    const QUEUE: Queue = Queue::Outbox;
+    fn share(&self) -> Share {
+        self.share
+    }
 
     fn start(&self, db: &Db<NewMessage>, clock: &Clock, entry: &Entry) -> BoxFuture<'static, Result<bool, Error>> {
         let Some(kind) = self.kinds.outbox.iter().find(|kind| kind.number == entry.kind).copied() else {

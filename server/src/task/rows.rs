@@ -31,6 +31,8 @@ pub struct Entry {
     pub attempts: i64,
     /// Why it has failed the last time.
     pub last_error: String,
+    /// What an entry of the outbox is delivered to, as [`lane`] says; 0 for all others.
+    pub lane: i64,
     /// The generation and the time of a task; the cause and the cursor of an entry of the outbox.
     own: (i64, i64),
 }
@@ -53,13 +55,18 @@ impl Entry {
     pub(super) fn delivery(&self) -> Delivery {
         Delivery { id: self.key, cause: self.own.0, cursor: self.own.1 }
     }
+
+    #[cfg(test)]
+    pub(super) fn sample(key: i64, lane: i64) -> Self {
+        Self { kind: 1, key, next_at: 0, attempts: 0, last_error: String::new(), own: (0, 0), lane }
+    }
 }
 
 /// The table, the column that tells entries of one kind apart, and the columns of `Entry::own`.
 fn names(queue: Queue) -> (&'static str, &'static str, &'static str) {
     match queue {
-        Queue::Tasks => ("scheduled_task", "subject", "generation, at"),
-        Queue::Outbox => ("outbox", "id", "cause, cursor"),
+        Queue::Tasks => ("scheduled_task", "subject", "generation, at, 0"),
+        Queue::Outbox => ("outbox", "id", "cause, cursor, lane"),
     }
 }
 
@@ -71,6 +78,7 @@ fn entry(row: &Row) -> Result<Entry, Error> {
         attempts: row.get(3)?,
         last_error: row.get(4)?,
         own: (row.get(5)?, row.get(6)?),
+        lane: row.get(7)?,
     })
 }
 
@@ -83,6 +91,17 @@ pub(super) async fn next(tx: &mut Tx<'_>, queue: Queue, kinds: &[i64], limit: us
         "SELECT kind, {key}, next_at, attempts, last_error, {own} FROM {table} \
          WHERE next_at < $1 AND kind IN {list} ORDER BY next_at LIMIT $2"
     );
+    tx.fetch(&sql, &values).await?.iter().map(entry).collect()
+}
+
+/// Returns up to `limit` entries of a lane of the outbox, by the time at which they run.
+pub(super) async fn next_in(tx: &mut Tx<'_>, kind: i64, lane: i64, limit: usize) -> Result<Vec<Entry>, Error> {
+    let (table, key, own) = names(Queue::Outbox);
+    let sql = format!(
+        "SELECT kind, {key}, next_at, attempts, last_error, {own} FROM {table} \
+         WHERE kind = $1 AND lane = $2 AND next_at < $3 ORDER BY next_at LIMIT $4"
+    );
+    let values = params![kind, lane, NEVER, i64::try_from(limit).unwrap_or(i64::MAX)];
     tx.fetch(&sql, &values).await?.iter().map(entry).collect()
 }
 

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use zim_protocol::clock::Clock;
 
+use super::lane::Share;
 use super::rows::{self, Entry, NEVER};
 use super::{Due, Kinds, Queue, Source, TaskKind};
 use crate::db::{Db, Tx, Value, params};
@@ -138,7 +139,9 @@ pub(super) struct Tasks<C: 'static> {
 }
 
 impl<C: Send + Sync> Source<C> for Tasks<C> {
-    const QUEUE: Queue = Queue::Tasks;
+    fn share(&self) -> Share {
+        Share::Tasks
+    }
 
     fn start(&self, db: &Db<NewMessage>, clock: &Clock, task: &Entry) -> BoxFuture<'static, Result<bool, Error>> {
         let Some(kind) = self.kinds.tasks.iter().find(|kind| kind.number == task.kind).copied() else {

@@ -66,6 +66,7 @@ static PANIC: TaskKind<Context> =
 static PAGES: OutboxKind<Context> = OutboxKind {
     number: 1,
     name: "pages",
+    has_lanes: false,
     deliver: |context, delivery| {
         Box::pin(async move {
             context.check(delivery.cursor)?;
@@ -76,8 +77,24 @@ static PAGES: OutboxKind<Context> = OutboxKind {
     },
 };
 
+/// Delivers at once, or never: to those that are failing.
+static LANES: OutboxKind<Context> = OutboxKind {
+    number: 2,
+    name: "lanes",
+    has_lanes: true,
+    deliver: |context, delivery| {
+        Box::pin(async move {
+            context.delivered.lock().push(delivery);
+            if context.failing.lock().contains(&delivery.cause) {
+                std::future::pending::<()>().await;
+            }
+            Ok(Next::Nothing)
+        })
+    },
+};
+
 fn kinds() -> Arc<Kinds<Context>> {
-    Arc::new(Kinds { tasks: vec![&NOTE, &TICK, &PANIC], outbox: vec![&PAGES] })
+    Arc::new(Kinds { tasks: vec![&NOTE, &TICK, &PANIC], outbox: vec![&PAGES, &LANES] })
 }
 
 /// A node: its connection to the database, its clock and its worker.
@@ -411,6 +428,48 @@ async fn outbox(database: Database) {
     node.db.close().await;
 }
 
+/// A receiver who never answers delays neither other receivers, nor other apps, nor the rest of the outbox.
+async fn lanes(database: Database) {
+    let node = Node::open(&database).await;
+    node.prepare(0).await;
+    // Of the app 1 the receivers 1 to 3 never answer.
+    node.context.failing.lock().extend([1, 2, 3]);
+    let put = async |(first, count): (i64, i64), (app, receiver): (i64, u64)| {
+        let lane = lane(crate::key::AppKey(app), receiver);
+        let cause = if app == 1 { receiver.cast_signed() } else { 99 };
+        let stored = node.db.submit(Scope::none(), async move |tx| {
+            for id in first..first + count {
+                let sql = "INSERT INTO outbox (id, kind, cause, cursor, next_at, attempts, last_error, lane) \
+                           VALUES ($1, 2, $2, 0, $3, 0, '', $4)";
+                tx.execute(sql, &params![id, cause, START - 1_000 + id, lane]).await?;
+            }
+            Ok(())
+        });
+        stored.await.unwrap();
+    };
+    // More than there are places, and all of them have waited longer than the rest.
+    put((1, 300), (1, 1)).await;
+    put((401, 100), (1, 9)).await;
+    put((501, 100), (2, 1)).await;
+    let now = START;
+    node.db.submit(Scope::none(), async move |tx| enqueue(tx, &PAGES, (777, 5), now).await).await.unwrap();
+    let worker = node.start();
+    let left = async |node: &Node| node.list(Queue::Outbox, false).await.iter().map(|entry| entry.key).collect();
+    let slow = |count: i64| (1..=count).collect::<Vec<i64>>();
+    node.until("all but the slow receiver", async |node| Vec::<i64>::eq(&left(node).await, &slow(300))).await;
+    let begun = |cause| node.context.delivered.lock().iter().filter(|delivery| delivery.cause == cause).count();
+    assert_eq!(begun(1), 32, "a receiver has so many places");
+    // With two more, all places of the app are taken.
+    put((301, 40), (1, 2)).await;
+    put((341, 40), (1, 3)).await;
+    put((601, 40), (3, 1)).await;
+    node.timers.look();
+    node.until("another app", async |node| Vec::<i64>::eq(&left(node).await, &slow(380))).await;
+    node.until("two receivers", async |_| begun(1) + begun(2) + begun(3) == 64).await;
+    stop(worker).await;
+    node.db.close().await;
+}
+
 /// What was stored before there were tasks gets them.
 async fn migrated(database: Database) {
     let before = DbConfig { migrations: &MIGRATIONS[..3], ..DbConfig::new(database.clone()) };
@@ -460,7 +519,7 @@ macro_rules! on_both {
     };
 }
 
-on_both!(in_time replaced_and_cancelled once failures recurring outbox migrated);
+on_both!(in_time replaced_and_cancelled once failures recurring outbox lanes migrated);
 
 #[test]
 fn the_kinds_of_the_server_have_numbers_and_names_of_their_own() {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::Notify;
 use zim_protocol::clock::Clock;
 
+use super::lane::Share;
 use crate::effect::{Effect, Queue};
 
 /// How much later this node looks for what another node has scheduled.
@@ -15,6 +16,7 @@ const OTHERS_MS: i64 = 500;
 pub struct Timers {
     tasks: Timer,
     outbox: Timer,
+    lanes: Timer,
 }
 
 impl Timers {
@@ -22,7 +24,7 @@ impl Timers {
     pub fn note(&self, effects: &[Effect]) {
         for effect in effects {
             if let Effect::Due { queue, at } = effect {
-                self.of(*queue).note(*at);
+                self.of(*queue).for_each(|timer| timer.note(*at));
             }
         }
     }
@@ -32,21 +34,29 @@ impl Timers {
     pub fn note_of_others(&self, effects: &[Effect]) {
         for effect in effects {
             if let Effect::Due { queue, at } = effect {
-                self.of(*queue).note(at.saturating_add(OTHERS_MS));
+                self.of(*queue).for_each(|timer| timer.note(at.saturating_add(OTHERS_MS)));
             }
         }
     }
 
     /// Lets the workers look at once.
     pub fn look(&self) {
-        self.tasks.note(i64::MIN);
-        self.outbox.note(i64::MIN);
+        [&self.tasks, &self.outbox, &self.lanes].into_iter().for_each(|timer| timer.note(i64::MIN));
     }
 
-    pub(super) fn of(&self, queue: Queue) -> &Timer {
-        match queue {
-            Queue::Tasks => &self.tasks,
-            Queue::Outbox => &self.outbox,
+    /// Returns the timers of the workers that run entries of a table.
+    fn of(&self, queue: Queue) -> impl Iterator<Item = &Timer> {
+        [Share::Tasks, Share::Outbox, Share::Lanes]
+            .into_iter()
+            .filter(move |share| share.queue() == queue)
+            .map(|share| self.of_share(share))
+    }
+
+    pub(super) fn of_share(&self, share: Share) -> &Timer {
+        match share {
+            Share::Tasks => &self.tasks,
+            Share::Outbox => &self.outbox,
+            Share::Lanes => &self.lanes,
         }
     }
 }

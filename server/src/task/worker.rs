@@ -1,6 +1,5 @@
 //! The worker: reads what is due without locks, starts it, and notes what failed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use zim_protocol::ErrorCode;
 use zim_protocol::clock::Clock;
 
 use super::Kinds;
+use super::lane::{self, Found, InFlight, Share};
 use super::rows::{self, Entry, MAX_ATTEMPTS};
 use super::timer::{Timer, Timers};
 use crate::db::{Db, Scope};
@@ -18,8 +18,6 @@ use crate::effect::Queue;
 use crate::error::Error;
 use crate::journal::NewMessage;
 
-/// The most entries that run at once.
-const MAX_RUNNING: usize = 256;
 /// The longest time without a look, in case something was missed: another node may have scheduled it.
 const LOOK_INTERVAL_MS: i64 = 60_000;
 /// The pause after the store has failed. This is machine time, not the server's clock, because it only saves work.
@@ -27,28 +25,25 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A table of entries, and how they run.
 pub(super) trait Source<C> {
-    /// The table.
-    const QUEUE: Queue;
+    /// Which entries of which table.
+    fn share(&self) -> Share;
 
     /// Starts an entry. If it ends well, it has deleted the entry. Returns false if the entry is gone or no longer due.
     fn start(&self, db: &Db<NewMessage>, clock: &Clock, entry: &Entry) -> BoxFuture<'static, Result<bool, Error>>;
 }
 
-/// Runs the entries of one table.
+/// Runs the entries of one table, or a share of them.
 #[derive(Debug)]
 pub(super) struct Worker<C: 'static, S> {
     source: S,
     kinds: Arc<Kinds<C>>,
-    /// The numbers and the names of the kinds in this table. Entries of others are left alone.
+    /// The numbers and the names of the kinds that it runs. Entries of others are left alone.
     names: Vec<(i64, &'static str)>,
     db: Db<NewMessage>,
     clock: Clock,
     timers: Arc<Timers>,
 }
 
-/// The entries that run, by kind and key: the entry as it was started, and whether a look found it due anew meanwhile. Its job has
-/// been committed then, and this worker has not heard of it yet.
-type InFlight = HashMap<(i64, i64), (Entry, bool)>;
 /// The entries that run: what they are, and how they end.
 type Running = FuturesUnordered<BoxFuture<'static, (Entry, Result<bool, Error>)>>;
 
@@ -58,11 +53,15 @@ impl<C, S: Source<C>> Worker<C, S> {
         (kinds, db, clock): (Arc<Kinds<C>>, Db<NewMessage>, Clock),
         timers: Arc<Timers>,
     ) -> Self {
-        Self { names: kinds.names(S::QUEUE), source, kinds, db, clock, timers }
+        Self { names: kinds.names_of(source.share()), source, kinds, db, clock, timers }
+    }
+
+    fn queue(&self) -> Queue {
+        self.source.share().queue()
     }
 
     fn timer(&self) -> &Timer {
-        self.timers.of(S::QUEUE)
+        self.timers.of_share(self.source.share())
     }
 
     /// Runs whatever is due, for ever. Dropping it loses nothing.
@@ -70,7 +69,7 @@ impl<C, S: Source<C>> Worker<C, S> {
         if self.names.is_empty() {
             return;
         }
-        let (mut running, mut in_flight) = (Running::new(), InFlight::new());
+        let (mut running, mut in_flight) = (Running::new(), InFlight::new(self.source.share()));
         // The time of the last look. Before the first one the clock may have been set back as well.
         let mut looked_at = i64::MAX;
         loop {
@@ -85,15 +84,15 @@ impl<C, S: Source<C>> Worker<C, S> {
             };
             loop {
                 tokio::select! {
-                    () = self.timer().wait(&self.clock), if running.len() < MAX_RUNNING => break,
+                    () = self.timer().wait(&self.clock), if in_flight.has_place() => break,
                     () = self.clock.sleep(LOOK_INTERVAL_MS) => break,
                     Some((entry, done)) = running.next(), if !running.is_empty() => {
-                        let is_due_anew = in_flight.remove(&(entry.kind, entry.key)).is_some_and(|(_, is)| is);
+                        let is_due_anew = in_flight.remove(&entry);
                         if !self.ended(&entry, done).await {
                             tokio::time::sleep(RETRY_PAUSE).await;
                             break;
                         }
-                        if is_due_anew || has_more && running.len() <= MAX_RUNNING / 2 {
+                        if is_due_anew || has_more && in_flight.has_drained(entry.lane) {
                             break;
                         }
                     }
@@ -107,29 +106,39 @@ impl<C, S: Source<C>> Worker<C, S> {
     async fn look(&self, looked_at: &mut i64, running: &mut Running, in_flight: &mut InFlight) -> Result<bool, Error> {
         let now = self.clock.now_ms();
         if now < std::mem::replace(looked_at, now) {
-            self.db.submit(Scope::none(), async move |tx| rows::shorten_back_offs(tx, S::QUEUE, now).await).await?;
+            let queue = self.queue();
+            self.db.submit(Scope::none(), async move |tx| rows::shorten_back_offs(tx, queue, now).await).await?;
         }
         let kinds: Vec<i64> = self.names.iter().map(|(number, _)| *number).collect();
-        let limit = MAX_RUNNING + 1;
-        let found = self.db.read(async move |tx| rows::next(tx, S::QUEUE, &kinds, limit).await).await?;
-        for entry in found {
+        let Found { entries, mut has_more } = self.found(kinds, now, in_flight).await?;
+        for entry in entries {
             if entry.next_at > now {
                 self.timer().note(entry.next_at);
-                return Ok(false);
-            }
-            let key = (entry.kind, entry.key);
-            if let Some((started, is_due_anew)) = in_flight.get_mut(&key) {
-                *is_due_anew |= *started != entry;
                 continue;
             }
-            if running.len() >= MAX_RUNNING {
-                return Ok(true);
+            if in_flight.is_running(&entry) {
+                continue;
             }
-            in_flight.insert(key, (entry.clone(), false));
+            if !in_flight.has_place_in(entry.lane) {
+                has_more = true;
+                continue;
+            }
+            in_flight.insert(entry.clone());
             let done = self.source.start(&self.db, &self.clock, &entry);
             running.push(Box::pin(async move { (entry, done.await) }));
         }
-        Ok(false)
+        Ok(has_more)
+    }
+
+    /// Reads what is due, and what is next.
+    async fn found(&self, kinds: Vec<i64>, now: i64, in_flight: &InFlight) -> Result<Found, Error> {
+        let (queue, limit) = (self.queue(), Share::Outbox.places().all + 1);
+        if self.source.share() != Share::Lanes {
+            let entries = self.db.read(async move |tx| rows::next(tx, queue, &kinds, limit).await).await?;
+            return Ok(Found { entries, has_more: false });
+        }
+        let full = in_flight.full();
+        self.db.read(async move |tx| lane::next(tx, &kinds, now, &full).await).await
     }
 
     /// Handles the end of an entry. Returns false if the store fails: the entry is found again.
@@ -152,9 +161,10 @@ impl<C, S: Source<C>> Worker<C, S> {
         let is_of_store = error.code() == ErrorCode::CommonModuleImDatabaseError;
         let text = error.cause().map_or_else(|| error.to_string(), ToString::to_string);
         let (failed, now) = (entry.clone(), self.clock.now_ms());
-        let noted = self.db.submit(self.kinds.scope(S::QUEUE, entry.kind, entry.key), {
+        let queue = self.queue();
+        let noted = self.db.submit(self.kinds.scope(queue, entry.kind, entry.key), {
             let text = text.clone();
-            async move |tx| rows::failed(tx, (S::QUEUE, &failed), &text, now, !is_of_store).await
+            async move |tx| rows::failed(tx, (queue, &failed), &text, now, !is_of_store).await
         });
         match noted.await {
             Ok(Some(attempts)) if attempts >= MAX_ATTEMPTS => {

@@ -144,9 +144,12 @@ pub(crate) enum SetCommand {
     },
 }
 
-/// Where a push service is, if it is not where it usually is.
+/// Where a push service is, if it is not where it usually is, and what the names of pushes stand for there.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Place {
+    /// A file with what the resourcesID of a push stands for (JSON)
+    #[arg(long, value_name = "FILE")]
+    resources: Option<PathBuf>,
     /// Another address than the usual one, such as that of a proxy
     #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
     endpoint: String,
@@ -190,6 +193,13 @@ pub(super) async fn run(command: PushCommand, operator: &mut Operator, context: 
 /// Reads the settings of a push service from options and files.
 fn settings(command: SetCommand, output: Output) -> Result<(PushSource, Of, Value), Failure> {
     let mut fields = Map::new();
+    if let SetCommand::Fcm { place, .. } | SetCommand::Apns { place, .. } = &command
+        && let Some(file) = &place.resources
+    {
+        let resources = serde_json::from_str(&pem(Some(file))?)
+            .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+        fields.insert("resources".to_owned(), resources);
+    }
     let mut put = |name: &str, value: String| {
         if !value.is_empty() {
             fields.insert(name.to_owned(), Value::String(value));
@@ -346,15 +356,15 @@ fn outcome(outcome: PushOutcome) -> &'static str {
 }
 
 fn show_tests(tests: &[PushTest], output: Output) -> Result<(), Failure> {
-    if output.is_json() {
-        return tests.iter().try_for_each(|test| output.json(test));
-    }
     if tests.is_empty() {
         return Err(Failure::new(Exit::Refused, "no device of this user is registered for push")
             .hint("the app calls register after its login; zim push list shows the devices"));
     }
     for (number, test) in (1..).zip(tests) {
-        test_lines(number, test).into_iter().try_for_each(|line| output.line(line))?;
+        match output.is_json() {
+            true => output.json(test)?,
+            false => test_lines(number, test).into_iter().try_for_each(|line| output.line(line))?,
+        }
     }
     let failed = tests.iter().filter(|test| test.outcome() == PushOutcome::Failed).count();
     match failed {
@@ -398,7 +408,10 @@ mod tests {
         assert!(lines[2].contains("MISSING"), "{lines:?}");
         let test = PushTest { has_provider: true, outcome: PushOutcome::Failed as i32, ..test };
         assert!(test_lines(1, &test)[3].contains("failed       404"));
-        assert!(show_tests(&[], Output::from_env(Some(Format::Plain))).is_err());
+        for format in [Format::Plain, Format::Json] {
+            assert!(show_tests(&[], Output::from_env(Some(format))).is_err());
+            assert!(show_tests(std::slice::from_ref(&test), Output::from_env(Some(format))).is_err());
+        }
     }
 
     #[test]

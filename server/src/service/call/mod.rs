@@ -176,9 +176,10 @@ impl CallService for App {
 
     async fn call_quit(&self, caller: &Caller, request: CallQuitRequest) -> Result<CallQuitSentResult, Error> {
         let call_id = request.call_id;
-        let said = request.config.unwrap_or_default().extended_data;
+        let config = request.config.unwrap_or_default();
         let key = self.call_key(caller, &call_id)?;
-        let change = Change { said, ..Change::new(key, &call_id, Act::Quit) };
+        let push = self.new_push(caller.identity()?, PushKind::CallQuit, config.push_config.as_ref())?;
+        let change = Change { said: config.extended_data, push, ..Change::new(key, &call_id, Act::Quit) };
         let (stored, _) = self.change(caller, change).await?;
         Ok(CallQuitSentResult {
             call_id,
@@ -190,9 +191,11 @@ impl CallService for App {
 
     async fn call_end(&self, caller: &Caller, request: CallEndRequest) -> Result<CallEndSentResult, Error> {
         let call_id = request.call_id;
-        let said = request.config.unwrap_or_default().extended_data;
+        let config = request.config.unwrap_or_default();
         let key = self.call_key(caller, &call_id)?;
-        let (stored, _) = self.change(caller, Change { said, ..Change::new(key, &call_id, Act::End) }).await?;
+        let push = self.new_push(caller.identity()?, PushKind::CallEnd, config.push_config.as_ref())?;
+        let change = Change { said: config.extended_data, push, ..Change::new(key, &call_id, Act::End) };
+        let (stored, _) = self.change(caller, change).await?;
         Ok(CallEndSentResult {
             call_id,
             create_time: stored.created_at,
@@ -288,7 +291,13 @@ impl App {
             }
             stored.save(tx, log, &outcome, actor.now).await?;
             if let Some(push) = push {
-                let mut receivers = outcome.changed.clone();
+                // Who leaves or ends a call changes only themselves, and all others are told.
+                let mut receivers = match push.kind {
+                    PushKind::CallQuit | PushKind::CallEnd => {
+                        stored.call.members.iter().map(|member| member.user).collect()
+                    }
+                    _ => outcome.changed.clone(),
+                };
                 receivers.retain(|user| *user != actor.user);
                 if !receivers.is_empty() {
                     push.insert(tx, (key, 0), &receivers).await?;

@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::connection::Caller;
 use crate::db::Scope;
 use crate::error::Error;
+use crate::push::{self, PushKind};
 use crate::service::rows::Page;
 
 impl FriendService for App {
@@ -127,11 +128,14 @@ impl FriendService for App {
     ) -> Result<FriendApplicationSentResult, Error> {
         let pair = self.resolve_pair(caller, &request.user_id).await?;
         let config = request.config.unwrap_or_default();
+        let push = self.new_push(caller.identity()?, PushKind::FriendApplication, config.push_config.as_ref())?;
         let sent = (config.wording, Remarks::new(config.friend_alias, config.friend_attributes));
         let expires_at = pair.now + i64::from(self.config.limits.friend_application_valid_s) * 1_000;
         let info = caller
             .write(&self.db, pair.scope(), async move |tx, log| {
-                application::send(tx, log, pair, sent, expires_at).await
+                let info = application::send(tx, log, pair, sent, expires_at).await?;
+                push::insert(push, tx, 0, &[pair.other]).await?;
+                Ok(info)
             })
             .await?;
         Ok(FriendApplicationSentResult { application_info: Some(info) })
@@ -144,10 +148,15 @@ impl FriendService for App {
     ) -> Result<FriendApplicationAcceptedResult, Error> {
         let pair = self.resolve_pair(caller, &request.user_id).await?;
         let config = request.config.unwrap_or_default();
+        let kind = PushKind::FriendApplicationAcceptance;
+        let push = self.new_push(caller.identity()?, kind, config.push_config.as_ref())?;
         let remarks = Remarks::new(config.friend_alias, config.friend_attributes);
-        let info = caller
-            .write(&self.db, pair.scope(), async move |tx, log| application::accept(tx, log, pair, remarks).await)
-            .await?;
+        let accepting = caller.write(&self.db, pair.scope(), async move |tx, log| {
+            let info = application::accept(tx, log, pair, remarks).await?;
+            push::insert(push, tx, 0, &[pair.other]).await?;
+            Ok(info)
+        });
+        let info = accepting.await?;
         Ok(FriendApplicationAcceptedResult { friend_info: Some(info) })
     }
 
@@ -157,9 +166,14 @@ impl FriendService for App {
         request: RejectFriendApplicationRequest,
     ) -> Result<FriendApplicationRejectedResult, Error> {
         let pair = self.resolve_pair(caller, &request.user_id).await?;
-        let user =
-            caller.write(&self.db, pair.scope(), async move |tx, log| application::reject(tx, log, pair).await).await?;
-        Ok(FriendApplicationRejectedResult { user_info: Some(user) })
+        let (kind, config) = (PushKind::FriendApplicationRejection, request.config.unwrap_or_default());
+        let push = self.new_push(caller.identity()?, kind, config.push_config.as_ref())?;
+        let rejecting = caller.write(&self.db, pair.scope(), async move |tx, log| {
+            let user = application::reject(tx, log, pair).await?;
+            push::insert(push, tx, 0, &[pair.other]).await?;
+            Ok(user)
+        });
+        Ok(FriendApplicationRejectedResult { user_info: Some(rejecting.await?) })
     }
 
     async fn query_friend_application_list(

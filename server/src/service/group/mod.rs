@@ -53,6 +53,7 @@ use crate::effect::Audience;
 use crate::error::Error;
 use crate::journal::{ChangedConversation, LogWriter, members};
 use crate::key::{ConversationKey, UserKey};
+use crate::push::{self, NewPush, PushKind};
 use crate::service::rows::Page;
 
 impl GroupService for App {
@@ -326,7 +327,7 @@ impl GroupService for App {
         request: InviteUsersIntoGroupRequest,
     ) -> Result<GroupUsersInvitedResult, Error> {
         let (user_list, mut named, asked) =
-            self.invite(caller, (request.user_ids, &request.group_id), String::new()).await?;
+            self.invite(caller, (request.user_ids, &request.group_id), (String::new(), None)).await?;
         let served = named.found.len();
         named.leave_out(|user, user_id| asked.contains(&user).then(|| Error::invited_user_must_agree(user_id)));
         let error_user_list = named.left_out.finish(served)?;
@@ -421,8 +422,14 @@ impl GroupApplicationService for App {
         self.check_room(me, Some(key)).await?;
         let deciders = self.deciders(key).await?;
         let scope = Scope::conversation(key).and_user(me).and_users(deciders.iter().copied());
-        let ask = self.ask(request.config.unwrap_or_default().wording, 1, deciders);
-        caller.write(&self.db, scope, async move |tx, log| group.apply(tx, log, my_id, ask).await).await?;
+        let config = request.config.unwrap_or_default();
+        let push = self.new_push(identity, PushKind::GroupJoinApplication, config.push_config.as_ref())?;
+        let ask = self.ask(config.wording, 1, deciders.clone());
+        let applying = caller.write(&self.db, scope, async move |tx, log| {
+            group.apply(tx, log, my_id, ask).await?;
+            push::insert(push, tx, key, &deciders).await
+        });
+        applying.await?;
         Ok(GroupJoinApplicationSentResult { group_id: request.group_id })
     }
 
@@ -432,7 +439,10 @@ impl GroupApplicationService for App {
         request: AcceptGroupJoinApplicationRequest,
     ) -> Result<GroupJoinApplicationAcceptedResult, Error> {
         let (group_id, user_id) = (request.group_id, request.user_id);
-        self.answer_applicant(caller, (&group_id, &user_id), GroupApplicationState::Accepted).await?;
+        let config = request.config.unwrap_or_default();
+        let push =
+            self.new_push(caller.identity()?, PushKind::GroupJoinApplicationAcceptance, config.push_config.as_ref())?;
+        self.answer_applicant(caller, (&group_id, &user_id), GroupApplicationState::Accepted, push).await?;
         Ok(GroupJoinApplicationAcceptedResult { group_id, user_id })
     }
 
@@ -442,7 +452,10 @@ impl GroupApplicationService for App {
         request: RejectGroupJoinApplicationRequest,
     ) -> Result<GroupJoinApplicationRejectedResult, Error> {
         let (group_id, user_id) = (request.group_id, request.user_id);
-        self.answer_applicant(caller, (&group_id, &user_id), GroupApplicationState::Rejected).await?;
+        let config = request.config.unwrap_or_default();
+        let push =
+            self.new_push(caller.identity()?, PushKind::GroupJoinApplicationRejection, config.push_config.as_ref())?;
+        self.answer_applicant(caller, (&group_id, &user_id), GroupApplicationState::Rejected, push).await?;
         Ok(GroupJoinApplicationRejectedResult { group_id, user_id })
     }
 
@@ -451,8 +464,10 @@ impl GroupApplicationService for App {
         caller: &Caller,
         request: SendGroupInviteApplicationsRequest,
     ) -> Result<GroupInviteApplicationsSentResult, Error> {
-        let wording = request.config.unwrap_or_default().wording;
-        let (_, named, _) = self.invite(caller, (request.user_ids, &request.group_id), wording).await?;
+        let config = request.config.unwrap_or_default();
+        let push = self.new_push(caller.identity()?, PushKind::GroupInviteApplication, config.push_config.as_ref())?;
+        let users = (request.user_ids, &*request.group_id);
+        let (_, named, _) = self.invite(caller, users, (config.wording, push)).await?;
         Ok(GroupInviteApplicationsSentResult { group_id: request.group_id, error_user_list: named.finish()? })
     }
 
@@ -463,7 +478,10 @@ impl GroupApplicationService for App {
     ) -> Result<GroupInviteApplicationAcceptedResult, Error> {
         let (group_id, inviter_user_id) = (request.group_id, request.inviter_user_id);
         let answer = (&*group_id, &*inviter_user_id);
-        let info = self.answer_invitation(caller, answer, GroupApplicationState::Accepted).await?;
+        let config = request.config.unwrap_or_default();
+        let push =
+            self.new_push(caller.identity()?, PushKind::GroupInviteApplicationAcceptance, config.push_config.as_ref())?;
+        let info = self.answer_invitation(caller, answer, GroupApplicationState::Accepted, push).await?;
         Ok(GroupInviteApplicationAcceptedResult { group_info: Some(info), inviter_user_id })
     }
 
@@ -474,7 +492,10 @@ impl GroupApplicationService for App {
     ) -> Result<GroupInviteApplicationRejectedResult, Error> {
         let (group_id, inviter_user_id) = (request.group_id, request.inviter_user_id);
         let answer = (&*group_id, &*inviter_user_id);
-        self.answer_invitation(caller, answer, GroupApplicationState::Rejected).await?;
+        let config = request.config.unwrap_or_default();
+        let push =
+            self.new_push(caller.identity()?, PushKind::GroupInviteApplicationRejection, config.push_config.as_ref())?;
+        self.answer_invitation(caller, answer, GroupApplicationState::Rejected, push).await?;
         Ok(GroupInviteApplicationRejectedResult { group_id, inviter_user_id })
     }
 
@@ -600,7 +621,7 @@ impl App {
         &self,
         caller: &Caller,
         (user_ids, group_id): (Vec<String>, &str),
-        wording: String,
+        (wording, push): (String, Option<NewPush>),
     ) -> Result<(Vec<GroupMemberInfo>, Named, HashSet<UserKey>), Error> {
         let group = self.find_group(caller, group_id).await?;
         let key = group.conversation.key;
@@ -611,6 +632,7 @@ impl App {
         let ask = self.ask(wording, users.len(), Vec::new());
         let invited = caller.write(&self.db, scope, async move |tx, log| {
             let invited = group.invite(tx, log, users, ask).await?;
+            push::insert(push, tx, key, &invited.asked).await?;
             let mut found = members(tx, key, invited.entered.iter().map(|user| user.0)).await?;
             let entered = invited.entered.iter().filter_map(|user| found.remove(&user.0));
             Ok((entered.map(|member| rules::member_at(member, now)).collect(), invited.refused, invited.asked))
@@ -626,6 +648,7 @@ impl App {
         caller: &Caller,
         (group_id, user_id): (&str, &str),
         answer: GroupApplicationState,
+        push: Option<NewPush>,
     ) -> Result<(), Error> {
         let group = self.find_group(caller, group_id).await?;
         let key = group.conversation.key;
@@ -638,7 +661,9 @@ impl App {
         let scope = Scope::conversation(key).and_user(applicant).and_users(deciders.iter().copied());
         let applicant = (applicant, user_id.to_owned());
         let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
-            group.answer_applicant(tx, log, applicant, answer, deciders).await
+            let receiver = applicant.0;
+            group.answer_applicant(tx, log, applicant, answer, deciders).await?;
+            push::insert(push, tx, key, &[receiver]).await
         };
         caller.write(&self.db, scope, job).await
     }
@@ -648,6 +673,7 @@ impl App {
         caller: &Caller,
         (group_id, inviter_id): (&str, &str),
         answer: GroupApplicationState,
+        push: Option<NewPush>,
     ) -> Result<GroupFullInfo, Error> {
         let group = self.find_group(caller, group_id).await?;
         let key = group.conversation.key;
@@ -658,8 +684,12 @@ impl App {
         }
         let scope = Scope::conversation(key).and_user(group.me).and_user(inviter);
         let inviter = (inviter, inviter_id.to_owned());
-        let job =
-            async move |tx: &mut Tx<'_>, log: &mut LogWriter| group.answer_invitation(tx, log, inviter, answer).await;
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
+            let receiver = inviter.0;
+            let info = group.answer_invitation(tx, log, inviter, answer).await?;
+            push::insert(push, tx, key, &[receiver]).await?;
+            Ok(info)
+        };
         caller.write(&self.db, scope, job).await
     }
 

@@ -28,6 +28,7 @@ pub(crate) static MEDIA_EXPIRED: TaskKind<App> = TaskKind {
 pub(crate) static FILE_REMOVAL: OutboxKind<App> = OutboxKind {
     number: REMOVAL,
     name: "file-removal",
+    has_lanes: false,
     deliver: |app, delivery| {
         Box::pin(async move {
             app.files.remove(delivery.cause).await.map_err(Error::file_store_failed)?;

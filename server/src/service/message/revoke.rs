@@ -13,6 +13,7 @@ use crate::db::{Tx, params};
 use crate::error::Error;
 use crate::journal::{ChangedConversation, LogWriter};
 use crate::key::UserKey;
+use crate::push;
 use crate::service::group::{OWNER, is_above, role};
 use crate::service::media::drop_refs;
 
@@ -53,6 +54,7 @@ pub(super) async fn revoke(
         &params![conversation.key, target.seq, MessageType::Revoke as i32, body],
     )
     .await?;
+    push::forget(tx, conversation.key, target.seq).await?;
     drop_refs(tx, conversation.key, target.seq, (now, media)).await?;
     let sql = "DELETE FROM combine WHERE conversation = $1 AND seq = $2";
     tx.execute(sql, &params![conversation.key, target.seq]).await?;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use prost::Message as _;
 use zim_protocol::{ListPushLogResult, PushConfig, PushLogRow, PushOutcome, PushSource};
 
+use super::newer::FOLLOWED;
 use crate::app::App;
 use crate::db::{Scope, Tx, Value, params};
 use crate::error::Error;
@@ -34,10 +35,19 @@ pub(super) struct Row {
     pub(super) push_id: i64,
     pub(super) user: UserKey,
     pub(super) source: PushSource,
+    /// That of the outbox.
+    pub(super) lane: i64,
     pub(super) state: PushOutcome,
     pub(super) detail: &'static str,
-    /// It counts for the badge.
-    pub(super) counts: bool,
+    /// Nobody sends it before.
+    pub(super) not_before: i64,
+}
+
+impl Row {
+    /// Whether it counts for the badge: also if a later one takes its place.
+    pub(super) fn counts(&self) -> bool {
+        self.state == PushOutcome::Waiting || self.detail == FOLLOWED
+    }
 }
 
 /// Leaves out what was decided before: by another node, or before a kill.
@@ -71,7 +81,7 @@ pub(super) async fn insert(
                 row.state as i32,
                 row.detail,
                 0,
-                now,
+                row.not_before,
                 badges.get(&row.user).copied().unwrap_or(-1),
                 now
             ]
@@ -89,24 +99,36 @@ pub(super) async fn insert(
 }
 
 async fn clear(app: &App, tx: &mut Tx<'_>, due: Due) -> Result<(), Error> {
-    let kept_ms = i64::from(app.config.push.log_days) * 86_400_000;
+    let kept_ms = kept_ms(app);
     let before = due.now - kept_ms;
-    let mut deleted = 0;
-    for (table, column) in [("push_log", "at"), ("push", "created_at")] {
-        let sql = format!(
-            "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {column} <= $1 ORDER BY {column} LIMIT $2)"
-        );
-        deleted += tx.execute(&sql, &params![before, DELETED_AT_ONCE]).await?;
-    }
-    if i64::try_from(deleted).unwrap_or(i64::MAX) >= DELETED_AT_ONCE {
+    // What waits is tried again at most a day later, and not beyond its end. Then nobody tries it any more.
+    let given_up = before - i64::from(app.config.push.valid_s) * 1_000;
+    let waiting = PushOutcome::Waiting as i32;
+    let sql = "DELETE FROM push_log WHERE id IN (SELECT id FROM push_log WHERE at <= $1 AND (state <> $2 OR at <= $3) \
+               ORDER BY at LIMIT $4)";
+    let rows = tx.execute(sql, &params![before, waiting, given_up, DELETED_AT_ONCE]).await?;
+    // What is pushed stays as long as anything became of it.
+    let sql = "DELETE FROM push WHERE id IN (SELECT p.id FROM push p WHERE p.created_at <= $1 \
+               AND NOT EXISTS (SELECT 1 FROM push_log l WHERE l.push = p.id) ORDER BY p.created_at LIMIT $2)";
+    let pushes = tx.execute(sql, &params![before, DELETED_AT_ONCE]).await?;
+    if i64::try_from(rows.max(pushes)).unwrap_or(i64::MAX) >= DELETED_AT_ONCE {
         return task::schedule(tx, &PUSH_LOG_END, 0, due.now).await;
     }
-    let row = tx.fetch_one("SELECT MIN(created_at) FROM push", &[]).await?;
-    match row.map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten() {
+    let row = tx.fetch_one("SELECT (SELECT MIN(created_at) FROM push), (SELECT MIN(at) FROM push_log)", &[]).await?;
+    let oldest = match row {
+        Some(row) => [row.get::<Option<i64>>(0)?, row.get::<Option<i64>>(1)?].into_iter().flatten().min(),
+        None => None,
+    };
+    match oldest {
         // Not for each of them: an hour more does no harm.
         Some(oldest) => task::schedule(tx, &PUSH_LOG_END, 0, (oldest + kept_ms).max(due.now + 3_600_000)).await,
         None => Ok(()),
     }
+}
+
+/// Returns how long what became of a push is kept.
+pub(super) fn kept_ms(app: &App) -> i64 {
+    i64::from(app.config.push.log_days) * 86_400_000
 }
 
 impl App {

@@ -2,6 +2,9 @@
 
 mod decide;
 mod log;
+mod newer;
+mod pushed;
+mod receivers;
 mod rules;
 mod send;
 mod store;

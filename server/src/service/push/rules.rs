@@ -70,15 +70,19 @@ pub(super) struct Receiver {
     pub(super) notification: i32,
     /// The message names them, and its sender wants them to be told in any case.
     pub(super) is_mentioned: bool,
-    /// The message was revoked, or the call no longer waits for them.
+    /// The message was revoked, or the call or the application no longer waits for them.
     pub(super) is_over: bool,
-    /// A later push of the same conversation takes the place of this one.
+    /// A later message of the conversation is pushed in the same interval, and may take the place of this one.
     pub(super) is_followed: bool,
     pub(super) rule: UserOfflinePushRule,
     /// The platforms on which they are online.
     pub(super) online: Vec<i32>,
-    /// A call has reached one of their devices.
-    pub(super) has_received: bool,
+}
+
+impl Receiver {
+    fn wants_none(&self) -> bool {
+        self.notification == ConversationNotificationStatus::DoNotDisturb as i32
+    }
 }
 
 /// How a device stands to what is pushed.
@@ -87,41 +91,45 @@ pub(super) struct Standing {
     pub(super) platform: PlatformType,
     /// Somebody is logged in on it.
     pub(super) is_logged_in: bool,
-    pub(super) is_connected: bool,
-    /// It has said that it has stored the message.
-    pub(super) has_stored: bool,
+    /// Its connection has said that it has stored the message, or handled the events with what else is pushed.
+    pub(super) has_it: bool,
     /// The app has credentials for its push service.
     pub(super) has_provider: bool,
 }
 
+/// Why a push of an application is not sent that waits for no answer, or not for that of the receiver.
+pub(super) const OVER: &str = "the application does not wait any more";
+
+/// Why a push is not sent to a device that says that it has stored the message.
+pub(super) const HAS_IT: &str = "the device has it";
+
 /// Why a push is not sent to a device; `None`: it is.
 pub(super) fn reason(kind: PushKind, receiver: &Receiver, device: Standing) -> Option<&'static str> {
-    let wants_none = receiver.notification == ConversationNotificationStatus::DoNotDisturb as i32;
+    let wants_none = receiver.wants_none();
     let is_online = |platform: &i32| receiver.online.contains(platform);
     let is_ruled_out = receiver.rule.online_platforms.iter().any(is_online)
         && receiver.rule.not_to_receive_offline_push_platforms.contains(&(device.platform as i32));
-    let has_it = match kind {
-        PushKind::Message | PushKind::Revoke => device.has_stored,
-        PushKind::CallInvitation => device.is_connected && receiver.has_received,
-        PushKind::CallCancellation => device.is_connected,
+    let over = match kind {
+        kind if kind.is_of_message() => "revoked",
+        kind if kind.is_of_call() => "the call does not wait any more",
+        _ => OVER,
     };
     let reasons = [
-        (receiver.is_over, if kind.is_of_message() { "revoked" } else { "the call does not wait any more" }),
+        (receiver.is_over, over),
         (receiver.blocks, "the receiver blocks the sender"),
         (receiver.has_read, "read"),
         (wants_none && !receiver.is_mentioned, "do not disturb"),
         (!device.is_logged_in, "logged out"),
         (is_ruled_out, "the receiver's rule: online on another platform"),
-        (has_it, "the device has it"),
-        (receiver.is_followed && !(wants_none && receiver.is_mentioned), "followed by a later one"),
+        (device.has_it, HAS_IT),
         (!device.has_provider, "the app has no credentials for this push service"),
     ];
     reasons.into_iter().find(|(is_so, _)| *is_so).map(|(_, reason)| reason)
 }
 
-/// Whether a push that is not sent for this reason still counts for the badge.
-pub(super) fn counts(reason: Option<&str>) -> bool {
-    reason.is_none_or(|reason| reason == "followed by a later one")
+/// Whether a push waits for what becomes of the later one of its interval. Where only mentions pass, the later one may be none.
+pub(super) fn is_held(receiver: &Receiver) -> bool {
+    receiver.is_followed && !(receiver.wants_none() && receiver.is_mentioned)
 }
 
 #[cfg(test)]
@@ -178,22 +186,15 @@ mod tests {
         assert!(check(&keys, false).is_err());
     }
 
-    const AWAY: Standing = Standing {
-        platform: PlatformType::Android,
-        is_logged_in: true,
-        is_connected: false,
-        has_stored: false,
-        has_provider: true,
-    };
+    const AWAY: Standing =
+        Standing { platform: PlatformType::Android, is_logged_in: true, has_it: false, has_provider: true };
 
     #[test]
     fn a_device_that_is_away_gets_a_push_unless_something_speaks_against_it() {
         let is_sent = |receiver: Receiver, device| reason(PushKind::Message, &receiver, device).is_none();
         assert!(is_sent(Receiver::default(), AWAY));
-        // Its connection may be dead.
-        assert!(is_sent(Receiver::default(), Standing { is_connected: true, ..AWAY }));
         for device in [
-            Standing { has_stored: true, ..AWAY },
+            Standing { has_it: true, ..AWAY },
             Standing { is_logged_in: false, ..AWAY },
             Standing { has_provider: false, ..AWAY },
         ] {
@@ -203,14 +204,13 @@ mod tests {
             Receiver { has_read: true, ..Receiver::default() },
             Receiver { blocks: true, ..Receiver::default() },
             Receiver { is_over: true, ..Receiver::default() },
-            Receiver { is_followed: true, ..Receiver::default() },
         ] {
             assert!(!is_sent(receiver.clone(), AWAY), "{receiver:?}");
         }
     }
 
     #[test]
-    fn a_mention_passes_do_not_disturb_and_is_not_collapsed_then() {
+    fn a_mention_passes_do_not_disturb_and_waits_for_no_later_one_then() {
         let quiet = Receiver {
             notification: ConversationNotificationStatus::DoNotDisturb as i32,
             is_followed: true,
@@ -218,7 +218,8 @@ mod tests {
         };
         assert_eq!(reason(PushKind::Message, &quiet, AWAY), Some("do not disturb"));
         let mentioned = Receiver { is_mentioned: true, ..quiet };
-        assert_eq!(reason(PushKind::Message, &mentioned, AWAY), None);
+        assert_eq!((reason(PushKind::Message, &mentioned, AWAY), is_held(&mentioned)), (None, false));
+        assert!(is_held(&Receiver { is_followed: true, ..Receiver::default() }));
     }
 
     #[test]
@@ -230,16 +231,5 @@ mod tests {
         let is_sent = |online: &[i32], device| reason(PushKind::Message, &receiver(online), device).is_none();
         assert!(is_sent(&[], AWAY) && is_sent(&[android], AWAY) && !is_sent(&[win], AWAY));
         assert!(is_sent(&[win], Standing { platform: PlatformType::IPhoneOs, ..AWAY }));
-    }
-
-    #[test]
-    fn a_call_rings_until_the_device_has_received_it() {
-        let received = Receiver { has_received: true, ..Receiver::default() };
-        let online = Standing { is_connected: true, ..AWAY };
-        assert!(reason(PushKind::CallInvitation, &received, online).is_some());
-        // Another device of the user has.
-        assert!(reason(PushKind::CallInvitation, &received, AWAY).is_none());
-        assert!(reason(PushKind::CallInvitation, &Receiver::default(), online).is_none());
-        assert!(reason(PushKind::CallCancellation, &Receiver::default(), online).is_some());
     }
 }

@@ -1,18 +1,22 @@
 //! Sends a push to a device, and notes the answer.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use zim_protocol::{CallUserState, ConversationType, MessageType, PushOutcome};
+use zim_protocol::{ConversationType, PushOutcome};
 
-use super::decide::{Pushed, waits};
+use super::newer::{FOLLOWED, Newer, end_older, newer};
+use super::pushed::Pushed;
+use super::receivers::{Registered, has_it, of_device};
+use super::rules::{OVER, Receiver, reason};
 use super::store::{self, DEVICE};
 use crate::app::App;
 use crate::db::{Scope, Tx, params};
 use crate::error::Error;
 use crate::key::{Scrambler, UserKey};
-use crate::provider::{self, Answer, Data, Device, Meaning, Notification};
+use crate::provider::{self, Answer, Data, Device, Meaning, Notification, Providers};
 use crate::push::{self, PushKind};
 use crate::task::{Delivery, Next, OutboxKind};
 
@@ -32,16 +36,26 @@ const CALL_MS: i64 = 60_000;
 pub(crate) static PUSH_DELIVERY: OutboxKind<App> = OutboxKind {
     number: push::DELIVERY,
     name: "push-delivery",
+    has_lanes: true,
     deliver: |app, delivery| Box::pin(async move { deliver(&app, delivery).await }),
 };
+
+/// A device is asked once more whether it has a message if that was decided so long ago, milliseconds.
+const FRESH_MS: i64 = 1_000;
+/// A push that waits for a later one looks again so long after that is tried, milliseconds.
+const AFTER_NEWER_MS: i64 = 1_000;
 
 /// A push that this server has taken.
 struct Taken {
     pushed: Pushed,
+    receiver: Receiver,
+    registered: Registered,
+    /// It has waited since it was decided, or tried.
+    has_waited: bool,
     user_id: String,
     push_id: i64,
     device: Device,
-    badge: i64,
+    badge: Option<i64>,
     attempts: i64,
     expires_at: i64,
 }
@@ -64,8 +78,13 @@ async fn deliver(app: &App, delivery: Delivery) -> Result<Next, Error> {
         Turn::Done => return Ok(Next::Nothing),
     };
     let tenant = app.tenants.of(taken.pushed.app)?;
-    let notification = notification(&tenant.scrambler, &taken, id);
     let providers = tenant.providers();
+    if let Some(reason) = reason_now(app, &taken, &providers).await {
+        let attempts = taken.attempts;
+        let skipped = app.db.submit(Scope::none(), async move |tx| skip(tx, (id, attempts), reason, now).await);
+        return skipped.await.map(|_| Next::Nothing);
+    }
+    let notification = notification(&tenant.scrambler, &taken, id);
     let answer = match providers.find(taken.device.source, taken.device.app_type) {
         Some(provider) => match timeout(ATTEMPT, provider.send(&notification, &taken.device, now)).await {
             Ok(answer) => answer,
@@ -82,7 +101,7 @@ async fn deliver(app: &App, delivery: Delivery) -> Result<Next, Error> {
     };
     let source = provider::name(taken.device.source);
     metrics::counter!("zim_pushes_total", "source" => source, "outcome" => label(outcome)).increment(1);
-    let push_id = taken.push_id;
+    let (push_id, pushed) = (taken.push_id, taken.pushed.clone());
     let noted = app.db.submit(Scope::none(), async move |tx| {
         // Unless somebody else has taken it meanwhile.
         let sql = "UPDATE push_log SET state = $2, detail = $3, not_before = $4, at = $5 \
@@ -90,6 +109,9 @@ async fn deliver(app: &App, delivery: Delivery) -> Result<Next, Error> {
         let (not_before, waiting) = (retry_at.unwrap_or(now), PushOutcome::Waiting as i32);
         let values = params![id, outcome as i32, answer.detail, not_before, now, waiting, attempts];
         let is_ours = tx.execute(sql, &values).await? > 0;
+        if outcome == PushOutcome::Sent {
+            end_older(tx, &pushed, push_id, now).await?;
+        }
         if answer.meaning == Meaning::Gone {
             store::remove(tx, push_id).await?;
         }
@@ -102,6 +124,16 @@ async fn deliver(app: &App, delivery: Delivery) -> Result<Next, Error> {
         (PushOutcome::Waiting, Some(at)) => Next::At(at),
         _ => Next::Nothing,
     })
+}
+
+/// Returns why a push is not sent, as everything is now.
+async fn reason_now(app: &App, taken: &Taken, providers: &Providers) -> Option<&'static str> {
+    let Taken { pushed, receiver, registered, .. } = taken;
+    let has_it = match taken.has_waited && registered.is_connected {
+        true => has_it(app, pushed, std::slice::from_ref(registered)).await,
+        false => HashSet::new(),
+    };
+    reason(pushed.kind, receiver, registered.standing(&has_it, providers))
 }
 
 fn label(outcome: PushOutcome) -> &'static str {
@@ -130,70 +162,81 @@ async fn take(tx: &mut Tx<'_>, id: i64, (now, valid_ms): (i64, i64)) -> Result<T
                WHERE id = $1 AND state = $3 AND not_before <= $4";
     let waiting = PushOutcome::Waiting as i32;
     let taken = tx.execute(sql, &params![id, now + TAKEN_MS, waiting, now]).await?;
-    let sql = "SELECT push, push_id, account, attempts, not_before, badge, state FROM push_log WHERE id = $1";
+    let sql = "SELECT push, push_id, account, attempts, not_before, badge, state, at FROM push_log WHERE id = $1";
     let Some(row) = tx.fetch_one(sql, &params![id]).await? else { return Ok(Turn::Done) };
     if taken == 0 {
         return Ok(if row.get::<i32>(6)? == waiting { Turn::Wait(row.get(4)?) } else { Turn::Done });
     }
     let (push_id, user, attempts): (i64, UserKey, i64) = (row.get(1)?, UserKey(row.get(2)?), row.get(3)?);
+    let turn = (id, attempts);
     let Some(pushed) = Pushed::read(tx, row.get(0)?).await? else {
-        return skip(tx, id, "deleted", now).await;
+        return skip(tx, turn, "deleted", now).await;
     };
     let sql = format!(
-        "SELECT a.name, {DEVICE} FROM push_id p JOIN account a ON a.id = p.account WHERE p.id = $1 AND p.account = $2"
+        "SELECT a.name, a.badge, {DEVICE} FROM push_id p JOIN account a ON a.id = p.account \
+         WHERE p.id = $1 AND p.account = $2"
     );
     let Some(found) = tx.fetch_one(&sql, &params![push_id, user]).await? else {
-        return skip(tx, id, "logged out", now).await;
+        return skip(tx, turn, "logged out", now).await;
     };
-    let (user_id, device) = (found.get(0)?, store::device(&found, 1)?);
-    let expires_at = match outcome_meanwhile(tx, &pushed, user).await? {
-        Ok(expires_at) => expires_at.unwrap_or(pushed.created_at + valid_ms),
-        Err(reason) => return skip(tx, id, reason, now).await,
+    let (user_id, device) = (found.get(0)?, store::device(&found, 2)?);
+    let Some((receiver, registered)) = of_device(tx, &pushed, (user, push_id)).await? else {
+        let reason = why_none(tx, &pushed, user).await?;
+        return skip(tx, turn, reason, now).await;
     };
+    let expires_at = expires_at(tx, &pushed, user, valid_ms).await?;
     if expires_at <= now {
-        return skip(tx, id, "too late", now).await;
+        return skip(tx, turn, "too late", now).await;
     }
-    let badge = row.get(5)?;
-    Ok(Turn::Send(Box::new(Taken { pushed, user_id, push_id, device, badge, attempts, expires_at })))
+    match newer(tx, &pushed, push_id).await? {
+        Newer::None => {}
+        Newer::Sent => return skip(tx, turn, FOLLOWED, now).await,
+        Newer::Waiting(at) => return put_back(tx, turn, at.max(now) + AFTER_NEWER_MS).await,
+    }
+    // The number as it is now: pushes since then have raised it, and the user may have seen all of it.
+    let badge = if row.get::<i64>(5)? >= 0 { Some(found.get(1)?) } else { None };
+    let has_waited = attempts > 1 || now - row.get::<i64>(7)? >= FRESH_MS;
+    let taken =
+        Taken { pushed, receiver, registered, has_waited, user_id, push_id, device, badge, attempts, expires_at };
+    Ok(Turn::Send(Box::new(taken)))
 }
 
-async fn skip(tx: &mut Tx<'_>, id: i64, reason: &str, now: i64) -> Result<Turn, Error> {
-    let sql = "UPDATE push_log SET state = $2, detail = $3, at = $4 WHERE id = $1";
-    tx.execute(sql, &params![id, PushOutcome::Skipped as i32, reason, now]).await?;
+/// Notes that a push is not sent, unless somebody else has taken it meanwhile.
+async fn skip(tx: &mut Tx<'_>, (id, attempts): (i64, i64), reason: &str, now: i64) -> Result<Turn, Error> {
+    let sql = "UPDATE push_log SET state = $2, detail = $3, at = $4 WHERE id = $1 AND state = $5 AND attempts = $6";
+    let (skipped, waiting) = (PushOutcome::Skipped as i32, PushOutcome::Waiting as i32);
+    tx.execute(sql, &params![id, skipped, reason, now, waiting, attempts]).await?;
     Ok(Turn::Done)
 }
 
-/// Returns why a push is not necessary any more, or until when it is.
-async fn outcome_meanwhile(
-    tx: &mut Tx<'_>,
-    pushed: &Pushed,
-    user: UserKey,
-) -> Result<Result<Option<i64>, &'static str>, Error> {
-    if pushed.kind.is_of_message() {
-        let sql = "SELECT m.read_seq, x.kind, m.to_seq FROM member m JOIN message x ON x.conversation = m.conversation \
-                   AND x.seq = $3 WHERE m.account = $1 AND m.conversation = $2";
-        let row = tx.fetch_one(sql, &params![user, pushed.about, pushed.seq]).await?;
-        let Some(row) = row else { return Ok(Err("deleted")) };
-        let is_revoked = pushed.kind == PushKind::Message && row.get::<i32>(1)? == MessageType::Revoke as i32;
-        return Ok(match (is_revoked, row.get::<i64>(0)? >= pushed.seq, row.get::<Option<i64>>(2)?) {
-            (true, ..) => Err("revoked"),
-            (_, true, _) => Err("read"),
-            (.., Some(_)) => Err("no longer a member"),
-            _ => Ok(None),
-        });
+/// Puts a push off that was taken, as if it had not been.
+async fn put_back(tx: &mut Tx<'_>, (id, attempts): (i64, i64), at: i64) -> Result<Turn, Error> {
+    let sql = "UPDATE push_log SET not_before = $2, attempts = attempts - 1 WHERE id = $1 AND attempts = $3";
+    tx.execute(sql, &params![id, at, attempts]).await?;
+    Ok(Turn::Wait(at))
+}
+
+/// Returns why a user is no receiver any more.
+async fn why_none(tx: &mut Tx<'_>, pushed: &Pushed, user: UserKey) -> Result<&'static str, Error> {
+    if !pushed.kind.is_of_message() {
+        return Ok(if pushed.kind.is_of_call() { "the call is gone" } else { OVER });
     }
-    let sql = "SELECT state, expires_at FROM call_user WHERE call = $1 AND account = $2";
+    let sql = "SELECT to_seq FROM member WHERE account = $1 AND conversation = $2";
+    let row = tx.fetch_one(sql, &params![user, pushed.about]).await?;
+    let has_left = row.map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten().is_some();
+    Ok(if has_left { "no longer a member" } else { "deleted" })
+}
+
+/// Returns until when a push is worth sending.
+async fn expires_at(tx: &mut Tx<'_>, pushed: &Pushed, user: UserKey, valid_ms: i64) -> Result<i64, Error> {
+    if !pushed.kind.is_of_call() {
+        return Ok(pushed.created_at + valid_ms);
+    }
+    let sql = "SELECT expires_at FROM call_user WHERE call = $1 AND account = $2";
     let row = tx.fetch_one(sql, &params![pushed.about, user]).await?;
-    let Some(row) = row else { return Ok(Err("the call is gone")) };
-    let state = CallUserState::try_from(row.get::<i32>(0)?).unwrap_or(CallUserState::Unknown);
-    if !waits(pushed.kind, state) {
-        return Ok(Err("the call does not wait any more"));
-    }
-    let ends_at = match (pushed.kind, row.get::<i64>(1)?) {
-        (PushKind::CallInvitation, at) if at > 0 => at,
-        _ => pushed.created_at + CALL_MS,
-    };
-    Ok(Ok(Some(ends_at)))
+    let ends_at = row.map(|row| row.get::<i64>(0)).transpose()?;
+    let of_call = ends_at.filter(|at| pushed.kind == PushKind::CallInvitation && *at > 0);
+    Ok(of_call.unwrap_or(pushed.created_at + CALL_MS))
 }
 
 /// Builds what a push says.
@@ -206,7 +249,9 @@ fn notification(scrambler: &Arc<Scrambler>, taken: &Taken, id: i64) -> Notificat
         payload: pushed.config.payload.clone(),
         ..Data::default()
     };
-    if let Some(message) = &pushed.message {
+    if pushed.kind.is_of_call() {
+        data.call_id = scrambler.public(pushed.about).to_string();
+    } else if pushed.has_conversation() {
         let conversation = pushed.conversation();
         data.conversation_type = match pushed.conversation_type {
             ConversationType::Group => "group",
@@ -214,10 +259,10 @@ fn notification(scrambler: &Arc<Scrambler>, taken: &Taken, id: i64) -> Notificat
         }
         .to_owned();
         data.conversation_id = conversation.id;
+    }
+    if let Some(message) = &pushed.message {
         data.message_id = scrambler.public(message.id).to_string();
         data.message_seq = pushed.seq.to_string();
-    } else {
-        data.call_id = scrambler.public(pushed.about).to_string();
     }
     Notification {
         app_id: pushed.app.0,
@@ -225,7 +270,7 @@ fn notification(scrambler: &Arc<Scrambler>, taken: &Taken, id: i64) -> Notificat
         push_id: scrambler.public(*push_id).to_string(),
         config: pushed.config.clone(),
         data,
-        badge: (*badge >= 0).then_some(*badge),
+        badge: *badge,
         expires_at: *expires_at,
         kind: pushed.kind,
     }
