@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p zim-integration-tests --example bench_conversations`
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
 use std::time::{Duration, Instant};
 
