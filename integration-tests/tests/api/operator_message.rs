@@ -486,6 +486,7 @@ async fn edit_server_message_is_an_edit_of_its_sender_at_any_time() {
         message: Some(Message { extended_data: "fixed".into(), ..Message::text(text) }),
     };
     for (user, with, text) in [("bob", "ann", "hello"), ("ann", "bob", "hello!")] {
+        world.clock.advance(1);
         let edited = soon(operator.edit_server_message(request(user, with, text))).await.unwrap().into_inner();
         assert_eq!(
             (texts(&edited.message), edited.message.unwrap().message_id),

@@ -3,8 +3,9 @@
 use tonic::Code;
 use zim_integration_tests::{Device, World, eventually, group, soon, texts};
 use zim_protocol::{
-    ConversationType, EditServerMessageRequest, Event, EventKind, Message, MessageReactionAddConfig, MessageSendConfig,
-    RevokeServerMessageRequest, SendServerMessageRequest, SendServerMessageToUsersRequest,
+    ConversationType, EditServerMessageRequest, Event, EventKind, Message, MessageReactionAddConfig,
+    MessageRepliedInfo, MessageSendConfig, RevokeServerMessageRequest, SendServerMessageRequest,
+    SendServerMessageToUsersRequest,
 };
 
 use super::group::create;
@@ -234,13 +235,21 @@ async fn send_server_message_with_an_unaware_sender_that_is_not_stored() {
 }
 
 #[tokio::test]
-async fn send_server_message_with_an_unaware_sender_asks_for_no_receipt() {
+async fn send_server_message_with_an_unaware_sender_asks_for_no_receipt_and_is_no_reply() {
     let world = World::new().await;
     let (_ann, bob) = (world.user("ann").await, world.user("bob").await);
     let mut operator = world.admin().await;
     let config = Some(MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() });
     let one = SendServerMessageRequest { config: config.clone(), ..unaware(&world, (PEER, "bob"), "x") };
     assert_eq!(send(&mut operator, one).await.unwrap_err().code(), Code::InvalidArgument);
+    // Nor is it a reply, which all see at what it replies to.
+    let known = send(&mut operator, from(&world, "ann", (PEER, "bob"), "known")).await.unwrap();
+    let replied_info = Box::new(MessageRepliedInfo { message_seq: known.message_seq, ..MessageRepliedInfo::default() });
+    let reply = Message { replied_info: Some(replied_info), ..Message::text("re") };
+    let mut request = SendServerMessageRequest { message: Some(reply), ..unaware(&world, (PEER, "bob"), "") };
+    assert_eq!(send(&mut operator, request.clone()).await.unwrap_err().code(), Code::InvalidArgument);
+    request.sender_unaware = false;
+    send(&mut operator, request).await.unwrap();
     let each = |config| SendServerMessageToUsersRequest {
         app_id: world.app_id(),
         from_user_id: "ann".into(),
@@ -253,7 +262,7 @@ async fn send_server_message_with_an_unaware_sender_asks_for_no_receipt() {
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     soon(operator.send_server_message_to_users(each(None))).await.unwrap();
     bob.receives("for each").await;
-    assert!(world.device("ann").await.history("bob").await.is_empty());
+    assert_eq!(texts(&world.device("ann").await.history("bob").await), ["known", "re"]);
     drop(operator);
     world.end().await;
 }

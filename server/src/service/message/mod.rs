@@ -184,6 +184,10 @@ impl App {
             conversation_type: name.r#type,
             ..Message::default()
         });
+        if replied.is_some() && shown.sender_unaware {
+            // All learn how many replies a message has.
+            return Err(Error::params_invalid("a reply is not kept from its sender"));
+        }
         self.complete_combined(identity, &mut message).await?;
         let files = self.complete_media(identity, &mut message).await?;
         let mut draft = rules::draft(message, config, &self.config.limits)?;

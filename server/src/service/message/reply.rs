@@ -7,8 +7,8 @@ use zim_protocol::{
     MessageRepliedListQueriedResult, MessageRootRepliedInfo, MessageState, MessageType, QueryMessageRepliedListRequest,
 };
 
+use super::MAX_PAGE;
 use super::target::{Reference, Target};
-use super::{MAX_PAGE, unaware};
 use crate::app::App;
 use crate::connection::{Caller, WriteTo};
 use crate::db::{Bulk, Scope, Tx, params};
@@ -33,7 +33,6 @@ impl App {
         message: NewMessage,
     ) -> Result<(Sent, Option<MessageState>), Error> {
         let scope = Scope::conversation(reference.conversation.key);
-        let scope = if message.is_kept_from_sender() { scope.and_user(message.sender) } else { scope };
         let target = WriteTo::conversation(scope, reference.name.clone());
         caller.write(&self.db, target, async move |tx, log| reply(tx, log, &reference, message).await).await
     }
@@ -102,7 +101,6 @@ async fn reply(
     let sent = sent.ok_or_else(|| Error::internal_text("a message without a result"))??;
     if sent.is_new {
         count(tx, log, reference, root, 1).await?;
-        unaware::keep(tx, log, &message, sent).await?;
     }
     Ok((sent, Some(state)))
 }

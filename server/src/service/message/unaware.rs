@@ -5,9 +5,9 @@ use zim_protocol::ConversationRef;
 
 use crate::app::App;
 use crate::connection::{Caller, WriteTo};
-use crate::db::{Bulk, Scope, Tx};
+use crate::db::{Bulk, Scope};
 use crate::error::Error;
-use crate::journal::{LogWriter, NewMessage, Sent};
+use crate::journal::{NewMessage, Sent};
 use crate::service::conversation::keep_out_of_list;
 
 impl App {
@@ -24,18 +24,10 @@ impl App {
             let sent = NewMessage::run(tx, std::slice::from_ref(&message)).await?.pop();
             let sent = sent.ok_or_else(|| Error::internal_text("a message without a result"))??;
             if sent.is_new {
-                keep(tx, log, &message, sent).await?;
+                keep_out_of_list(tx, log, message.sender, message.conversation, sent.seq).await?;
             }
             Ok(sent)
         });
         sending.await
     }
-}
-
-/// Keeps the conversation out of the list of a sender who is not to learn of the message. The sender is in the scope of the job.
-pub(super) async fn keep(tx: &mut Tx<'_>, log: &mut LogWriter, message: &NewMessage, sent: Sent) -> Result<(), Error> {
-    if message.is_kept_from_sender() {
-        keep_out_of_list(tx, log, message.sender, message.conversation, sent.seq).await?;
-    }
-    Ok(())
 }
