@@ -65,8 +65,10 @@ impl Recording {
 /// A conversation: the user whom it is with, a group, or a room.
 #[derive(Clone, Copy, Debug)]
 pub struct Chat<'a> {
-    kind: ConversationType,
-    id: &'a str,
+    /// Its type.
+    pub kind: ConversationType,
+    /// Its ID.
+    pub id: &'a str,
 }
 
 /// The conversation of a group.

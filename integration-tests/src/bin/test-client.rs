@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::sleep;
+use tracing_subscriber::EnvFilter;
 use zim_client_sdk::{Config, MessageSendNotification, Trust, Zim};
 use zim_integration_tests::campaign::{change_group, change_message, change_setting, create_group, kind_of};
 use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
@@ -28,6 +29,8 @@ const HANDLING: Duration = Duration::from_millis(5);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_env("ZIM_TEST_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [server, app, sign, fingerprint, user, folder] = arguments.as_slice() else {
         anyhow::bail!("test-client SERVER APP SIGN FINGERPRINT USER FOLDER")

@@ -8,8 +8,8 @@ use zim_protocol::ErrorCode;
 use super::group;
 use super::lists::{DeviceLists, Lists, Profile, Subscriptions};
 use super::message;
-use super::plan::{Action, Kind, POISON, Plan, TEAM};
-use super::record::{Call, RaisedEvent};
+use super::plan::{Action, Fault, Kind, POISON, Plan, TEAM};
+use super::record::{Call, Moment, RaisedEvent};
 use super::rows::Rows;
 use super::social;
 use super::store::{StoredConversation, StoredMessage, StoredTask};
@@ -41,6 +41,8 @@ pub(super) struct EndState {
     pub(super) calls: Vec<Call>,
     /// All events of devices.
     pub(super) raised: Vec<RaisedEvent>,
+    /// The faults, and when each happened.
+    pub(super) faults: Vec<(Moment, Fault)>,
     /// The restore of a backup, if there was one.
     pub(super) restored: Option<Restored>,
     /// The server's conversations.
@@ -245,6 +247,18 @@ fn is_interrupted(call: &Call) -> bool {
     matches!(&call.answer, Some((_, Err(failure))) if failure.code == 0)
 }
 
+/// Whether a call was waiting for its answer while the server could not store anything.
+fn is_caught_in(call: &Call, faults: &[(Moment, Fault)]) -> bool {
+    let answered = call.answer.as_ref().map_or(Moment::MAX, |(at, _)| *at);
+    let begins =
+        |fault: &Fault| matches!(fault, Fault::KillPostgres | Fault::DiskFull { .. } | Fault::WriteFails { .. });
+    let ends = |fault: &Fault| matches!(fault, Fault::StartPostgres | Fault::DiskFreed | Fault::WriteWorks);
+    faults.iter().enumerate().any(|(index, (at, fault))| {
+        let end = faults[index..].iter().find(|(_, later)| ends(later)).map_or(Moment::MAX, |(end, _)| *end);
+        begins(fault) && *at < answered && call.called < end
+    })
+}
+
 fn call_order(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     let cannot_store =
@@ -254,13 +268,13 @@ fn call_order(end: &EndState) -> Vec<String> {
         // Replies are sent when their devices have read the history.
         let sent = kept.messages.iter().filter(|message| !message.text.starts_with(REPLY));
         for (device, incarnation, number) in sent.filter_map(|message| origin(&message.text)) {
-            // One that the server could not store fails, and later ones are stored. A device that is killed before it learns of
-            // the failure sends it again.
+            // One that the server could not store fails, and later ones are stored. A device that does not learn of the failure,
+            // because it is killed, or waits no longer, sends it again.
             let is_again = cannot_store
-                && end
-                    .calls
-                    .iter()
-                    .any(|call| origin(&call.text) == Some((device, incarnation, number)) && is_interrupted(call));
+                && end.calls.iter().any(|call| {
+                    origin(&call.text) == Some((device, incarnation, number))
+                        && (is_interrupted(call) || is_caught_in(call, &end.faults))
+                });
             let before = last.insert((device, incarnation), number).filter(|before| *before > number && !is_again);
             if let Some(before) = before {
                 wrong.push(format!("{}: device {device}: call {before} before call {number}", named(kept)));

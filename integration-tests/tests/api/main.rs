@@ -38,6 +38,7 @@ mod large_group;
 mod life;
 mod local_search;
 mod log_upload;
+mod matrix;
 mod media;
 mod media_again;
 mod media_multiple;
