@@ -48,7 +48,7 @@ pub(super) struct Beat {
 /// An effect.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Hint {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
     kind: Option<Kind>,
 }
 
@@ -596,7 +596,6 @@ mod tests {
         };
         let message_for = |audience, receivers| flagged(audience, receivers, 0);
         let message = |audience| message_for(audience, Receivers::All);
-        let unaware = MessageFlag::SenderUnaware as u32;
         let listed = || vec![UserKey(5), UserKey(6)];
         let stay = |to| GroupStay { from_seq: 1, from_rev: 2, to, is_return: true };
         let enters = |to| Effect::Stay {
@@ -629,9 +628,9 @@ mod tests {
             }))
         };
         let [targeted, excepting] = targeted;
+        let unaware_of_some = flagged(group.clone(), Receivers::of(listed(), true), MessageFlag::SenderUnaware as u32);
+        let unaware = flagged(peers(), Receivers::All, MessageFlag::SenderUnaware as u32);
         vec![
-            flagged(peers(), Receivers::All, unaware),
-            flagged(group.clone(), Receivers::of(listed(), true), unaware),
             message(peers()),
             message(group.clone()),
             Effect::Feed {
@@ -695,6 +694,8 @@ mod tests {
             targeted,
             excepting,
             broadcast,
+            unaware,
+            unaware_of_some,
         ]
     }
 
