@@ -96,9 +96,12 @@ async fn prepared(home: &Path) -> TestEnv {
 /// Adds the users in whose names the examples of operators act, and a room.
 async fn prepare_for_operators(env: &TestEnv) {
     let app_id = env.app_id().to_string();
-    for words in
-        [&["user", "register", "support"][..], &["user", "register", "host"], &["room", "create", "host", "stage"]]
-    {
+    for words in [
+        &["user", "register", "support"][..],
+        &["user", "register", "host"],
+        &["group", "add", "ann", "crew", "support"],
+        &["room", "create", "host", "stage"],
+    ] {
         let line = [&["admin", "--server-data", env.data()], words, &["--app-id", &app_id]].concat();
         env.zim("", &line).await.ok();
     }

@@ -95,6 +95,10 @@ async fn messages_groups_and_calls_of_the_operator() {
     assert!(rooms.contains("stage") && rooms.contains("The stage"), "{rooms}");
     assert_eq!(said(&["room", "destroy", "stage"]).await, "Ended the room stage; 0 users were in it.");
     assert_eq!(said(&["log", "list"]).await, "No logs were uploaded.");
+    let each = ["admin", "--server-data", env.data(), "message", "send-each", "ann", "x", "--to", "bob,nobody"];
+    let each = env.zim("ann", &[&each[..], &["--plain"]].concat()).await;
+    assert_eq!((each.code, each.stdout.trim()), (Some(5), "Sent to 1 user as ann."));
+    assert!(each.stderr.contains("nobody") && each.stderr.contains("1 of 2 messages"), "{}", each.stderr);
     for (args, exit, message) in [
         (&["message", "send", "nobody", "bob", "x"][..], 5, "there is no user nobody"),
         (&["message", "send", "ann", "bob", ""], 5, ""),
@@ -102,7 +106,7 @@ async fn messages_groups_and_calls_of_the_operator() {
         (&["room", "kick", "stage", "bob"], 5, "stage"),
         (&["room", "destroy", "stage"], 5, "stage"),
         (&["room", "create", "ann", "stage", "--keep", "4h"], 5, "10800"),
-        (&["message", "send-each", "ann", "x", "--to", "bob,nobody"], 5, "nobody"),
+        (&["message", "send-each", "ann", "", "--to", "bob"], 5, ""),
         (&["message", "send-each", "ann", "x"], 2, "--to"),
         (&["message", "edit", "bob", "ann", "99", "x"], 5, ""),
         (&["group", "add", "ann", "none", "bob"], 5, "none"),

@@ -471,8 +471,8 @@ async fn send_server_message_to_users_says_what_became_of_each() {
 async fn edit_server_message_is_an_edit_of_its_sender_at_any_time() {
     let world = World::with(|config| config.limits.edit_window_s = 60).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let sent = ann.say("bob", "helo").await;
-    bob.receives("helo").await;
+    let sent = ann.say("bob", "hallo").await;
+    bob.receives("hallo").await;
     // Ann could not do it any more, for two reasons.
     soon(bob.add_users_to_blacklist(["ann"])).await.unwrap();
     world.clock.advance(3_600_000);
