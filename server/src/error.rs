@@ -111,6 +111,11 @@ impl Error {
         Self::new(ErrorCode::CommonModuleParamsInvalid, message)
     }
 
+    /// A message goes to no such kind of conversation.
+    pub fn unknown_conversation_type() -> Self {
+        Self::params_invalid("conversationType must be 0 (one other user), 1 (a room) or 2 (a group)")
+    }
+
     /// The payload is not a request of its method.
     pub fn undecodable(method: &str, why: &RequestError) -> Self {
         Self::params_invalid(match why {
@@ -479,6 +484,11 @@ impl Error {
         Self::new(ErrorCode::GroupModuleJoinGroupError, message)
     }
 
+    /// The caller, who creates a group, is in as many as a user may be.
+    pub fn too_many_groups_to_create(most: i64) -> Self {
+        Self::new(ErrorCode::GroupModuleCreateGroupError, Self::too_many_own_groups(most).message().to_owned())
+    }
+
     /// The caller is in as many groups as a user may be.
     pub fn too_many_own_groups(most: i64) -> Self {
         let message = format!("you are in {most} groups, and a user can be in no more; leave one first");
@@ -575,6 +585,12 @@ impl Error {
     pub fn room_needs_device() -> Self {
         let message = "a one-shot login is no device, and cannot enter a room";
         Self::new(ErrorCode::RoomModuleJoinRoomError, message)
+    }
+
+    /// A one-shot login cannot create a room either: it would be in it.
+    pub fn new_room_needs_device() -> Self {
+        let message = "a one-shot login is no device, and cannot create a room";
+        Self::new(ErrorCode::RoomModuleCreateRoomError, message)
     }
 
     /// The room has as many members as it may have.

@@ -92,13 +92,13 @@ enum AdminCommand {
     /// Set up the services that deliver offline push, and see what became of pushes
     #[command(subcommand)]
     Push(push::PushCommand),
-    /// Send messages as a user or to everybody, revoke them, or read a conversation
+    /// Send messages as a user or to everybody, edit or revoke them, or read a conversation
     #[command(subcommand)]
     Message(message::MessageCommand),
-    /// Create a group as a user, dismiss it, or remove members
+    /// Create a group as a user, dismiss it, add members or remove them
     #[command(subcommand)]
     Group(act::GroupCommand),
-    /// Remove users from a room
+    /// Create rooms, list or end them, or remove users from one
     #[command(subcommand)]
     Room(act::RoomCommand),
     /// Call any method of the contract as a user, without a device

@@ -76,16 +76,40 @@ async fn messages_groups_and_calls_of_the_operator() {
     assert_eq!(said(&["message", "revoke", "bob", "ann", "1"]).await, "Revoked message 1 with ann.");
     assert!(said(&["message", "list", "ann", "bob"]).await.contains("revoked"));
     assert_eq!(said(&["message", "list", "ann", "ann"]).await, "There are no messages with ann.");
+    let unaware = ["message", "send", "ann", "bob", "unseen", "--unaware"];
+    assert_eq!(said(&unaware).await, "Sent message 2 to bob as ann.");
+    assert!(said(&["message", "list", "bob", "ann"]).await.contains("unseen"));
+    assert!(!said(&["message", "list", "ann", "bob"]).await.contains("unseen"));
+    assert_eq!(said(&["message", "send-each", "ann", "hi", "--to", "bob"]).await, "Sent to 1 user as ann.");
+    assert_eq!(said(&["message", "edit", "bob", "ann", "3", "hi there"]).await, "Edited message 3 with ann.");
+    assert!(said(&["message", "list", "ann", "bob"]).await.contains("hi there"));
     let renamed = said(&["call", "ann", "Group/UpdateGroupName", r#"{"groupName":"Crew","groupID":"crew"}"#]).await;
     assert!(renamed.contains("Crew"), "{renamed}");
     assert_eq!(said(&["group", "kick", "ann", "crew", "bob"]).await, "Removed bob from the group crew.");
+    assert_eq!(said(&["group", "add", "ann", "crew", "bob"]).await, "Added: bob.");
     assert_eq!(said(&["group", "dismiss", "ann", "crew"]).await, "Dismissed the group crew.");
+    assert_eq!(said(&["room", "list"]).await, "There are no rooms.");
+    let create = ["room", "create", "ann", "stage", "--name", "The stage", "--keep", "2m", "--attribute", "a=b"];
+    assert_eq!(said(&create).await, "Created the room stage.");
+    let rooms = said(&["room", "list"]).await;
+    assert!(rooms.contains("stage") && rooms.contains("The stage"), "{rooms}");
+    assert_eq!(said(&["room", "destroy", "stage"]).await, "Ended the room stage; 0 users were in it.");
     assert_eq!(said(&["log", "list"]).await, "No logs were uploaded.");
+    let each = ["admin", "--server-data", env.data(), "message", "send-each", "ann", "x", "--to", "bob,nobody"];
+    let each = env.zim("ann", &[&each[..], &["--plain"]].concat()).await;
+    assert_eq!((each.code, each.stdout.trim()), (Some(5), "Sent to 1 user as ann."));
+    assert!(each.stderr.contains("nobody") && each.stderr.contains("1 of 2 messages"), "{}", each.stderr);
     for (args, exit, message) in [
         (&["message", "send", "nobody", "bob", "x"][..], 5, "there is no user nobody"),
         (&["message", "send", "ann", "bob", ""], 5, ""),
         (&["message", "send", "ann", "bob", "x", "--only", "bob"], 2, "--group"),
         (&["room", "kick", "stage", "bob"], 5, "stage"),
+        (&["room", "destroy", "stage"], 5, "stage"),
+        (&["room", "create", "ann", "stage", "--keep", "4h"], 5, "10800"),
+        (&["message", "send-each", "ann", "", "--to", "bob"], 5, ""),
+        (&["message", "send-each", "ann", "x"], 2, "--to"),
+        (&["message", "edit", "bob", "ann", "99", "x"], 5, ""),
+        (&["group", "add", "ann", "none", "bob"], 5, "none"),
         (&["call", "ann", "Group/Explode"], 2, "there is no method"),
         (&["log", "get", "17"], 5, "there is no such log"),
     ] {

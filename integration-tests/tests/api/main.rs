@@ -48,6 +48,8 @@ mod mention;
 mod message;
 mod message_transfer;
 mod operator_message;
+mod operator_room;
+mod operator_unaware;
 mod push;
 mod push_delivery;
 mod push_kinds;

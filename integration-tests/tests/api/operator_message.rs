@@ -4,11 +4,12 @@ use tonic::{Code, Status};
 use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{Device, OperatorClient, World, eventually, group, refusal, room, send_text, soon, texts};
 use zim_protocol::{
-    BroadcastMessageRequest, CallAsUserRequest, ConversationType, CreateAppRequest, CreateGroupRequest, ErrorCode,
-    Event, EventKind, GroupInfo, GroupMuteConfig, GroupMuteMode, KickRoomUsersRequest, ListMessagesRequest,
-    LoginRequest, Message, MessageEditConfig, MessagePinConfig, MessageReactionAddConfig, MessageReceiptStatus,
-    MessageReceivers, MessageRevokeStatus, MessageSearchConfig, MessageSendConfig, MessageType, RegisterUserRequest,
-    RevokeServerMessageRequest, RoomEvent, Rpc, SendServerMessageRequest, event_frame, message::Body,
+    BroadcastMessageRequest, CallAsUserRequest, ConversationType, CreateAppRequest, CreateGroupRequest,
+    EditServerMessageRequest, ErrorCode, Event, EventKind, GroupInfo, GroupMuteConfig, GroupMuteMode,
+    KickRoomUsersRequest, ListMessagesRequest, LoginRequest, Message, MessageEditConfig, MessagePinConfig,
+    MessageReactionAddConfig, MessageReceiptStatus, MessageReceivers, MessageRevokeStatus, MessageSearchConfig,
+    MessageSendConfig, MessageType, RegisterUserRequest, RevokeServerMessageRequest, RoomEvent, Rpc,
+    SendServerMessageRequest, SendServerMessageToUsersRequest, event_frame, message::Body,
 };
 
 use super::group::create;
@@ -17,7 +18,12 @@ use super::room::create as create_room;
 const PEER: ConversationType = ConversationType::Peer;
 const GROUP: ConversationType = ConversationType::Group;
 
-fn from(world: &World, user: &str, (kind, to): (ConversationType, &str), text: &str) -> SendServerMessageRequest {
+pub(crate) fn from(
+    world: &World,
+    user: &str,
+    (kind, to): (ConversationType, &str),
+    text: &str,
+) -> SendServerMessageRequest {
     SendServerMessageRequest {
         app_id: world.app_id(),
         from_user_id: user.into(),
@@ -28,11 +34,11 @@ fn from(world: &World, user: &str, (kind, to): (ConversationType, &str), text: &
     }
 }
 
-async fn send(operator: &mut OperatorClient, request: SendServerMessageRequest) -> Result<Message, Status> {
+pub(crate) async fn send(operator: &mut OperatorClient, request: SendServerMessageRequest) -> Result<Message, Status> {
     Ok(soon(operator.send_server_message(request)).await?.into_inner().message.unwrap())
 }
 
-fn only(users: &[&str]) -> Option<MessageReceivers> {
+pub(crate) fn only(users: &[&str]) -> Option<MessageReceivers> {
     Some(MessageReceivers { user_ids: users.iter().map(|user| (*user).into()).collect(), is_except: false })
 }
 
@@ -399,6 +405,137 @@ async fn revoke_server_message_takes_back_any_message_at_any_time() {
         let refused = soon(operator.revoke_server_message(bad)).await.unwrap_err();
         assert_eq!(refused.code(), code, "{refused}");
     }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_server_message_to_users_says_what_became_of_each() {
+    let world = World::new().await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    let mut operator = world.admin().await;
+    soon(cai.add_users_to_blacklist(["ann"])).await.unwrap();
+    let request = |users: &[&str]| SendServerMessageToUsersRequest {
+        app_id: world.app_id(),
+        from_user_id: "ann".into(),
+        to_user_ids: users.iter().map(|user| (*user).into()).collect(),
+        message: Some(Message::text("hello")),
+        config: Some(MessageSendConfig { idempotency_key: "once".into(), ..MessageSendConfig::default() }),
+        sender_unaware: false,
+    };
+    for _ in 0..2 {
+        let users = request(&["bob", "nobody", "ann", "bob", "cai"]);
+        let outcomes = soon(operator.send_server_message_to_users(users)).await.unwrap().into_inner().outcomes;
+        let codes: Vec<_> = outcomes.iter().map(|it| (it.user_id.as_str(), it.code)).collect();
+        let expected = [
+            ("bob", 0),
+            ("nobody", ErrorCode::MessageModuleTargetDoesNotExist as i32),
+            ("ann", ErrorCode::CommonModuleParamsInvalid as i32),
+            ("cai", ErrorCode::MessageModuleSenderInBlacklist as i32),
+        ];
+        assert_eq!(codes, expected);
+        let got = bob.receives("hello").await;
+        let sent = (got.message_id, got.message_seq, String::new());
+        assert_eq!((outcomes[0].message_id.clone(), outcomes[0].message_seq, outcomes[0].error.clone()), sent);
+        assert!(outcomes[1].message_id.is_empty() && outcomes[1].error.contains("nobody"), "{outcomes:?}");
+    }
+    assert!(ann.receives("hello").await.is_server_message);
+    assert_eq!((bob.history("ann").await.len(), cai.history("ann").await.len()), (1, 0));
+    // 500 are taken, and one more is not.
+    let many: Vec<String> = (0..500).map(|number| format!("user{number}")).collect();
+    let mut many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let outcomes = soon(operator.send_server_message_to_users(request(&many))).await.unwrap().into_inner().outcomes;
+    assert_eq!((outcomes.len(), outcomes[499].user_id.as_str()), (500, "user499"));
+    many.push("bob");
+    for (bad, code) in [
+        (request(&many), Code::InvalidArgument),
+        (request(&[]), Code::InvalidArgument),
+        (request(&["a b"]), Code::InvalidArgument),
+        (SendServerMessageToUsersRequest { from_user_id: "nobody".into(), ..request(&["bob"]) }, Code::NotFound),
+        (SendServerMessageToUsersRequest { app_id: 1, ..request(&["bob"]) }, Code::NotFound),
+        (SendServerMessageToUsersRequest { message: None, ..request(&["bob"]) }, Code::InvalidArgument),
+        // What can be sent to nobody fails as a whole.
+        (
+            SendServerMessageToUsersRequest { message: Some(Message::text("x".repeat(32_769))), ..request(&["bob"]) },
+            Code::InvalidArgument,
+        ),
+    ] {
+        let refused = soon(operator.send_server_message_to_users(bad)).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn edit_server_message_is_an_edit_of_its_sender_at_any_time() {
+    let world = World::with(|config| config.limits.edit_window_s = 60).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let sent = ann.say("bob", "hallo").await;
+    bob.receives("hallo").await;
+    // Ann could not do it any more, for two reasons.
+    soon(bob.add_users_to_blacklist(["ann"])).await.unwrap();
+    world.clock.advance(3_600_000);
+    let mut operator = world.admin().await;
+    let request = |user: &str, with: &str, text: &str| EditServerMessageRequest {
+        app_id: world.app_id(),
+        user_id: user.into(),
+        conversation_id: with.into(),
+        conversation_type: PEER as i32,
+        message_seq: sent.message_seq,
+        message: Some(Message { extended_data: "fixed".into(), ..Message::text(text) }),
+    };
+    for (user, with, text) in [("bob", "ann", "hello"), ("ann", "bob", "hello!")] {
+        world.clock.advance(1);
+        let edited = soon(operator.edit_server_message(request(user, with, text))).await.unwrap().into_inner();
+        assert_eq!(
+            (texts(&edited.message), edited.message.unwrap().message_id),
+            (vec![text.to_owned()], sent.message_id.clone())
+        );
+        for device in [&ann, &bob] {
+            let Event::MessageEdited(event) = device.next(EventKind::MessageEdited).await else {
+                panic!("another event")
+            };
+            let message = &event.message_list[0];
+            assert_eq!((texts([message]), message.editor_user_id.as_str()), (vec![text.to_owned()], "ann"));
+            assert_eq!((message.extended_data.as_str(), message.message_seq), ("fixed", sent.message_seq));
+        }
+    }
+    assert_eq!(texts(&world.device("bob").await.history("ann").await), ["hello!"]);
+    let custom = Some(Message::custom("{}", 1));
+    for (bad, code) in [
+        (EditServerMessageRequest { message: custom, ..request("ann", "bob", "") }, Code::InvalidArgument),
+        (EditServerMessageRequest { message: None, ..request("ann", "bob", "") }, Code::InvalidArgument),
+        (EditServerMessageRequest { message_seq: 0, ..request("ann", "bob", "x") }, Code::InvalidArgument),
+        (EditServerMessageRequest { message_seq: 9, ..request("ann", "bob", "x") }, Code::InvalidArgument),
+        (request("ann", "bob", &"x".repeat(32_769)), Code::InvalidArgument),
+        (request("nobody", "bob", "x"), Code::NotFound),
+        (request("ann", "cai", "x"), Code::FailedPrecondition),
+    ] {
+        let refused = soon(operator.edit_server_message(bad)).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+    }
+    // The user's own rules hold in their name.
+    let by_client = Message { body: Message::text("own").body, conversation_id: "bob".into(), ..sent.clone() };
+    let by_client = zim_protocol::EditMessageRequest { message: Some(by_client), config: None };
+    let call = CallAsUserRequest {
+        app_id: world.app_id(),
+        user_id: "ann".into(),
+        method: zim_protocol::EditMessageRequest::METHOD.path.into(),
+        payload: prost::Message::encode_to_vec(&by_client).into(),
+    };
+    assert_eq!(soon(operator.call_as_user(call)).await.unwrap_err().code(), Code::FailedPrecondition);
+    // What was revoked stays revoked.
+    let revoke = RevokeServerMessageRequest {
+        app_id: world.app_id(),
+        user_id: "ann".into(),
+        conversation_id: "bob".into(),
+        message_seq: sent.message_seq,
+        ..RevokeServerMessageRequest::default()
+    };
+    soon(operator.revoke_server_message(revoke)).await.unwrap();
+    let refused = soon(operator.edit_server_message(request("ann", "bob", "again"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     drop(operator);
     world.end().await;
 }

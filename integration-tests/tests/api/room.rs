@@ -2,9 +2,9 @@
 
 use zim_integration_tests::{Device, World, eventually, refusal, room, soon};
 use zim_protocol::{
-    CreateRoomRequest, ErrorCode, Event, EventKind, JoinRoomRequest, LeaveAllRoomRequest, LeaveRoomRequest,
-    LoginRequest, ResumeRoomsRequest, RoomAdvancedConfig, RoomEvent, RoomInfo, RoomMemberQueryConfig, RoomRef,
-    RoomState, SwitchRoomRequest,
+    CreateRoomRequest, EnterRoomRequest, ErrorCode, Event, EventKind, JoinRoomRequest, LeaveAllRoomRequest,
+    LeaveRoomRequest, LoginRequest, ResumeRoomsRequest, RoomAdvancedConfig, RoomEvent, RoomInfo, RoomMemberQueryConfig,
+    RoomRef, RoomState, SwitchRoomRequest,
 };
 use zim_server::db::Dialect;
 
@@ -271,7 +271,9 @@ async fn join_room_is_for_devices() {
     let join = JoinRoomRequest { room_id: "stage".into(), entry_number: 0 };
     assert_eq!(raw.call(&join).await.unwrap_err().code, refused);
     let create = CreateRoomRequest { room_info: Some(info("x")), config: None, entry_number: 0 };
-    assert_eq!(raw.call(&create).await.unwrap_err().code, refused);
+    assert_eq!(raw.call(&create).await.unwrap_err().code, ErrorCode::RoomModuleCreateRoomError as i32);
+    let enter = EnterRoomRequest { room_info: Some(info("x")), config: None, entry_number: 0 };
+    assert_eq!(raw.call(&enter).await.unwrap_err().code, refused);
     // It leaves for the user, wherever they are.
     raw.call(&LeaveRoomRequest { room_id: "stage".into() }).await.unwrap();
     eventually("ann is out", async || (states(&ann).len() == 3).then_some(())).await;

@@ -48,7 +48,7 @@ pub(super) struct Beat {
 /// An effect.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Hint {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
     kind: Option<Kind>,
 }
 
@@ -87,6 +87,9 @@ enum Kind {
     /// A message for some of a group. A server that does not know of receivers would push it to all.
     #[prost(message, tag = "16")]
     TargetedMessage(MessageHint),
+    /// A message that its sender is not to learn of. A server that does not know of such messages would push it to them.
+    #[prost(message, tag = "17")]
+    UnawareMessage(MessageHint),
 }
 
 /// A group or a room, if it has a conversation; otherwise the two users of a peer conversation.
@@ -316,6 +319,7 @@ fn kind(effect: &Effect) -> Kind {
                 listed: message.receivers.listed().iter().map(|user| user.0).collect(),
             };
             match message.receivers {
+                _ if message.flags & MessageFlag::SenderUnaware as u32 != 0 => Kind::UnawareMessage(hint),
                 Receivers::All => Kind::Message(hint),
                 _ => Kind::TargetedMessage(hint),
             }
@@ -370,7 +374,7 @@ pub(super) fn effects(hints: Vec<Hint>) -> Hints {
 
 fn effect(kind: Kind) -> Option<Effect> {
     Some(match kind {
-        Kind::Message(hint) | Kind::TargetedMessage(hint) => {
+        Kind::Message(hint) | Kind::TargetedMessage(hint) | Kind::UnawareMessage(hint) => {
             let entry = hint.entry?;
             let listed = hint.listed.into_iter().map(UserKey).collect();
             let receivers = match (entry.has(MessageFlag::TargetOnly), entry.has(MessageFlag::TargetExcept)) {
@@ -571,9 +575,9 @@ mod tests {
     fn all() -> Vec<Effect> {
         let group = Audience::Group { conversation: ConversationKey(3), name: "crew".into() };
         let entry = MessageEntry { seq: 4, content: vec![1, 2].into(), ..MessageEntry::default() };
-        let message_for = |audience, receivers: Receivers| {
+        let flagged = |audience, receivers: Receivers, flags: u32| {
             Effect::Message(Arc::new(MessageEffect {
-                flags: 2 | receivers.flag(),
+                flags: 2 | flags | receivers.flag(),
                 receivers,
                 app: AppKey(1),
                 conversation: ConversationKey(3),
@@ -590,6 +594,7 @@ mod tests {
                 state: None,
             }))
         };
+        let message_for = |audience, receivers| flagged(audience, receivers, 0);
         let message = |audience| message_for(audience, Receivers::All);
         let listed = || vec![UserKey(5), UserKey(6)];
         let stay = |to| GroupStay { from_seq: 1, from_rev: 2, to, is_return: true };
@@ -623,6 +628,8 @@ mod tests {
             }))
         };
         let [targeted, excepting] = targeted;
+        let unaware_of_some = flagged(group.clone(), Receivers::of(listed(), true), MessageFlag::SenderUnaware as u32);
+        let unaware = flagged(peers(), Receivers::All, MessageFlag::SenderUnaware as u32);
         vec![
             message(peers()),
             message(group.clone()),
@@ -687,6 +694,8 @@ mod tests {
             targeted,
             excepting,
             broadcast,
+            unaware,
+            unaware_of_some,
         ]
     }
 

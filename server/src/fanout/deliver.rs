@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 use zim_protocol::{
-    ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, MessageEntry, MessagePriority, Push,
-    SessionEndReason, Snapshot, UserStatus, event_frame::Frame, frame::encode_frame,
+    ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, MessageEntry, MessageFlag, MessagePriority,
+    Push, SessionEndReason, Snapshot, UserStatus, change_entry, event_frame::Frame, frame::encode_frame,
 };
 
 use super::Fanout;
@@ -48,6 +48,11 @@ impl MessageEffect {
             state: self.state.clone(),
         }
     }
+}
+
+/// Whether a message with these flags is kept from the user of a peer conversation who has sent it.
+fn is_kept_from(flags: u32, sender: &str, view: &View) -> bool {
+    flags & MessageFlag::SenderUnaware as u32 != 0 && *view.name != *sender
 }
 
 /// A push of a run of messages for one connection; messages that it sent itself come without content.
@@ -104,7 +109,11 @@ impl Handover<'_> {
         }
         match &message.audience {
             Audience::Peers(peers) => {
-                self.add_views(peers, |view| Work::Message { view, message: Arc::clone(&message) });
+                self.add_views(peers, |view| match is_kept_from(message.flags, &message.sender, &view) {
+                    // Their count of what they sent has changed nevertheless.
+                    true => Work::Pull(Viewers::User(view)),
+                    false => Work::Message { view, message: Arc::clone(&message) },
+                });
             }
             Audience::Group { conversation, name } => {
                 if self.groups.get_mut(conversation).is_none_or(|push| !push.join(&message)) {
@@ -124,7 +133,12 @@ impl Handover<'_> {
         match audience {
             Audience::Peers(peers) => {
                 let entry = Arc::<ChangeEntry>::from(entry);
-                self.add_views(peers, |view| Work::Change { view, entry: Arc::clone(&entry), cause });
+                self.add_views(peers, |view| match &entry.detail {
+                    Some(change_entry::Detail::Message(about)) if is_kept_from(about.flags, &about.sender, &view) => {
+                        Work::Pull(Viewers::User(view))
+                    }
+                    _ => Work::Change { view, entry: Arc::clone(&entry), cause },
+                });
             }
             Audience::Group { conversation, name } => {
                 let group = Group::new(*conversation, Arc::clone(name));

@@ -129,13 +129,24 @@ impl GroupPush {
     }
 
     /// Whether only a pull tells what the user may see of it: a change of a message that the user may know from an earlier stay, as
-    /// the index knows only the last one; or of a message for some of the members.
-    pub(super) fn needs_pull(&self, stay: &GroupStay, login: LoginKey) -> bool {
-        let Entries::Change(entry, cause) = &self.entries else { return false };
+    /// the index knows only the last one; or of a message for some of the members; or what has to do with a message of theirs that
+    /// they are not to learn of.
+    pub(super) fn needs_pull(&self, stay: &GroupStay, (login, user_id): (LoginKey, &str)) -> bool {
+        let (entry, cause) = match &self.entries {
+            Entries::Room(_) => return false,
+            Entries::Messages(run) => {
+                let is_unaware = |message: &Arc<MessageEffect>| {
+                    message.flags & MessageFlag::SenderUnaware as u32 != 0 && *message.sender == *user_id
+                };
+                return run.iter().any(|message| stay.has_message(message.seq) && is_unaware(message));
+            }
+            Entries::Change(entry, cause) => (entry, cause),
+        };
         let Some(Detail::Message(message)) = &entry.detail else { return false };
         let is_earlier = stay.is_return && !stay.has_message(message.seq.cast_signed());
         let is_targeted = message.has(MessageFlag::TargetOnly) || message.has(MessageFlag::TargetExcept);
-        *cause != login && (is_earlier || is_targeted) && stay.has_change(entry.rev.cast_signed())
+        let is_unaware = message.has(MessageFlag::SenderUnaware) && message.sender == user_id;
+        *cause != login && (is_earlier || is_targeted || is_unaware) && stay.has_change(entry.rev.cast_signed())
     }
 
     /// Returns the frame for a session, if it gets one: what it caused itself comes with its responses.

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, ConversationType, MessageEntry, MessagePriority, Transient, UserStatus,
+    ChangeEntry, ConversationRef, ConversationType, MessageEntry, MessageFlag, MessagePriority, Transient, UserStatus,
     event_frame::Frame, feed_entry,
 };
 
 use super::deliver::encode;
 use super::group::{Group, GroupPush};
-use crate::connection::ConnectionState;
+use crate::connection::{ConnectionState, Identity};
 use crate::effect::MessageEffect;
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
@@ -119,9 +119,11 @@ pub(super) struct TransientPush {
 }
 
 impl TransientPush {
-    /// Pushes it to a session, unless it is the one that sent it.
+    /// Pushes it to a session, unless it is the one that sent it, or its user must not learn that they sent it.
     pub(super) fn push(&self, session: &ConnectionState) {
-        if session.identity().is_none_or(|identity| identity.login == self.cause) {
+        let is_unaware = self.message.has(MessageFlag::SenderUnaware);
+        let is_kept = |who: &Identity| who.login == self.cause || (is_unaware && *who.user_id == *self.message.sender);
+        if session.identity().is_none_or(|who| is_kept(who)) {
             return;
         }
         let conversation = self.to.conversation();

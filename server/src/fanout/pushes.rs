@@ -9,7 +9,7 @@ use zim_protocol::event_frame::Frame;
 use zim_protocol::feed_entry::Detail;
 use zim_protocol::frame::FrameDecoder;
 use zim_protocol::{
-    ChangeEntry, ConversationType, Dirty, EventFrame, LogKind, MessageEntry, MessagePriority, ReadMark,
+    ChangeEntry, ConversationType, Dirty, EventFrame, LogKind, MessageEntry, MessageFlag, MessagePriority, ReadMark,
 };
 
 use super::lane::Marks;
@@ -176,6 +176,19 @@ async fn transients_that_a_lane_drops_are_reported() {
     assert_eq!((dirty.conversations.len(), dirty.transients_dropped), (1, 2));
     send_command(&fixture.fanout, 3, MessagePriority::Low, 99);
     assert!(matches!(frames(&fixture.ann, 1).await[..], [Frame::Transient(_)]));
+}
+
+/// They have sent one more than they know, so they ask how many.
+#[tokio::test]
+async fn a_sender_who_is_not_to_learn_of_a_message_is_told_to_pull() {
+    let fixture = Fixture::new();
+    let flags = MessageFlag::SenderUnaware as u32;
+    let own = MessageEffect { sender: "ann".into(), flags, ..message_to(audience(), 1, 10) };
+    fixture.publisher.push(vec![Effect::Message(Arc::new(own))]);
+    assert_eq!(fixture.dirty().await.conversations.iter().map(|name| &*name.id).collect::<Vec<_>>(), ["bob"]);
+    let of_bob = MessageEffect { flags, ..message_to(audience(), 2, 10) };
+    fixture.publisher.push(vec![Effect::Message(Arc::new(of_bob))]);
+    assert_eq!(fixture.pushes(1).await, [(LogKind::Messages, 2, 2)]);
 }
 
 /// The body is encoded once for all devices that see the same.

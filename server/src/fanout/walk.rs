@@ -153,7 +153,7 @@ impl Walks {
 
 /// Pushes to one session, in order.
 fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
-    let Some(login) = session.identity().map(|identity| identity.login) else { return };
+    let Some(identity) = session.identity() else { return };
     let is_push = |item: &Item| matches!(item, Item::Push(_));
     for run in items.chunk_by(|one, two| is_push(one) && is_push(two)) {
         if let [Item::Transient(transient)] = run {
@@ -168,7 +168,7 @@ fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
         let pushes = || run.iter().filter_map(|item| if let Item::Push(push) = item { Some(push) } else { None });
         let Some(first) = pushes().next() else { continue };
         let target = PushTarget::Conversation(first.group.conversation());
-        if pushes().any(|push| push.needs_pull(stay, login)) {
+        if pushes().any(|push| push.needs_pull(stay, (identity.login, &identity.user_id))) {
             // A pull tells what the user may see of it.
             session.queue.mark_dirty(&target);
         } else {

@@ -123,6 +123,11 @@ impl NewMessage {
         self.flags & zim_protocol::MessageFlag::Counted as u32 != 0
     }
 
+    /// Whether the sender is not to learn of it.
+    pub fn is_kept_from_sender(&self) -> bool {
+        self.flags & zim_protocol::MessageFlag::SenderUnaware as u32 != 0
+    }
+
     /// Returns whether a message is stored under the key. The job has locked the head of the conversation.
     ///
     /// # Errors
@@ -370,17 +375,22 @@ async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
 }
 
 /// Adds the rows of state of replies and of messages that ask a group for receipts, what combined messages combine, which
-/// files messages have, whom they are for, and what is pushed.
+/// files messages have, whom they are for and who does not see them, and what is pushed.
 async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sent, Error>]) -> Result<(), Error> {
     let is_asking = |op: &NewMessage| {
         matches!(op.audience, Audience::Group { .. }) && op.flags & zim_protocol::MessageFlag::Receipt as u32 != 0
     };
-    if !ops.iter().any(|op| op.extra.is_some() || is_asking(op)) {
+    if !ops.iter().any(|op| op.extra.is_some() || op.is_kept_from_sender() || is_asking(op)) {
         return Ok(());
     }
     for (op, sent) in ops.iter().zip(results) {
         // Of a message that was stored before, nothing is added: it may have been revoked.
         let Some(sent) = sent.as_ref().ok().filter(|sent| sent.is_new) else { continue };
+        if op.is_kept_from_sender() {
+            // As if they had deleted it.
+            let sql = "INSERT INTO hidden (account, conversation, seq) VALUES ($1, $2, $3)";
+            tx.execute(sql, &params![op.sender, op.conversation, sent.seq]).await?;
+        }
         let extra = op.extra.as_deref();
         let (replied, root) = extra.map_or((0, 0), |extra| (extra.replied_seq, extra.root_seq));
         if replied > 0 || is_asking(op) {

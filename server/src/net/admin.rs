@@ -7,16 +7,18 @@ use tracing::Instrument;
 use zim_protocol::admin::Admin;
 use zim_protocol::{
     AnyRequest, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
-    CallAsUserResult, CreateAppRequest, DeleteAppRequest, DeleteAppResult, DisconnectUserRequest, DisconnectUserResult,
-    DropWorkRequest, DropWorkResult, ErrorCode, GetAppRequest, GetUserRequest, KickRoomUsersRequest,
-    KickRoomUsersResult, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
-    ListLogsRequest, ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult,
-    ListPushProvidersRequest, ListPushProvidersResult, ListSessionsRequest, ListSessionsResult, ListWorkRequest,
-    ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushProvider, ReadLogRequest,
-    ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult,
-    RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult,
-    RotateSecretRequest, RotateSecretResult, Rpc, SendExperimentalEventRequest, SendExperimentalEventResult,
-    SendServerMessageRequest, ServerMessageRevokedResult, ServerMessageSentResult, SetPushProviderRequest,
+    CallAsUserResult, CreateAppRequest, CreateServerRoomRequest, DeleteAppRequest, DeleteAppResult, DestroyRoomRequest,
+    DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DropWorkRequest, DropWorkResult,
+    EditServerMessageRequest, ErrorCode, GetAppRequest, GetUserRequest, KickRoomUsersRequest, KickRoomUsersResult,
+    ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListLogsRequest, ListLogsResult,
+    ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult, ListPushProvidersRequest,
+    ListPushProvidersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest, ListSessionsResult,
+    ListWorkRequest, ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushProvider,
+    ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest,
+    RemovePushProviderResult, RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest,
+    RevokeTokensResult, RoomCreatedResult, RotateSecretRequest, RotateSecretResult, Rpc, SendExperimentalEventRequest,
+    SendExperimentalEventResult, SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult,
+    ServerMessageRevokedResult, ServerMessageSentResult, ServerMessageSentToUsersResult, SetPushProviderRequest,
     TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess,
 };
 
@@ -107,6 +109,11 @@ about! {
     RevokeServerMessageRequest: user_id;
     ListMessagesRequest: user_id;
     KickRoomUsersRequest: ;
+    CreateServerRoomRequest: user_id;
+    DestroyRoomRequest: ;
+    ListRoomsRequest: ;
+    SendServerMessageToUsersRequest: from_user_id;
+    EditServerMessageRequest: user_id;
     CallAsUserRequest: user_id;
     SendExperimentalEventRequest: ;
     ListLogsRequest: user_id;
@@ -180,6 +187,11 @@ rpcs! {
     broadcast_message: BroadcastMessageRequest => MessageBroadcastResult;
     revoke_server_message: RevokeServerMessageRequest => ServerMessageRevokedResult;
     list_messages: ListMessagesRequest => ListMessagesResult;
+    send_server_message_to_users: SendServerMessageToUsersRequest => ServerMessageSentToUsersResult;
+    edit_server_message: EditServerMessageRequest => ServerMessageEditedResult;
+    create_server_room: CreateServerRoomRequest => RoomCreatedResult;
+    destroy_room: DestroyRoomRequest => DestroyRoomResult;
+    list_rooms: ListRoomsRequest => ListRoomsResult;
     kick_room_users: KickRoomUsersRequest => KickRoomUsersResult;
     call_as_user: CallAsUserRequest => CallAsUserResult;
     send_experimental_event: SendExperimentalEventRequest => SendExperimentalEventResult;

@@ -7,18 +7,20 @@ use zim_protocol::server::AdminService;
 use zim_protocol::token::Token;
 use zim_protocol::{
     Access, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
-    CallAsUserResult, CreateAppRequest, DeleteAppRequest, DeleteAppResult, DisconnectUserRequest, DisconnectUserResult,
-    DropWorkRequest, DropWorkResult, ErrorCode, GetAppRequest, GetUserRequest, KickRoomUsersRequest,
-    KickRoomUsersResult, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
-    ListLogsRequest, ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult,
-    ListPushProvidersRequest, ListPushProvidersResult, ListSessionsRequest, ListSessionsResult, ListWorkRequest,
-    ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushConfig, PushProvider,
-    ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest,
+    CallAsUserResult, CreateAppRequest, CreateServerRoomRequest, DeleteAppRequest, DeleteAppResult, DestroyRoomRequest,
+    DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DropWorkRequest, DropWorkResult,
+    EditServerMessageRequest, ErrorCode, GetAppRequest, GetUserRequest, KickRoomUsersRequest, KickRoomUsersResult,
+    ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListLogsRequest, ListLogsResult,
+    ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult, ListPushProvidersRequest,
+    ListPushProvidersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest, ListSessionsResult,
+    ListWorkRequest, ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushConfig,
+    PushProvider, ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest,
     RemovePushProviderResult, RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest,
-    RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SendExperimentalEventRequest,
-    SendExperimentalEventResult, SendServerMessageRequest, ServerMessageRevokedResult, ServerMessageSentResult,
-    SessionInfo, SetPushProviderRequest, TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult,
-    UpdateAppRequest, UserAccess, method,
+    RevokeTokensResult, RoomCreatedResult, RotateSecretRequest, RotateSecretResult, SendExperimentalEventRequest,
+    SendExperimentalEventResult, SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult,
+    ServerMessageRevokedResult, ServerMessageSentResult, ServerMessageSentToUsersResult, SessionInfo,
+    SetPushProviderRequest, TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest,
+    UserAccess, method,
 };
 
 use super::invoke::call_as_user;
@@ -258,6 +260,29 @@ impl AdminService for App {
         self.send_as(&user, request).await
     }
 
+    async fn send_server_message_to_users(
+        &self,
+        caller: &Caller,
+        request: SendServerMessageToUsersRequest,
+    ) -> Result<ServerMessageSentToUsersResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("to {} users", request.to_user_ids.len()));
+        let user = self.acting(caller, &tenant, &request.from_user_id).await?;
+        Ok(ServerMessageSentToUsersResult { outcomes: self.send_to_users_as(&user, request).await? })
+    }
+
+    async fn edit_server_message(
+        &self,
+        caller: &Caller,
+        request: EditServerMessageRequest,
+    ) -> Result<ServerMessageEditedResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        let place = format!("{} in {} {:?}", request.message_seq, request.conversation_id, request.conversation_type());
+        caller.audit().record("detail", place);
+        let user = self.acting(caller, &tenant, &request.user_id).await?;
+        self.edit_as_server(&user, request).await
+    }
+
     async fn broadcast_message(
         &self,
         caller: &Caller,
@@ -285,6 +310,29 @@ impl AdminService for App {
         caller.audit().record("detail", format!("{} {:?}", request.conversation_id, request.conversation_type()));
         let user = self.acting(caller, &tenant, &request.user_id).await?;
         self.messages_of(&user, request).await
+    }
+
+    async fn create_server_room(
+        &self,
+        caller: &Caller,
+        request: CreateServerRoomRequest,
+    ) -> Result<RoomCreatedResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("room {}", request.room_id));
+        let user = self.acting(caller, &tenant, &request.user_id).await?;
+        Ok(RoomCreatedResult { room_info: Some(self.create_empty_room(&user, request).await?) })
+    }
+
+    async fn destroy_room(&self, caller: &Caller, request: DestroyRoomRequest) -> Result<DestroyRoomResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("room {}", request.room_id));
+        let users = self.destroy_room(&tenant, &request.room_id).await?;
+        Ok(DestroyRoomResult { users: u32::try_from(users).unwrap_or(u32::MAX) })
+    }
+
+    async fn list_rooms(&self, _: &Caller, request: ListRoomsRequest) -> Result<ListRoomsResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.rooms_of(&tenant, request).await
     }
 
     async fn kick_room_users(

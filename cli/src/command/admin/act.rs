@@ -1,21 +1,32 @@
 //! `zim admin group`, `zim admin room` and `zim admin call`: the operator acts for a user.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use prost::Message;
 use zim_protocol::{
-    AnyRequest, CallAsUserRequest, CreateGroupRequest, DismissGroupRequest, GroupInfo, KickGroupMembersRequest,
-    KickRoomUsersRequest, Rpc, SendExperimentalEventRequest, response_to_json,
+    AnyRequest, CallAsUserRequest, CreateGroupRequest, CreateServerRoomRequest, DestroyRoomRequest,
+    DismissGroupRequest, GroupInfo, InviteUsersIntoGroupRequest, KickGroupMembersRequest, KickRoomUsersRequest,
+    ListRoomsRequest, RoomAdvancedConfig, Rpc, SendExperimentalEventRequest, response_to_json,
 };
 
 use super::{Operator, refused};
+use crate::attribute::attribute;
 use crate::command::call::{find, read_request};
-use crate::context::Context;
-use crate::exit::Failure;
+use crate::context::{Context, now_ms};
+use crate::exit::{Failure, all_done};
+use crate::output::{Align, Table, when};
 use crate::text::{preview, printable_json};
 use crate::unknown;
 
 /// `zim admin group`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  zim admin group create ann team bob
+  zim admin group add ann crew mallory
+  zim admin group kick ann crew bob
+  zim admin group dismiss ann crew")]
 pub(crate) enum GroupCommand {
     /// Create a group, whose owner is USER
     Create {
@@ -30,6 +41,20 @@ pub(crate) enum GroupCommand {
         /// Its name
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         name: String,
+        /// The app [default: the only one]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+    },
+    /// Add members to a group, as one of its members
+    Add {
+        /// The owner, an admin, or a member who may invite others
+        user: String,
+        /// The group
+        #[arg(value_name = "GROUP")]
+        group: String,
+        /// The new members
+        #[arg(value_name = "MEMBER", required = true)]
+        members: Vec<String>,
         /// The app [default: the only one]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
@@ -63,7 +88,48 @@ pub(crate) enum GroupCommand {
 
 /// `zim admin room`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  zim admin room create host lobby --name 'The lobby' --attribute topic=news
+  zim admin room list
+  zim admin room kick stage bob
+  zim admin room destroy stage")]
 pub(crate) enum RoomCommand {
+    /// Create a room that nobody is in yet; it ends if nobody enters it for an hour
+    Create {
+        /// The user to whom its attributes belong
+        user: String,
+        /// The room
+        #[arg(value_name = "ROOM")]
+        room: String,
+        /// Its name
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        name: String,
+        /// How long it lasts without members, as in 90s, 15m; at most 3h
+        #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+        keep: Option<Duration>,
+        /// An attribute of it; may be repeated
+        #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
+        attributes: Vec<(String, String)>,
+        /// The app [default: the only one]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+    },
+    /// End a room, whoever is in it
+    Destroy {
+        /// The room
+        #[arg(value_name = "ROOM")]
+        room: String,
+        /// The app [default: the only one]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+    },
+    /// List the rooms, with the number of users in each
+    List {
+        /// The app [default: the only one]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+    },
     /// Remove users from a room; they may return
     Kick {
         /// The room
@@ -139,6 +205,17 @@ pub(super) async fn group(command: GroupCommand, operator: &mut Operator, contex
             }
             output.line(format!("Created the group {}, owned by {}.", preview(&group, 32), preview(&user, 32)))
         }
+        GroupCommand::Add { user, group, members, app_id } => {
+            let app_id = operator.app(app_id).await?;
+            let request = InviteUsersIntoGroupRequest { user_ids: members.clone(), group_id: group };
+            let done = operator.call_as(app_id, &user, &request).await?;
+            if output.is_json() {
+                output.json(&done)?;
+            } else {
+                output.done("Added", &members, &done.error_user_list)?;
+            }
+            all_done(&done.error_user_list, "not added")
+        }
         GroupCommand::Dismiss { user, group, app_id } => {
             let app_id = operator.app(app_id).await?;
             let done = operator.call_as(app_id, &user, &DismissGroupRequest { group_id: group.clone() }).await?;
@@ -161,8 +238,78 @@ pub(super) async fn group(command: GroupCommand, operator: &mut Operator, contex
 }
 
 pub(super) async fn room(command: RoomCommand, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
-    let RoomCommand::Kick { room, users, app_id } = command;
-    let app_id = operator.app(app_id).await?;
+    let output = context.output;
+    match command {
+        RoomCommand::Create { user, room, name, keep, attributes, app_id } => {
+            let app_id = operator.app(app_id).await?;
+            let delay = i64::try_from(keep.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+            let config = RoomAdvancedConfig {
+                room_destroy_delay_time: delay,
+                room_attributes: attributes.into_iter().collect(),
+            };
+            let request = CreateServerRoomRequest {
+                app_id,
+                room_id: room.clone(),
+                room_name: name,
+                user_id: user,
+                config: Some(config),
+            };
+            let made = operator.client.create_server_room(request).await.map_err(|status| refused(&status))?;
+            if output.is_json() {
+                return output.json(&made.into_inner());
+            }
+            output.line(format!("Created the room {}.", preview(&room, 32)))
+        }
+        RoomCommand::Destroy { room, app_id } => {
+            let app_id = operator.app(app_id).await?;
+            let request = DestroyRoomRequest { app_id, room_id: room.clone() };
+            let done = operator.client.destroy_room(request).await.map_err(|status| refused(&status))?.into_inner();
+            if output.is_json() {
+                return output.json(&done);
+            }
+            let users = if done.users == 1 { "1 user was".to_owned() } else { format!("{} users were", done.users) };
+            output.line(format!("Ended the room {}; {users} in it.", preview(&room, 32)))
+        }
+        RoomCommand::List { app_id } => rooms(operator.app(app_id).await?, operator, context).await,
+        RoomCommand::Kick { room, users, app_id } => {
+            let app_id = operator.app(app_id).await?;
+            kick_from_room((app_id, room, users), operator, context).await
+        }
+    }
+}
+
+async fn rooms(app_id: u32, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
+    let mut table =
+        Table::new(&[("ROOM", Align::Left), ("NAME", Align::Left), ("USERS", Align::Right), ("CREATED", Align::Left)]);
+    let (mut after, mut is_empty) = (String::new(), true);
+    loop {
+        let request = ListRoomsRequest { app_id, after, count: 0 };
+        let page = operator.client.list_rooms(request).await.map_err(|status| refused(&status))?.into_inner();
+        is_empty &= page.rooms.is_empty();
+        for room in &page.rooms {
+            if context.output.is_json() {
+                context.output.json(room)?;
+            }
+            let (id, name) = (preview(&room.room_id, 32), preview(&room.room_name, 32));
+            table.row([id, name, room.users.to_string(), when(room.created_at, now_ms())]);
+        }
+        after = page.next;
+        if after.is_empty() {
+            break;
+        }
+    }
+    match (context.output.is_json(), is_empty) {
+        (true, _) => Ok(()),
+        (false, true) => context.output.line("There are no rooms."),
+        (false, false) => context.output.table(&table),
+    }
+}
+
+async fn kick_from_room(
+    (app_id, room, users): (u32, String, Vec<String>),
+    operator: &mut Operator,
+    context: &Context,
+) -> Result<(), Failure> {
     let request = KickRoomUsersRequest { app_id, room_id: room.clone(), user_ids: users };
     let done = operator.client.kick_room_users(request).await.map_err(|status| refused(&status))?.into_inner();
     if context.output.is_json() {

@@ -2,15 +2,16 @@
 
 use clap::{Args, Subcommand};
 use zim_protocol::{
-    BroadcastMessageRequest, ConversationType, ListMessagesRequest, Message, MessagePriority, MessageReceivers,
-    MessageSendConfig, RevokeServerMessageRequest, SendServerMessageRequest,
+    BroadcastMessageRequest, ConversationType, EditServerMessageRequest, ListMessagesRequest, Message, MessagePriority,
+    MessageReceivers, MessageSendConfig, RevokeServerMessageRequest, SendServerMessageRequest,
+    SendServerMessageToUsersRequest,
 };
 
 use super::{Operator, refused};
 use crate::command::history;
 use crate::command::send::{Kind, checked};
 use crate::context::Context;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::target::Target;
 use crate::text::preview;
 
@@ -21,14 +22,21 @@ Examples:
   zim admin message send support bob 'how can we help?'
   zim admin message send support --group crew 'for two of you' --only ann,bob
   zim admin message send host --room stage 'the show begins'
+  zim admin message send support bob 'ann is on holiday' --unaware
+  zim admin message send-each support 'your order is on its way' --to ann,bob
   zim admin message broadcast support 'the server restarts at 8'
   zim admin message list ann --group crew
-  zim admin message revoke ann --group crew 118")]
+  zim admin message edit bob ann 117 'as it was meant'
+  zim admin message revoke ann bob 118")]
 pub(crate) enum MessageCommand {
     /// Send a message as a user; it has isServerMessage
     Send(SendArgs),
+    /// Send a message as a user to each of several users, and say what became of each
+    SendEach(SendEachArgs),
     /// Send a message to all users who are online; it is not stored
     Broadcast(BroadcastArgs),
+    /// Replace the content of a message, as its sender, whoever that is
+    Edit(EditArgs),
     /// Revoke a message, whoever sent it
     Revoke(RevokeArgs),
     /// List messages of a conversation as one of its users sees it
@@ -82,9 +90,55 @@ pub(crate) struct SendArgs {
     /// Do not count the message as unread
     #[arg(long)]
     quiet: bool,
+    /// The sender does not learn of the message: it is not on their devices
+    #[arg(long)]
+    unaware: bool,
     /// A key of your own: of all messages of this user to this conversation with the same key, only the first is sent
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true, conflicts_with = "room")]
     idempotency_key: String,
+    /// The app [default: the only one]
+    #[arg(long, value_name = "N")]
+    app_id: Option<u32>,
+}
+
+/// A message to each of several users.
+#[derive(Args, Debug)]
+pub(crate) struct SendEachArgs {
+    /// The user who sends it
+    #[arg(value_name = "FROM")]
+    from: String,
+    #[command(flatten)]
+    text: TextArgs,
+    /// The users who get it, with commas between them
+    #[arg(long, value_name = "USERS", value_delimiter = ',', required = true)]
+    to: Vec<String>,
+    /// Do not count the message as unread
+    #[arg(long)]
+    quiet: bool,
+    /// The sender does not learn of the messages: they are not on their devices
+    #[arg(long)]
+    unaware: bool,
+    /// A key of your own: of all messages of this user to the same user with the same key, only the first is sent
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
+    idempotency_key: String,
+    /// The app [default: the only one]
+    #[arg(long, value_name = "N")]
+    app_id: Option<u32>,
+}
+
+/// New content of a message.
+#[derive(Args, Debug)]
+pub(crate) struct EditArgs {
+    /// A user who sees the message
+    #[arg(value_name = "USER")]
+    user: String,
+    #[command(flatten)]
+    with: Target,
+    /// The sequence number of the message
+    #[arg(value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]
+    seq: i64,
+    #[command(flatten)]
+    text: TextArgs,
     /// The app [default: the only one]
     #[arg(long, value_name = "N")]
     app_id: Option<u32>,
@@ -144,6 +198,8 @@ pub(crate) struct ListArgs {
 pub(super) async fn run(command: MessageCommand, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
     match command {
         MessageCommand::Send(args) => send(args, operator, context).await,
+        MessageCommand::SendEach(args) => send_each(args, operator, context).await,
+        MessageCommand::Edit(args) => edit(args, operator, context).await,
         MessageCommand::Broadcast(args) => broadcast(args, operator, context).await,
         MessageCommand::Revoke(args) => revoke(args, operator, context).await,
         MessageCommand::List(args) => list(args, operator, context).await,
@@ -171,6 +227,7 @@ async fn send(args: SendArgs, operator: &mut Operator, context: &Context) -> Res
         message: Some(args.text.message()?),
         config: Some(config),
         receivers,
+        sender_unaware: args.unaware,
     };
     let sent = operator.client.send_server_message(request).await.map_err(|status| refused(&status))?.into_inner();
     if context.output.is_json() {
@@ -181,6 +238,68 @@ async fn send(args: SendArgs, operator: &mut Operator, context: &Context) -> Res
         _ if args.room => format!("Sent to the room {} as {from}.", preview(&args.to.id, 32)),
         seq => format!("Sent message {seq} to {} as {from}.", args.to.name()),
     })
+}
+
+/// The users of one request.
+const USERS_AT_ONCE: usize = 500;
+
+async fn send_each(args: SendEachArgs, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
+    let app_id = operator.app(args.app_id).await?;
+    let config = MessageSendConfig {
+        disable_unread_message_count: args.quiet,
+        idempotency_key: args.idempotency_key,
+        ..MessageSendConfig::default()
+    };
+    let message = args.text.message()?;
+    let (mut sent, mut failed) = (0_usize, 0_usize);
+    for users in args.to.chunks(USERS_AT_ONCE) {
+        let request = SendServerMessageToUsersRequest {
+            app_id,
+            from_user_id: args.from.clone(),
+            to_user_ids: users.to_vec(),
+            message: Some(message.clone()),
+            config: Some(config.clone()),
+            sender_unaware: args.unaware,
+        };
+        let done = operator.client.send_server_message_to_users(request).await.map_err(|status| refused(&status))?;
+        for outcome in done.into_inner().outcomes {
+            if outcome.code == 0 {
+                sent += 1;
+            } else {
+                failed += 1;
+            }
+            if context.output.is_json() {
+                context.output.json(&outcome)?;
+            } else if outcome.code != 0 {
+                context.output.warn(format!("{}: {}", preview(&outcome.user_id, 32), preview(&outcome.error, 200)));
+            }
+        }
+    }
+    if !context.output.is_json() {
+        let users = if sent == 1 { "user" } else { "users" };
+        context.output.line(format!("Sent to {sent} {users} as {}.", preview(&args.from, 32)))?;
+    }
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::new(Exit::Refused, format!("{failed} of {} messages were not sent", sent + failed))),
+    }
+}
+
+async fn edit(args: EditArgs, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
+    let app_id = operator.app(args.app_id).await?;
+    let request = EditServerMessageRequest {
+        app_id,
+        user_id: args.user,
+        conversation_id: args.with.id.clone(),
+        conversation_type: args.with.kind() as i32,
+        message_seq: args.seq,
+        message: Some(args.text.message()?),
+    };
+    let done = operator.client.edit_server_message(request).await.map_err(|status| refused(&status))?.into_inner();
+    if context.output.is_json() {
+        return context.output.json(&done);
+    }
+    context.output.line(format!("Edited message {} {}.", args.seq, args.with.place("with")))
 }
 
 async fn broadcast(args: BroadcastArgs, operator: &mut Operator, context: &Context) -> Result<(), Failure> {

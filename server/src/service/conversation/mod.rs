@@ -22,7 +22,7 @@ use zim_protocol::{
 pub(crate) use self::group::find_group;
 pub(crate) use self::head::{CONVERSATION, heads, sums};
 use self::setting::Deleted;
-pub(crate) use self::setting::{ALL_DELETED, SETTING, undelete};
+pub(crate) use self::setting::{ALL_DELETED, SETTING, keep_out_of_list, undelete};
 pub(crate) use self::store::peer_conversations;
 use crate::app::App;
 use crate::connection::{Caller, WriteTo};

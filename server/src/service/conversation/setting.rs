@@ -144,6 +144,23 @@ pub(super) async fn delete(
     set(tx, log, user, conversation.0, (Column::DeletedBelow, below)).await
 }
 
+/// A message at a position, which a user is not to learn of, does not bring a conversation into their list.
+pub(crate) async fn keep_out_of_list(
+    tx: &mut Tx<'_>,
+    log: &mut LogWriter,
+    user: UserKey,
+    conversation: ConversationKey,
+    seq: i64,
+) -> Result<(), Error> {
+    let row = tx.fetch_one("SELECT rev FROM conversation WHERE id = $1", &params![conversation]).await?;
+    let is_new = seq == 1 && row.map_or(Ok(0), |row| row.get::<i64>(0))? == 0;
+    let is_deleted = get(tx, user, conversation, Column::DeletedBelow).await?.unwrap_or(0) >= seq;
+    if is_new || is_deleted {
+        set(tx, log, user, conversation, (Column::DeletedBelow, seq + 1)).await?;
+    }
+    Ok(())
+}
+
 /// A group begins anew for these users: it is in their lists, even if they had deleted it.
 pub(crate) async fn undelete(
     tx: &mut Tx<'_>,

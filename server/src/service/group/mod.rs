@@ -695,7 +695,9 @@ impl App {
 
     /// Leaves out the creator of a group, and the users who are in as many groups as a user may be.
     async fn with_room(&self, me: UserKey, named: Named) -> Result<Named, Error> {
-        self.check_room(me, None).await?;
+        if self.is_full(me, None).await? {
+            return Err(Error::too_many_groups_to_create(self.config.limits.max_groups.into()));
+        }
         let mut named = named.without(me, || Error::params_invalid("you are a member of the group that you create"));
         self.leave_out_full(&mut named, None).await?;
         Ok(named)

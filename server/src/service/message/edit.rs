@@ -12,6 +12,15 @@ use crate::error::Error;
 use crate::journal::{LogWriter, state};
 use crate::service::media::drop_refs;
 
+/// Who edits a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// A user: their own message, for a while.
+    User,
+    /// The operator: any message, as its sender, at any time.
+    Operator,
+}
+
 /// Checks the new content of a message.
 ///
 /// # Errors
@@ -37,16 +46,19 @@ pub(super) async fn edit(
     log: &mut LogWriter,
     reference: &Reference,
     draft: &Draft,
-    (window_ms, media): (i64, &config::Media),
+    (by, window_ms, media): (By, i64, &config::Media),
 ) -> Result<MessageEntry, Error> {
-    let target = reference.find_to_show(tx).await?;
-    if target.sender != reference.user {
+    let target = match by {
+        By::User => reference.find_to_show(tx).await?,
+        By::Operator => reference.find_unrevoked(tx).await?,
+    };
+    if by == By::User && target.sender != reference.user {
         return Err(Error::edit_not_allowed());
     }
     if target.kind != draft.kind as i32 {
         return Err(Error::params_invalid("an edit does not change the type of a message"));
     }
-    if reference.now - target.ts > window_ms {
+    if by == By::User && reference.now - target.ts > window_ms {
         return Err(Error::edit_too_late(window_ms / 1_000));
     }
     let conversation = reference.conversation.key;
@@ -60,7 +72,7 @@ pub(super) async fn edit(
     state::open(tx, conversation, target.seq).await?;
     tx.execute(
         "UPDATE message_state SET edited_at = $3, editor = $4 WHERE conversation = $1 AND seq = $2",
-        &params![conversation, target.seq, reference.now, reference.user],
+        &params![conversation, target.seq, reference.now, target.sender],
     )
     .await?;
     tx.execute(
@@ -72,7 +84,7 @@ pub(super) async fn edit(
     )
     .await?;
     let change = MessageChange { kind: MessageChangeKind::Edited as i32, ..MessageChange::default() };
-    let at = (reference.user, reference.now);
+    let at = (target.sender, reference.now);
     log.change_message(tx, &reference.conversation, target.seq, change, at).await?;
     reference.entry(tx, &target).await
 }

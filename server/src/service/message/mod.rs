@@ -14,6 +14,7 @@ mod room;
 mod rules;
 mod target;
 mod typing;
+mod unaware;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ use crate::push::PushKind;
 use crate::service::rows::PAGE_BYTES;
 
 pub(crate) use self::delete::{ALL_CLEARED, CLEARED, DELETION};
+use self::edit::By;
 pub(crate) use self::receipt::{CONVERSATION_RECEIPT, RECEIPT};
 use self::rules::Draft;
 use self::target::Reference;
@@ -180,7 +182,7 @@ impl App {
         message: Message,
         config: &MessageSendConfig,
         (key, omits_content): (Key, bool),
-        receivers: Receivers,
+        shown: Shown,
     ) -> Result<MessageSentResult, Error> {
         let identity = caller.identity()?;
         let mut message = message;
@@ -192,6 +194,10 @@ impl App {
             conversation_type: name.r#type,
             ..Message::default()
         });
+        if replied.is_some() && shown.sender_unaware {
+            // All learn how many replies a message has.
+            return Err(Error::params_invalid("a reply is not kept from its sender"));
+        }
         self.complete_combined(identity, &mut message).await?;
         let files = self.complete_media(identity, &mut message).await?;
         let mut draft = rules::draft(message, config, &self.config.limits)?;
@@ -199,7 +205,10 @@ impl App {
         if caller.is_server() {
             draft.flags |= MessageFlag::Server as u32;
         }
-        draft.set_receivers(receivers)?;
+        draft.set_receivers(shown.receivers)?;
+        if shown.sender_unaware {
+            draft.flags |= MessageFlag::SenderUnaware as u32;
+        }
         if draft.kind == MessageType::Command {
             if replied.is_some() {
                 return Err(Error::message_type_unsupported("a reply"));
@@ -230,11 +239,13 @@ impl App {
                 state = reply.map(Box::new);
                 sent
             }
+            None if shown.sender_unaware => self.send_unaware(caller, &name, new).await?,
             None => self.submit_send(caller, &name, new)?.await?,
         };
         // A reply that is sent again is answered with what it replies to as it is now.
         let is_reply_again = replied.is_some() && state.is_none();
-        if sent.is_changed || is_reply_again {
+        // An unaware sender does not see what is stored.
+        if (sent.is_changed || is_reply_again) && !shown.sender_unaware {
             match self.stored_entry(identity, conversation, sent.seq).await? {
                 Some(entry) => {
                     caller.add_push(message_push(vec![entry.clone()], name.clone()));
@@ -266,6 +277,15 @@ impl App {
 fn is_media(kind: MessageType) -> bool {
     use MessageType::{Audio, File, Image, Multiple, Video};
     matches!(kind, Image | File | Audio | Video | Multiple)
+}
+
+/// Who sees a message.
+#[derive(Debug, Default)]
+struct Shown {
+    /// Who of a group.
+    receivers: Receivers,
+    /// Not its sender, who does not learn of it.
+    sender_unaware: bool,
 }
 
 /// The audience of the conversation between the caller and another user.
@@ -327,18 +347,16 @@ async fn anchor(
 impl MessageService for App {
     async fn send_message(&self, caller: &Caller, request: SendMessageRequest) -> Result<MessageSentResult, Error> {
         if request.conversation_type() == ConversationType::Room {
-            return self.send_room_message(caller, request).await;
+            return self.send_room_message(caller, request, false).await;
         }
         if !matches!(request.conversation_type(), ConversationType::Peer | ConversationType::Group) {
-            return Err(Error::params_invalid(
-                "conversationType must be 0 (one other user), 1 (a room) or 2 (a group)",
-            ));
+            return Err(Error::unknown_conversation_type());
         }
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
         let config = request.config.unwrap_or_default();
         let key = Key::of(&name, &config, &request.client_key)?;
-        let (message, all) = (request.message.unwrap_or_default(), Receivers::All);
-        self.send(caller, name, message, &config, (key, request.omit_content), all).await
+        let message = request.message.unwrap_or_default();
+        self.send(caller, name, message, &config, (key, request.omit_content), Shown::default()).await
     }
 
     async fn send_barrage(&self, caller: &Caller, request: SendBarrageRequest) -> Result<MessageSentResult, Error> {
@@ -356,7 +374,7 @@ impl MessageService for App {
             ..MessageRepliedInfo::default()
         };
         let message = Message { replied_info: Some(Box::new(replied_info)), ..request.message.unwrap_or_default() };
-        self.send(caller, name, message, &config, (key, false), Receivers::All).await
+        self.send(caller, name, message, &config, (key, false), Shown::default()).await
     }
 
     async fn query_message_replied_list(
@@ -391,16 +409,8 @@ impl MessageService for App {
     }
 
     async fn edit_message(&self, caller: &Caller, request: EditMessageRequest) -> Result<MessageEditedResult, Error> {
-        let mut message = request.message.unwrap_or_default();
-        let reference = self.reference(caller, &message).await?;
-        let window_ms = i64::from(self.config.limits.edit_window_s) * 1_000;
-        let files = self.complete_media(caller.identity()?, &mut message).await?;
-        let draft = Draft { files, ..edit::draft(message, &self.config.limits)? };
-        let media = self.config.media.clone();
-        let message = self.change_message(caller, reference, async move |tx, log, reference| {
-            edit::edit(tx, log, reference, &draft, (window_ms, &media)).await
-        });
-        Ok(MessageEditedResult { message: Some(message.await?) })
+        let message = self.edit(caller, request.message.unwrap_or_default(), By::User).await?;
+        Ok(MessageEditedResult { message: Some(message) })
     }
 
     async fn pin_message(&self, caller: &Caller, request: PinMessageRequest) -> Result<MessagePinnedResult, Error> {
@@ -507,6 +517,19 @@ impl MessageService for App {
 }
 
 impl App {
+    /// Edits a message and returns it as the caller sees it.
+    async fn edit(&self, caller: &Caller, mut message: Message, by: By) -> Result<Message, Error> {
+        let reference = self.reference(caller, &message).await?;
+        let window_ms = i64::from(self.config.limits.edit_window_s) * 1_000;
+        let files = self.complete_media(caller.identity()?, &mut message).await?;
+        let draft = Draft { files, ..edit::draft(message, &self.config.limits)? };
+        let media = self.config.media.clone();
+        self.change_message(caller, reference, async move |tx, log, reference| {
+            edit::edit(tx, log, reference, &draft, (by, window_ms, &media)).await
+        })
+        .await
+    }
+
     /// Changes a message and returns it as the caller sees it afterwards.
     async fn change_message<F>(&self, caller: &Caller, reference: Reference, change: F) -> Result<Message, Error>
     where

@@ -1,17 +1,21 @@
 //! Messages of the operator: sent as a user, to all users of an app, or revoked. The rules are those of the user, who has no
 //! connection.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use zim_protocol::{
-    BroadcastMessageRequest, ConversationRef, ConversationType, ListMessagesRequest, ListMessagesResult, Message,
-    MessageBroadcastResult, MessageEntry, MessageFlag, MessagePriority, MessageQueryConfig, MessageReceivers,
-    MessageRevokeConfig, MessageSendConfig, MessageType, QueryHistoryMessageRequest, RevokeMessageRequest,
-    RevokeServerMessageRequest, SendMessageRequest, SendServerMessageRequest, ServerMessageRevokedResult,
-    ServerMessageSentResult, server::MessageService,
+    BroadcastMessageRequest, ConversationRef, ConversationType, EditServerMessageRequest, ListMessagesRequest,
+    ListMessagesResult, Message, MessageBroadcastResult, MessageEntry, MessageFlag, MessagePriority,
+    MessageQueryConfig, MessageReceivers, MessageRevokeConfig, MessageSendConfig, MessageType,
+    QueryHistoryMessageRequest, RevokeMessageRequest, RevokeServerMessageRequest, SendMessageRequest,
+    SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult, ServerMessageOutcome,
+    ServerMessageRevokedResult, ServerMessageSentResult, message::Body, server::MessageService,
 };
 
-use super::{Key, MAX_PAGE, rules, sent_entry};
+use super::edit::By;
+use super::{Key, MAX_PAGE, Shown, rules, sent_entry};
 use crate::app::App;
 use crate::connection::{Caller, Identity};
 use crate::db::Scope;
@@ -19,6 +23,17 @@ use crate::effect::{Effect, Receivers};
 use crate::error::Error;
 use crate::key::LoginKey;
 use crate::tenant::Tenant;
+
+/// The messages of a request to several users that are stored at the same time.
+const SENT_AT_ONCE: usize = 50;
+
+/// A sender who does not learn of a message cannot learn who has read it.
+fn check_unaware(sender_unaware: bool, config: &MessageSendConfig) -> Result<(), Error> {
+    if sender_unaware && config.has_receipt {
+        return Err(Error::params_invalid("a sender who is unaware of the message gets no receipt of it"));
+    }
+    Ok(())
+}
 
 impl App {
     /// Returns a user as the caller, for whom the operator acts.
@@ -48,29 +63,82 @@ impl App {
     ) -> Result<ServerMessageSentResult, Error> {
         let SendServerMessageRequest { to_conversation_id, conversation_type, message, config, receivers, .. } =
             request;
+        let sender_unaware = request.sender_unaware;
         let name = ConversationRef { r#type: conversation_type, id: to_conversation_id };
-        let message = message.unwrap_or_default();
-        let kind = name.r#type();
-        let sent = match (kind, receivers) {
-            (ConversationType::Group, Some(receivers)) => {
-                let receivers = self.receivers(user, receivers).await?;
-                let config = config.unwrap_or_default();
+        let (kind, config) = (name.r#type(), config.unwrap_or_default());
+        if receivers.is_some() && kind != ConversationType::Group {
+            return Err(Error::params_invalid("receivers are for a message to a group"));
+        }
+        check_unaware(sender_unaware, &config)?;
+        let sent = match kind {
+            ConversationType::Peer | ConversationType::Group => {
+                let receivers = match receivers {
+                    Some(receivers) => self.receivers(user, receivers).await?,
+                    None => Receivers::All,
+                };
                 let key = Key::of(&name, &config, &[])?;
-                self.send(user, name, message, &config, (key, false), receivers).await?
+                let shown = Shown { receivers, sender_unaware };
+                self.send(user, name, message.unwrap_or_default(), &config, (key, false), shown).await?
             }
-            (_, Some(_)) => return Err(Error::params_invalid("receivers are for a message to a group")),
-            (_, None) => {
+            ConversationType::Room => {
                 let request = SendMessageRequest {
                     to_conversation_id: name.id,
                     conversation_type,
-                    message: Some(message),
-                    config,
+                    message,
+                    config: Some(config),
                     ..SendMessageRequest::default()
                 };
-                self.send_message(user, request).await?
+                self.send_room_message(user, request, sender_unaware).await?
             }
+            _ => return Err(Error::unknown_conversation_type()),
         };
         Ok(ServerMessageSentResult { message: sent.message })
+    }
+
+    /// Sends a message as a user to each of several users. Returns what became of each.
+    ///
+    /// # Errors
+    /// The message could be sent to nobody.
+    pub(crate) async fn send_to_users_as(
+        &self,
+        user: &Caller,
+        request: SendServerMessageToUsersRequest,
+    ) -> Result<Vec<ServerMessageOutcome>, Error> {
+        let SendServerMessageToUsersRequest { to_user_ids, message, config, sender_unaware, .. } = request;
+        let config = config.unwrap_or_default();
+        check_unaware(sender_unaware, &config)?;
+        let message = message.unwrap_or_default();
+        // The content of a combined one is read for each.
+        if !matches!(message.body, Some(Body::Combine(_))) {
+            rules::draft(message.clone(), &config, &self.config.limits)?;
+        }
+        let mut seen = HashSet::with_capacity(to_user_ids.len());
+        let users: Vec<&String> = to_user_ids.iter().filter(|user_id| seen.insert(user_id.as_str())).collect();
+        let send = async |user_id: &String| {
+            let request = SendServerMessageRequest {
+                to_conversation_id: user_id.clone(),
+                conversation_type: ConversationType::Peer as i32,
+                message: Some(message.clone()),
+                config: Some(config.clone()),
+                sender_unaware,
+                ..SendServerMessageRequest::default()
+            };
+            let outcome = ServerMessageOutcome { user_id: user_id.clone(), ..ServerMessageOutcome::default() };
+            match self.send_as(user, request).await {
+                Ok(sent) => {
+                    let Message { message_id, message_seq, .. } = sent.message.unwrap_or_default();
+                    ServerMessageOutcome { message_id, message_seq, ..outcome }
+                }
+                Err(error) => {
+                    ServerMessageOutcome { code: error.code() as i32, error: error.message().to_owned(), ..outcome }
+                }
+            }
+        };
+        let mut outcomes = Vec::with_capacity(users.len());
+        for part in users.chunks(SENT_AT_ONCE) {
+            outcomes.extend(join_all(part.iter().map(|user_id| send(user_id))).await);
+        }
+        Ok(outcomes)
     }
 
     async fn receivers(&self, sender: &Caller, receivers: MessageReceivers) -> Result<Receivers, Error> {
@@ -159,6 +227,23 @@ impl App {
         let request = RevokeMessageRequest { message: Some(message), config: Some(config) };
         let revoked = self.revoke_message(user, request).await?;
         Ok(ServerMessageRevokedResult { message: revoked.message })
+    }
+
+    /// Edits a message as its sender, whoever that is.
+    pub(crate) async fn edit_as_server(
+        &self,
+        user: &Caller,
+        request: EditServerMessageRequest,
+    ) -> Result<ServerMessageEditedResult, Error> {
+        let message = Message {
+            conversation_id: request.conversation_id,
+            conversation_type: request.conversation_type,
+            message_seq: request.message_seq,
+            message_id: String::new(),
+            ..request.message.unwrap_or_default()
+        };
+        let message = self.edit(user, message, By::Operator).await?;
+        Ok(ServerMessageEditedResult { message: Some(message) })
     }
 
     /// Returns a page of a conversation, as a user sees it.

@@ -25,11 +25,12 @@ use crate::key::{ConversationKey, UserKey};
 use crate::service::room;
 
 impl App {
-    /// Sends a message to a room, except a barrage message.
+    /// Sends a message to a room, except a barrage message. The devices of an unaware sender do not get it.
     pub(super) async fn send_room_message(
         &self,
         caller: &Caller,
         request: SendMessageRequest,
+        sender_unaware: bool,
     ) -> Result<MessageSentResult, Error> {
         let mut message = request.message.unwrap_or_default();
         if matches!(message.body, Some(Body::Barrage(_))) {
@@ -41,6 +42,9 @@ impl App {
         let mut draft = rules::room_draft(message, &config, &self.config.limits)?;
         if caller.is_server() {
             draft.flags |= MessageFlag::Server as u32;
+        }
+        if sender_unaware {
+            draft.flags |= MessageFlag::SenderUnaware as u32;
         }
         let omits_content = request.omit_content && !is_media(draft.kind);
         self.send_to_room(caller, request.to_conversation_id, draft, (&request.client_key, omits_content)).await

@@ -114,6 +114,13 @@ impl Reference {
     /// Finds the message for something that others get to see: it was not revoked, and the caller could send a message, too. The
     /// other user of a peer conversation has not blocked them, and they are not muted in the group.
     pub(super) async fn find_to_show(&self, tx: &mut Tx<'_>) -> Result<Target, Error> {
+        let target = self.find_unrevoked(tx).await?;
+        self.check_may_write(tx).await?;
+        Ok(target)
+    }
+
+    /// Finds the message for something that all get to see who see the conversation: it was not revoked, and it is for all.
+    pub(super) async fn find_unrevoked(&self, tx: &mut Tx<'_>) -> Result<Target, Error> {
         let (target, _) = self.find_to_change(tx).await?;
         if target.kind == MessageType::Revoke as i32 {
             return Err(Error::already_revoked());
@@ -121,7 +128,6 @@ impl Reference {
         if target.flags & (MessageFlag::TargetOnly as u32 | MessageFlag::TargetExcept as u32) != 0 {
             return Err(Error::message_is_targeted());
         }
-        self.check_may_write(tx).await?;
         Ok(target)
     }
 

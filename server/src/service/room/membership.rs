@@ -19,6 +19,9 @@ use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 use crate::room_rates::RoomRates;
 use crate::task;
 
+/// How long a room that the operator has made waits for its first member, at least.
+const UNUSED_MS: i64 = 3_600_000;
+
 /// A room, and who asks for something in it.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
@@ -92,15 +95,48 @@ impl Room {
         if store::find(tx, self.app, self.id()).await?.is_some() {
             return Ok(None);
         }
-        let attributes = rules::initial(new.attributes, self.me)?;
         self.check_rooms(tx, None).await?;
+        let room_name = self.make(tx, new).await?;
+        Ok(Some(self.let_in(tx, room_name, true).await?.1))
+    }
+
+    /// Creates the room for the operator. Nobody is in it; if nobody enters, it ends.
+    pub(super) async fn create_empty(self, tx: &mut Tx<'_>, new: NewRoom) -> Result<Option<RoomFullInfo>, Error> {
+        if store::find(tx, self.app, self.id()).await?.is_some() {
+            return Ok(None);
+        }
+        let ends_at = self.now + (new.destroy_delay * 1_000).max(UNUSED_MS);
+        let room_name = self.make(tx, new).await?;
+        task::schedule(tx, &ROOM_END, self.key, ends_at).await?;
+        Ok(Some(store::info(self.id(), room_name)))
+    }
+
+    /// Adds the room, without members. Returns its name.
+    async fn make(&self, tx: &mut Tx<'_>, new: NewRoom) -> Result<String, Error> {
+        let attributes = rules::initial(new.attributes, self.me)?;
         if self.limits.rooms > 0 && store::count(tx, self.app).await? >= self.limits.rooms {
             return Err(Error::too_many_rooms(self.limits.rooms));
         }
         let (room, names) = ((self.app, self.key), (self.id(), new.room_name.as_str()));
         store::insert(tx, room, names, new.destroy_delay, self.now).await?;
         store::write_attributes(tx, self.key, &Attributes::new(), &attributes).await?;
-        Ok(Some(self.let_in(tx, new.room_name, true).await?.1))
+        Ok(new.room_name)
+    }
+
+    /// Ends the room, whoever is in it, and tells them. Returns how many they were.
+    pub(super) async fn destroy(self, tx: &mut Tx<'_>) -> Result<usize, Error> {
+        self.head(tx).await?;
+        let members = store::all_members(tx, self.key).await?;
+        let rev = store::next_rev(tx, self.key).await?;
+        for (user, member) in &members {
+            self.tell_stay(tx, (*user, member.device), member.place, Some(rev));
+        }
+        let exit = RoomExit { event: RoomEvent::RoomNotExist as i32, extended_data: String::new() };
+        self.tell(tx, rev, RoomReceivers::All(LoginKey(0)), Detail::Exit(exit));
+        task::cancel(tx, &ROOM_MEMBERS_LEAVE, self.key).await?;
+        task::cancel(tx, &ROOM_END, self.key).await?;
+        store::delete(tx, self.key).await?;
+        Ok(members.len())
     }
 
     /// Checks that the caller may be in one more room, apart from one that they are about to leave.

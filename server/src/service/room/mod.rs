@@ -10,12 +10,12 @@ mod tasks;
 use std::sync::Arc;
 
 use zim_protocol::{
-    ConversationRef, ConversationType, CreateRoomRequest, DeleteRoomAttributesRequest,
+    ConversationRef, ConversationType, CreateRoomRequest, CreateServerRoomRequest, DeleteRoomAttributesRequest,
     EndRoomAttributesBatchOperationRequest, EnterRoomRequest, ErrorCode, JoinRoomRequest, LeaveAllRoomRequest,
-    LeaveRoomRequest, LostRoom, QueryRoomAllAttributesRequest, QueryRoomMemberAttributesListRequest,
-    QueryRoomMemberListRequest, QueryRoomMembersAttributesRequest, QueryRoomMembersRequest,
-    QueryRoomOnlineMemberCountRequest, ResumeRoomsRequest, RoomAdvancedConfig, RoomAllLeftResult,
-    RoomAttributesBatchOperatedResult, RoomAttributesOperatedResult, RoomAttributesQueriedResult,
+    LeaveRoomRequest, ListRoomsRequest, ListRoomsResult, LostRoom, QueryRoomAllAttributesRequest,
+    QueryRoomMemberAttributesListRequest, QueryRoomMemberListRequest, QueryRoomMembersAttributesRequest,
+    QueryRoomMembersRequest, QueryRoomOnlineMemberCountRequest, ResumeRoomsRequest, RoomAdvancedConfig,
+    RoomAllLeftResult, RoomAttributesBatchOperatedResult, RoomAttributesOperatedResult, RoomAttributesQueriedResult,
     RoomAttributesUpdateAction, RoomAttributesUpdateInfo, RoomCreatedResult, RoomEnteredResult, RoomEvent,
     RoomFullInfo, RoomJoinedResult, RoomLeftResult, RoomMemberAttributesInfo, RoomMemberAttributesListQueriedResult,
     RoomMemberInfo, RoomMemberQueriedResult, RoomMembersAttributesOperatedResult, RoomMembersAttributesQueriedResult,
@@ -37,10 +37,14 @@ use crate::tenant::Tenant;
 /// The members of a large room that the list has, as in the reference.
 const MAX_LISTED: i64 = 500;
 
+/// The rooms on a page of the operator's list.
+const MAX_ROOMS: usize = 100;
+
 impl RoomService for App {
     async fn create_room(&self, caller: &Caller, request: CreateRoomRequest) -> Result<RoomCreatedResult, Error> {
         let info = request.room_info.unwrap_or_default();
         let config = request.config.unwrap_or_default();
+        self.device_of(caller)?.ok_or_else(Error::new_room_needs_device)?;
         let created = self.make_room(caller, (&info.room_id, request.entry_number), info.room_name, config).await?;
         let room_info = created.ok_or_else(|| Error::room_exists(&info.room_id))?;
         Ok(RoomCreatedResult { room_info: Some(room_info) })
@@ -403,7 +407,6 @@ impl App {
         room_name: String,
         config: RoomAdvancedConfig,
     ) -> Result<Option<RoomFullInfo>, Error> {
-        self.device_of(caller)?.ok_or_else(Error::room_needs_device)?;
         let room = Room { entry_number, ..self.room(caller, ConversationKey(self.ids.next()), room_id)? };
         let new =
             NewRoom { room_name, destroy_delay: config.room_destroy_delay_time, attributes: config.room_attributes };
@@ -451,6 +454,39 @@ impl App {
     async fn leave(&self, caller: &Caller, room: Room, device: Option<[u8; 16]>) -> Result<bool, Error> {
         let target = write_to(&room);
         caller.write(&self.db, target, async move |tx, _| room.leave(tx, device).await).await
+    }
+
+    /// Creates a room for the operator, without members. Attributes are those of `user`.
+    pub(crate) async fn create_empty_room(
+        &self,
+        user: &Caller,
+        request: CreateServerRoomRequest,
+    ) -> Result<RoomFullInfo, Error> {
+        let CreateServerRoomRequest { room_id, room_name, config, .. } = request;
+        let config = config.unwrap_or_default();
+        let room = self.room(user, ConversationKey(self.ids.next()), &room_id)?;
+        let new =
+            NewRoom { room_name, destroy_delay: config.room_destroy_delay_time, attributes: config.room_attributes };
+        let scope = Scope::name(room.app, &format!("room/{room_id}")).makes(room.key);
+        let made = user.write(&self.db, WriteTo::held(scope), async move |tx, _| room.create_empty(tx, new).await);
+        made.await?.ok_or_else(|| Error::room_exists(&room_id))
+    }
+
+    /// Ends a room for the operator. Returns how many users were in it.
+    pub(crate) async fn destroy_room(&self, tenant: &Tenant, room_id: &str) -> Result<usize, Error> {
+        let key = self.room_key(tenant.key, room_id).await?.ok_or_else(|| Error::room_not_found(room_id))?;
+        let room = self.room_of((tenant.key, key, room_id), (UserKey(0), [0; 16], LoginKey(0)))?;
+        self.db.submit(Scope::conversation(key), async move |tx| room.destroy(tx).await).await
+    }
+
+    /// Returns a page of the rooms of an app, for the operator.
+    pub(crate) async fn rooms_of(&self, tenant: &Tenant, request: ListRoomsRequest) -> Result<ListRoomsResult, Error> {
+        let (app, after) = (tenant.key, request.after);
+        let count = if request.count == 0 { MAX_ROOMS } else { request.count as usize };
+        let found = self.db.read(async move |tx| store::rooms_of_app(tx, app, &after, count).await).await?;
+        let (rooms, is_more) = found;
+        let next = rooms.last().filter(|_| is_more).map(|last| last.room_id.clone()).unwrap_or_default();
+        Ok(ListRoomsResult { rooms, next })
     }
 
     /// Removes users from a room for the operator. Returns those who were in it.

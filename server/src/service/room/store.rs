@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use zim_protocol::{RoomFullInfo, RoomInfo, RoomMemberAttributesInfo, UserInfo};
+use zim_protocol::{RoomFullInfo, RoomInfo, RoomMemberAttributesInfo, RoomRow, UserInfo};
 
 use super::rules::{Attribute, Attributes};
 use crate::db::{Tx, Value, params};
@@ -81,6 +81,30 @@ pub(super) async fn insert(
     )
     .await?;
     Ok(())
+}
+
+/// Returns all members of a room.
+pub(super) async fn all_members(tx: &mut Tx<'_>, room: ConversationKey) -> Result<Vec<(UserKey, Member)>, Error> {
+    let sql = "SELECT account, device, place, leaves_at FROM room_member WHERE conversation = $1";
+    let rows = tx.fetch(sql, &params![room]).await?;
+    rows.iter().map(|row| Ok((UserKey(row.get(0)?), member_of(row, 1)?))).collect()
+}
+
+/// Returns rooms of an app in the order of their IDs, after one, and whether there are more.
+pub(super) async fn rooms_of_app(
+    tx: &mut Tx<'_>,
+    app: AppKey,
+    after: &str,
+    count: usize,
+) -> Result<(Vec<RoomRow>, bool), Error> {
+    let sql = "SELECT c.name, r.room_name, r.members, r.created_at FROM conversation c JOIN room r ON r.conversation = c.id \
+               WHERE c.app = $1 AND c.type = 1 AND c.name > $2 ORDER BY c.name LIMIT $3";
+    let limit = i64::try_from(count).map_err(Error::internal)? + 1;
+    let rows = tx.fetch(sql, &params![app, after, limit]).await?;
+    let row = |row: &crate::db::Row| -> Result<RoomRow, Error> {
+        Ok(RoomRow { room_id: row.get(0)?, room_name: row.get(1)?, users: row.get(2)?, created_at: row.get(3)? })
+    };
+    Ok((rows.iter().take(count).map(row).collect::<Result<_, _>>()?, rows.len() > count))
 }
 
 /// Returns how many rooms an app has.
