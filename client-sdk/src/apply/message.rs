@@ -67,7 +67,7 @@ impl Transaction<'_> {
             let message = row.into_message(&self.viewer.user_id, &name.to_ref());
             return Ok(Attached { message, next: Next::SendAgain { config, content, is_sending: true } });
         }
-        if let Some(row) = outgoing::sent(self.db, id, &self.viewer.user_id, &pending.key)? {
+        if let Some(row) = outgoing::sent_lately(self.db, id, &self.viewer.user_id, &pending.key)? {
             let message = row.into_message(&self.viewer.user_id, &name.to_ref());
             return Ok(Attached { message, next: Next::Nothing });
         }
@@ -78,6 +78,10 @@ impl Transaction<'_> {
         let viewer = Arc::clone(&self.viewer.user_id);
         let id = self.touch(name)?;
         conversation_setting::show(self.db, id)?;
+        if self.recent.has_deleted(self.db)? && message_change::forget_key(self.db, &pending.key)? {
+            // The app sends again what it had deleted.
+            self.recent.forget_deleted();
+        }
         let after = self.last_place.filter(|(conversation, _)| *conversation == id).map(|(_, place)| place);
         let (row, place) = outgoing::insert_pending(self.db, id, &viewer, &pending, after)?;
         self.last_place = Some((id, place));
@@ -594,6 +598,25 @@ mod tests {
             // Another run of the app.
             recent.clear();
         }
+        // The same key again is a message again.
+        attach(&db, &mut recent, entry(MessageType::Text, "hi", 0).content);
+        all_events(
+            &db,
+            &mut recent,
+            settling(Settle::Sent(MessageEntry { content: Bytes::new(), ..mine.clone() })),
+            &[],
+        );
+        all_events(&db, &mut recent, changing(Change::Drop(Name::new(0, "bob"))), &[]);
+        all_events(&db, &mut recent, changing(page(mine.clone())), &[]);
+        assert!(message::held(&db, 1, 1).unwrap().is_some());
+        // The app deletes it by the object that it had while it was sent.
+        let own = Message { local_message_id: zim_protocol::id::hex(&[3; 16]), ..Message::default() };
+        let delete = || Local::Delete { name: Name::new(0, "bob"), messages: vec![own.clone()] };
+        let (db, mut recent) = (memory().unwrap(), Recent::default());
+        attach(&db, &mut recent, entry(MessageType::Text, "hi", 0).content);
+        all_events(&db, &mut recent, settling(Settle::Sent(MessageEntry { content: Bytes::new(), ..mine })), &[]);
+        all_events(&db, &mut recent, settling(Settle::Local(Box::new(delete()))), &[]);
+        assert!(message::held(&db, 1, 1).unwrap().is_none());
     }
 
     #[test]

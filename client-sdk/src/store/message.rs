@@ -232,6 +232,11 @@ pub(crate) fn store(
     // It is held. A page may have been read before a change that this device knows already.
     let is_newer = held(db, conversation, entry.seq)?.is_some_and(|(_, row)| row.is_newer_than(entry));
     if !is_newer {
+        db.prepare_cached(
+            "UPDATE message SET message_id = ?3, ts = ?4 WHERE conversation = ?1 AND order_key = ?2 AND tie = 0 \
+             AND (message_id <> ?3 OR ts <> ?4)",
+        )?
+        .execute(params![conversation, order_key, entry.message_id, entry.ts])?;
         change(db, conversation, viewer, entry)?;
     }
     let is_local = db

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use zim_protocol::{MessageRepliedInfo, MessageSentStatus, MessageState, id};
 
 use super::message::{COLUMNS, INSERTED, MessageRow, order_key};
-use super::outgoing::{Pending, insert_pending};
+use super::outgoing::{Pending, insert_pending, lately};
 use super::{message, to_sql};
 
 /// Marks the receipt of a message as done; returns false if it was, or if the message is not held.
@@ -148,6 +148,15 @@ pub(crate) fn find(
         if found.is_some() {
             return Ok(found);
         }
+        if message_id == 0 {
+            // The app does not know yet that the server has stored it.
+            let sql = format!(
+                "SELECT m.id, {COLUMNS} FROM message m WHERE m.conversation = ?2 AND m.client_key = ?1 AND m.seq > 0 \
+                 AND m.is_local = 1 AND m.order_key > {}",
+                lately("?2")
+            );
+            return db.prepare_cached(&sql)?.query_row(params![key, conversation], read).optional();
+        }
     }
     let sql =
         format!("SELECT m.id, {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.message_id = ?2 AND m.seq > 0");
@@ -166,12 +175,18 @@ pub(crate) fn is_key_deleted(db: &Connection, key: &[u8]) -> rusqlite::Result<bo
     db.prepare_cached("SELECT 1 FROM deleted_message WHERE message_id = ?1")?.exists([id_of_key(key)])
 }
 
+/// Forgets that this device has deleted an own message; returns whether it had.
+pub(crate) fn forget_key(db: &Connection, key: &[u8]) -> rusqlite::Result<bool> {
+    let deleted = db.prepare_cached("DELETE FROM deleted_message WHERE message_id = ?1")?.execute([id_of_key(key)])?;
+    Ok(deleted > 0)
+}
+
 /// Deletes a message on this device only, so that it does not come back.
 pub(crate) fn delete_here(db: &Connection, row: i64, message: &MessageRow) -> rusqlite::Result<()> {
-    // One that is being sent may be stored by the server still.
-    let is_sending = message.seq == 0 && message.status == MessageSentStatus::Sending as i32;
-    if message.seq > 0 || is_sending {
-        let id = if is_sending { id_of_key(&message.client_key) } else { message.message_id };
+    // The server may store one that is being sent, or may have stored one that has failed.
+    let is_own = message.seq == 0 && message.flags & INSERTED == 0;
+    if message.seq > 0 || is_own {
+        let id = if is_own { id_of_key(&message.client_key) } else { message.message_id };
         db.prepare_cached("INSERT OR IGNORE INTO deleted_message (message_id) VALUES (?1)")?.execute([id])?;
     }
     message::remove(db, row)

@@ -203,6 +203,27 @@ pub(crate) fn is_waiting(db: &Connection, conversation: i64, key: &[u8]) -> rusq
     Ok(waiting(db, key)?.is_some_and(|(_, place, _)| place == conversation))
 }
 
+/// The order key after which the last 1,000 messages of a conversation are, as SQL: keys have no index.
+pub(super) fn lately(conversation: &str) -> String {
+    format!("(SELECT MAX(l.order_key) - 1000 * {ORDER_KEY_STEP} FROM message l WHERE l.conversation = {conversation})")
+}
+
+/// Returns the user's own message with this key if the server has stored it, and it is one of the last.
+pub(crate) fn sent_lately(
+    db: &Connection,
+    conversation: i64,
+    viewer: &str,
+    key: &[u8],
+) -> rusqlite::Result<Option<MessageRow>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.seq > 0 AND m.sender = ?2 AND m.client_key = ?3 \
+         AND m.order_key > {}",
+        lately("?1")
+    ))?
+    .query_row(params![conversation, viewer, key], |row| MessageRow::read(row, 0))
+    .optional()
+}
+
 /// Returns the user's own message with this key if the server has stored it.
 pub(crate) fn sent(
     db: &Connection,

@@ -10,7 +10,8 @@ async fn lists(device: &Device, chat: Chat<'_>, expected: &[(&str, &Message, Mes
     let wanted: Vec<_> =
         expected.iter().map(|(from, message, kind)| (from.to_string(), message.message_id.clone(), *kind)).collect();
     eventually("the mentions", async || {
-        let conversation = device.conversation(chat).await;
+        // The device may not have the conversation yet.
+        let conversation = soon(device.query_conversation(chat.id, chat.kind)).await.ok()?.conversation?;
         let found: Vec<_> = conversation
             .mentioned_info_list
             .iter()

@@ -131,6 +131,10 @@ fn run(db: &Connection, there: &mut BTreeMap<(i64, u64), Sent>, step: Step) {
     match step {
         Step::Store(sent) => {
             message::store(db, sent.conversation, "me", &sent.entry()).unwrap();
+            // A message that was revoked stays so, whatever an older page has.
+            if there.get(&(sent.conversation, sent.seq)).is_some_and(|before| before.kind == REVOKE) {
+                return;
+            }
             // Neither the sender nor the conversation of a stored message changes.
             let sender = there.get(&(sent.conversation, sent.seq)).map_or(sent.sender, |before| before.sender);
             there.insert((sent.conversation, sent.seq), Sent { sender, ..sent });

@@ -97,7 +97,9 @@ impl App {
     /// Whether a user has deleted a message for themselves.
     async fn has_deleted(&self, user: UserKey, conversation: ConversationKey, seq: i64) -> Result<bool, Error> {
         let found = self.db.read(async move |tx| {
-            let sql = "SELECT 1 FROM member m WHERE m.account = $1 AND m.conversation = $2 AND (m.cleared_seq >= $3 OR \
+            // What is kept from them is not deleted by them.
+            let sql = "SELECT 1 FROM member m WHERE NOT EXISTS (SELECT 1 FROM message x WHERE x.conversation = $2 AND x.seq = $3 \
+                       AND (x.flags & 2048) <> 0) AND m.account = $1 AND m.conversation = $2 AND (m.cleared_seq >= $3 OR \
                        EXISTS (SELECT 1 FROM hidden h WHERE h.account = $1 AND h.conversation = $2 AND h.seq = $3))";
             Ok(tx.fetch_one(sql, &params![user, conversation, seq]).await?.is_some())
         });

@@ -8,6 +8,8 @@ use crate::db::{Tx, params};
 use crate::error::Error;
 use crate::push::PushKind;
 
+/// How far the clocks of two nodes may be apart.
+const CLOCK_MS: i64 = 1_000;
 /// Why a push is not sent after a later one.
 pub(super) const FOLLOWED: &str = "followed by a later one";
 
@@ -22,17 +24,19 @@ pub(super) enum Newer {
 }
 
 /// Returns what became of the later pushes of the conversation to a device.
-pub(super) async fn newer(tx: &mut Tx<'_>, pushed: &Pushed, push_id: i64) -> Result<Newer, Error> {
+pub(super) async fn newer(tx: &mut Tx<'_>, pushed: &Pushed, push_id: i64, now: i64) -> Result<Newer, Error> {
     if !pushed.kind.is_of_message() {
         return Ok(Newer::None);
     }
     let sql = "SELECT l.state, MAX(l.not_before) FROM push p JOIN push_log l ON l.push = p.id AND l.push_id = $1 \
                WHERE p.conversation = $2 AND p.created_at >= $3 AND (p.created_at > $3 OR p.seq > $4) \
-               AND p.kind IN ($5, $6) AND l.state IN ($7, $8) GROUP BY l.state";
+               AND p.kind IN ($5, $6) AND l.state IN ($7, $8) AND p.created_at <= $9 GROUP BY l.state";
     let (waiting, sent) = (PushOutcome::Waiting as i32, PushOutcome::Sent as i32);
     let (about, made, seq) = (pushed.about, pushed.created_at, pushed.seq);
     let kinds = (PushKind::Message as i64, PushKind::Revoke as i64);
-    let rows = tx.fetch(sql, &params![push_id, about, made, seq, kinds.0, kinds.1, waiting, sent]).await?;
+    // After the clock was set back, what was made before is dated later, but it is not.
+    let latest = now.max(made) + CLOCK_MS;
+    let rows = tx.fetch(sql, &params![push_id, about, made, seq, kinds.0, kinds.1, waiting, sent, latest]).await?;
     let mut found = Newer::None;
     for row in &rows {
         if row.get::<i32>(0)? == sent {

@@ -44,6 +44,8 @@ pub(crate) static PUSH_DELIVERY: OutboxKind<App> = OutboxKind {
 const FRESH_MS: i64 = 1_000;
 /// A push that waits for a later one looks again so long after that is tried, milliseconds.
 const AFTER_NEWER_MS: i64 = 1_000;
+/// How long a push waits for later ones of its conversation, besides the intervals in which they are decided.
+const HOLD_MS: i64 = 10_000;
 
 /// A push that this server has taken.
 struct Taken {
@@ -71,7 +73,8 @@ enum Turn {
 async fn deliver(app: &App, delivery: Delivery) -> Result<Next, Error> {
     let (id, now) = (delivery.cause, app.clock.now_ms());
     let valid_ms = i64::from(app.config.push.valid_s) * 1_000;
-    let turn = app.db.submit(Scope::none(), async move |tx| take(tx, id, (now, valid_ms)).await).await?;
+    let hold_ms = HOLD_MS + 3 * i64::from(app.config.push.delay_ms);
+    let turn = app.db.submit(Scope::none(), async move |tx| take(tx, id, now, (valid_ms, hold_ms)).await).await?;
     let taken = match turn {
         Turn::Send(taken) => taken,
         Turn::Wait(at) => return Ok(Next::At(at)),
@@ -82,7 +85,10 @@ async fn deliver(app: &App, delivery: Delivery) -> Result<Next, Error> {
     if let Some(reason) = reason_now(app, &taken, &providers).await {
         let attempts = taken.attempts;
         let skipped = app.db.submit(Scope::none(), async move |tx| skip(tx, (id, attempts), reason, now).await);
-        return skipped.await.map(|_| Next::Nothing);
+        return skipped.await.map(|turn| match turn {
+            Turn::Wait(at) => Next::At(at),
+            Turn::Send(_) | Turn::Done => Next::Nothing,
+        });
     }
     let notification = notification(&tenant.scrambler, &taken, id);
     let answer = match providers.find(taken.device.source, taken.device.app_type) {
@@ -157,7 +163,7 @@ fn retry_at(answer: &Answer, attempts: i64, now: i64) -> Option<i64> {
 }
 
 /// Takes a push, unless something speaks against it by now.
-async fn take(tx: &mut Tx<'_>, id: i64, (now, valid_ms): (i64, i64)) -> Result<Turn, Error> {
+async fn take(tx: &mut Tx<'_>, id: i64, now: i64, (valid_ms, hold_ms): (i64, i64)) -> Result<Turn, Error> {
     let sql = "UPDATE push_log SET not_before = $2, attempts = attempts + 1 \
                WHERE id = $1 AND state = $3 AND not_before <= $4";
     let waiting = PushOutcome::Waiting as i32;
@@ -188,10 +194,14 @@ async fn take(tx: &mut Tx<'_>, id: i64, (now, valid_ms): (i64, i64)) -> Result<T
     if expires_at <= now {
         return skip(tx, turn, "too late", now).await;
     }
-    match newer(tx, &pushed, push_id).await? {
-        Newer::None => {}
+    // It does not wait for ever: a stream of messages, each before the one ahead of it is sent, would never be pushed.
+    let patience = pushed.created_at + hold_ms;
+    match newer(tx, &pushed, push_id, now).await? {
         Newer::Sent => return skip(tx, turn, FOLLOWED, now).await,
-        Newer::Waiting(at) => return put_back(tx, turn, at.max(now) + AFTER_NEWER_MS).await,
+        Newer::Waiting(at) if now < patience => {
+            return put_back(tx, turn, (at.max(now) + AFTER_NEWER_MS).min(patience)).await;
+        }
+        Newer::None | Newer::Waiting(_) => {}
     }
     // The number as it is now: pushes since then have raised it, and the user may have seen all of it.
     let badge = if row.get::<i64>(5)? >= 0 { Some(found.get(1)?) } else { None };
@@ -205,8 +215,8 @@ async fn take(tx: &mut Tx<'_>, id: i64, (now, valid_ms): (i64, i64)) -> Result<T
 async fn skip(tx: &mut Tx<'_>, (id, attempts): (i64, i64), reason: &str, now: i64) -> Result<Turn, Error> {
     let sql = "UPDATE push_log SET state = $2, detail = $3, at = $4 WHERE id = $1 AND state = $5 AND attempts = $6";
     let (skipped, waiting) = (PushOutcome::Skipped as i32, PushOutcome::Waiting as i32);
-    tx.execute(sql, &params![id, skipped, reason, now, waiting, attempts]).await?;
-    Ok(Turn::Done)
+    let is_ours = tx.execute(sql, &params![id, skipped, reason, now, waiting, attempts]).await? > 0;
+    Ok(if is_ours { Turn::Done } else { Turn::Wait(now + TAKEN_MS) })
 }
 
 /// Puts a push off that was taken, as if it had not been.
