@@ -102,7 +102,7 @@ async fn store(app: &App, pushed: &Pushed, mut rows: Vec<LogRow>, now: i64) -> R
         log::drop_decided(tx, &mut rows).await?;
         // The later one that these wait for may have been faster.
         for row in rows.iter_mut().filter(|row| row.state == PushOutcome::Waiting && row.not_before > now) {
-            if newer(tx, &of, row.push_id).await? == Newer::Sent {
+            if newer(tx, &of, row.push_id, now).await? == Newer::Sent {
                 (row.state, row.detail) = (PushOutcome::Skipped, FOLLOWED);
             }
         }
