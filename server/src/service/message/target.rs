@@ -151,7 +151,8 @@ impl Reference {
     pub(super) async fn entry(&self, tx: &mut Tx<'_>, target: &Target) -> Result<MessageEntry, Error> {
         let ChangedConversation { key, scrambler, .. } = &self.conversation;
         let found = journal::messages_at(tx, *key, scrambler, &target.viewer, &[target.seq]).await?;
-        found.into_iter().next().ok_or_else(|| Error::internal_text("a message that was found is missing"))
+        // The caller may have deleted it for themselves meanwhile, on another device.
+        found.into_iter().next().ok_or_else(Error::message_not_found)
     }
 
     /// Returns an entry as a message for the caller.
