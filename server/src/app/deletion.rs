@@ -7,6 +7,8 @@
 //! A request that still runs when the sessions end may write a row of a user who is deleted already. Nobody reads such a row:
 //! IDs are not used twice.
 
+use zim_protocol::ErrorCode;
+
 use super::App;
 use crate::db::Scope;
 use crate::effect::Effect;
@@ -15,6 +17,8 @@ use crate::tenant::{self, Deleted, Tenant};
 
 /// Pages in one call: it takes a second or so.
 const PAGES: usize = 20;
+/// How often a page is tried again.
+const TRIES: usize = 5;
 
 impl App {
     /// Deletes some rows of an app, or the last ones and the app.
@@ -28,6 +32,7 @@ impl App {
         }
         self.close_app(tenant).await?;
         let (mut deleted, app, now) = (Deleted::default(), tenant.key, self.clock.now_ms());
+        let mut tries = 0;
         for _page in 0..PAGES {
             let page = self.db.submit(Scope::none(), async move |tx| {
                 let page = tenant::delete_page(tx, app, now).await?;
@@ -36,7 +41,15 @@ impl App {
                 }
                 Ok(page)
             });
-            let page = page.await?;
+            let page = match page.await {
+                // It locks accounts in another order than the sessions that end at the same moment: on PostgreSQL one of two that
+                // wait for each other fails, and nothing of it is stored.
+                Err(error) if error.code() == ErrorCode::CommonModuleImDatabaseError && tries < TRIES => {
+                    tries += 1;
+                    continue;
+                }
+                page => page?,
+            };
             deleted = Deleted { rows: deleted.rows + page.rows, is_done: page.is_done };
             if page.is_done {
                 self.tenants.remove(app);
