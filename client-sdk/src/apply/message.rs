@@ -524,7 +524,8 @@ mod tests {
         let answer = || settling(Settle::Sent(MessageEntry { state: None, ..empty.clone() }));
         let (push, page) = (|| changing(page(empty.clone())), || changing(page(whole.clone())));
         let pin = || changing(change(MessageChangeKind::Pinned, empty.clone()));
-        let ways: [(&str, &[&dyn Fn() -> Job]); 5] = [
+        type Way<'a> = (&'a str, &'a [&'a dyn Fn() -> Job]);
+        let ways: [Way<'_>; 5] = [
             ("a push", &[&push]),
             ("a page", &[&page]),
             ("an answer, then a push", &[&answer, &push]),

@@ -68,11 +68,8 @@ fn columns(line: &str) -> (&str, Seen, bool) {
 /// A message of a type, with files that are elsewhere.
 fn message(kind: MessageType, named: Option<&Message>) -> Message {
     let url = || "https://elsewhere.example/file".to_owned();
-    let part = |body: message_lite_info::Body, kind: MessageType| MessageLiteInfo {
-        r#type: kind as i32,
-        body: Some(body),
-        ..MessageLiteInfo::default()
-    };
+    let part =
+        |body: message_lite_info::Body, kind: MessageType| MessageLiteInfo { r#type: kind as i32, body: Some(body) };
     let body = match kind {
         MessageType::Text => return Message::text("hi"),
         MessageType::Command => return Message::command(vec![1]),
@@ -104,7 +101,7 @@ fn message(kind: MessageType, named: Option<&Message>) -> Message {
             ..Default::default()
         })),
         MessageType::System => Body::System(SystemMessage { message: "hi".into() }),
-        MessageType::Tips => Body::Tips(Box::new(TipsMessage::default())),
+        MessageType::Tips => Body::Tips(Box::default()),
         other => return Message { r#type: other as i32, ..Message::default() },
     };
     Message { r#type: kind as i32, body: Some(body), ..Message::default() }

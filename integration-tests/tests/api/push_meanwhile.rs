@@ -104,7 +104,7 @@ async fn what_has_changed_while_a_push_waits_is_respected() {
     soon(desktops[1].add_users_to_blacklist(["ann"])).await.unwrap();
     let config = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
     let messages = desktops[2].history("ann").await;
-    soon(desktops[2].delete_messages(&messages, "ann", ConversationType::Peer, config.clone())).await.unwrap();
+    soon(desktops[2].delete_messages(&messages, "ann", ConversationType::Peer, config)).await.unwrap();
     soon(desktops[3].delete_all_message("ann", ConversationType::Peer, config)).await.unwrap();
     let rule = UserOfflinePushRule {
         online_platforms: vec![PlatformType::Win as i32],
@@ -474,7 +474,8 @@ async fn what_nobody_gets_is_forgotten_as_well() {
     desktop.receives("hi").await;
     let config = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
     soon(desktop.delete_all_message("ann", ConversationType::Peer, config)).await.unwrap();
-    (ann.quit().await, desktop.quit().await);
+    ann.quit().await;
+    desktop.quit().await;
     world.clock.advance(DELAY_MS);
     let count = async |sql: &'static str| {
         let rows = world

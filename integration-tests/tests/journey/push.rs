@@ -23,7 +23,8 @@ async fn what_is_read_on_one_device_is_not_pushed_to_the_other() {
     soon(phone.register_push(PushToken::webhook("phone"))).await.unwrap();
     soon(tablet.register_push(PushToken::webhook("tablet"))).await.unwrap();
     let dir = phone.dir();
-    (phone.quit().await, tablet.quit().await);
+    phone.quit().await;
+    tablet.quit().await;
     let bob = world.user("bob").await;
     let send = async |text: &str| {
         let push = PushConfig { title: text.to_owned(), ..PushConfig::default() };

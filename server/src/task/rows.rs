@@ -31,7 +31,7 @@ pub struct Entry {
     pub attempts: i64,
     /// Why it has failed the last time.
     pub last_error: String,
-    /// What an entry of the outbox is delivered to, as [`lane`] says; 0 for all others.
+    /// What an entry of the outbox is delivered to, as `lane` says; 0 for all others.
     pub lane: i64,
     /// The generation and the time of a task; the cause and the cursor of an entry of the outbox.
     own: (i64, i64),

@@ -103,7 +103,7 @@ impl App {
                        EXISTS (SELECT 1 FROM hidden h WHERE h.account = $1 AND h.conversation = $2 AND h.seq = $3))";
             Ok(tx.fetch_one(sql, &params![user, conversation, seq]).await?.is_some())
         });
-        Ok(found.await?)
+        found.await
     }
 
     /// Returns a group and its audience.
