@@ -7,7 +7,7 @@ use zim_protocol::{
     AudioMessage, BarrageMessage, CombineMessage, ConversationType, CustomMessageLiteInfo, Event, FileMessage,
     ImageMessage, Message, MessageEditConfig, MessageLiteInfo, MessagePinConfig, MessageReactionAddConfig,
     MessageReceiptStatus, MessageRevokeConfig, MessageSendConfig, MessageType, MultipleMessage, SystemMessage,
-    TextMessageLiteInfo, TipsMessage, VideoMessage, message_lite_info,
+    TextMessageLiteInfo, VideoMessage, message_lite_info,
 };
 
 use crate::group::create;

@@ -25,7 +25,7 @@ async fn run(plan: Plan, planted: Option<Planted>, cluster: Option<&SharedCluste
     // The logs of a failed run say more than its record.
     let folder = if has_failed { folder.keep() } else { folder.path().to_owned() };
     if has_failed {
-        println!("see {}", folder.display());
+        zim_integration_tests::print_line(format!("see {}", folder.display()));
     }
     outcome.unwrap_or_else(|error| panic!("{}\nseed {seed} on {database:?}: {error:#}", record(&folder)))
 }
