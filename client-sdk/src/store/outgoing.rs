@@ -17,7 +17,7 @@ pub(crate) fn set_content(db: &Connection, key: &[u8], content: &[u8]) -> rusqli
 }
 
 /// Returns the pending row with this key: its id, conversation and status.
-pub(super) fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i32)>> {
+pub(crate) fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i32)>> {
     db.prepare_cached("SELECT id, conversation, status FROM message WHERE client_key = ?1 AND seq = 0")?
         .query_row([key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()
@@ -78,13 +78,6 @@ pub(crate) fn replace_content(db: &Connection, row: i64, entry: &MessageEntry) -
     )?
     .execute(params![row, entry.kind, &content[..], is_revoked])?;
     Ok(())
-}
-
-/// Settles a row by the answer of the server; returns the row, unless it was settled before or is gone.
-pub(crate) fn settle(db: &Connection, entry: &MessageEntry) -> rusqlite::Result<Option<i64>> {
-    let Some((id, conversation, _)) = waiting(db, &entry.client_key)? else { return Ok(None) };
-    settle_row(db, conversation, id, entry)?;
-    Ok(Some(id))
 }
 
 /// A message that is about to be sent.
@@ -215,13 +208,7 @@ pub(crate) fn sent_lately(
     viewer: &str,
     key: &[u8],
 ) -> rusqlite::Result<Option<MessageRow>> {
-    db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.seq > 0 AND m.sender = ?2 AND m.client_key = ?3 \
-         AND m.order_key > {}",
-        lately("?1")
-    ))?
-    .query_row(params![conversation, viewer, key], |row| MessageRow::read(row, 0))
-    .optional()
+    stored(db, (conversation, viewer, key), &lately("?1"))
 }
 
 /// Returns the user's own message with this key if the server has stored it.
@@ -231,8 +218,18 @@ pub(crate) fn sent(
     viewer: &str,
     key: &[u8],
 ) -> rusqlite::Result<Option<MessageRow>> {
+    stored(db, (conversation, viewer, key), "0")
+}
+
+/// The same after an order key, which is SQL.
+fn stored(
+    db: &Connection,
+    (conversation, viewer, key): (i64, &str, &[u8]),
+    after: &str,
+) -> rusqlite::Result<Option<MessageRow>> {
     db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.seq > 0 AND m.sender = ?2 AND m.client_key = ?3"
+        "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.seq > 0 AND m.sender = ?2 AND m.client_key = ?3 \
+         AND m.order_key > {after}"
     ))?
     .query_row(params![conversation, viewer, key], |row| MessageRow::read(row, 0))
     .optional()

@@ -207,6 +207,56 @@ async fn an_earlier_push_is_sent_if_the_later_one_never_is() {
     world.end().await;
 }
 
+/// A stream of messages, each made before the one ahead of it is sent, would otherwise never be pushed.
+#[tokio::test]
+async fn an_earlier_push_does_not_wait_for_a_later_one_for_ever() {
+    let server = PushServer::http();
+    let world = World::new().await;
+    set_webhook(&world, &server).await;
+    away(&world, "bob", PushToken::webhook("phone")).await;
+    let ann = world.user("ann").await;
+    server.answer([PushAnswer::status(503), PushAnswer::status(503).header("retry-after", "3600")]);
+    send(&ann, "bob", "1", titled("earlier")).await;
+    world.clock.advance(DELAY_MS);
+    server.next().await;
+    is_refused_for_now(&world, "bob").await;
+    send(&ann, "bob", "2", titled("later")).await;
+    world.clock.advance(DELAY_MS);
+    server.next().await;
+    eventually("a request", async || {
+        world.clock.advance(1_000);
+        (server.waiting() > 0).then_some(())
+    })
+    .await;
+    assert_eq!(title(&server.next().await), "earlier");
+    // That one waits for an hour.
+    assert!(log(&world, "bob", 2).await.iter().any(|row| row.outcome() == PushOutcome::Waiting));
+    world.end().await;
+}
+
+/// Its times are then later than those of what follows.
+#[tokio::test]
+async fn a_push_from_before_the_clock_was_set_back_is_no_later_one() {
+    let server = PushServer::http();
+    let world = World::new().await;
+    set_webhook(&world, &server).await;
+    away(&world, "bob", PushToken::webhook("phone")).await;
+    let ann = world.user("ann").await;
+    send(&ann, "bob", "1", titled("before")).await;
+    world.clock.advance(DELAY_MS);
+    assert_eq!(title(&server.next().await), "before");
+    ends(&world, "bob", 1, "before").await;
+    world.clock.jump(-3_600_000);
+    send(&ann, "bob", "2", titled("after")).await;
+    eventually("a request", async || {
+        world.clock.advance(DELAY_MS);
+        (server.waiting() > 0).then_some(())
+    })
+    .await;
+    assert_eq!(title(&server.next().await), "after");
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_push_that_is_tried_again_shows_the_badge_as_it_is_then() {
     let server = PushServer::http();

@@ -98,10 +98,11 @@ impl App {
     async fn has_deleted(&self, user: UserKey, conversation: ConversationKey, seq: i64) -> Result<bool, Error> {
         let found = self.db.read(async move |tx| {
             // What is kept from them is not deleted by them.
+            let unaware = MessageFlag::SenderUnaware as i64;
             let sql = "SELECT 1 FROM member m WHERE NOT EXISTS (SELECT 1 FROM message x WHERE x.conversation = $2 AND x.seq = $3 \
-                       AND (x.flags & 2048) <> 0) AND m.account = $1 AND m.conversation = $2 AND (m.cleared_seq >= $3 OR \
+                       AND (x.flags & $4) <> 0) AND m.account = $1 AND m.conversation = $2 AND (m.cleared_seq >= $3 OR \
                        EXISTS (SELECT 1 FROM hidden h WHERE h.account = $1 AND h.conversation = $2 AND h.seq = $3))";
-            Ok(tx.fetch_one(sql, &params![user, conversation, seq]).await?.is_some())
+            Ok(tx.fetch_one(sql, &params![user, conversation, seq, unaware]).await?.is_some())
         });
         found.await
     }
