@@ -25,6 +25,8 @@ mod random;
 mod folder;
 /// Captures the log of the server and the SDK.
 mod logs;
+/// Ports for servers that a test starts again.
+mod port;
 /// PostgreSQL servers for tests.
 pub mod postgres;
 /// NATS servers for tests.
@@ -58,6 +60,7 @@ pub use self::device::{Chat, DataDir, Device, group, is_text, refusal, room, tex
 pub use self::fixture::{App, Fixture, assert_same, to_json, view, without_device_state};
 pub use self::folder::share_identity;
 pub use self::logs::Logged;
+pub use self::port::free_port;
 pub use self::process::{FirstApp, ServerInstallation, ServerProcess};
 pub use self::proxy::{NetworkConditions, Proxy};
 pub use self::push_server::{PushAnswer, PushRequest, PushServer};

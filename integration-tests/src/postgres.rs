@@ -6,7 +6,6 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -15,6 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use tempfile::TempDir;
+
+use crate::port::free_port;
 
 /// The variable that names an existing server.
 const VARIABLE: &str = "ZIM_TEST_POSTGRES";
@@ -75,7 +76,7 @@ impl Cluster {
         let mut tries = 0;
         loop {
             tries += 1;
-            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+            let port = free_port();
             match tools.start(&data, dir.path(), port) {
                 Ok(server) => {
                     let admin_url = format!("postgres://{ACCOUNT}@127.0.0.1:{port}/postgres");

@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use tokio::sync::mpsc;
 use zim_client_sdk::Trust;
 
+use crate::port::free_port;
 use crate::wait::TIMEOUT;
 
 /// A child process, killed on drop.
@@ -85,7 +86,7 @@ pub struct ServerInstallation {
     pub folder: PathBuf,
     /// The address of the database; empty means SQLite in the data folder.
     pub database: String,
-    /// The port it listens on; 0 until the first start.
+    /// The port it listens on.
     pub port: u16,
     /// The address of the bus and the lease of a node, milliseconds.
     pub node: Option<(String, u32)>,
@@ -112,7 +113,13 @@ impl FirstApp {
 impl ServerInstallation {
     /// A server that has not run yet; `folder` need not exist.
     pub fn new(program: impl Into<PathBuf>, folder: impl Into<PathBuf>, database: impl Into<String>) -> Self {
-        Self { program: program.into(), folder: folder.into(), database: database.into(), port: 0, node: None }
+        Self {
+            program: program.into(),
+            folder: folder.into(),
+            database: database.into(),
+            port: free_port(),
+            node: None,
+        }
     }
 
     /// Reads the first app, which the server writes when it starts.
@@ -184,7 +191,6 @@ impl ServerInstallation {
         let process = ChildProcess::start(&mut command, &self.log(), move |line| drop(sender.send(line)))?;
         let address = next_line(&mut lines).await.with_context(|| self.last_of_log())?;
         let address: SocketAddr = address.parse()?;
-        self.port = address.port();
         Ok(ServerProcess { process, lines, address })
     }
 

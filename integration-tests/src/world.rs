@@ -31,6 +31,7 @@ use crate::device::{DataDir, Device};
 use crate::fixture::{App, Fixture};
 use crate::folder::{copy_private, share_identity};
 use crate::logs::Logged;
+use crate::port::free_port;
 use crate::proxy::Proxy;
 use crate::raw::{RawClient, hello};
 use crate::wait::{eventually, soon};
@@ -131,6 +132,7 @@ impl World {
         // Several on any machine, so that they meet.
         settings.database_partitions = 4;
         settings.database = database.url().parse().unwrap();
+        settings.listen.set_port(free_port());
         let many = 1_000_000;
         settings.limits.messages_per_second = many;
         settings.limits.message_burst = many;
@@ -151,7 +153,15 @@ impl World {
             if !settings.media.store.is_set() {
                 settings.media.store = data.path().join("media").to_string_lossy().parse().unwrap();
             }
-            Box::new(Config { data_dir, admin, http: Listen(None), https: PublicListen::Auto, ..settings.clone() })
+            let listen = SocketAddr::new(settings.listen.ip(), free_port());
+            Box::new(Config {
+                data_dir,
+                admin,
+                listen,
+                http: Listen(None),
+                https: PublicListen::Auto,
+                ..settings.clone()
+            })
         });
         let mut world = Self {
             clock,

@@ -121,7 +121,7 @@ async fn a_room_survives_the_death_of_its_home() {
         "{found:?}"
     );
     // They do not return: their time ends, once for each.
-    let is_told = async || (left(&cai).len() >= 2).then_some(());
+    let is_told = async || [&cai, &bob].iter().all(|device| left(device).len() >= 2).then_some(());
     pair.advance_second("ann and dan have left", is_told).await;
     assert_eq!((left(&cai), left(&bob)), (vec!["ann".to_owned(), "dan".to_owned()], left(&cai)));
     assert_eq!(members(&bob).await, ["bob", "cai"]);
