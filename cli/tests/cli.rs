@@ -765,6 +765,27 @@ async fn every_bench_measures() {
             assert_eq!(group["pair"].is_object(), pace.contains(&"--rate"), "{measured}");
         }
     }
+    let room = ["bench", "room", "--server-bin", &binary, "--for", "1s", "--warm-up", "0s", "--members", "3,12"];
+    for kept in [&[][..], &["--set", "rooms.history=true"]] {
+        let measured = env.zim("x", &[&room[..], kept].concat()).await.json();
+        assert_eq!(measured["rooms"].as_array().unwrap().len(), 2, "{measured}");
+        for (room, members) in measured["rooms"].as_array().unwrap().iter().zip([3, 12]) {
+            assert_eq!((&room["online"], &room["missing"]), (&members.into(), &0.into()), "{measured}");
+            assert!(room["deliveriesPerSecond"].as_u64().unwrap() > 0, "{measured}");
+            assert_eq!(room["errors"], serde_json::json!({}), "{measured}");
+            assert!(room["lastDelivery"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
+        }
+    }
+    let call = ["bench", "call", "--server-bin", &binary, "--pairs", "2"];
+    let measured = env.zim("x", &[&call[..], &["--for", "1s", "--warm-up", "0s"]].concat()).await.json();
+    assert!(measured["callsPerSecond"].as_u64().unwrap() > 0, "{measured}");
+    assert_eq!(measured["errors"], serde_json::json!({}), "{measured}");
+    for stage in ["invited", "rings", "accepted", "ended", "call"] {
+        assert!(measured[stage]["p50Ms"].as_f64().unwrap() > 0.0, "{stage}: {measured}");
+    }
+    let measured = env.zim("x", &[&call[..], &["--ringing", "20", "--timeout", "1s"]].concat()).await.json();
+    assert_eq!((&measured["missing"], &measured["errors"]), (&0.into(), &serde_json::json!({})), "{measured}");
+    assert!(measured["late"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
     let history = ["bench", "history", "--server-bin", &binary, "--depth", "1000", "--samples", "10"];
     assert!(env.zim("x", &history).await.json()["depth"].as_i64().unwrap() >= 1_000);
     let start = ["bench", "start", "--server-bin", &binary, "--for", "0s"];

@@ -110,9 +110,10 @@ impl Zim {
     /// A command keeps its place among the messages. It is not stored, so it is sent at most once: if the connection is
     /// lost after it left, the call fails, and nobody knows whether it arrived.
     ///
-    /// A message to a room is not stored either, whatever its type: those who are in the room get it, in one order for all of
-    /// them. It fails with 6000203 unless this device is in the room. Under load messages of low priority are dropped first. A
-    /// barrage message goes to rooms only, and is not limited in its rate.
+    /// A message to a room is sent at most once as well, whatever its type: those who are in the room get it, in one order for all of
+    /// them. It is not stored, unless the server's settings say so. It fails with 6000203 unless this device is in the room. Under load
+    /// messages of low priority are dropped first. A barrage message goes to rooms only, and is not limited in its rate. A combined
+    /// message needs a room whose messages are stored.
     pub fn send_message(
         &self,
         message: Message,
@@ -175,7 +176,9 @@ impl Zim {
     /// earlier page, or has its `messageSeq` or its `messageID` only. An anchor beyond the newest message is like none
     /// with `reverse`; without it, nothing is newer.
     ///
-    /// What was said in a room is not kept: for a room that the user is in, the page is empty.
+    /// What is said in a room is kept if the server's setting says so, until the room ends: a user who is in the room gets all of it,
+    /// up to the server's limit, also what was said before they entered. Otherwise the page is empty. Such messages always come from
+    /// the server.
     ///
     /// # Errors
     /// 6000001: `count` is negative, `mode` is not known, or `nextMessage` is not a message of this conversation. 6000321, 6000322:
@@ -389,9 +392,6 @@ fn compose(
         Some(Body::Text(_)) => MessageType::Text,
         Some(Body::Command(_)) => MessageType::Command,
         Some(Body::Custom(_)) => MessageType::Custom,
-        Some(Body::Combine(_)) if is_room => {
-            return Err(invalid("a combined message cannot be sent to a room: nothing of it is kept"));
-        }
         Some(Body::Combine(_)) => MessageType::Combine,
         Some(Body::Barrage(_)) if is_room => MessageType::Barrage,
         Some(Body::Barrage(_)) => return Err(invalid("a barrage message goes to a room only")),

@@ -90,6 +90,8 @@ pub struct ServerInstallation {
     pub port: u16,
     /// The address of the bus and the lease of a node, milliseconds.
     pub node: Option<(String, u32)>,
+    /// It keeps what is said in rooms.
+    pub keeps_rooms: bool,
 }
 
 /// The first app of a server, as clients need it.
@@ -119,6 +121,7 @@ impl ServerInstallation {
             database: database.into(),
             port: free_port(),
             node: None,
+            keeps_rooms: false,
         }
     }
 
@@ -186,6 +189,7 @@ impl ServerInstallation {
         if let Some((bus, lease_ms)) = &self.node {
             command.arg(bus).arg(lease_ms.to_string());
         }
+        command.args(self.keeps_rooms.then_some("keeps-rooms"));
         let (sender, mut lines) = mpsc::unbounded_channel();
         // Fails when the receiver is dropped.
         let process = ChildProcess::start(&mut command, &self.log(), move |line| drop(sender.send(line)))?;

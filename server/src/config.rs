@@ -76,6 +76,8 @@ pub struct Config {
     pub media: Media,
     /// Groups.
     pub groups: Groups,
+    /// Rooms.
+    pub rooms: Rooms,
     /// Offline push.
     pub push: Push,
     /// Limits.
@@ -145,6 +147,15 @@ pub struct Groups {
     pub history_for_new_members: bool,
 }
 
+/// Rooms.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rooms {
+    /// Keep what is said in a room, for those who are in it, until the room ends. Applies to rooms that are created from now on; while
+    /// it is off, nothing is kept of any room. Default: no, as in the reference.
+    pub history: bool,
+}
+
 /// The devices on which one user may be logged in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -178,6 +189,7 @@ impl Default for Config {
             login: Login::default(),
             media: Media::default(),
             groups: Groups::default(),
+            rooms: Rooms::default(),
             push: Push::default(),
             limits: Limits::default(),
             new_database: false,

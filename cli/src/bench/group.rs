@@ -1,4 +1,5 @@
-//! `zim bench group`: messages to groups of several sizes, and their deliveries to all members who are online.
+//! `zim bench group` and `zim bench room`: messages to groups and rooms of several sizes, and their deliveries to all members who are
+//! online.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,12 +10,13 @@ use clap::Args;
 use serde::Serialize;
 use tokio::runtime::{Handle, Runtime};
 use tokio::time::sleep;
+use zim_protocol::ConversationType;
 
-use super::group_load::{self, GroupLoad};
+use super::group_load::{self, Ended, GroupLoad};
 use super::histogram::Latency;
 use super::load::Load;
 use super::login::live;
-use super::members::{self, group_id};
+use super::members::{self, group_id, room_id};
 use super::meter::Meter;
 use super::peer::window;
 use super::process::{Cost, Sample};
@@ -41,6 +43,23 @@ pub(crate) struct GroupArgs {
     /// Members who are online, each with a session [default: all, but at most 1000]
     #[arg(long, value_name = "N", value_parser = members)]
     online: Option<usize>,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// `zim bench room`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RoomArgs {
+    /// Sizes of the rooms, measured one after the other; all members are online
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "100,1000,5000", value_parser = members)]
+    members: Vec<usize>,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// What is sent, and how often.
+#[derive(Clone, Debug, Args)]
+struct LoadArgs {
     /// Messages a second of all senders together, and a pair of users to compare with [default: as many as the window allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
@@ -84,7 +103,10 @@ struct Report {
     rate: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     groups: Vec<Measured>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rooms: Vec<Measured>,
 }
 
 /// The result for a size.
@@ -113,6 +135,8 @@ struct Measured {
     missing: u64,
     /// How often the server told a session to pull, because it was too slow for pushes.
     told_to_pull: u64,
+    /// Deliveries in a room that the server dropped, because a session was too slow.
+    dropped: u64,
     errors: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Cost>,
@@ -123,30 +147,60 @@ struct Measured {
     clients_us_per_delivery: Option<f64>,
 }
 
+/// Where the messages go.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    kind: ConversationType,
+    members: usize,
+    /// Those who are online.
+    online: usize,
+}
+
 pub(crate) async fn run(args: GroupArgs, target: &Target, output: Output) -> Result<(), Failure> {
     let dialer = Arc::new(Dialer::new(target, 4)?);
     members::join_all(&args.members, target, &dialer, output).await?;
     let mut groups = Vec::with_capacity(args.members.len());
-    for members in &args.members {
-        groups.push(measure(&args, *members, target, &dialer).await?);
+    for members in args.members {
+        let online = args.online.unwrap_or(ONLINE).min(members);
+        let place = Place { kind: ConversationType::Group, members, online };
+        groups.push(measure(&args.load, place, target, &dialer).await?);
     }
-    let window = args.rate.is_none().then_some(args.window);
-    let report = Report { bench: "group", size: args.size, rate: args.rate, window, groups };
+    report(Report { groups, ..Report::new("group", &args.load) }, output)
+}
+
+pub(crate) async fn run_rooms(args: RoomArgs, target: &Target, output: Output) -> Result<(), Failure> {
+    let dialer = Arc::new(Dialer::new(target, 4)?);
+    let mut rooms = Vec::with_capacity(args.members.len());
+    for members in args.members {
+        let place = Place { kind: ConversationType::Room, members, online: members };
+        rooms.push(measure(&args.load, place, target, &dialer).await?);
+    }
+    report(Report { rooms, ..Report::new("room", &args.load) }, output)
+}
+
+impl Report {
+    fn new(bench: &'static str, load: &LoadArgs) -> Self {
+        let window = load.rate.is_none().then_some(load.window);
+        Self { bench, size: load.size, rate: load.rate, window, groups: Vec::new(), rooms: Vec::new() }
+    }
+}
+
+fn report(report: Report, output: Output) -> Result<(), Failure> {
     if output.is_json() {
         return output.json(&report);
     }
     show(&report, output)
 }
 
-async fn measure(
-    args: &GroupArgs,
-    members: usize,
-    target: &Target,
-    dialer: &SharedDialer,
-) -> Result<Measured, Failure> {
-    let online = args.online.unwrap_or(ONLINE).min(members);
+async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &SharedDialer) -> Result<Measured, Failure> {
+    let Place { kind, members, online } = place;
+    let (to, room) = match kind {
+        ConversationType::Room => (room_id(target, members), Some(room_id(target, members))),
+        _ => (group_id(target, members), None),
+    };
     let load = GroupLoad {
-        group_id: group_id(target, members),
+        to,
+        kind,
         online,
         senders: args.senders.min(online),
         rate: args.rate,
@@ -155,8 +209,8 @@ async fn measure(
     };
     let meter = Meter::with_copies(online - 1);
     let receivers = Receivers::new(target)?;
-    let mut sessions = members::log_in(0..load.senders, target, dialer).await?;
-    sessions.extend(receivers.log_in(load.senders..online, target)?);
+    let mut sessions = members::log_in(0..load.senders, target, dialer, room.as_deref()).await?;
+    sessions.extend(receivers.log_in(load.senders..online, target, room.as_deref())?);
     let pair = match args.rate {
         Some(_) => Some(live(&Load::calm("pair", 1, PAUSE), target, dialer, sleep(args.time)).await?.0),
         None => None,
@@ -170,7 +224,7 @@ async fn measure(
     meter.measure(false);
     let (elapsed, server) = (began.elapsed(), target.cost(before));
     let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));
-    let (last, told_to_pull) = running.end(&meter).await;
+    let Ended { last, told_to_pull, dropped } = running.end(&meter).await;
     let (ack, delivery) = meter.latencies();
     let (messages, deliveries) = meter.counts();
     let per_second = |count: u64| count.saturating_mul(1_000) / u64::try_from(elapsed.as_millis()).unwrap_or(1).max(1);
@@ -194,6 +248,7 @@ async fn measure(
         ratio: ratio.map(|ratio| (ratio * 100.0).round() / 100.0),
         missing: meter.missing(),
         told_to_pull,
+        dropped,
         errors: meter.errors(),
         server,
         server_us_per_delivery: server.map(us_per_delivery),
@@ -220,8 +275,8 @@ impl Receivers {
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime), dialer })
     }
 
-    fn log_in(&self, online: Range<usize>, target: &Target) -> Result<Vec<Raw>, Failure> {
-        tokio::task::block_in_place(|| self.handle.block_on(members::log_in(online, target, &self.dialer)))
+    fn log_in(&self, online: Range<usize>, target: &Target, room: Option<&str>) -> Result<Vec<Raw>, Failure> {
+        tokio::task::block_in_place(|| self.handle.block_on(members::log_in(online, target, &self.dialer, room)))
     }
 }
 
@@ -233,7 +288,7 @@ impl Drop for Receivers {
 }
 
 fn show(report: &Report, output: Output) -> Result<(), Failure> {
-    for (index, measured) in report.groups.iter().enumerate() {
+    for (index, measured) in report.groups.iter().chain(&report.rooms).enumerate() {
         if index > 0 {
             output.line("")?;
         }
@@ -271,6 +326,9 @@ fn show_group(report: &Report, measured: &Measured, output: Output) -> Result<()
     show_errors(&measured.errors, output)?;
     if measured.missing > 0 {
         output.line(format!("missing  {} deliveries of acknowledged messages", thousands(measured.missing)))?;
+    }
+    if measured.dropped > 0 {
+        output.line(format!("dropped  {} deliveries to sessions that were too slow", thousands(measured.dropped)))?;
     }
     if measured.told_to_pull > 0 {
         output.line(format!("too slow {} times a session was told to pull", thousands(measured.told_to_pull)))?;

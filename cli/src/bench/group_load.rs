@@ -1,4 +1,4 @@
-//! The load of `zim bench group`: members who send, and all who receive.
+//! The load of `zim bench group` and `zim bench room`: members who send, and all who receive.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -26,11 +26,17 @@ use crate::exit::Failure;
 const SHARES: usize = 16;
 /// How often a sender that waits looks whether the load ends.
 const STEP: Duration = Duration::from_millis(50);
+/// A sender that has waited for longer goes on, although its messages are not with all.
+const STALLED: Duration = Duration::from_secs(2);
+/// The digits of the number of a message to a room, which follow the time.
+const NUMBER: std::ops::Range<usize> = 16..32;
 
 /// The settings of a load.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupLoad {
-    pub(crate) group_id: String,
+    /// The group or the room.
+    pub(crate) to: String,
+    pub(crate) kind: ConversationType,
     pub(crate) online: usize,
     pub(crate) senders: usize,
     /// Messages a second of all senders; `None` is as many as the windows allow.
@@ -56,6 +62,20 @@ struct Receipts {
     /// The messages that may be sent now, without a rate.
     room: Semaphore,
     told_to_pull: AtomicU64,
+    dropped: AtomicU64,
+    /// The number of the last message to a room. A group has positions instead.
+    numbered: Option<AtomicU64>,
+}
+
+/// What has become of a load.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The latencies of last deliveries.
+    pub(crate) last: Histogram,
+    /// How often a session was told to pull.
+    pub(crate) told_to_pull: u64,
+    /// Deliveries that the server dropped.
+    pub(crate) dropped: u64,
 }
 
 /// Running senders and receivers.
@@ -84,9 +104,13 @@ impl Pace {
                 1
             }
             Self::Room(receipts, most) => {
-                // The semaphore is never closed.
-                let Ok(first) = receipts.room.acquire().await else { return pending().await };
-                first.forget();
+                match timeout(STALLED, receipts.room.acquire()).await {
+                    Ok(Ok(first)) => first.forget(),
+                    // The semaphore is never closed.
+                    Ok(Err(_)) => return pending().await,
+                    // What was dropped for somebody never is with all.
+                    Err(_) => receipts.room.add_permits(*most - 1),
+                }
                 let mut count = 1;
                 while count < *most
                     && let Ok(more) = receipts.room.try_acquire()
@@ -113,6 +137,8 @@ pub(crate) fn start(
         shares: Default::default(),
         room: Semaphore::new(load.senders * load.window),
         told_to_pull: AtomicU64::new(0),
+        dropped: AtomicU64::new(0),
+        numbered: (load.kind == ConversationType::Room).then(AtomicU64::default),
     });
     let (mut senders, mut receivers) = (JoinSet::new(), JoinSet::new());
     for (index, session) in sessions.into_iter().enumerate() {
@@ -128,7 +154,8 @@ pub(crate) fn start(
                 }
                 None => Pace::Room(Arc::clone(&receipts), load.window),
             };
-            let sender = Sender { raw: session, pace, load: load.clone(), keys: Keys::new()?, began: HashMap::new() };
+            let (load, receipts) = (load.clone(), Arc::clone(&receipts));
+            let sender = Sender { raw: session, pace, load, receipts, keys: Keys::new()?, began: HashMap::new() };
             senders.spawn(sender.run(Arc::clone(meter)));
             None
         } else {
@@ -145,9 +172,8 @@ pub(crate) fn start(
 }
 
 impl GroupRunning {
-    /// Waits for messages in flight, then ends the load. Returns the latencies of last deliveries, and how often a session was
-    /// told to pull.
-    pub(crate) async fn end(mut self, meter: &Meter) -> (Histogram, u64) {
+    /// Waits for messages in flight, then ends the load.
+    pub(crate) async fn end(mut self, meter: &Meter) -> Ended {
         meter.stop();
         let mut sessions = Vec::new();
         let senders = async {
@@ -173,7 +199,11 @@ impl GroupRunning {
             meter.add(&Histogram::default(), &share.delivery);
             last.merge(&share.last);
         }
-        (last, self.receipts.told_to_pull.load(Ordering::Relaxed))
+        Ended {
+            last,
+            told_to_pull: self.receipts.told_to_pull.load(Ordering::Relaxed),
+            dropped: self.receipts.dropped.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -183,6 +213,7 @@ struct Sender {
     raw: Raw,
     pace: Pace,
     load: GroupLoad,
+    receipts: Arc<Receipts>,
     keys: Keys,
     /// When the requests in flight were made.
     began: HashMap<u64, Instant>,
@@ -226,10 +257,16 @@ impl Sender {
     }
 
     fn message(&self, meter: &Meter) -> SendMessageRequest {
+        let mut text = text(meter.since, self.load.size);
+        if let Some(last) = &self.receipts.numbered {
+            let rest = text.split_off(NUMBER.start);
+            let rest = rest.get(NUMBER.len()..).unwrap_or_default();
+            text = format!("{text}{:016x}{rest}", last.fetch_add(1, Ordering::Relaxed) + 1);
+        }
         SendMessageRequest {
-            message: Some(Message::text(text(meter.since, self.load.size))),
-            to_conversation_id: self.load.group_id.clone(),
-            conversation_type: ConversationType::Group as i32,
+            message: Some(Message::text(text)),
+            to_conversation_id: self.load.to.clone(),
+            conversation_type: self.load.kind as i32,
             config: None,
             client_key: self.keys.next(),
             omit_content: true,
@@ -259,7 +296,21 @@ struct Event {
     #[prost(message, optional, tag = "1")]
     push: Option<Push>,
     #[prost(message, optional, tag = "2")]
-    dirty: Option<()>,
+    dirty: Option<Told>,
+    #[prost(message, optional, tag = "3")]
+    transient: Option<Said>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Told {
+    #[prost(uint64, tag = "4")]
+    transients_dropped: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Said {
+    #[prost(message, optional, tag = "2")]
+    message: Option<Entry>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -321,17 +372,22 @@ async fn receive(mut events: Events, session: Option<Raw>, receipts: Arc<Receipt
 impl Receipts {
     fn take(&self, frame: Bytes, share: usize) {
         let event = Event::decode(frame).unwrap_or_default();
-        if event.dirty.is_some() {
-            self.told_to_pull.fetch_add(1, Ordering::Relaxed);
+        match event.dirty {
+            Some(Told { transients_dropped: 0 }) => drop(self.told_to_pull.fetch_add(1, Ordering::Relaxed)),
+            Some(Told { transients_dropped }) => drop(self.dropped.fetch_add(transients_dropped, Ordering::Relaxed)),
+            None => {}
         }
         let mut share = self.shares[share].lock();
         let mut complete = 0;
-        for entry in event.push.unwrap_or_default().messages {
+        let said = event.transient.and_then(|said| said.message);
+        for entry in event.push.unwrap_or_default().messages.into_iter().chain(said) {
             let seq = entry.seq;
             let text = entry.text();
             let text = std::str::from_utf8(&text).unwrap_or("");
             let Some(latency) = self.meter.deliver(text, &mut share.delivery) else { continue };
-            if self.arrivals.arrive(seq) {
+            let number = || u64::from_str_radix(text.get(NUMBER)?, 16).ok();
+            let place = if self.numbered.is_some() { number().unwrap_or(0) } else { seq };
+            if self.arrivals.arrive(place) {
                 complete += 1;
                 if self.meter.is_measuring() {
                     share.last.record(latency);
@@ -348,8 +404,10 @@ mod tests {
 
     use super::*;
 
-    fn receipts(receivers: usize) -> Receipts {
+    fn receipts(receivers: usize, numbered: Option<AtomicU64>) -> Receipts {
         Receipts {
+            dropped: AtomicU64::new(0),
+            numbered,
             meter: Meter::with_copies(receivers),
             arrivals: Arrivals::new(receivers),
             shares: Default::default(),
@@ -364,7 +422,7 @@ mod tests {
 
     #[test]
     fn pushes_are_counted_until_all_receivers_have_a_message() {
-        let receipts = receipts(2);
+        let receipts = receipts(2, None);
         receipts.meter.measure(true);
         let content = Message::text(text(receipts.meter.since, 100)).encode_to_vec();
         let entry = |seq, content: &[u8]| MessageEntry {
@@ -383,5 +441,24 @@ mod tests {
         assert_eq!(receipts.told_to_pull.load(Ordering::Relaxed), 0);
         receipts.take(frame(Frame::Dirty(Dirty::default())), 0);
         assert_eq!(receipts.told_to_pull.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn messages_to_a_room_are_told_apart_by_their_numbers() {
+        let receipts = receipts(2, Some(AtomicU64::new(0)));
+        let said = |number: u64| {
+            let text = format!("{}{number:016x}...", text(receipts.meter.since, 16));
+            let content = Message::text(text).encode_to_vec().into();
+            let message = Some(MessageEntry { sender: "ann".to_owned(), content, ..MessageEntry::default() });
+            frame(Frame::Transient(zim_protocol::Transient { message, ..zim_protocol::Transient::default() }))
+        };
+        receipts.take(said(1), 0);
+        receipts.take(said(2), 1);
+        assert_eq!(receipts.room.available_permits(), 0);
+        receipts.take(said(2), 0);
+        receipts.take(said(1), 1);
+        assert_eq!(receipts.room.available_permits(), 2);
+        receipts.take(frame(Frame::Dirty(Dirty { transients_dropped: 3, ..Dirty::default() })), 0);
+        assert_eq!((receipts.dropped.load(Ordering::Relaxed), receipts.told_to_pull.load(Ordering::Relaxed)), (3, 0));
     }
 }

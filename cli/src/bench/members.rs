@@ -1,9 +1,9 @@
-//! The members of the groups of a benchmark: they become users, join, and log in for the measurement.
+//! The members of the groups and rooms of a benchmark: they become users, join, and log in for the measurement.
 
 use std::ops::Range;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use zim_protocol::{CreateGroupRequest, GroupInfo, JoinGroupRequest};
+use zim_protocol::{CreateGroupRequest, EnterRoomRequest, GroupInfo, JoinGroupRequest, RoomInfo};
 
 use super::raw::{Dialer, Raw};
 use super::show::thousands;
@@ -22,6 +22,16 @@ pub(crate) const BLOCK: usize = 100;
 /// Returns the ID of the group with this number of members.
 pub(crate) fn group_id(target: &Target, members: usize) -> String {
     target.user("size", members)
+}
+
+/// Returns the ID of the room with this number of members.
+pub(crate) fn room_id(target: &Target, members: usize) -> String {
+    target.user("room", members)
+}
+
+async fn enter(member: &mut Raw, room_id: &str) -> Result<(), Failure> {
+    let room_info = Some(RoomInfo { room_id: room_id.to_owned(), room_name: String::new() });
+    member.request(&EnterRoomRequest { room_info, config: None, entry_number: 1 }).await.map(drop)
 }
 
 async fn create(owner: &mut Raw, group_id: String, user_ids: Vec<String>) -> Result<(), Failure> {
@@ -68,14 +78,22 @@ pub(crate) async fn join_all(sizes: &[usize], target: &Target, dialer: &Dialer, 
     Ok(())
 }
 
-/// Logs in members by their numbers.
-pub(crate) async fn log_in(online: Range<usize>, target: &Target, dialer: &Dialer) -> Result<Vec<Raw>, Failure> {
+/// Logs in members by their numbers, who enter the room if there is one.
+pub(crate) async fn log_in(
+    online: Range<usize>,
+    target: &Target,
+    dialer: &Dialer,
+    room_id: Option<&str>,
+) -> Result<Vec<Raw>, Failure> {
     let bar = &progress::counting(u64::try_from(online.len()).unwrap_or(u64::MAX), "sessions");
     let sessions = stream::iter(online)
         .map(|number| async move {
-            let session = dialer.log_in_with_retries(&target.user(ROLE, number)).await;
+            let mut session = dialer.log_in_with_retries(&target.user(ROLE, number)).await?;
+            if let Some(room_id) = room_id {
+                enter(&mut session, room_id).await?;
+            }
             bar.inc(1);
-            session
+            Ok::<_, Failure>(session)
         })
         .buffer_unordered(LOGINS_AT_ONCE)
         .try_collect()

@@ -24,7 +24,7 @@ pub(crate) fn text(since: Instant, size: usize) -> String {
 }
 
 /// Returns the time of a text, as the duration after `since`.
-fn sent_at(text: &str) -> Option<Duration> {
+pub(crate) fn sent_at(text: &str) -> Option<Duration> {
     let us = u64::from_str_radix(text.get(..STAMP)?, 16).ok()?;
     Some(Duration::from_micros(us))
 }

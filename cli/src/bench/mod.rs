@@ -3,6 +3,7 @@
 mod arrivals;
 mod attack;
 mod attackers;
+mod call;
 mod group;
 mod group_load;
 mod histogram;
@@ -40,6 +41,10 @@ Examples:
   zim bench peer --conversations 50000
   zim bench group --members 100,1000
   zim bench group --members 10000 --online 500 --rate 20
+  zim bench room --members 100,1000,5000
+  zim bench room --members 1000 --set rooms.history=true
+  zim bench call --pairs 20
+  zim bench call --ringing 1000 --timeout 10s
   zim bench login --for 5s --live-pairs 5
   zim bench idle --connections 5000
   zim bench idle --connections 1000 --groups 200
@@ -60,6 +65,10 @@ enum BenchCommand {
     Peer(peer::PeerArgs),
     /// Measure messages to groups and their deliveries to all members, and the latency until the last one has it
     Group(group::GroupArgs),
+    /// Measure messages to rooms and their deliveries to all who are in them
+    Room(group::RoomArgs),
+    /// Measure calls a second, from the invitation to the end, or how late the timeouts of calls are that nobody answers
+    Call(call::CallArgs),
     /// Measure logins a second, each on a new connection
     Login(login::LoginArgs),
     /// Measure the cost of an idle session
@@ -93,6 +102,8 @@ async fn measure(command: BenchCommand, target: &target::Target, output: Output)
     match command {
         BenchCommand::Peer(args) => Box::pin(peer::run(args, target, output)).await,
         BenchCommand::Group(args) => Box::pin(group::run(args, target, output)).await,
+        BenchCommand::Room(args) => Box::pin(group::run_rooms(args, target, output)).await,
+        BenchCommand::Call(args) => Box::pin(call::run(args, target, output)).await,
         BenchCommand::Login(args) => Box::pin(login::run(args, target, output)).await,
         BenchCommand::Idle(args) => Box::pin(idle::run(args, target, output)).await,
         BenchCommand::History(args) => Box::pin(history::run(args, target, output)).await,

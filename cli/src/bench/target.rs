@@ -16,7 +16,7 @@ use crate::secret;
 use crate::start_file::StartFile;
 
 /// Settings that raise the limits for a client: a benchmark exceeds the defaults.
-pub(crate) const RAISED: [&str; 13] = [
+pub(crate) const RAISED: [&str; 16] = [
     "limits.messages_per_second=1000000",
     "limits.message_burst=1000000",
     "limits.requests_per_second=1000000",
@@ -28,6 +28,10 @@ pub(crate) const RAISED: [&str; 13] = [
     "limits.session_queue_bytes=4194304",
     "limits.max_group_members=100000",
     "limits.max_groups=10000",
+    "limits.max_room_members=100000",
+    "limits.max_rooms_of_user=1000",
+    // Members enter before the measurement, and nobody reads yet.
+    "limits.max_room_members_told=0",
     "limits.first_logins_per_second_per_address=1000000",
     "limits.first_login_burst_per_address=1000000",
 ];

@@ -1,9 +1,10 @@
 //! `zim history`: messages of a conversation.
 
 use clap::Args;
-use zim_protocol::{Message, MessageQueryConfig};
+use zim_client_sdk::Zim;
+use zim_protocol::{ConversationType, Message, MessageQueryConfig};
 
-use crate::context::{Context, Session};
+use crate::context::Context;
 use crate::describe;
 use crate::exit::Failure;
 use crate::output::{Ink, date};
@@ -23,6 +24,13 @@ Examples:
 pub(crate) struct HistoryArgs {
     #[command(flatten)]
     with: Target,
+    #[command(flatten)]
+    range: RangeArgs,
+}
+
+/// Which messages of a conversation are shown.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RangeArgs {
     /// Number of messages to show
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..))]
     count: i64,
@@ -37,15 +45,14 @@ pub(crate) struct HistoryArgs {
     all: bool,
 }
 
-impl HistoryArgs {
+impl RangeArgs {
     /// Returns true if pages are fetched from old to new. They are then shown as they arrive.
     fn forward(&self) -> bool {
         self.after.is_some() || (self.all && self.before.is_none())
     }
 
     /// Says that there is nothing to show.
-    fn nothing(&self) -> String {
-        let place = self.with.place("with");
+    fn nothing(&self, place: &str) -> String {
         match (self.after.filter(|after| *after > 0), self.before) {
             (Some(after), _) => format!("There is nothing newer than message {after} {place}."),
             (_, Some(before)) => format!("There is nothing older than message {before} {place}."),
@@ -58,59 +65,78 @@ impl HistoryArgs {
     }
 }
 
+/// A conversation whose messages are shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown<'a> {
+    pub(crate) zim: &'a Zim,
+    pub(crate) id: &'a str,
+    pub(crate) kind: ConversationType,
+    /// Where it is, in a sentence.
+    pub(crate) place: &'a str,
+}
+
 pub(crate) async fn run(args: HistoryArgs, context: &Context) -> Result<(), Failure> {
     let session = context.one_shot().await?;
-    let shown =
-        if args.forward() { forward(&args, context, &session).await } else { backward(&args, context, &session).await };
+    let place = args.with.place("with");
+    let of = Shown { zim: &session.zim, id: &args.with.id, kind: args.with.kind(), place: &place };
+    let shown = of.show(&args.range, context).await;
     session.end().await;
-    if shown? == 0 && !context.output.is_json() {
-        context.output.line(args.nothing())?;
-    }
-    Ok(())
+    shown
 }
 
-async fn page(
-    args: &HistoryArgs,
-    session: &Session,
-    anchor: i64,
-    count: i64,
-    reverse: bool,
-) -> Result<Vec<Message>, Failure> {
-    let anchor = (anchor > 0).then(|| args.with.message(anchor));
-    let config = MessageQueryConfig { next_message: anchor, count, reverse, ..MessageQueryConfig::default() };
-    let result = session.zim.query_history_message(&args.with.id, args.with.kind(), config).await?;
-    Ok(result.message_list)
-}
-
-async fn forward(args: &HistoryArgs, context: &Context, session: &Session) -> Result<usize, Failure> {
-    let (mut left, mut anchor) = (args.wanted(), args.after.unwrap_or(0));
-    let (mut shown, mut day) = (0, String::new());
-    while left > 0 {
-        let messages = page(args, session, anchor, left.min(PAGE), false).await?;
-        let Some(last) = messages.last() else { break };
-        (anchor, left) = (last.message_seq, left - i64::try_from(messages.len()).unwrap_or(left));
-        shown += messages.len();
-        show(context, &messages, &mut day)?;
-    }
-    Ok(shown)
-}
-
-async fn backward(args: &HistoryArgs, context: &Context, session: &Session) -> Result<usize, Failure> {
-    let (mut left, mut anchor) = (args.wanted(), args.before.unwrap_or(0));
-    let mut pages = Vec::new();
-    while left > 0 {
-        let messages = page(args, session, anchor, left.min(PAGE), true).await?;
-        let Some(first) = messages.first() else { break };
-        (anchor, left) = (first.message_seq, left - i64::try_from(messages.len()).unwrap_or(left));
-        pages.push(messages);
-        if anchor <= 1 {
-            break;
+impl Shown<'_> {
+    pub(crate) async fn show(self, range: &RangeArgs, context: &Context) -> Result<(), Failure> {
+        let shown = match range.forward() {
+            true => self.forward(range, context).await?,
+            false => self.backward(range, context).await?,
+        };
+        if shown == 0 && !context.output.is_json() {
+            context.output.line(range.nothing(self.place))?;
         }
+        Ok(())
     }
-    pages.reverse();
-    let messages = pages.concat();
-    show(context, &messages, &mut String::new())?;
-    Ok(messages.len())
+
+    async fn page(self, anchor: i64, count: i64, reverse: bool) -> Result<Vec<Message>, Failure> {
+        let anchor = (anchor > 0).then(|| Message {
+            conversation_id: self.id.to_owned(),
+            conversation_type: self.kind as i32,
+            message_seq: anchor,
+            ..Message::default()
+        });
+        let config = MessageQueryConfig { next_message: anchor, count, reverse, ..MessageQueryConfig::default() };
+        Ok(self.zim.query_history_message(self.id, self.kind, config).await?.message_list)
+    }
+
+    async fn forward(self, range: &RangeArgs, context: &Context) -> Result<usize, Failure> {
+        let (mut left, mut anchor) = (range.wanted(), range.after.unwrap_or(0));
+        let (mut shown, mut day) = (0, String::new());
+        while left > 0 {
+            let messages = self.page(anchor, left.min(PAGE), false).await?;
+            let Some(last) = messages.last() else { break };
+            (anchor, left) = (last.message_seq, left - i64::try_from(messages.len()).unwrap_or(left));
+            shown += messages.len();
+            show(context, &messages, &mut day)?;
+        }
+        Ok(shown)
+    }
+
+    async fn backward(self, range: &RangeArgs, context: &Context) -> Result<usize, Failure> {
+        let (mut left, mut anchor) = (range.wanted(), range.before.unwrap_or(0));
+        let mut pages = Vec::new();
+        while left > 0 {
+            let messages = self.page(anchor, left.min(PAGE), true).await?;
+            let Some(first) = messages.first() else { break };
+            (anchor, left) = (first.message_seq, left - i64::try_from(messages.len()).unwrap_or(left));
+            pages.push(messages);
+            if anchor <= 1 {
+                break;
+            }
+        }
+        pages.reverse();
+        let messages = pages.concat();
+        show(context, &messages, &mut String::new())?;
+        Ok(messages.len())
+    }
 }
 
 /// Shows messages with a heading for each day. `day` is the last heading that was shown.
@@ -163,7 +189,7 @@ mod tests {
             ("history bob --all --before 5", false, i64::MAX),
         ] {
             let args = args(line).unwrap();
-            assert_eq!((args.forward(), args.wanted()), (forward, wanted), "{line}");
+            assert_eq!((args.range.forward(), args.range.wanted()), (forward, wanted), "{line}");
         }
         for bad in
             ["history", "history bob --count 0", "history bob --before 3 --after 1", "history bob --all --count 3"]

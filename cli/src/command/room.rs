@@ -5,11 +5,12 @@ mod enter;
 
 use clap::{Subcommand, ValueEnum};
 use zim_client_sdk::Zim;
-use zim_protocol::{Message, MessagePriority, MessageSendConfig, RoomMemberQueryConfig};
+use zim_protocol::{ConversationType, Message, MessagePriority, MessageSendConfig, RoomMemberQueryConfig};
 
 use self::attributes::{AttributesArgs, MembersArgs};
 use self::enter::EnterArgs;
 use super::friend::ListArgs;
+use super::history::{RangeArgs, Shown};
 use super::send::checked;
 use crate::context::Context;
 use crate::describe;
@@ -31,6 +32,7 @@ Examples:
   zim room send stage \"hi all\"
   zim room send stage --type barrage \"wow\"
   zim room members stage | jq -r .userID
+  zim room history stage --before 120
   zim room attributes stage song=Blackbird
   zim room of stage bob --set seat=1
   zim room leave stage")]
@@ -50,6 +52,13 @@ pub(crate) enum RoomCommand {
         /// What is dropped first for devices that are too slow: low, then medium, then high
         #[arg(long, value_name = "PRIORITY", default_value = "low", hide_default_value = true)]
         priority: Priority,
+    },
+    /// Show what was said in a room, if the server keeps it
+    History {
+        /// The room
+        room: String,
+        #[command(flatten)]
+        range: RangeArgs,
     },
     /// Leave a room, with whichever device is in it
     Leave {
@@ -101,6 +110,11 @@ pub(crate) async fn run(command: RoomCommand, context: &Context) -> Result<(), F
         RoomCommand::Enter(_) => Ok(()),
         RoomCommand::Send { room, text, kind, priority } => {
             send(&room, (kind, priority), text.join(" "), zim, output).await
+        }
+        RoomCommand::History { room, range } => {
+            let place = format!("in the room {}", preview(&room, 32));
+            let of = Shown { zim, id: &room, kind: ConversationType::Room, place: &place };
+            of.show(&range, context).await
         }
         RoomCommand::Leave { room } => leave(&room, zim, output).await,
         RoomCommand::Members { room, list } => members(&room, &list, zim, output).await,

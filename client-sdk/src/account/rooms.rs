@@ -86,6 +86,8 @@ struct Room {
     attributes: HashMap<String, String>,
     /// The change after which the attributes are these.
     attributes_rev: u64,
+    /// The last message that was heard, of those that are kept.
+    heard: u64,
     batch: Option<Batch>,
 }
 
@@ -256,6 +258,7 @@ impl Rooms {
             rev: 0,
             attributes: HashMap::new(),
             attributes_rev: 0,
+            heard: 0,
             batch: None,
             info: RoomFullInfo { base_info: Some(info.clone()) },
         };
@@ -498,10 +501,22 @@ impl Rooms {
         self.0.lock().strays.remove(room_id);
     }
 
-    /// Whether a message that was sent to a room is for this stay.
+    /// Whether a message that was sent to a room is for this stay. While a node of the server comes or goes, a message that is kept may
+    /// arrive behind a later one: it is not heard then, so that what is heard has the order of the history.
     pub(super) fn accepts(&self, room_id: &str, transient: &Transient) -> bool {
-        let inner = self.0.lock();
-        inner.rooms.get(room_id).is_some_and(|room| room.takes(transient.room) && transient.after_rev >= room.from_rev)
+        let mut inner = self.0.lock();
+        let room = inner.rooms.get_mut(room_id);
+        let Some(room) = room.filter(|room| room.takes(transient.room) && transient.after_rev >= room.from_rev) else {
+            return false;
+        };
+        match transient.message.as_ref().map_or(0, |message| message.seq) {
+            0 => true,
+            seq if seq > room.heard => {
+                room.heard = seq;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Handles a push of a room.

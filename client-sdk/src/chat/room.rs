@@ -7,7 +7,7 @@ use zim_protocol::{
     RoomAttributesSetConfig, RoomInfo, RoomMemberQueryConfig, UserInfo,
 };
 
-use super::{Items, present};
+use super::{History, Items, present};
 use crate::error::Error;
 use crate::message::MessageSendNotification;
 use crate::zim::Zim;
@@ -77,7 +77,7 @@ impl Room {
         self.zim.leave_room(&self.id).await.map(drop)
     }
 
-    /// Sends a message to those who are in the room; `&str` and `String` are texts. Nothing is stored.
+    /// Sends a message to those who are in the room; `&str` and `String` are texts. It is stored only if the server's settings say so.
     ///
     /// # Errors
     /// See [`Zim::send_message`].
@@ -92,6 +92,11 @@ impl Room {
     pub async fn send_with(&self, message: Message, config: MessageSendConfig) -> Result<MessageSentResult, Error> {
         let notification = MessageSendNotification::default();
         self.zim.send_message(message, &self.id, ConversationType::Room, config, notification).await
+    }
+
+    /// Reads what was said in the room from new to old, if the server keeps it.
+    pub fn history(&self) -> History {
+        History::new(self.zim.chat(&self.id, ConversationType::Room))
     }
 
     /// Returns the members, in the order in which they entered, fetched page after page. Of a large room these are the first 500.

@@ -1,6 +1,7 @@
 //! A server as a process, which tests kill. `test-server FOLDER DATABASE PORT` (an empty database means SQLite in the
-//! folder, port 0 any port; then the bus and the lease of a node in milliseconds) prints its address on the first line, reads commands from stdin, one per line, and answers
-//! each with `done` or an error. It ends at the end of stdin. `test-server new-epoch FOLDER DATABASE` does what an
+//! folder, port 0 any port; then the bus and the lease of a node in milliseconds, and `keeps-rooms` for the history of rooms)
+//! prints its address on the first line, reads commands from stdin, one per line, and answers each with `done` or an error. It
+//! ends at the end of stdin. `test-server new-epoch FOLDER DATABASE` does what an
 //! operator does after a restore, and `test-server migrate FOLDER TO` copies the SQLite database of the folder to PostgreSQL.
 //!
 //! It injects faults through the public API of the embedded server: statements on the writing connection, and a clock.
@@ -39,7 +40,8 @@ static COUNT: TaskKind<App> = TaskKind {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let keeps_rooms = arguments.pop_if(|last| *last == "keeps-rooms").is_some();
     match arguments.as_slice() {
         ["new-epoch", folder, database] => {
             let arguments = ["zim-server", "--data-dir", folder, "--database", database, "new-epoch"];
@@ -55,6 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
             config.database_partitions = 4;
             config.database = database.parse()?;
             config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().context("PORT")?));
+            config.rooms.history = keeps_rooms;
             if let [bus, lease_ms] = node {
                 config.bus = bus.parse()?;
                 config.node_lease_ms = lease_ms.parse().context("LEASE")?;
@@ -68,7 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
             config.limits.stop_timeout_ms = 1_000;
             tokio::runtime::Runtime::new()?.block_on(serve(config))
         }
-        _ => anyhow::bail!("test-server FOLDER DATABASE PORT [BUS LEASE]"),
+        _ => anyhow::bail!("test-server FOLDER DATABASE PORT [BUS LEASE] [keeps-rooms]"),
     }
 }
 

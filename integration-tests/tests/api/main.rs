@@ -60,6 +60,7 @@ mod receipt;
 mod revoke;
 mod room;
 mod room_attribute;
+mod room_history;
 mod room_isolation;
 mod room_message;
 mod session;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use zim_integration_tests::{DataDir, Device, Proxy, World, eventually, room, soon};
+use zim_integration_tests::{DataDir, Device, Proxy, World, eventually, room, soon, texts};
 use zim_protocol::{
     ErrorCode, Event, EventKind, RoomAdvancedConfig, RoomAttributesSetConfig, RoomEvent, RoomInfo, RoomState,
 };
@@ -219,5 +219,46 @@ async fn a_logout_and_another_run_of_the_app_leave_the_rooms() {
     left(2).await;
     assert!(states(&cai).is_empty());
     assert_eq!(online(&ann).await, 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_was_missed_while_away_is_in_the_history() {
+    let mut world = World::with(|config| {
+        short_timeout(config);
+        config.rooms.history = true;
+    })
+    .await;
+    let proxy = world.proxy(4).await;
+    let (ann, bob) = (world.user("ann").await, user_via(&world, &proxy, "bob").await);
+    enter(&ann, "stage").await;
+    enter(&bob, "stage").await;
+    ann.say(room("stage"), "one").await;
+    bob.receives("one").await;
+    proxy.cut();
+    is_in_state(&bob, INTERRUPTED).await;
+    ann.say(room("stage"), "missed").await;
+    proxy.restore();
+    is_in_state(&bob, CONNECTED).await;
+    ann.say(room("stage"), "two").await;
+    bob.receives("two").await;
+    let said = async |device: &Device| texts(&device.history(room("stage")).await);
+    assert_eq!(said(&bob).await, ["one", "missed", "two"]);
+    // Another device of Bob takes the room over, and reads the same.
+    let tablet = world.device("bob").await;
+    enter(&tablet, "stage").await;
+    is_in_state(&bob, (RoomState::Disconnected, RoomEvent::KickedOutByOtherDevice)).await;
+    assert_eq!(said(&tablet).await, ["one", "missed", "two"]);
+    world.stop_server().await;
+    world.start_server().await;
+    for device in [&ann, &tablet] {
+        is_in_state(device, CONNECTED).await;
+    }
+    tablet.say(room("stage"), "three").await;
+    ann.receives("three").await;
+    for device in [&ann, &tablet] {
+        assert_eq!(said(device).await, ["one", "missed", "two", "three"]);
+    }
+    assert_eq!(texts(tablet.received_from("stage").iter().map(|(message, _)| message)), Vec::<String>::new());
     world.end().await;
 }

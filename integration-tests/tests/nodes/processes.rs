@@ -9,7 +9,7 @@ use zim_protocol::{ConnectionState, Message, UserOnlineStatus};
 use super::{Deployment, logged_in, status};
 
 /// The lease of the nodes, milliseconds.
-const LEASE_MS: u32 = 2_000;
+pub(super) const LEASE_MS: u32 = 2_000;
 
 /// Two nodes as processes, the second beside the first.
 pub(super) struct Pair {
@@ -25,11 +25,16 @@ impl Pair {
     }
 
     pub(super) async fn with_lease(name: &str, bus: &Nats, lease_ms: u32) -> Self {
+        Self::with_rooms(name, bus, lease_ms, false).await
+    }
+
+    /// `keeps_rooms`: what is said in rooms is kept.
+    pub(super) async fn with_rooms(name: &str, bus: &Nats, lease_ms: u32, keeps_rooms: bool) -> Self {
         let deployment = Deployment::new(name, bus);
         let installation = |node| {
             let program = env!("CARGO_BIN_EXE_test-server");
             let installation = ServerInstallation::new(program, deployment.folder(node), deployment.url.clone());
-            ServerInstallation { node: Some((deployment.bus.clone(), lease_ms)), ..installation }
+            ServerInstallation { node: Some((deployment.bus.clone(), lease_ms)), keeps_rooms, ..installation }
         };
         let mut installations = [installation(0), installation(1)];
         let first = installations[0].start().await.unwrap();

@@ -6,10 +6,11 @@ use futures_util::future::join_all;
 use zim_integration_tests::nats::Nats;
 use zim_integration_tests::{Device, eventually, room, soon, texts};
 use zim_protocol::{
-    Event, RoomAdvancedConfig, RoomAttributesSetConfig, RoomInfo, RoomMemberAttributesSetConfig, RoomMemberQueryConfig,
+    Event, Message, RoomAdvancedConfig, RoomAttributesSetConfig, RoomInfo, RoomMemberAttributesSetConfig,
+    RoomMemberQueryConfig, message::Body,
 };
 
-use super::processes::Pair;
+use super::processes::{LEASE_MS, Pair};
 
 async fn enter(device: &Device) {
     let info = RoomInfo { room_id: "stage".into(), room_name: String::new() };
@@ -126,6 +127,110 @@ async fn a_room_survives_the_death_of_its_home() {
     assert_eq!((left(&cai), left(&bob)), (vec!["ann".to_owned(), "dan".to_owned()], left(&cai)));
     assert_eq!(members(&bob).await, ["bob", "cai"]);
     for device in [ann, bob, cai, dan] {
+        device.quit().await;
+    }
+}
+
+/// What is kept of the room, as a member reads it.
+async fn kept(device: &Device) -> Vec<String> {
+    texts(&device.history(room("stage")).await)
+}
+
+/// What a device has heard of that.
+fn heard_of_kept(device: &Device) -> Vec<String> {
+    let all: Vec<Message> = device.received_from("stage").into_iter().map(|(message, _)| message).collect();
+    texts(all.iter().filter(|message| message.message_seq > 0))
+}
+
+/// Whether these are in the order of `all`, each once.
+fn is_part_of(part: &[String], all: &[String]) -> bool {
+    let mut all = all.iter();
+    part.iter().all(|one| all.any(|other| other == one))
+}
+
+#[tokio::test]
+async fn the_history_of_a_room_has_the_order_that_was_heard_on_both_nodes() {
+    let bus = Nats::start().unwrap();
+    let pair = Pair::with_rooms("kept", &bus, 30_000, true).await;
+    let (ann, dan) = (pair.user(&pair.first, "ann").await, pair.user(&pair.first, "dan").await);
+    let (bob, cai) = (pair.user(&pair.second, "bob").await, pair.user(&pair.second, "cai").await);
+    for device in [&ann, &bob, &cai, &dan] {
+        enter(device).await;
+    }
+    ann.say(room("stage"), "hi").await;
+    bob.receives("hi").await;
+    bob.say(room("stage"), "hello").await;
+    ann.receives("hello").await;
+    // They speak at once on two nodes, and what each says keeps its order, also what is not kept.
+    let speak = |device: &Device, who: &str| -> Vec<_> {
+        let texts = (0..60).map(|number| match number % 3 {
+            0 => Message::barrage(format!("{who} {number}")),
+            _ => Message::text(format!("{who} {number}")),
+        });
+        texts.map(|message| device.send_to(room("stage"), message)).collect()
+    };
+    let (of_ann, of_bob) = (speak(&ann, "ann"), speak(&bob, "bob"));
+    for sent in join_all(of_ann.into_iter().chain(of_bob)).await {
+        let sent = sent.unwrap();
+        assert_eq!(sent.message_seq > 0, sent.as_text().is_some(), "{sent:?}");
+    }
+    eventually("all messages", async || (heard(&cai).len() == 122 && heard(&dan).len() == 122).then_some(())).await;
+    let all = kept(&cai).await;
+    assert_eq!((&heard_of_kept(&cai), &heard_of_kept(&dan)), (&all, &all));
+    for who in ["ann", "bob"] {
+        let own: Vec<_> = all.iter().filter(|text| text.starts_with(&format!("{who} "))).cloned().collect();
+        let said = (0..60).filter(|number| number % 3 > 0).map(|number| format!("{who} {number}"));
+        assert_eq!(own, said.collect::<Vec<_>>());
+    }
+    for (device, who) in [(&cai, "bob"), (&dan, "ann"), (&cai, "ann"), (&dan, "bob")] {
+        let received = device.received_from("stage");
+        let numbers = received.iter().filter_map(|(message, _)| {
+            let text = match &message.body {
+                Some(Body::Barrage(barrage)) => &barrage.message,
+                Some(Body::Text(text)) => &text.message,
+                _ => return None,
+            };
+            text.strip_prefix(who)?.trim().parse::<i32>().ok()
+        });
+        assert_eq!(numbers.collect::<Vec<_>>(), (0..60).collect::<Vec<_>>(), "in the order of the calls");
+    }
+    // Nobody hears what they say themselves.
+    for (device, who) in [(&ann, "ann "), (&bob, "bob ")] {
+        assert!(heard(device).iter().all(|text| !text.starts_with(who)));
+    }
+    for device in [ann, bob, cai, dan] {
+        device.quit().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_room_keeps_survives_the_death_of_its_home() {
+    let bus = Nats::start().unwrap();
+    let pair = Pair::with_rooms("keeps", &bus, LEASE_MS, true).await;
+    let ann = pair.user(&pair.first, "ann").await;
+    let (bob, cai) = (pair.user(&pair.second, "bob").await, pair.user(&pair.second, "cai").await);
+    for device in [&ann, &bob, &cai] {
+        enter(device).await;
+    }
+    ann.say(room("stage"), "before").await;
+    cai.receives("before").await;
+    bob.say(room("stage"), "hello").await;
+    ann.receives("hello").await;
+    pair.first.signal("KILL").unwrap();
+    // What is said until the death is noticed is kept, and heard with what is said next.
+    let mut said = vec!["before".to_owned(), "hello".to_owned()];
+    let is_heard = async || {
+        let text = format!("is anybody there? {}", bob.history(room("stage")).await.len());
+        bob.say(room("stage"), &text).await;
+        (heard(&cai).last() == Some(&text)).then_some(())
+    };
+    eventually("a message on the node that is left", is_heard).await;
+    let all = kept(&cai).await;
+    said.extend(all.iter().filter(|text| text.starts_with("is anybody")).cloned());
+    assert_eq!(all, said);
+    assert_eq!(heard(&cai), all, "nothing that was stored is missing");
+    assert!(is_part_of(&heard(&ann), &all));
+    for device in [ann, bob, cai] {
         device.quit().await;
     }
 }

@@ -41,6 +41,8 @@ pub struct Limits {
     /// In a room with more members than this, at most 20 users a second are told of as they enter, and 20 as they leave. Default:
     /// 1,000.
     pub max_room_members_told: u32,
+    /// Messages of one room that are kept, if `rooms.history` keeps them: the newest ones. Default: 2,000, as in the reference.
+    pub max_room_history: u32,
     /// Seconds after which a friend application expires. Default: 604,800: seven days, as in the reference.
     pub friend_application_valid_s: u32,
     /// How long after it was sent a message can be revoked, seconds; at most a day.
@@ -203,6 +205,7 @@ impl Default for Limits {
             max_rooms: 0,
             room_grace_ms: 30_000,
             max_room_members_told: 1_000,
+            max_room_history: 2_000,
             friend_application_valid_s: 7 * 86_400,
             revoke_window_s: 120,
             edit_window_s: 86_400,
@@ -283,6 +286,7 @@ impl Limits {
             ("max_rooms", self.max_rooms.into(), 0, 1_000_000),
             ("room_grace_ms", self.room_grace_ms.into(), 1_000, long),
             ("max_room_members_told", self.max_room_members_told.into(), 0, 100_000),
+            ("max_room_history", self.max_room_history.into(), 1, 1_000_000),
             ("friend_application_valid_s", self.friend_application_valid_s.into(), 1, 366 * 86_400),
             ("revoke_window_s", self.revoke_window_s.into(), 1, 86_400),
             ("edit_window_s", self.edit_window_s.into(), 1, 366 * 86_400),

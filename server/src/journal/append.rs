@@ -5,12 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zim_protocol::{MessageState, MessageType};
+use zim_protocol::{MessageFlag, MessagePriority, MessageState, MessageType};
 
 use super::mute::{MUTE, Mute};
 use super::rules;
 use crate::db::{Bulk, Scope, Tx, Value, params};
-use crate::effect::{Audience, Effect, MessageEffect, Receivers};
+use crate::effect::{Audience, Effect, MessageEffect, Receivers, TransientEffect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
 use crate::media;
@@ -71,6 +71,17 @@ pub struct Extra {
     pub receivers: Receivers,
     /// What devices that are away are told.
     pub push: Option<NewPush>,
+    /// How those in a room hear of it.
+    pub room: ToRoom,
+}
+
+/// How those in a room hear of a message that is stored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ToRoom {
+    /// What is dropped first under pressure.
+    pub priority: MessagePriority,
+    /// The number of the node from which all hear what is said in the room; `None`: this one.
+    pub home: Option<u8>,
 }
 
 /// The place of a stored message.
@@ -78,7 +89,7 @@ pub struct Extra {
 pub struct Sent {
     /// The position in the log of messages.
     pub seq: i64,
-    /// How many messages up to this one count as unread.
+    /// How many messages up to this one count as unread; in a room, up to where its messages have been handed to those in it.
     pub n: i64,
     /// The ID that clients see.
     pub message_id: i64,
@@ -94,6 +105,7 @@ pub struct Sent {
 struct Head {
     seq: i64,
     n: i64,
+    rev: i64,
     last_ts: i64,
     dismissed: bool,
     blocks: i64,
@@ -120,12 +132,12 @@ impl NewMessage {
     }
 
     fn is_counted(&self) -> bool {
-        self.flags & zim_protocol::MessageFlag::Counted as u32 != 0
+        self.flags & MessageFlag::Counted as u32 != 0
     }
 
     /// Whether the sender is not to learn of it.
     pub fn is_kept_from_sender(&self) -> bool {
-        self.flags & zim_protocol::MessageFlag::SenderUnaware as u32 != 0
+        self.flags & MessageFlag::SenderUnaware as u32 != 0
     }
 
     /// Returns whether a message is stored under the key. The job has locked the head of the conversation.
@@ -154,8 +166,8 @@ impl NewMessage {
         ]
     }
 
-    fn effect(&self, sent: Sent) -> Effect {
-        Effect::Message(Arc::new(MessageEffect {
+    fn effect(&self, sent: Sent) -> MessageEffect {
+        MessageEffect {
             app: self.app,
             conversation: self.conversation,
             audience: self.audience.clone(),
@@ -171,7 +183,50 @@ impl NewMessage {
             content: self.body.clone(),
             state: self.extra.as_ref().filter(|extra| extra.replied_seq > 0).map(|extra| Box::new(extra.state.clone())),
             receivers: self.extra.as_ref().map(|extra| extra.receivers.clone()).unwrap_or_default(),
-        }))
+        }
+    }
+
+    /// Hands the message to those in its room, if this node does so and nothing before it is left. Otherwise the home of the room
+    /// hears of it.
+    fn tell_room(&self, tx: &mut Tx<'_>, head: &mut Head, sent: Sent) {
+        let ToRoom { priority, home } = self.extra.as_ref().map(|extra| extra.room).unwrap_or_default();
+        let transient = Box::new(TransientEffect {
+            audience: self.audience.clone(),
+            message: self.effect(sent).entry(true),
+            after_seq: 0,
+            after_rev: head.rev,
+            priority,
+            cause: self.login,
+            room: self.scrambler.public(self.conversation.0),
+        });
+        match home {
+            Some(home) => tx.emit(Effect::RoomMessage { home, transient }),
+            None if head.n + 1 == head.seq => {
+                head.n = head.seq;
+                tx.emit(Effect::Transient(transient));
+            }
+            // The caller sees that it is left, and lets the home hand over all that is.
+            None => {}
+        }
+    }
+
+    /// Why the sender may not write here, if they may not. A tip is the server's, and its sender may have left with it. The operator's
+    /// messages need nobody in the room.
+    fn refusal(&self, members: &HashMap<(i64, i64), Mute>, in_rooms: &BTreeSet<(i64, i64)>) -> Option<Error> {
+        let place = (self.sender.0, self.conversation.0);
+        match &self.audience {
+            Audience::Group { name, .. } if self.kind != MessageType::Tips as i32 => {
+                match members.get(&place).map(|mute| mute.until(self.now)) {
+                    None => Some(Error::not_in_group(name)),
+                    Some(0) => None,
+                    Some(until) => Some(Error::muted_in_group(name, until)),
+                }
+            }
+            Audience::Room { name, .. } if self.flags & MessageFlag::Server as u32 == 0 => {
+                (!in_rooms.contains(&place)).then(|| Error::not_in_room(name))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -193,6 +248,7 @@ impl Bulk for NewMessage {
         let mut heads = heads(tx, ops).await?;
         let mut stored = stored(tx, ops).await?;
         let members = members(tx, ops).await?;
+        let in_rooms = in_rooms(tx, ops).await?;
         let without_files = without_files(tx, ops).await?;
         let mut results = Vec::with_capacity(ops.len());
         let mut rows: Vec<[Value; 12]> = Vec::with_capacity(ops.len());
@@ -214,19 +270,9 @@ impl Bulk for NewMessage {
                 }));
                 continue;
             };
-            // A tip is the server's, and its sender may have left with it.
-            if let Audience::Group { name, .. } = &op.audience
-                && op.kind != MessageType::Tips as i32
-            {
-                let refusal = match members.get(&(op.sender.0, op.conversation.0)).map(|mute| mute.until(op.now)) {
-                    None => Some(Error::not_in_group(name)),
-                    Some(0) => None,
-                    Some(until) => Some(Error::muted_in_group(name, until)),
-                };
-                if let Some(refusal) = refusal {
-                    results.push(Err(refusal));
-                    continue;
-                }
+            if let Some(refusal) = op.refusal(&members, &in_rooms) {
+                results.push(Err(refusal));
+                continue;
             }
             if op.is_refused(head) {
                 results.push(Err(Error::sender_blocked()));
@@ -241,7 +287,7 @@ impl Bulk for NewMessage {
             head.n += i64::from(op.is_counted());
             head.last_ts = head.last_ts.max(op.now);
             head.is_changed = true;
-            let sent = Sent {
+            let mut sent = Sent {
                 seq: head.seq,
                 n: head.n,
                 message_id: op.scrambler.public(op.id),
@@ -252,9 +298,14 @@ impl Bulk for NewMessage {
             if op.is_counted() {
                 *counted.entry((op.sender.0, op.conversation.0)).or_default() += 1;
             }
+            if let Audience::Room { .. } = &op.audience {
+                op.tell_room(tx, head, sent);
+                sent.n = head.n;
+            } else {
+                tx.emit(Effect::Message(Arc::new(op.effect(sent))));
+            }
             stored.insert(op.identity(), Stored { hash: op.hash, sent: Sent { is_new: false, ..sent } });
             rows.push(op.row(sent));
-            tx.emit(op.effect(sent));
             results.push(Ok(sent));
         }
         insert(tx, rows).await?;
@@ -273,7 +324,7 @@ async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>
     let rows: Vec<[Value; 1]> = ids.iter().map(|id| [(*id).into()]).collect();
     let sql = |rows: &str| {
         format!(
-            "SELECT c.id, c.seq, c.n, c.last_ts, c.end_seq, c.blocks FROM ({rows}) AS v \
+            "SELECT c.id, c.seq, c.n, c.last_ts, c.end_seq, c.blocks, c.rev FROM ({rows}) AS v \
              JOIN conversation c ON c.id = v.column1"
         )
     };
@@ -287,6 +338,7 @@ async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>
                 last_ts: row.get(3)?,
                 dismissed: row.get::<Option<i64>>(4)?.is_some(),
                 blocks: row.get(5)?,
+                rev: row.get(6)?,
                 is_changed: false,
             },
         );
@@ -309,6 +361,22 @@ async fn members(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<(i64, i6
     };
     let found = tx.fetch_rows(&wanted, sql).await?;
     found.iter().map(|row| Ok(((row.get(0)?, row.get(1)?), Mute::read(row, 2)?))).collect()
+}
+
+/// Returns which senders to rooms are in these, with any device. Read under the locks of the rooms.
+async fn in_rooms(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<BTreeSet<(i64, i64)>, Error> {
+    let to_rooms = ops.iter().filter(|op| matches!(op.audience, Audience::Room { .. }));
+    let wanted: BTreeSet<(i64, i64)> = to_rooms.map(|op| (op.sender.0, op.conversation.0)).collect();
+    let wanted: Vec<[Value; 2]> =
+        wanted.into_iter().map(|(sender, conversation)| [sender.into(), conversation.into()]).collect();
+    let sql = |rows: &str| {
+        format!(
+            "SELECT r.account, r.conversation FROM ({rows}) AS v JOIN room_member r \
+             ON r.account = v.column1 AND r.conversation = v.column2"
+        )
+    };
+    let found = tx.fetch_rows(&wanted, sql).await?;
+    found.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
 /// Locks the files of messages. Returns the IDs of the messages whose files were removed meanwhile.
@@ -377,9 +445,8 @@ async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
 /// Adds the rows of state of replies and of messages that ask a group for receipts, what combined messages combine, which
 /// files messages have, whom they are for and who does not see them, and what is pushed.
 async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sent, Error>]) -> Result<(), Error> {
-    let is_asking = |op: &NewMessage| {
-        matches!(op.audience, Audience::Group { .. }) && op.flags & zim_protocol::MessageFlag::Receipt as u32 != 0
-    };
+    let is_asking =
+        |op: &NewMessage| matches!(op.audience, Audience::Group { .. }) && op.flags & MessageFlag::Receipt as u32 != 0;
     if !ops.iter().any(|op| op.extra.is_some() || op.is_kept_from_sender() || is_asking(op)) {
         return Ok(());
     }

@@ -15,13 +15,13 @@ mod visible;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use self::append::{Extra, NewMessage, Sent};
+pub use self::append::{Extra, NewMessage, Sent, ToRoom};
 pub use self::change::{Changes, Subject, append as append_change, changes};
 pub use self::feed::{
     FeedKind, FeedRow, READ, Resolving, clear_messages, head as feed_head, move_read_mark, rows as feed_rows,
 };
 pub use self::log::{Cause, ChangedConversation, LogWriter};
 pub use self::push::{change_push, feed_push, message_push, message_push_of};
-pub use self::read::{Direction, around, blank, messages, messages_at, open_ends, seq_of};
+pub use self::read::{Direction, around, blank, messages, messages_at, newest, open_ends, seq_of};
 pub use self::roster::{MEMBER, MEMBERS, RosterEvent, RosterRecord, enter_type, member_info, members};
 pub use self::visible::{IS_LATER, Viewer, Visit, deducted, deducted_positions, is_shown, last_message, last_time};

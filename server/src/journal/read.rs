@@ -192,6 +192,23 @@ pub async fn around(
     Ok(entries)
 }
 
+/// Returns the newest messages between two positions, at most `count`, ascending and complete: after the first position, up to the
+/// second. They have no states.
+pub async fn newest(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    scrambler: &Scrambler,
+    (after, through): (i64, i64),
+    count: i64,
+) -> Result<Vec<MessageEntry>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM message m JOIN account a ON a.id = m.sender \
+         WHERE m.conversation = $1 AND m.seq > $2 AND m.seq <= $3 ORDER BY m.seq DESC LIMIT $4"
+    );
+    let rows = tx.fetch(&sql, &params![conversation, after, through, count]).await?;
+    rows.iter().rev().map(|row| entry(row, scrambler, None)).collect()
+}
+
 /// Returns the last positions of both logs of a conversation, unless it is dismissed.
 pub async fn open_ends(tx: &mut Tx<'_>, conversation: ConversationKey) -> Result<Option<(i64, i64)>, Error> {
     let sql = "SELECT seq, rev FROM conversation WHERE id = $1 AND end_seq IS NULL";

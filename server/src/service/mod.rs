@@ -58,6 +58,7 @@ pub(crate) fn kinds() -> Kinds<App> {
             &room::ROOM_MEMBERS_LEAVE,
             &room::ROOM_MEMBERS_LOST,
             &room::LOST_ROOM_MEMBERS,
+            &room::ROOM_HISTORY,
             &media::MEDIA_UNUSED,
             &media::MEDIA_EXPIRED,
             &push::PUSH_LOG_END,

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use zim_protocol::{
-    ConversationRef, ConversationType, Dirty, ErrorCode, Event, EventFrame, LostRoom, RoomEntrance, RoomEvent,
-    RoomFullInfo, RoomInfo, RoomPush, RoomState, event_frame::Frame, room_push::Detail,
+    ConversationRef, ConversationType, Dirty, ErrorCode, Event, EventFrame, LostRoom, MessageEntry, RoomEntrance,
+    RoomEvent, RoomFullInfo, RoomInfo, RoomPush, RoomState, Transient, event_frame::Frame, room_push::Detail,
 };
 
 use super::Login;
@@ -258,4 +258,17 @@ async fn a_request_about_rooms_is_repeated_until_it_is_answered() {
     room_push(&login, entrance("other", 99, 1)).await;
     login.until(|login| asked(login, "Room/LeaveRoom") == 2).await;
     assert!(login.account.rooms().check_sending(ROOM).is_ok());
+}
+
+#[test]
+fn a_message_that_is_kept_is_not_heard_behind_a_later_one() {
+    let device = Device::default();
+    device.enter();
+    let hears = |seq| {
+        let message = Some(MessageEntry { seq, ..MessageEntry::default() });
+        device.rooms.accepts(ROOM, &Transient { room: NUMBER, after_rev: 9, message, ..Transient::default() })
+    };
+    assert_eq!([1, 3, 2, 3, 4].map(hears), [true, true, false, false, true]);
+    // Messages that are not kept have no position.
+    assert!(hears(0) && hears(0));
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use zim_protocol::{
-    CombineMessage, CombineMessageDetailQueriedResult, Message, MessageSendConfig, MessageType,
+    CombineMessage, CombineMessageDetailQueriedResult, ConversationType, Message, MessageSendConfig, MessageType,
     QueryCombineMessageDetailRequest, message::Body,
 };
 
@@ -20,6 +20,7 @@ use crate::db::params;
 use crate::error::Error;
 use crate::journal::{self, Viewer};
 use crate::key::ConversationKey;
+use crate::service::room;
 
 /// The messages that one message combines.
 const MAX_ITEMS: usize = 1_000;
@@ -81,12 +82,18 @@ impl App {
         let mut parts = id.split('-').map(str::parse::<i64>);
         let first = parts.next().and_then(Result::ok).ok_or_else(Error::message_not_found)?;
         let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
-        let (stored, user) = (scrambler.stored(first), identity.user);
+        let (stored, user, most) = (scrambler.stored(first), identity.user, self.config.limits.max_room_history);
         let body = self.db.read(async move |tx| {
-            let sql = "SELECT m.conversation, m.seq, m.kind, b.body FROM message m JOIN combine b ON b.conversation = m.conversation AND b.seq = m.seq WHERE m.id = $1";
+            let sql = "SELECT m.conversation, m.seq, m.kind, b.body, c.type FROM message m \
+                       JOIN combine b ON b.conversation = m.conversation AND b.seq = m.seq \
+                       JOIN conversation c ON c.id = m.conversation WHERE m.id = $1";
             let row = tx.fetch_one(sql, &params![stored]).await?.ok_or_else(Error::message_not_found)?;
             let (conversation, seq) = (ConversationKey(row.get(0)?), row.get::<i64>(1)?);
-            let viewer = Viewer::of(tx, conversation, user).await?.ok_or_else(Error::message_not_found)?;
+            let viewer = match row.get::<i32>(4)? == ConversationType::Room as i32 {
+                true => room::viewer(tx, conversation, user, most).await?,
+                false => Viewer::of(tx, conversation, user).await?,
+            };
+            let viewer = viewer.ok_or_else(Error::message_not_found)?;
             let seen = journal::messages_at(tx, conversation, &scrambler, &viewer, &[seq]).await?;
             // A revoked message has another type, and nothing of it may be seen.
             match seen.first().is_some_and(|entry| entry.kind == MessageType::Combine as i32) {

@@ -24,10 +24,11 @@ use zim_protocol::{
     CombineMessageDetailQueriedResult, ConversationMessagesAllDeletedResult, ConversationRef, ConversationType,
     DeleteAllConversationMessagesRequest, DeleteAllMessageRequest, DeleteMessagesRequest, EditMessageRequest, Message,
     MessageDeletedResult, MessageEditedResult, MessageEntry, MessageFlag, MessagePinnedResult, MessageQueriedResult,
-    MessageRepliedInfo, MessageRepliedListQueriedResult, MessageRevokedResult, MessageSendConfig, MessageSentResult,
-    MessageType, ORDER_KEY_STEP, PinMessageRequest, PinnedMessageListQueriedResult, QueryCombineMessageDetailRequest,
-    QueryHistoryMessageRequest, QueryMessageRepliedListRequest, QueryMessagesRequest, QueryPinnedMessageListRequest,
-    ReplyMessageRequest, RevokeMessageRequest, SendBarrageRequest, SendMessageRequest, server::MessageService,
+    MessageQueryConfig, MessageRepliedInfo, MessageRepliedListQueriedResult, MessageRevokedResult, MessageSendConfig,
+    MessageSentResult, MessageType, ORDER_KEY_STEP, PinMessageRequest, PinnedMessageListQueriedResult,
+    QueryCombineMessageDetailRequest, QueryHistoryMessageRequest, QueryMessageRepliedListRequest, QueryMessagesRequest,
+    QueryPinnedMessageListRequest, ReplyMessageRequest, RevokeMessageRequest, SendBarrageRequest, SendMessageRequest,
+    server::MessageService,
 };
 
 use crate::app::App;
@@ -320,6 +321,36 @@ impl Key {
     }
 }
 
+/// A page of history.
+#[derive(Debug)]
+struct HistoryPage {
+    count: usize,
+    direction: Direction,
+    next: Message,
+}
+
+impl HistoryPage {
+    fn of(config: MessageQueryConfig) -> Self {
+        Self {
+            count: usize::try_from(config.count).ok().filter(|count| *count > 0).unwrap_or(MAX_PAGE).min(MAX_PAGE),
+            direction: if config.reverse { Direction::Older } else { Direction::Newer },
+            next: config.next_message.unwrap_or_default(),
+        }
+    }
+
+    async fn read(
+        self,
+        tx: &mut Tx<'_>,
+        conversation: ConversationKey,
+        scrambler: &Scrambler,
+        viewer: &Viewer,
+    ) -> Result<Vec<MessageEntry>, Error> {
+        let anchor = anchor(tx, conversation, scrambler, self.direction, &self.next).await?;
+        let page = (anchor, self.direction);
+        journal::around(tx, conversation, scrambler, viewer, page, self.count, PAGE_BYTES).await
+    }
+}
+
 /// Returns the position of the message at which a page of history begins; 0: there is none.
 async fn anchor(
     tx: &mut Tx<'_>,
@@ -484,22 +515,11 @@ impl MessageService for App {
         request: QueryHistoryMessageRequest,
     ) -> Result<MessageQueriedResult, Error> {
         if request.conversation_type() == ConversationType::Room {
-            // What was said in a room is not kept.
-            self.check_in_room(caller, &request.conversation_id).await?;
-            let conversation_type = ConversationType::Room as i32;
-            let conversation_id = request.conversation_id;
-            return Ok(MessageQueriedResult { conversation_id, conversation_type, message_list: Vec::new() });
+            return self.room_history(caller, request).await;
         }
-        let config = request.config.unwrap_or_default();
-        let count = usize::try_from(config.count).ok().filter(|count| *count > 0).unwrap_or(MAX_PAGE).min(MAX_PAGE);
-        let direction = if config.reverse { Direction::Older } else { Direction::Newer };
-        let next = config.next_message.unwrap_or_default();
+        let page = HistoryPage::of(request.config.unwrap_or_default());
         self.read_messages(caller, (request.conversation_type, request.conversation_id), {
-            async move |tx, conversation, scrambler, viewer| {
-                let anchor = anchor(tx, conversation, scrambler, direction, &next).await?;
-                let page = (anchor, direction);
-                journal::around(tx, conversation, scrambler, viewer, page, count, PAGE_BYTES).await
-            }
+            async move |tx, conversation, scrambler, viewer| page.read(tx, conversation, scrambler, viewer).await
         })
         .await
     }
@@ -572,13 +592,21 @@ impl App {
                     .await?
             }
         };
-        let name = ConversationRef { r#type: kind, id };
-        let message_list = entries
-            .into_iter()
-            .map(|entry| entry.into_message(&identity.user_id, &name).map_err(Error::internal))
-            .collect::<Result<_, _>>()?;
-        Ok(MessageQueriedResult { conversation_id: name.id, conversation_type: kind, message_list })
+        queried(identity, ConversationRef { r#type: kind, id }, entries)
     }
+}
+
+/// Returns messages as the caller sees them.
+fn queried(
+    identity: &Identity,
+    name: ConversationRef,
+    entries: Vec<MessageEntry>,
+) -> Result<MessageQueriedResult, Error> {
+    let message_list = entries
+        .into_iter()
+        .map(|entry| entry.into_message(&identity.user_id, &name).map_err(Error::internal))
+        .collect::<Result<_, _>>()?;
+    Ok(MessageQueriedResult { conversation_id: name.id, conversation_type: name.r#type, message_list })
 }
 
 /// Builds the entry of a message for its sender, without the content if their client has it.

@@ -164,7 +164,7 @@ impl App {
         let priority = request.priority();
         let mut message = request.message.unwrap_or_default();
         self.complete_media(identity, &mut message).await?;
-        let mut draft = rules::room_draft(message, &MessageSendConfig::default(), &self.config.limits)?;
+        let mut draft = rules::room_draft(message, &MessageSendConfig::default(), (&self.config.limits, false))?;
         if matches!(draft.kind, MessageType::Barrage | MessageType::Command) {
             return Err(Error::params_invalid("a broadcast is a text, a custom message, or has files"));
         }

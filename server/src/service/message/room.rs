@@ -1,28 +1,44 @@
-//! Messages to a room: they reach the devices that are in it, and are not stored. A job in the queue of the room gives each its
-//! place, so the messages of a sender keep their order, and everybody gets all of them in the same one.
+//! Messages to a room: they reach the devices that are in it. A job in the queue of the room gives each its place, so the messages of a
+//! sender keep their order, and everybody gets all of them in the same one.
 //!
-//! Each node pushes what it commits to its own sessions before the others hear of it. So all messages of a room get their place on one
+//! Each node pushes what it commits to its own sessions before the others hear of it. So all messages of a room are handed over by one
 //! node, its home: the one that made the room, or another one if that is gone. The other nodes send theirs there.
+//!
+//! If the room keeps what is said in it, the node of the sender stores the message first (`service/room/history`).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ConversationRef, ConversationType, MessageFlag, MessageSentResult, MessageType, SendBarrageRequest,
-    SendMessageRequest, message::Body,
+    ConversationRef, ConversationType, MessageFlag, MessageQueriedResult, MessageSentResult, MessageType,
+    QueryHistoryMessageRequest, SendBarrageRequest, SendMessageRequest, message::Body,
 };
 
 use super::rules::{self, Draft};
-use super::{Key, is_media, sent_entry};
+use super::{HistoryPage, Key, is_media, queried, sent_entry};
 use crate::app::App;
 use crate::bus::BusState;
 use crate::connection::{Caller, Identity, WriteTo};
 use crate::db::Scope;
 use crate::effect::{Audience, Effect, TransientEffect};
 use crate::error::Error;
-use crate::journal::Sent;
-use crate::key::{ConversationKey, UserKey};
+use crate::journal::{Sent, ToRoom};
+use crate::key::{AppKey, ConversationKey, UserKey};
 use crate::service::room;
+
+/// A room that a message goes to.
+#[derive(Debug)]
+struct ToWrite {
+    key: ConversationKey,
+    name: ConversationRef,
+    /// What is said in it is kept.
+    is_kept: bool,
+}
+
+/// Whether a message is kept if its room keeps any.
+fn is_storable(kind: MessageType) -> bool {
+    !matches!(kind, MessageType::Command | MessageType::Barrage)
+}
 
 impl App {
     /// Sends a message to a room, except a barrage message. The devices of an unaware sender do not get it.
@@ -37,17 +53,23 @@ impl App {
             return Err(Error::params_invalid("a barrage message is sent with Message/SendBarrage"));
         }
         let config = request.config.unwrap_or_default();
-        // The message is not stored, so it does not keep its files.
-        self.complete_media(caller.identity()?, &mut message).await?;
-        let mut draft = rules::room_draft(message, &config, &self.config.limits)?;
+        let identity = caller.identity()?;
+        let room = self.room_for_message(identity.app, request.to_conversation_id).await?;
+        if room.is_kept {
+            self.complete_combined(identity, &mut message).await?;
+        }
+        let files = self.complete_media(identity, &mut message).await?;
+        let mut draft = rules::room_draft(message, &config, (&self.config.limits, room.is_kept))?;
+        // A message that is not stored does not keep its files.
+        draft.files = files;
         if caller.is_server() {
             draft.flags |= MessageFlag::Server as u32;
         }
         if sender_unaware {
             draft.flags |= MessageFlag::SenderUnaware as u32;
         }
-        let omits_content = request.omit_content && !is_media(draft.kind);
-        self.send_to_room(caller, request.to_conversation_id, draft, (&request.client_key, omits_content)).await
+        let omits_content = request.omit_content && draft.combined.is_none() && !is_media(draft.kind);
+        self.send_to_room(caller, room, draft, (&request.client_key, omits_content)).await
     }
 
     /// Sends a barrage message to a room.
@@ -60,25 +82,51 @@ impl App {
             return Err(Error::params_invalid("a barrage message goes to a room only"));
         }
         let config = request.config.unwrap_or_default();
-        let draft = rules::room_draft(request.message.unwrap_or_default(), &config, &self.config.limits)?;
+        let message = request.message.unwrap_or_default();
+        let draft = rules::room_draft(message, &config, (&self.config.limits, false))?;
         if draft.kind != MessageType::Barrage {
             return Err(Error::params_invalid("Message/SendBarrage takes barrage messages"));
         }
-        self.send_to_room(caller, request.to_conversation_id, draft, (&request.client_key, request.omit_content)).await
+        let room = self.room_for_message(caller.identity()?.app, request.to_conversation_id).await?;
+        self.send_to_room(caller, room, draft, (&request.client_key, request.omit_content)).await
+    }
+
+    async fn room_for_message(&self, app: AppKey, room_id: String) -> Result<ToWrite, Error> {
+        let (key, is_kept) = self.room_to_write(app, &room_id).await?;
+        Ok(ToWrite { key, name: ConversationRef { r#type: ConversationType::Room as i32, id: room_id }, is_kept })
+    }
+
+    /// Returns a page of what is kept of a room.
+    pub(super) async fn room_history(
+        &self,
+        caller: &Caller,
+        request: QueryHistoryMessageRequest,
+    ) -> Result<MessageQueriedResult, Error> {
+        let (identity, page) = (caller.identity()?, HistoryPage::of(request.config.unwrap_or_default()));
+        let ToWrite { key, name, is_kept } = self.room_for_message(identity.app, request.conversation_id).await?;
+        let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
+        let (user, most, not_in) = (identity.user, self.config.limits.max_room_history, Error::not_in_room(&name.id));
+        let entries = self.db.read(async move |tx| {
+            let viewer = room::viewer(tx, key, user, most).await?.ok_or(not_in)?;
+            if is_kept { page.read(tx, key, &scrambler, &viewer).await } else { Ok(Vec::new()) }
+        });
+        queried(identity, name, entries.await?)
     }
 
     async fn send_to_room(
         &self,
         caller: &Caller,
-        room_id: String,
+        room: ToWrite,
         draft: Draft,
         (client_key, omits_content): (&[u8], bool),
     ) -> Result<MessageSentResult, Error> {
-        let identity = caller.identity()?;
-        let name = ConversationRef { r#type: ConversationType::Room as i32, id: room_id };
+        let (identity, is_kept) = (caller.identity()?, room.is_kept);
+        let ToWrite { key: conversation, name, .. } = room;
         let key = Key::of(&name, &zim_protocol::MessageSendConfig::default(), client_key)?;
-        let found = self.room_key(identity.app, &name.id).await?;
-        let conversation = found.ok_or_else(|| Error::room_not_found(&name.id))?;
+        if is_kept && is_storable(draft.kind) {
+            let sent = self.store_in_room(caller, (conversation, &name), &draft, key).await?;
+            return sent_to_room(identity, &draft, (key, sent, omits_content), &name);
+        }
         let sent = self.command(identity)?;
         let message = sent_entry(identity, &draft, key.bits, sent, draft.content.clone());
         let number = self.tenants.of(identity.app)?.scrambler.public(conversation.0);
@@ -88,6 +136,10 @@ impl App {
         let audience = Audience::Room { conversation, name: Arc::from(name.id.as_str()) };
         let not_in = Error::not_in_room(&name.id);
         if let Some(home) = self.other_home(conversation) {
+            if is_kept {
+                // What the connection has said before is stored first, and then sent there.
+                self.settle(caller, conversation).await?;
+            }
             // The next message of the connection waits for this one.
             let found = self.db.read(async move |tx| room::rev_for_member(tx, conversation, me).await).await?;
             found.ok_or(not_in)?;
@@ -109,6 +161,31 @@ impl App {
         sent_to_room(identity, &draft, (key, sent, omits_content), &name)
     }
 
+    /// Stores a message to a room that keeps what is said in it.
+    async fn store_in_room(
+        &self,
+        caller: &Caller,
+        (conversation, name): (ConversationKey, &ConversationRef),
+        draft: &Draft,
+        key: Key,
+    ) -> Result<Sent, Error> {
+        let room_id: Arc<str> = Arc::from(name.id.as_str());
+        let audience = Audience::Room { conversation, name: Arc::clone(&room_id) };
+        let mut new = self.new_message(caller, conversation, audience, draft, (key, None))?;
+        let (home, scrambler) = (self.other_home(conversation), Arc::clone(&new.scrambler));
+        new.extra.get_or_insert_default().room = ToRoom { priority: draft.priority, home };
+        let sent = self.submit_send(caller, name, new)?.await?;
+        if home.is_none() && sent.n < sent.seq {
+            // Something before it is on the way here from another node, or was left by one.
+            let handing = self.db.submit(Scope::conversation(conversation), async move |tx| {
+                room::hand_over(tx, (conversation, &room_id), |_| Ok(scrambler), (sent.seq, None)).await
+            });
+            handing.await?;
+        }
+        self.bound_room_history(conversation, sent.seq);
+        Ok(sent)
+    }
+
     /// Returns the node where the messages of a room get their place, unless it is this one. All nodes agree as long as none comes or
     /// goes.
     fn other_home(&self, room: ConversationKey) -> Option<u8> {
@@ -125,14 +202,20 @@ impl App {
     }
 
     /// Gives a message to a room, which another node has sent here, its place.
-    pub(crate) fn place_room_message(&self, home: u8, transient: TransientEffect) {
-        let Audience::Room { conversation, .. } = transient.audience else { return };
+    pub(crate) fn place_room_message(self: &Arc<Self>, home: u8, transient: TransientEffect) {
+        let Audience::Room { conversation, name } = &transient.audience else { return };
         if self.db.lease().is_none_or(|lease| lease.number() != home) {
             return;
         }
+        let (conversation, name, seq) = (*conversation, Arc::clone(name), transient.message.seq.cast_signed());
+        let app = Arc::clone(self);
         // The sender was in the room when they sent it. They may have left since, as after a last word. Nobody waits for it: if it
         // fails, the message is lost, as a message to a room may be.
         drop(self.db.submit(Scope::conversation(conversation), async move |tx| {
+            if seq > 0 {
+                let scrambler = |of| Ok(Arc::clone(&app.tenants.of(of)?.scrambler));
+                return room::hand_over(tx, (conversation, &name), scrambler, (seq, Some(transient))).await;
+            }
             if let Some(rev) = room::rev(tx, conversation).await? {
                 tx.emit(Effect::Transient(Box::new(TransientEffect { after_rev: rev, ..transient })));
             }
@@ -148,7 +231,7 @@ fn sent_to_room(
     (key, sent, omits_content): (Key, Sent, bool),
     name: &ConversationRef,
 ) -> Result<MessageSentResult, Error> {
-    let content = if omits_content { Bytes::new() } else { draft.content.clone() };
+    let content = if omits_content { Bytes::new() } else { draft.content_of(sent.message_id)? };
     let entry = sent_entry(identity, draft, key.bits, sent, content);
     let message = entry.into_message(&identity.user_id, name).map_err(Error::internal)?;
     Ok(MessageSentResult { message: Some(message) })

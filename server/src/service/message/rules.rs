@@ -83,12 +83,16 @@ pub(super) fn draft(message: Message, config: &MessageSendConfig, limits: &Limit
     checked(message, config, limits)
 }
 
-/// Checks a message to a room, which is not stored.
+/// Checks a message to a room. It may not be stored.
 ///
 /// # Errors
 /// A type of message that cannot be sent this way, or a body over its limit.
-pub(super) fn room_draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
-    if matches!(message.body, Some(Body::Combine(_))) {
+pub(super) fn room_draft(
+    message: Message,
+    config: &MessageSendConfig,
+    (limits, is_kept): (&Limits, bool),
+) -> Result<Draft, Error> {
+    if matches!(message.body, Some(Body::Combine(_))) && !is_kept {
         return Err(Error::params_invalid("a combined message cannot be sent to a room: nothing of it is kept"));
     }
     if message.replied_info.is_some() {
@@ -96,7 +100,7 @@ pub(super) fn room_draft(message: Message, config: &MessageSendConfig, limits: &
     }
     if !config.idempotency_key.is_empty() {
         return Err(Error::params_invalid(
-            "a message to a room is not stored, so config.idempotencyKey cannot be kept",
+            "a message to a room may not be stored, so config.idempotencyKey cannot be kept",
         ));
     }
     Ok(Draft { flags: 0, ..checked(message, config, limits)? })

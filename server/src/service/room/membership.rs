@@ -9,6 +9,7 @@ use zim_protocol::{
     room_push::Detail,
 };
 
+use super::history;
 use super::rules::{self, Attributes};
 use super::store::{self, Head, Member};
 use super::tasks::{ROOM_END, ROOM_MEMBERS_LEAVE};
@@ -50,6 +51,8 @@ pub(super) struct RoomLimits {
     pub(super) rooms: i64,
     pub(super) told: i64,
     pub(super) grace_ms: i64,
+    /// What is said in new rooms is kept.
+    pub(super) keeps_history: bool,
 }
 
 /// What a user who creates a room says about it.
@@ -118,7 +121,8 @@ impl Room {
             return Err(Error::too_many_rooms(self.limits.rooms));
         }
         let (room, names) = ((self.app, self.key), (self.id(), new.room_name.as_str()));
-        store::insert(tx, room, names, new.destroy_delay, self.now).await?;
+        let settings = (new.destroy_delay, self.limits.keeps_history);
+        store::insert(tx, room, names, settings, self.now).await?;
         store::write_attributes(tx, self.key, &Attributes::new(), &attributes).await?;
         Ok(new.room_name)
     }
@@ -135,7 +139,7 @@ impl Room {
         self.tell(tx, rev, RoomReceivers::All(LoginKey(0)), Detail::Exit(exit));
         task::cancel(tx, &ROOM_MEMBERS_LEAVE, self.key).await?;
         task::cancel(tx, &ROOM_END, self.key).await?;
-        store::delete(tx, self.key).await?;
+        history::end(tx, self.key, self.now).await?;
         Ok(members.len())
     }
 
@@ -323,7 +327,7 @@ impl Room {
     async fn empty(&self, tx: &mut Tx<'_>, head: &Head) -> Result<(), Error> {
         task::cancel(tx, &ROOM_MEMBERS_LEAVE, self.key).await?;
         if head.destroy_delay == 0 {
-            return store::delete(tx, self.key).await;
+            return history::end(tx, self.key, self.now).await;
         }
         store::clear_attributes(tx, self.key).await?;
         task::schedule(tx, &ROOM_END, self.key, self.now + head.destroy_delay * 1_000).await

@@ -2,6 +2,7 @@
 //! when its last member has left; its ID may name another one then, so a room is known by its key and never by its ID.
 
 mod attributes;
+mod history;
 mod membership;
 mod rules;
 mod store;
@@ -23,6 +24,7 @@ use zim_protocol::{
     SetRoomAttributesRequest, SetRoomMembersAttributesRequest, SwitchRoomRequest, server::RoomService,
 };
 
+pub(crate) use self::history::{ROOM_HISTORY, hand_over, viewer};
 use self::membership::{NewRoom, Room, RoomLimits};
 use self::rules::How;
 pub(crate) use self::store::{rev, rev_for_member};
@@ -317,6 +319,7 @@ impl App {
             rooms: limits.max_rooms.into(),
             told: limits.max_room_members_told.into(),
             grace_ms: limits.room_grace_ms.into(),
+            keeps_history: self.config.rooms.history,
         }
     }
 
@@ -357,6 +360,17 @@ impl App {
     pub(crate) async fn room_key(&self, app: AppKey, room_id: &str) -> Result<Option<ConversationKey>, Error> {
         let name = room_id.to_owned();
         self.db.read(async move |tx| store::find(tx, app, &name).await).await
+    }
+
+    /// Returns the room that has this ID now, for a message to it, and whether what is said in it is kept.
+    ///
+    /// # Errors
+    /// There is none, or the store fails.
+    pub(crate) async fn room_to_write(&self, app: AppKey, room_id: &str) -> Result<(ConversationKey, bool), Error> {
+        let name = room_id.to_owned();
+        let found = self.db.read(async move |tx| store::find_to_write(tx, app, &name).await).await?;
+        let (key, keeps_history) = found.ok_or_else(|| Error::room_not_found(room_id))?;
+        Ok((key, keeps_history && self.config.rooms.history))
     }
 
     async fn find_room(&self, caller: &Caller, room_id: &str) -> Result<Room, Error> {
@@ -532,11 +546,6 @@ impl App {
         let room = self.find_room(caller, room_id).await?;
         let target = write_to(&room);
         caller.write(&self.db, target, async move |tx, _| room.change_attributes(tx, operations, how).await).await
-    }
-
-    /// Checks that the caller is in a room.
-    pub(crate) async fn check_in_room(&self, caller: &Caller, room_id: &str) -> Result<(), Error> {
-        self.read_room(caller, room_id, async |_, _| Ok(())).await
     }
 
     /// Lets the pushes of these rooms reach the caller's device again.

@@ -39,6 +39,18 @@ pub(super) async fn find(tx: &mut Tx<'_>, app: AppKey, room_id: &str) -> Result<
     Ok(row.map(|row| row.get(0)).transpose()?.map(ConversationKey))
 }
 
+/// The same, and whether what is said in it is kept.
+pub(super) async fn find_to_write(
+    tx: &mut Tx<'_>,
+    app: AppKey,
+    room_id: &str,
+) -> Result<Option<(ConversationKey, bool)>, Error> {
+    let sql = "SELECT c.id, r.keeps_history FROM conversation c JOIN room r ON r.conversation = c.id \
+               WHERE c.app = $1 AND c.type = 1 AND c.name = $2";
+    let row = tx.fetch_one(sql, &params![app, room_id]).await?;
+    row.map(|row| Ok((ConversationKey(row.get(0)?), row.get::<i64>(1)? != 0))).transpose()
+}
+
 /// Returns the head of a room, unless it has ended.
 pub(super) async fn head(tx: &mut Tx<'_>, room: ConversationKey) -> Result<Option<Head>, Error> {
     let sql = "SELECT c.rev, r.room_name, r.destroy_delay, r.members FROM room r \
@@ -64,7 +76,7 @@ pub(super) async fn insert(
     tx: &mut Tx<'_>,
     (app, room): (AppKey, ConversationKey),
     (room_id, room_name): (&str, &str),
-    destroy_delay: i64,
+    (destroy_delay, keeps_history): (i64, bool),
     now: i64,
 ) -> Result<(), Error> {
     tx.execute(
@@ -76,8 +88,8 @@ pub(super) async fn insert(
     tx.made_conversation(room);
     tx.execute(
         "INSERT INTO room (conversation, room_name, destroy_delay, created_at, members, keeps_history) \
-         VALUES ($1, $2, $3, $4, 0, 0)",
-        &params![room, room_name, destroy_delay, now],
+         VALUES ($1, $2, $3, $4, 0, $5)",
+        &params![room, room_name, destroy_delay, now, i64::from(keeps_history)],
     )
     .await?;
     Ok(())
@@ -113,7 +125,7 @@ pub(super) async fn count(tx: &mut Tx<'_>, app: AppKey) -> Result<i64, Error> {
     row.map_or(Ok(0), |row| Ok(row.get(0)?))
 }
 
-/// Deletes a room with all that belongs to it. The room is in the scope of the job.
+/// Deletes a room with all that belongs to it, except its messages. The room is in the scope of the job.
 pub(super) async fn delete(tx: &mut Tx<'_>, room: ConversationKey) -> Result<(), Error> {
     tx.assert_covers_conversation(room);
     for table in ["room_member_attribute", "room_attribute", "room_member", "room"] {

@@ -1,6 +1,6 @@
 //! What happens to rooms as time passes: rooms without members end, and members whose connection stays away leave.
 
-use super::store;
+use super::{history, store};
 use crate::app::App;
 use crate::db::{Scope, Tx};
 use crate::error::Error;
@@ -8,12 +8,8 @@ use crate::key::{ConversationKey, UserKey};
 use crate::task::{self, Due, TaskKind};
 
 /// A room without members ends; the subject is the room.
-pub(crate) static ROOM_END: TaskKind<App> = TaskKind {
-    number: 20,
-    name: "room-end",
-    scope: of_room,
-    run: |_, tx, _, due| Box::pin(end(tx, ConversationKey(due.subject))),
-};
+pub(crate) static ROOM_END: TaskKind<App> =
+    TaskKind { number: 20, name: "room-end", scope: of_room, run: |_, tx, _, due| Box::pin(end(tx, due)) };
 
 /// The members of a room leave whose connection has been away for too long; the subject is the room.
 pub(crate) static ROOM_MEMBERS_LEAVE: TaskKind<App> = TaskKind {
@@ -64,9 +60,10 @@ impl App {
     }
 }
 
-async fn end(tx: &mut Tx<'_>, room: ConversationKey) -> Result<(), Error> {
+async fn end(tx: &mut Tx<'_>, due: Due) -> Result<(), Error> {
+    let room = ConversationKey(due.subject);
     match store::head(tx, room).await? {
-        Some(head) if head.members == 0 => store::delete(tx, room).await,
+        Some(head) if head.members == 0 => history::end(tx, room, due.now).await,
         _ => Ok(()),
     }
 }
