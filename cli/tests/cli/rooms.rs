@@ -90,3 +90,31 @@ async fn attributes_of_others_need_force() {
     assert!(refused.contains("6000321"), "{refused}");
     env.end().await;
 }
+
+#[tokio::test]
+async fn the_history_of_a_room_is_shown_to_those_who_are_in_it() {
+    let env = TestEnv::with(|config| config.rooms.history = true).await;
+    for user in ["bob", "cai"] {
+        env.login(user).await;
+    }
+    let mut bob = env.start("bob", &["room", "enter", "stage", "--timeout", "60s"]);
+    online(&env, "bob", 1).await;
+    let shown = env.zim("bob", &["room", "history", "stage", "--plain"]).await.ok().stdout;
+    assert_eq!(shown.trim(), "There are no messages in the room stage.");
+    for text in ["one", "two", "three"] {
+        env.zim("bob", &["room", "send", "stage", text]).await.ok();
+    }
+    let texts = async |arguments: &[&str]| -> Vec<String> {
+        let ran = env.zim("bob", &[&["room", "history", "stage", "--json"], arguments].concat()).await.ok();
+        all(&ran).iter().map(|message| message["message"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(texts(&[]).await, ["one", "two", "three"]);
+    assert_eq!(texts(&["-n", "2"]).await, ["two", "three"]);
+    assert_eq!(texts(&["--before", "3", "-n", "1"]).await, ["two"]);
+    assert_eq!(texts(&["--after", "1"]).await, ["two", "three"]);
+    let refused = env.zim("cai", &["room", "history", "stage"]).await.fails(5);
+    assert!(refused.contains("6000321"), "{refused}");
+    bob.signal(rustix::process::Signal::INT);
+    bob.finish().await;
+    env.end().await;
+}

@@ -176,11 +176,11 @@ impl App {
         new.extra.get_or_insert_default().room = ToRoom { priority: draft.priority, home };
         let sent = self.submit_send(caller, name, new)?.await?;
         if home.is_none() && sent.n < sent.seq {
-            // Something before it is on the way here from another node, or was left by one.
-            let handing = self.db.submit(Scope::conversation(conversation), async move |tx| {
+            // Something before it is on the way here from another node, or was left by one. If the job fails, the next message takes
+            // both along.
+            drop(self.db.submit(Scope::conversation(conversation), async move |tx| {
                 room::hand_over(tx, (conversation, &room_id), |_| Ok(scrambler), (sent.seq, None)).await
-            });
-            handing.await?;
+            }));
         }
         self.bound_room_history(conversation, sent.seq);
         Ok(sent)
