@@ -36,7 +36,7 @@ async fn listed(device: &Device, count: i64) -> usize {
 
 async fn run(count: usize) -> [f64; 4] {
     let world = World::with(|config| {
-        config.limits.max_groups = 20_000;
+        config.limits.max_groups = 10_000;
         config.limits.requests_per_second = 1_000_000;
         config.limits.request_burst = 1_000_000;
         config.limits.messages_per_second = 1_000_000;
