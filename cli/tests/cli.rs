@@ -68,12 +68,13 @@ async fn message_edits_answers_reacts_pins_and_deletes() {
     let env = TestEnv::new().await;
     env.login("ann").await;
     env.login("bob").await;
-    env.zim("ann", &["send", "bob", "oops"]).await.ok();
+    env.zim("ann", &["send", "bob", "oops", "--extended-data", "of the app"]).await.ok();
     let said = async |user: &str, args: &[&str]| {
         let line = [&["message"], args, &["--plain"]].concat();
         env.zim(user, &line).await.ok().stdout.trim().to_owned()
     };
     assert_eq!(said("ann", &["edit", "bob", "1", "hello"]).await, "Edited message 1 with bob.");
+    assert_eq!(env.zim("bob", &["history", "ann"]).await.json()["extendedData"], "of the app");
     assert_eq!(said("bob", &["reply", "ann", "1", "yes"]).await, "Sent message 2, a reply to message 1.");
     assert!(said("ann", &["replies", "bob", "1"]).await.ends_with("bob  yes"));
     assert_eq!(said("bob", &["react", "ann", "1", "like"]).await, "Reacted with like to message 1.");
@@ -85,8 +86,20 @@ async fn message_edits_answers_reacts_pins_and_deletes() {
     assert_eq!(said("ann", &["unpin", "bob", "1"]).await, "Unpinned message 1 with bob.");
     let refused = env.zim("ann", &["message", "unpin", "bob", "1"]).await;
     assert!(refused.stderr.contains("the message is not pinned"), "{}", refused.stderr);
-    let refused = env.zim("bob", &["message", "receipts", "ann", "1"]).await;
+    let refused = env.zim("ann", &["message", "receipts", "bob", "1"]).await;
     assert!(refused.stderr.contains("message 1 was sent without a receipt"), "{}", refused.stderr);
+    let refused = env.zim("bob", &["message", "receipts", "ann", "1"]).await;
+    assert!(refused.stderr.contains("only the sender of a message learns who has read it"), "{}", refused.stderr);
+    // Two levels of what bob forwards to ann, oldest first.
+    let combine = ["combine", "ann", "2", "1", "--title", "talk", "--to", "ann"];
+    assert_eq!(said("bob", &combine).await, "Sent message 3 to ann, which combines 2 messages.");
+    let around = ["combine", "bob", "3", "1", "--title", "all", "--summary", "it", "--to", "bob"];
+    assert_eq!(said("ann", &around).await, "Sent message 4 to bob, which combines 2 messages.");
+    let inner = said("bob", &["detail", "ann", "4", "--inner", "1"]).await;
+    assert!(inner.lines().next().unwrap().ends_with("bob  yes"), "{inner}");
+    assert!(inner.lines().last().unwrap().ends_with("ann  hello"), "{inner}");
+    let refused = env.zim("bob", &["message", "detail", "ann", "4", "--inner", "3"]).await;
+    assert!(refused.stderr.contains("it combines no message at place 3"), "{}", refused.stderr);
     let refused = env.zim("bob", &["message", "delete", "ann", "1", "9"]).await;
     assert!(refused.stderr.contains("there is no message 9 with ann"), "{}", refused.stderr);
     assert_eq!(said("bob", &["delete", "ann", "1"]).await, "Deleted message 1 with ann, for you alone.");

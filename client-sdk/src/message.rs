@@ -474,7 +474,7 @@ pub(crate) async fn history<L: Remote>(
     let known = account.store().read(move |db| conversation::id(db, &wanted)).await?;
     let anchor = match &config.next_message {
         None => None,
-        Some(next) => match anchor(account, known, next).await? {
+        Some(next) => match anchor(account, (name, known), next).await? {
             Anchor::Start => None,
             Anchor::Place(order_key, key) => Some((order_key, key)),
             Anchor::Elsewhere => return history_of_server(account, name, config, mode).await,
@@ -522,12 +522,18 @@ enum Anchor {
     Elsewhere,
 }
 
-/// Returns the place of a message. Without an order key or a position, it is looked up by its ID.
+/// Returns the place of a message of a conversation. Without an order key or a position, it is looked up by its ID.
 async fn anchor<L: Remote>(
     account: &Account<L>,
-    conversation: Option<i64>,
+    (name, conversation): (&Name, Option<i64>),
     message: &Message,
 ) -> Result<Anchor, Error> {
+    // Its place says nothing about another conversation. An app may name a message by its ID alone.
+    let is_elsewhere = !message.conversation_id.is_empty()
+        && (*message.conversation_id != *name.id || message.conversation_type != name.kind);
+    if is_elsewhere {
+        return Err(invalid("config.nextMessage is a message of another conversation"));
+    }
     let key: Option<Key> = zim_protocol::id::from_hex(&message.local_message_id);
     let key = key.map(Vec::from).unwrap_or_default();
     if message.order_key > 0 {

@@ -11,6 +11,7 @@ use zim_protocol::{
 
 use crate::account::logged_out;
 use crate::error::Error;
+use crate::media::content;
 use crate::message::{Body, MessageSendNotification, conversation_name, invalid, submit};
 use crate::types::Name;
 use crate::zim::Zim;
@@ -58,7 +59,8 @@ impl Zim {
     /// who see it get `messageEdited`, if they hold the message. Replies to it show the new content
     /// (`messageRepliedInfoChanged`).
     ///
-    /// `message` is the message with its new content. It needs its conversation, and its `messageID` or `messageSeq`.
+    /// `message` is the message with its new content. It needs its conversation, and its `messageID` or `messageSeq`. Files in it must
+    /// have a `fileDownloadUrl`: an edit uploads nothing. Parts that could not be sent (`failedIndexList`) are left out.
     ///
     /// # Errors
     /// - 6000285: another user sent it, or it is of a type that cannot be edited.
@@ -72,7 +74,7 @@ impl Zim {
         config: MessageEditConfig,
     ) -> impl Future<Output = Result<MessageEditedResult, Error>> + Send + 'static + use<> {
         let answer = stored(message).map(|named| {
-            let message = Message {
+            let mut message = Message {
                 r#type: message.r#type,
                 body: message.body.clone(),
                 extended_data: message.extended_data.clone(),
@@ -80,6 +82,7 @@ impl Zim {
                 is_mention_all: message.is_mention_all,
                 ..named
             };
+            content::strip(&mut message);
             self.call(EditMessageRequest { message: Some(message), config: Some(config) })
         });
         async move { answer?.await }
@@ -138,9 +141,11 @@ impl Zim {
     ) -> impl Future<Output = Result<MessageSentResult, Error>> + Send + 'static + use<> {
         let original = to_original_message;
         let submitted = stored(original).and_then(|_| self.account()).and_then(|account| {
+            let mut shown = Message { body: original.body.clone(), ..Message::default() };
+            content::strip(&mut shown);
             let replied_info = MessageRepliedInfo {
                 state: MessageRepliedInfoState::Normal as i32,
-                message_info: original.lite(original.r#type),
+                message_info: shown.lite(original.r#type),
                 sender_user_id: original.sender_user_id.clone(),
                 sent_time: original.timestamp,
                 message_id: original.message_id.clone(),

@@ -228,6 +228,9 @@ async fn delete_here<L: Remote>(account: &Account<L>, name: Name, wanted: Vec<Me
     let (mut messages, mut uncounted) = (Vec::new(), Vec::new());
     for message in wanted {
         let Some(row) = row(account, &name, message.clone()).await? else { continue };
+        if row.kind == MessageType::Tips as i32 {
+            return Err(invalid("a message of this type cannot be deleted by itself"));
+        }
         let is_counted = row.sender != **account.user_id()
             && row.flags & MessageFlag::Counted as u32 != 0
             && row.kind != MessageType::Revoke as i32;

@@ -129,11 +129,14 @@ impl Zim {
                     name: name.clone(),
                     message: Box::new(message.clone()),
                     index,
+                    url: url.clone(),
                     path: file_local_path.clone(),
                 };
                 account.change_here(change, Some(Vec::new())).await?;
-                if let Ok(message) = found(&account, &name, message.clone()).await {
-                    result = message;
+                if let Ok(mut held) = found(&account, &name, message.clone()).await
+                    && held.media_part(index).is_some_and(|part| *part.download_url == url)
+                {
+                    result = held;
                 }
             }
             if let Some(part) = result.media_part(index) {
@@ -157,9 +160,11 @@ impl Zim {
     }
 
     /// Sets the folder for downloaded files (reference: `setCacheConfig`), for all clients of the process. Default: the
-    /// folder `media` in the data folder of the client.
+    /// folder `media` in the data folder of the client. A relative path begins at the folder in which the process is now.
     pub fn set_cache_config(config: CacheConfig) {
-        *CACHE.lock() = (!config.cache_path.is_empty()).then(|| PathBuf::from(config.cache_path));
+        // Messages keep paths to its files, also when the process changes its folder.
+        let absolute = |path: String| std::path::absolute(&path).unwrap_or_else(|_| PathBuf::from(path));
+        *CACHE.lock() = (!config.cache_path.is_empty()).then(|| absolute(config.cache_path));
     }
 
     /// Returns how much space downloaded files take on this device (reference: `queryLocalFileCache`).

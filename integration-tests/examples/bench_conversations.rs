@@ -3,14 +3,15 @@
 //!
 //! `cargo run --release -p zim-integration-tests --example bench_conversations`
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark")]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use zim_integration_tests::{Device, World, eventually, group};
 use zim_protocol::{
     ConversationBaseInfo, ConversationFilterOption, ConversationQueryConfig, ConversationType, GroupAdvancedConfig,
-    GroupInfo,
+    GroupInfo, Message, MessageSearchConfig,
 };
 
 const KIND: ConversationType = ConversationType::Group;
@@ -36,7 +37,7 @@ async fn listed(device: &Device, count: i64) -> usize {
 
 async fn run(count: usize) -> [f64; 4] {
     let world = World::with(|config| {
-        config.limits.max_groups = 20_000;
+        config.limits.max_groups = 10_000;
         config.limits.requests_per_second = 1_000_000;
         config.limits.request_burst = 1_000_000;
         config.limits.messages_per_second = 1_000_000;
@@ -76,8 +77,41 @@ async fn run(count: usize) -> [f64; 4] {
     [median(pins), median(marks), median(clears), first_login.as_secs_f64() * 1_000.0]
 }
 
+/// Returns how many messages a device has indexed.
+fn indexed(folder: &Path) -> usize {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "db")).unwrap();
+    let db = rusqlite::Connection::open(file).unwrap();
+    db.query_row("SELECT COUNT(*) FROM message_doc", [], |row| row.get(0)).unwrap()
+}
+
+/// Receives messages, of which a part is indexed for the search meanwhile. Returns how many arrived in a second, and which part of
+/// the time their indexing took, judged by what the search needs for the rest.
+async fn receive(count: usize) -> (f64, f64) {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let begun = Instant::now();
+    for some in (0..count).collect::<Vec<_>>().chunks(200) {
+        let text = |number| format!("message {number} about a meeting at noon and lunch after that");
+        let sends = some.iter().map(|number| ann.send("bob", Message::text(text(number))));
+        for sent in futures_util::future::join_all(sends).await {
+            sent.unwrap();
+        }
+    }
+    bob.receives(&format!("message {} about a meeting at noon and lunch after that", count - 1)).await;
+    let elapsed = begun.elapsed();
+    let indexed = indexed(bob.dir().path());
+    let search = MessageSearchConfig { keywords: vec!["lunch".to_owned()], ..MessageSearchConfig::default() };
+    let rest = timed(bob.search_global_local_messages(search)).await;
+    world.end().await;
+    let each = rest.as_secs_f64() / (count - indexed).max(1) as f64;
+    (count as f64 / elapsed.as_secs_f64(), each * indexed as f64 / elapsed.as_secs_f64())
+}
+
 #[tokio::main]
 async fn main() {
+    let (rate, part) = receive(100_000).await;
+    println!("{rate:.0} messages received in a second; their indexing takes {:.1} % of the time", part * 100.0);
     println!("{:>14} {:>9} {:>9} {:>9} {:>12}", "conversations", "pin", "mark", "clear", "first login");
     // The first run warms up.
     for count in [10, 10, 10_000, 10, 10_000] {

@@ -319,8 +319,12 @@ impl Error {
     }
 
     /// The message is too old for what is asked.
-    pub fn message_too_old(days: i64) -> Self {
-        Self::params_invalid(format!("the message is older than {days} days"))
+    pub fn message_too_old(window_ms: i64) -> Self {
+        let age = match window_ms / 1_000 {
+            seconds if seconds % 86_400 == 0 => format!("{} days", seconds / 86_400),
+            seconds => format!("{seconds} seconds"),
+        };
+        Self::params_invalid(format!("the message is older than {age}"))
     }
 
     /// Messages of this type cannot have what is asked.

@@ -13,7 +13,7 @@ use crate::exit::Failure;
 use crate::output::{Ink, clock_time};
 use crate::progress;
 use crate::target::Target;
-use crate::text::preview;
+use crate::text::{is_unsafe, preview};
 
 /// `zim media`
 #[derive(Debug, Subcommand)]
@@ -194,11 +194,14 @@ async fn download(args: &DownloadArgs, context: &Context, session: &Session) -> 
     context.output.line(format!("Saved {bytes} bytes as {}.", preview(&downloaded.file_local_path, 200)))
 }
 
-/// Returns the file's own name, without what leads out of the folder, or one of the message.
+/// Returns the file's own name, without what leads out of the folder, hides the file or disguises it, or one of the message.
 fn own_name(name: &str, seq: i64, version: Version) -> PathBuf {
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let name: String = name.chars().filter(|c| !c.is_control()).collect();
-    let name = if name.trim_start_matches('.').is_empty() { format!("message-{seq}") } else { name };
+    let name: String = name.chars().filter(|letter| !is_unsafe(*letter)).collect();
+    let name = match name.trim_start_matches('.') {
+        "" => format!("message-{seq}"),
+        name => name.to_owned(),
+    };
     PathBuf::from(match version {
         Version::Original => name,
         Version::Large => format!("large-{name}"),
@@ -222,6 +225,8 @@ mod tests {
     fn a_name_stays_in_the_folder() {
         assert_eq!(own_name("cat.jpg", 7, Version::Original), PathBuf::from("cat.jpg"));
         assert_eq!(own_name("../../etc/passwd", 7, Version::Large), PathBuf::from("large-passwd"));
+        assert_eq!(own_name(".profile", 7, Version::Original), PathBuf::from("profile"));
+        assert_eq!(own_name("cat\u{202e}gpj.exe", 7, Version::Original), PathBuf::from("catgpj.exe"));
         for none in ["", "..", "a/..", "\n"] {
             assert_eq!(own_name(none, 7, Version::Original), PathBuf::from("message-7"));
         }

@@ -2,9 +2,10 @@
 
 use clap::{Args, Subcommand};
 use zim_client_sdk::message::MessageSendNotification;
+use zim_protocol::message::Body;
 use zim_protocol::{
-    ConversationType, GroupMessageReceiptMemberQueryConfig, Message, MessageDeleteConfig, MessageEditConfig,
-    MessagePinConfig, MessageReactionAddConfig, MessageReactionUserQueryConfig, MessageReceiptInfo,
+    CombineMessage, ConversationType, GroupMessageReceiptMemberQueryConfig, Message, MessageDeleteConfig,
+    MessageEditConfig, MessagePinConfig, MessageReactionAddConfig, MessageReactionUserQueryConfig, MessageReceiptInfo,
     MessageRepliedListQueryConfig, MessageSendConfig,
 };
 
@@ -24,7 +25,8 @@ Examples:
   zim message reply bob 118 yes
   zim message react --group crew 2 like
   zim message pin bob 118
-  zim message delete bob 116 117")]
+  zim message delete bob 116 117
+  zim message combine bob 116 118 --title 'The plan' --to carl")]
 pub(crate) enum MessageCommand {
     /// Replace the text of a message that you sent
     Edit(TextArgs),
@@ -50,8 +52,10 @@ pub(crate) enum MessageCommand {
     Receipts(ReceiptsArgs),
     /// Delete messages for yourself, on all of your devices
     Delete(DeleteArgs),
+    /// Combine messages and send them as one
+    Combine(CombineArgs),
     /// Show what a combined message combines
-    Detail(OneArgs),
+    Detail(DetailArgs),
 }
 
 /// One message.
@@ -62,6 +66,38 @@ pub(crate) struct OneArgs {
     /// The sequence number of the message
     #[arg(value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]
     seq: i64,
+}
+
+/// Messages to combine, and who gets them.
+#[derive(Args, Debug)]
+pub(crate) struct CombineArgs {
+    #[command(flatten)]
+    with: Target,
+    /// The sequence numbers of the messages, in the order in which they are shown
+    #[arg(value_name = "SEQ", required = true, num_args = 1..=100, value_parser = clap::value_parser!(i64).range(1..))]
+    seqs: Vec<i64>,
+    /// The title of the combined message
+    #[arg(long, value_name = "TEXT")]
+    title: String,
+    /// What its receivers see before they open it; by default the senders and the first words of three messages
+    #[arg(long, value_name = "TEXT")]
+    summary: Option<String>,
+    /// The user who gets it
+    #[arg(long, value_name = "USER", required_unless_present = "to_group")]
+    to: Option<String>,
+    /// The group that gets it
+    #[arg(long, value_name = "GROUP", conflicts_with = "to")]
+    to_group: Option<String>,
+}
+
+/// One combined message, and which of its messages to open.
+#[derive(Args, Debug)]
+pub(crate) struct DetailArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Open the combined message that it shows at this place; once for each level
+    #[arg(long = "inner", value_name = "PLACE", value_parser = clap::value_parser!(u32).range(1..))]
+    inner: Vec<u32>,
 }
 
 /// One message and a text.
@@ -146,6 +182,7 @@ pub(crate) async fn run(command: MessageCommand, context: &Context) -> Result<()
         MessageCommand::Receipt(args) => receipt(&args, context, &session).await,
         MessageCommand::Receipts(args) => receipts(&args, context, &session).await,
         MessageCommand::Delete(args) => delete(&args, context, &session).await,
+        MessageCommand::Combine(args) => combine(args, context, &session).await,
         MessageCommand::Detail(args) => detail(&args, context, &session).await,
     };
     session.end().await;
@@ -190,7 +227,8 @@ fn show(context: &Context, messages: &[Message], nothing: String) -> Result<(), 
 }
 
 async fn edit(args: TextArgs, context: &Context, session: &Session) -> Result<(), Failure> {
-    let edited = Message { body: Message::text(args.text).body, ..args.one.message() };
+    // What else the message has stays.
+    let edited = Message { body: Message::text(args.text).body, ..args.one.fetch(session).await? };
     let edited = session.zim.edit_message(&edited, MessageEditConfig {}).await?;
     if context.output.is_json() {
         return context.output.json(&edited);
@@ -304,6 +342,9 @@ async fn receipt(args: &OneArgs, context: &Context, session: &Session) -> Result
 async fn receipts(args: &ReceiptsArgs, context: &Context, session: &Session) -> Result<(), Failure> {
     let OneArgs { with, seq } = &args.one;
     let message = args.one.fetch(session).await?;
+    if message.sender_user_id != session.user_id {
+        return Err(Failure::other("only the sender of a message learns who has read it".to_owned()));
+    }
     let list = std::slice::from_ref(&message);
     let found = session.zim.query_message_receipts_info(list, &with.id, with.kind()).await?;
     let Some(info) = found.infos.first() else {
@@ -363,12 +404,50 @@ async fn delete(args: &DeleteArgs, context: &Context, session: &Session) -> Resu
     context.output.line(format!("Deleted {what} {}, for you alone.", args.with.place("with")))
 }
 
-async fn detail(args: &OneArgs, context: &Context, session: &Session) -> Result<(), Failure> {
-    let message = args.fetch(session).await?;
+async fn combine(args: CombineArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let mut found = fetch(&args.with, &args.seqs, session).await?;
+    found.sort_by_key(|message| args.seqs.iter().position(|seq| *seq == message.message_seq));
+    let first = |message: &Message| format!("{}: {}", message.sender_user_id, describe::short(message));
+    let shown = || found.iter().take(3).map(first).collect::<Vec<_>>().join("\n");
+    let combine = CombineMessage {
+        title: args.title,
+        summary: args.summary.unwrap_or_else(shown),
+        message_list: found,
+        ..CombineMessage::default()
+    };
+    let message = Message { body: Some(Body::Combine(Box::new(combine))), ..Message::default() };
+    let group = args.to_group.is_some();
+    let to = Target { id: args.to_group.or(args.to).unwrap_or_default(), group };
+    let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
+    let sent = session.zim.send_message(message, &to.id, to.kind(), config, notification).await?;
+    if context.output.is_json() {
+        return context.output.json(&sent);
+    }
+    let seq = sent.message.map_or(0, |message| message.message_seq);
+    context.output.line(format!("Sent message {seq} {}, which combines {} messages.", to.place("to"), args.seqs.len()))
+}
+
+async fn detail(args: &DetailArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let mut combined = combined(args.one.fetch(session).await?, session).await?;
+    for place in &args.inner {
+        let inner = combined.into_iter().nth(*place as usize - 1);
+        let inner = inner.ok_or_else(|| Failure::other(format!("it combines no message at place {place}")))?;
+        combined = self::combined(inner, session).await?;
+    }
+    if !context.output.is_json() {
+        // Their places here: the positions that they have elsewhere say nothing to who reads this.
+        for (place, message) in (1..).zip(&mut combined) {
+            message.message_seq = place;
+        }
+    }
+    show(context, &combined, "It combines no messages.".to_owned())
+}
+
+/// Returns what a message combines.
+async fn combined(message: Message, session: &Session) -> Result<Vec<Message>, Failure> {
     let found = session.zim.query_combine_message_detail(&message).await?.message;
-    let combined = found.and_then(|message| match message.body {
-        Some(zim_protocol::message::Body::Combine(combine)) => Some(combine.message_list),
-        _ => None,
-    });
-    show(context, &combined.unwrap_or_default(), "It combines no messages.".to_owned())
+    Ok(match found.and_then(|message| message.body) {
+        Some(Body::Combine(combine)) => combine.message_list,
+        _ => Vec::new(),
+    })
 }

@@ -41,7 +41,7 @@ pub(super) const PAUSE_MS: i64 = 1_000;
 const HORIZON_MS: i64 = 7 * 86_400_000;
 /// Messages are indexed for search so long after they arrived.
 const IDLE_MS: i64 = 2_000;
-/// The pause between two batches of the index.
+/// The shortest pause between two batches of the index.
 const BETWEEN_BATCHES_MS: i64 = 100;
 /// The messages of such a batch: some milliseconds.
 const IDLE_BATCH: usize = 200;
@@ -306,7 +306,10 @@ impl<L: Remote> AccountTask<L> {
         // After an error a search tries again, and reports it.
         let is_more =
             is_more.inspect_err(|error| tracing::warn!(%error, "messages cannot be indexed")).unwrap_or(false);
-        self.next_index_ms = if is_more { now_ms + BETWEEN_BATCHES_MS } else { i64::MAX };
+        // At most a tenth of the time, however slow the device is.
+        let done_ms = self.clock.steady_ms();
+        let pause_ms = BETWEEN_BATCHES_MS.max((done_ms - now_ms) * 9);
+        self.next_index_ms = if is_more { done_ms + pause_ms } else { i64::MAX };
     }
 
     /// Messages may have to be indexed, soon.

@@ -62,6 +62,9 @@ pub(super) struct ToUpload {
 impl<L: Remote> AccountTask<L> {
     /// Begins to upload the files of a message, if it has any. Returns it otherwise.
     pub(super) fn upload(&mut self, message: ToUpload) -> Option<ToUpload> {
+        if message.message.r#type == MessageType::Combine as i32 {
+            return Some(ToUpload { content: content::for_server(&message.content), ..message });
+        }
         if !content::is_media(message.message.r#type) {
             return Some(message);
         }

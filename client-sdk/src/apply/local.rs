@@ -22,7 +22,7 @@ pub(crate) enum Local {
     /// Sets the data of a message that only this device has.
     Data { name: Name, message: Box<Message>, data: String },
     /// A file of a message is on this device.
-    File { name: Name, message: Box<Message>, index: usize, path: String },
+    File { name: Name, message: Box<Message>, index: usize, url: String, path: String },
     /// Adds messages of a file that this device does not have.
     Import(Vec<Exported>),
     /// Files are no longer on this device.
@@ -66,11 +66,12 @@ impl Transaction<'_> {
                     self.recent.take_sending(&found.client_key);
                 }
             }
-            Local::File { name, message, index, path } => {
+            Local::File { name, message, index, url, path } => {
                 if let Some(id) = conversation::id(self.db, &name)?
                     && let Some((row, found)) = rows::find(self.db, id, &message)?
                     && let Ok(mut content) = Message::decode(found.content.clone())
                     && let Some(part) = content.media_part(index)
+                    && *part.download_url == url
                 {
                     *part.local_path = path;
                     self.touch(&name)?;

@@ -110,12 +110,13 @@ impl Chat {
         self.zim.delete_message_all_reactions(message).await
     }
 
-    /// Sends receipts for messages that ask for them, at most 10.
+    /// Sends receipts for messages that ask for them, at most 10. Returns the IDs of those for which none could be sent.
     ///
     /// # Errors
     /// See [`Zim::send_message_receipts_read`](crate::Zim::send_message_receipts_read).
-    pub async fn send_receipts(&self, messages: &[Message]) -> Result<(), Error> {
-        self.zim.send_message_receipts_read(messages, &self.id, self.kind).await.map(drop)
+    pub async fn send_receipts(&self, messages: &[Message]) -> Result<Vec<String>, Error> {
+        let sent = self.zim.send_message_receipts_read(messages, &self.id, self.kind).await?;
+        Ok(sent.error_message_ids)
     }
 
     /// Deletes messages for this user, on all of their devices. Others keep them.

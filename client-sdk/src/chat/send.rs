@@ -50,7 +50,7 @@ impl SendMessage {
         self
     }
 
-    /// Sets data of the app that travels with the message, up to 2 KB unless the server allows more.
+    /// Sets data of the app that travels with the message, up to 1 KB.
     pub fn extended_data(mut self, data: impl Into<String>) -> Self {
         self.message.extended_data = data.into();
         self

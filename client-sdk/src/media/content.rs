@@ -23,19 +23,28 @@ pub(crate) fn without_paths(content: &Bytes) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// Returns what the server gets of the content of a message: no paths, and no parts that could not be uploaded.
+/// Returns what the server gets of the content of a message.
 pub(crate) fn for_server(content: &Bytes) -> Bytes {
     let Ok(mut message) = Message::decode(content.clone()) else { return content.clone() };
-    message.media_parts().into_iter().for_each(|part| part.local_path.clear());
-    if let Some(Body::Multiple(multiple)) = &mut message.body {
-        let failed = std::mem::take(&mut multiple.failed_index_list);
-        let mut index = 0;
-        multiple.message_info_list.retain(|_| {
-            index += 1;
-            !failed.contains(&(index - 1))
-        });
-    }
+    strip(&mut message);
     message.encode_to_vec().into()
+}
+
+/// Removes from a message what only this device has: paths, and parts that could not be uploaded. Also from messages that it combines.
+pub(crate) fn strip(message: &mut Message) {
+    message.media_parts().into_iter().for_each(|part| part.local_path.clear());
+    match &mut message.body {
+        Some(Body::Multiple(multiple)) => {
+            let failed = std::mem::take(&mut multiple.failed_index_list);
+            let mut index = 0;
+            multiple.message_info_list.retain(|_| {
+                index += 1;
+                !failed.contains(&(index - 1))
+            });
+        }
+        Some(Body::Combine(combine)) => combine.message_list.iter_mut().for_each(strip),
+        _ => {}
+    }
 }
 
 /// Returns the content that the server has, with what only this device knows: where the files are, and which parts could not

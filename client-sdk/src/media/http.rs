@@ -379,6 +379,8 @@ async fn refused(answer: Response) -> Failed {
         // The upload was ended, has got bytes, or is in use, by another device: it is announced again.
         404 | 409 | 410 | 423 => Failed::Later(error(ErrorCode::MessageModuleFileHttpError)),
         408 | 429 | 503 => Failed::Later(error(ErrorCode::MessageModuleFileServerError)),
+        // Not the server, but what stands before it, for example while the server starts again.
+        500.. if code.is_none() => Failed::Later(error(ErrorCode::MessageModuleFileServerError)),
         500.. => Failed::Finally(error(ErrorCode::MessageModuleFileServerError)),
         _ => Failed::Finally(error(code.unwrap_or(ErrorCode::MessageModuleFileHttpError))),
     }
@@ -425,6 +427,27 @@ mod tests {
 
     use super::*;
 
+    /// A server that starts again is behind a proxy that says so with a code of its own.
+    #[tokio::test]
+    async fn an_upload_goes_on_after_what_a_proxy_says() {
+        let port = serve(|path| {
+            let own = "zim-error-code: 6000212\r\n";
+            let (status, header) = match path {
+                "/502" => ("502 Bad Gateway", ""),
+                "/504" => ("504 Gateway Timeout", ""),
+                _ => ("500 Internal Server Error", own),
+            };
+            Some(format!("{status}\r\n{header}Content-Length: 0\r\n\r\n"))
+        })
+        .await;
+        for (path, is_later) in [("502", true), ("504", true), ("500", false)] {
+            let http = http();
+            let url = format!("http://127.0.0.1:{port}/{path}");
+            let answer = http.client().unwrap().get(url).send().await.unwrap();
+            assert_eq!(matches!(refused(answer).await, Failed::Later(_)), is_later, "{path}");
+        }
+    }
+
     /// Answers each request with what is given for its path, and 404 to others.
     async fn serve(answers: impl Fn(&str) -> Option<String> + Send + 'static) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -446,10 +469,14 @@ mod tests {
         port
     }
 
-    async fn download(port: u16, path: &str, to: &Path) -> Result<Vec<u8>, Error> {
-        let http = Http::new("localhost".to_owned(), Vec::new(), || {
+    fn http() -> Arc<Http> {
+        Http::new("localhost".to_owned(), Vec::new(), || {
             crate::net::https_config(&crate::config::Trust::Fingerprint([0; 32]), "localhost".to_owned())
-        });
+        })
+    }
+
+    async fn download(port: u16, path: &str, to: &Path) -> Result<Vec<u8>, Error> {
+        let http = http();
         let url = format!("http://127.0.0.1:{port}{path}");
         http.download(Wanted { url: &url, to }, |_, _| {}).await?;
         Ok(std::fs::read(to).unwrap())

@@ -128,17 +128,19 @@ pub(crate) fn forget_hidden(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Returns a message by its position, or while the server has not stored it by its key, or by its ID, and its row.
+/// Returns a message by its position, or while the server has not stored it by its key, or by its ID, and its row. If the message has
+/// both a position and an ID, both must match: one that another combines has its position in a conversation of somebody else.
 pub(crate) fn find(
     db: &Connection,
     conversation: i64,
     message: &zim_protocol::Message,
 ) -> rusqlite::Result<Option<(i64, MessageRow)>> {
+    let message_id: i64 = message.message_id.parse().unwrap_or(0);
     if let Ok(seq @ 1..) = u64::try_from(message.message_seq) {
-        return message::held(db, conversation, seq);
+        let held = message::held(db, conversation, seq)?;
+        return Ok(held.filter(|(_, row)| message.message_id.is_empty() || row.message_id == message_id));
     }
     let key: Option<[u8; 16]> = id::from_hex(&message.local_message_id);
-    let message_id: i64 = message.message_id.parse().unwrap_or(0);
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, MessageRow::read(row, 1)?));
     if let Some(key) = key {
         let sql = format!(

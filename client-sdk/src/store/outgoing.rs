@@ -250,29 +250,54 @@ pub(crate) struct Unsent {
     pub(crate) config: Bytes,
 }
 
+// Without the name of the index SQLite reads all messages, because `ORDER BY` and `DISTINCT` prefer the order of another one.
+fn unsent_sql() -> String {
+    format!(
+        "SELECT {COLUMNS}, m.config, c.type, c.name FROM message m INDEXED BY message_pending \
+         JOIN conversation c ON c.id = m.conversation WHERE m.seq = 0 AND m.status = ?1 ORDER BY m.id"
+    )
+}
+
+const DATED_AFTER: &str =
+    "SELECT DISTINCT conversation FROM message INDEXED BY message_pending WHERE seq = 0 AND ts > ?1";
+const DATE_BACK: &str = "UPDATE message INDEXED BY message_pending SET ts = ?1 WHERE seq = 0 AND ts > ?1";
+
 /// Returns the messages that were being sent when the process ended, in the order of the calls.
 pub(crate) fn unsent(db: &Connection) -> rusqlite::Result<Vec<Unsent>> {
-    db.prepare_cached(&format!(
-        "SELECT {COLUMNS}, m.config, c.type, c.name FROM message m JOIN conversation c ON c.id = m.conversation \
-         WHERE m.seq = 0 AND m.status = ?1 ORDER BY m.id"
-    ))?
-    .query_map([MessageSentStatus::Sending as i32], |row| {
-        let config = row.get::<_, Option<Vec<u8>>>(COLUMN_COUNT)?.unwrap_or_default().into();
-        let name = Name::new(row.get(COLUMN_COUNT + 1)?, row.get::<_, String>(COLUMN_COUNT + 2)?);
-        Ok(Unsent { name, row: MessageRow::read(row, 0)?, config })
-    })?
-    .collect()
+    db.prepare_cached(&unsent_sql())?
+        .query_map([MessageSentStatus::Sending as i32], |row| {
+            let config = row.get::<_, Option<Vec<u8>>>(COLUMN_COUNT)?.unwrap_or_default().into();
+            let name = Name::new(row.get(COLUMN_COUNT + 1)?, row.get::<_, String>(COLUMN_COUNT + 2)?);
+            Ok(Unsent { name, row: MessageRow::read(row, 0)?, config })
+        })?
+        .collect()
 }
 
 /// Returns the conversations with messages that the server has not stored and that are dated after `now_ms`.
 pub(crate) fn dated_after(db: &Connection, now_ms: i64) -> rusqlite::Result<Vec<i64>> {
-    db.prepare_cached("SELECT DISTINCT conversation FROM message WHERE seq = 0 AND ts > ?1")?
-        .query_map([now_ms], |row| row.get(0))?
-        .collect()
+    db.prepare_cached(DATED_AFTER)?.query_map([now_ms], |row| row.get(0))?.collect()
 }
 
 /// Dates such messages to `now_ms`.
 pub(crate) fn date_back(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE message SET ts = ?1 WHERE seq = 0 AND ts > ?1")?.execute([now_ms])?;
+    db.prepare_cached(DATE_BACK)?.execute([now_ms])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::file::memory;
+
+    /// They run when an app opens: it must not wait until a million messages are read.
+    #[test]
+    fn what_waits_is_found_by_its_index() {
+        let db = memory().unwrap();
+        for sql in [unsent_sql(), DATED_AFTER.to_owned(), DATE_BACK.to_owned()] {
+            let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let plan = statement.query_map([1], |row| row.get::<_, String>(3)).unwrap();
+            let plan: Vec<String> = plan.collect::<rusqlite::Result<_>>().unwrap();
+            assert!(plan.iter().any(|step| step.contains("USING INDEX message_pending")), "{sql}: {plan:?}");
+        }
+    }
 }

@@ -103,6 +103,24 @@ async fn edit_message_replaces_the_content_for_everybody() {
     world.end().await;
 }
 
+/// The clock of the tests stands still, as one does that was set back.
+#[tokio::test]
+async fn edit_message_and_pin_message_keep_their_order_within_a_millisecond() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let (first, second) = (ann.say("bob", "one").await, ann.say("bob", "two").await);
+    bob.receives("two").await;
+    for text in ["1", "uno"] {
+        edit(&ann, &first, Message::text(text)).await.unwrap();
+        assert_eq!(edited(&bob).await.as_text(), Some(text));
+    }
+    for message in [&second, &first] {
+        pin(&ann, message, true).await.unwrap();
+    }
+    assert_eq!(pinned(&bob, "ann", ConversationType::Peer).await, ["uno", "two"], "pinned last, first in the list");
+    world.end().await;
+}
+
 #[tokio::test]
 async fn edit_message_is_for_the_sender_within_the_window() {
     let world = World::with(|config| config.limits.edit_window_s = 60).await;

@@ -62,6 +62,12 @@ async fn tips_say_what_happened_to_a_group() {
     for device in [&ann, &bob] {
         assert_eq!(tips(&history(device, 1).await), expected);
     }
+    let created = &history(&bob, 1).await[..1];
+    for is_also_delete_server_message in [Some(true), Some(false)] {
+        let config = MessageDeleteConfig { is_also_delete_server_message };
+        let refused = soon(bob.delete_messages(created, "crew", ConversationType::Group, config)).await;
+        assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid, "a tip is not deleted by itself");
+    }
     soon(cai.join_group("crew")).await.unwrap();
     expected.push(tip(Tip::GroupJoined, "cai", &["cai"]));
     // Whoever comes sees the tip of their own entrance, and nothing of before.

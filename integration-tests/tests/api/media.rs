@@ -366,7 +366,19 @@ async fn send_media_message_forwards_a_file_that_outlives_its_first_message() {
     let Some(Body::Combine(detail)) = detail.message.unwrap().body else { panic!() };
     let inner = Message { conversation_id: "bob".to_owned(), ..detail.message_list[0].clone() };
     soon(carl.clear_local_file_cache(FileCacheClearConfig::default())).await.unwrap();
-    assert!(download(&carl, &inner, MediaFileType::OriginalFile).await.is_ok());
+    // Its position is that of another conversation: here another message has it, which stays as it is.
+    assert_eq!((inner.message_seq, at_carl.message_seq), (1, 1));
+    let before = carl.history("bob").await;
+    let got = carl.download_media_file(
+        &inner,
+        MediaFileType::OriginalFile,
+        MediaDownloadConfig::default(),
+        |_: &Message, _, _| {},
+    );
+    assert_eq!(soon(got).await.unwrap().message.unwrap().message_id, inner.message_id);
+    let refused = soon(carl.update_message_local_extended_data("mine", &inner)).await;
+    assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid, "this device does not hold it");
+    assert_eq!(carl.history("bob").await, before);
     assert_eq!(stored(&world), 1);
     // With the last message the file goes, after a while.
     soon(bob.revoke_message(&combined, MessageRevokeConfig::default())).await.unwrap();

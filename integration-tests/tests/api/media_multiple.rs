@@ -8,9 +8,9 @@ use zim_integration_tests::{World, eventually, refusal, soon};
 use zim_protocol::message::Body;
 use zim_protocol::message_lite_info::Body as Lite;
 use zim_protocol::{
-    ConversationType, CustomMessageLiteInfo, ErrorCode, FileMessageLiteInfo, ImageMessageLiteInfo, MediaDownloadConfig,
-    MediaFileType, Message, MessageEditConfig, MessageLiteInfo, MessageSendConfig, MessageType, MultipleMessage,
-    TextMessageLiteInfo,
+    ConversationType, CustomMessageLiteInfo, ErrorCode, Event, EventKind, FileMessageLiteInfo, ImageMessageLiteInfo,
+    MediaDownloadConfig, MediaFileType, Message, MessageEditConfig, MessageLiteInfo, MessageSendConfig, MessageType,
+    MultipleMessage, TextMessageLiteInfo,
 };
 
 use crate::media::{Files, noise, png, receives};
@@ -111,6 +111,16 @@ async fn send_message_may_leave_out_parts_that_fail() {
     for message in [&received, &elsewhere] {
         assert_eq!((parts(message).failed_index_list.len(), parts(message).message_info_list.len()), (0, 2));
         assert_eq!(parts(message).message_info_list[0], text("and"));
+    }
+    // It can be edited as the sender has it.
+    let changed = Message { extended_data: "again".to_owned(), ..own };
+    soon(ann.edit_message(&changed, MessageEditConfig {})).await.unwrap();
+    match bob.next(EventKind::MessageEdited).await {
+        Event::MessageEdited(event) => {
+            let edited = &event.message_list[0];
+            assert_eq!((&*edited.extended_data, parts(edited).message_info_list.len()), ("again", 2));
+        }
+        other => panic!("{other:?}"),
     }
     // Not if nothing is left.
     let nothing = send(multiple(vec![file(&missing)]), partial()).await;

@@ -717,6 +717,8 @@ async fn query_history_message_looks_up_an_anchor_by_its_id() {
     let carl = world.user("carl").await;
     let other = ann.say("carl", "elsewhere").await;
     carl.receives("elsewhere").await;
+    let refused = soon(ann.query_history_message("bob", PEER, page(9, true, Some(other.clone())))).await;
+    assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid, "its place says nothing here");
     for message_id in [other.message_id.as_str(), "4711", "x"] {
         let next = Message { message_id: message_id.to_owned(), ..Message::default() };
         for mode in [MessageQueryMode::General, MessageQueryMode::OnlyLocal] {

@@ -170,6 +170,9 @@ async fn query_group_message_receipt_read_member_list_and_its_counterpart_divide
     let info = changed(&ann).await;
     assert_eq!((info.status(), info.read_member_count, info.unread_member_count), (Processing, 1, 1));
     assert_eq!((members(true, 0, 0).await.0, members(false, 0, 0).await.0), (vec!["bob".into()], vec!["carl".into()]));
+    // Who leaves is in no list any more. The counts are those of the moment when it was sent.
+    soon(bob.leave_group("g")).await.unwrap();
+    assert_eq!((members(true, 0, 0).await.0, members(false, 0, 0).await.0), (vec![], vec!["carl".to_owned()]));
     world.clock.advance(3_000);
     soon(carl.send_message_receipts_read(&[carl.receives("asks").await], "g", GROUP)).await.unwrap();
     let info = changed(&ann).await;

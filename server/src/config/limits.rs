@@ -72,7 +72,7 @@ pub struct Limits {
     /// The longest audio message, seconds. Default: 300, as in the reference.
     pub max_audio_s: u32,
     /// Pixels of an image of which small versions are made. A larger one is refused: unpacked it would take four bytes for
-    /// each pixel. Default: 100,000,000, more than any camera of a phone has.
+    /// each pixel, eight with 16-bit colors. Default: 100,000,000, more than any camera of a phone has.
     pub max_image_pixels: u32,
     /// Requests per second of one login, on average. Default: 50, as in the reference.
     pub requests_per_second: u32,

@@ -71,7 +71,9 @@ pub(super) async fn edit(
     }
     state::open(tx, conversation, target.seq).await?;
     tx.execute(
-        "UPDATE message_state SET edited_at = $3, editor = $4 WHERE conversation = $1 AND seq = $2",
+        // Devices tell an edit by its time, so each has its own, also if the clock was set back.
+        "UPDATE message_state SET edited_at = CASE WHEN edited_at >= $3 THEN edited_at + 1 ELSE $3 END, editor = $4 \
+         WHERE conversation = $1 AND seq = $2",
         &params![conversation, target.seq, reference.now, target.sender],
     )
     .await?;

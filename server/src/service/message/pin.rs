@@ -26,9 +26,13 @@ pub(super) async fn pin(
         return Err(Error::message_type_unsupported("pinned"));
     }
     let conversation = reference.conversation.key;
-    let sql = "SELECT seq FROM message_state WHERE conversation = $1 AND pinned_at > 0 ORDER BY pinned_at, seq";
+    let sql =
+        "SELECT seq, pinned_at FROM message_state WHERE conversation = $1 AND pinned_at > 0 ORDER BY pinned_at, seq";
     let rows = tx.fetch(sql, &params![conversation]).await?;
     let pinned: Vec<i64> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+    // Their order is that of the calls, also if the clock was set back.
+    let last: i64 = rows.last().map_or(Ok(0), |row| row.get(1))?;
+    let at = reference.now.max(last + 1);
     match (is_pinned, pinned.contains(&target.seq)) {
         (true, true) => return Ok(()),
         (true, false) => {}
@@ -45,7 +49,7 @@ pub(super) async fn pin(
     for seq in pinned.into_iter().take(surplus) {
         unpin(tx, log, reference, seq).await?;
     }
-    set(tx, log, reference, target.seq, true).await?;
+    set(tx, log, reference, target.seq, Some(at)).await?;
     tell(tx, reference, tips, true).await
 }
 
@@ -66,7 +70,7 @@ pub(super) async fn is_pinned(tx: &mut Tx<'_>, conversation: ConversationKey, se
 
 /// Unpins a message, which is pinned.
 pub(super) async fn unpin(tx: &mut Tx<'_>, log: &mut LogWriter, reference: &Reference, seq: i64) -> Result<(), Error> {
-    set(tx, log, reference, seq, false).await
+    set(tx, log, reference, seq, None).await
 }
 
 async fn set(
@@ -74,13 +78,13 @@ async fn set(
     log: &mut LogWriter,
     reference: &Reference,
     seq: i64,
-    is_pinned: bool,
+    pinned_at: Option<i64>,
 ) -> Result<(), Error> {
     let conversation = reference.conversation.key;
     state::open(tx, conversation, seq).await?;
-    let (at, by, kind) = match is_pinned {
-        true => (reference.now, reference.user.0, MessageChangeKind::Pinned),
-        false => (0, 0, MessageChangeKind::Unpinned),
+    let (at, by, kind) = match pinned_at {
+        Some(at) => (at, reference.user.0, MessageChangeKind::Pinned),
+        None => (0, 0, MessageChangeKind::Unpinned),
     };
     let sql = "UPDATE message_state SET pinned_at = $3, pinned_by = $4 WHERE conversation = $1 AND seq = $2";
     tx.execute(sql, &params![conversation, seq, at, by]).await?;

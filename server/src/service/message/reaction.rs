@@ -18,8 +18,6 @@ use crate::db::{Scope, Tx, params};
 use crate::error::Error;
 use crate::journal::{LogWriter, state};
 
-const DAY_MS: i64 = 86_400_000;
-
 impl MessageReactionService for App {
     async fn add_message_reaction(
         &self,
@@ -139,7 +137,7 @@ async fn find(tx: &mut Tx<'_>, reference: &Reference, window_ms: i64) -> Result<
         return Err(Error::message_type_unsupported("reacted to"));
     }
     if reference.now - target.ts > window_ms {
-        return Err(Error::message_too_old(window_ms / DAY_MS));
+        return Err(Error::message_too_old(window_ms));
     }
     Ok(target)
 }
