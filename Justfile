@@ -27,7 +27,7 @@ demo *args:
 
 # All tests, on SQLite, then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster), then on two nodes (ZIM_TEST_NATS, or a
 # private server).
-test *args: test-docs (test-sqlite args) (test-postgres args) (test-nodes args)
+test *args: test-docs (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
 
 # All tests on SQLite, without other programs.
 test-sqlite *args: (_tools "cargo-nextest")
@@ -46,6 +46,10 @@ test-nodes *args: (_tools "cargo-nextest")
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres ZIM_TEST_NODES=2 "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
         cargo nextest run --locked --workspace -E 'binary(nodes) | binary(api) | binary(journey)' {{ args }}
+
+# The tests of files, with the files in an object store.
+test-s3 *args: (_tools "cargo-nextest")
+    ZIM_TEST_MEDIA=s3 cargo nextest run --locked -p zim-integration-tests -E 'test(/media/) | test(/log_upload/)' {{ args }}
 
 # The examples in the documentation of the SDK and the protocol.
 test-docs:

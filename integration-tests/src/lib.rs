@@ -41,6 +41,8 @@ mod raw;
 mod device;
 /// A push service whose answers the test sets.
 mod push_server;
+/// An object store for the files of messages.
+mod s3_server;
 /// Databases and data folders that earlier builds wrote.
 mod fixture;
 /// A server in process with its clients, for the duration of one test.
@@ -66,6 +68,7 @@ pub use self::proxy::{NetworkConditions, Proxy};
 pub use self::push_server::{PushAnswer, PushRequest, PushServer};
 pub use self::random::Random;
 pub use self::raw::{RawClient, code, hello, request, send_text};
+pub use self::s3_server::{S3Fault, S3Server};
 pub use self::wait::{TIMEOUT, eventually, soon};
 pub use self::world::{OperatorClient, OperatorKey, START_MS, World};
 

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::port::free_port;
+use super::port::free_port;
 
 /// The variable that names an existing server.
 const VARIABLE: &str = "ZIM_TEST_POSTGRES";

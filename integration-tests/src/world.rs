@@ -34,6 +34,7 @@ use crate::logs::Logged;
 use crate::port::free_port;
 use crate::proxy::Proxy;
 use crate::raw::{RawClient, hello};
+use crate::s3_server::S3Server;
 use crate::wait::{eventually, soon};
 
 /// The time at the start of every test, Unix milliseconds.
@@ -69,6 +70,15 @@ impl Interceptor for OperatorKey {
     }
 }
 
+/// Whether the files of messages are in an object store in this run. `ZIM_TEST_MEDIA` says so.
+fn is_media_in_s3() -> bool {
+    match std::env::var("ZIM_TEST_MEDIA").unwrap_or_default().as_str() {
+        "" | "folder" => false,
+        "s3" => true,
+        other => panic!("ZIM_TEST_MEDIA is {other:?}; it must be folder or s3"),
+    }
+}
+
 /// The server of one test, its clock and its clients.
 #[derive(Debug)]
 pub struct World {
@@ -89,6 +99,8 @@ pub struct World {
     tasks_before: usize,
     is_ended: bool,
     fixture: Option<Fixture>,
+    /// Where the files of messages are, if they are in no folder.
+    s3: Option<S3Server>,
     // Dropped last: the server must have closed it.
     _database: TestDatabase,
 }
@@ -144,6 +156,10 @@ impl World {
         settings.limits.failed_logins_per_minute_per_app = many;
         settings.limits.first_login_burst_per_address = many;
         edit(&mut settings);
+        let s3 = (is_media_in_s3() && !settings.media.store.is_set()).then(S3Server::start);
+        if let Some(s3) = &s3 {
+            settings.media.store = s3.store().parse().unwrap();
+        }
         let second_settings = database.bus().map(|bus| {
             settings.bus = bus.parse().unwrap();
             // Longer than a slow machine pauses.
@@ -177,6 +193,7 @@ impl World {
             tasks_before,
             is_ended: false,
             fixture,
+            s3,
             _database: database,
         };
         world.start_server().await;
@@ -420,9 +437,10 @@ impl World {
 
     /// Returns the folder of the files of messages.
     pub fn media_dir(&self) -> std::path::PathBuf {
-        match &self.second_settings {
-            Some(_) => self.data.path().join("media"),
-            None => self.data_dir().join("media"),
+        match (&self.s3, &self.second_settings) {
+            (Some(s3), _) => s3.folder(),
+            (None, Some(_)) => self.data.path().join("media"),
+            (None, None) => self.data_dir().join("media"),
         }
     }
 

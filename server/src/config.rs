@@ -3,6 +3,7 @@
 mod bus;
 mod limits;
 mod media;
+mod media_store;
 mod push;
 mod source;
 mod value;
@@ -17,7 +18,8 @@ use tracing_subscriber::filter::ParseError;
 
 pub use self::bus::BusUrl;
 pub use self::limits::Limits;
-pub use self::media::{Media, MediaStore};
+pub use self::media::Media;
+pub use self::media_store::MediaStore;
 pub use self::push::Push;
 pub use self::source::{Args, Command, ConfigError};
 pub use self::value::{AdminListen, DatabaseUrl, Listen, PublicListen};
@@ -246,8 +248,8 @@ impl Config {
         wrong.extend(self.push.problems());
         if self.bus.is_set() && !self.media.store.is_set() && self.https != PublicListen::Off {
             wrong.push(
-                "bus is set, but media.store is not: several servers need one folder for the files of messages, which all of them \
-                 can write to. Name it, or set https = \"off\""
+                "bus is set, but media.store is not: several servers need one folder or bucket for the files of messages, which \
+                 all of them can write to. Name it, or set https = \"off\""
                     .to_owned(),
             );
         }

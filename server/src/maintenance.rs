@@ -10,6 +10,7 @@ use crate::config::{AdminListen, BusUrl, Config, ConfigError, DatabaseUrl};
 use crate::db::{Database, DbConfig, Scope, params};
 use crate::error::Error;
 use crate::folder::Folder;
+use crate::media::Credentials;
 use crate::server::{SQLITE_FILE, StartError, open_app};
 use crate::service;
 use crate::tls::Identity;
@@ -39,6 +40,9 @@ pub(crate) fn check_files(config: &Config) -> Result<(), ConfigError> {
         let error = std::fs::File::open(file).err()?;
         Some(format!("bus: {name} is {file}, which cannot be read: {error}"))
     }));
+    if let Some(file) = config.media.store.bucket().and_then(|bucket| bucket.credentials) {
+        wrong.extend(Credentials::read(file).err());
+    }
     if let AdminListen::Unix(socket) = &config.admin {
         wrong.extend(without_folder("admin", socket));
     }

@@ -22,6 +22,7 @@ use crate::db::{Database, DbConfig, NodeConfig};
 use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, StartFileGuard};
 use crate::folder::{Folder, FolderError};
+use crate::media::Files;
 use crate::meter;
 use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
 use crate::nodes::{self, Joined};
@@ -212,6 +213,7 @@ impl Server {
         });
         tasks.spawn(nodes::stop_when_lost(Arc::clone(&app), endpoint.clone(), stopped.clone()));
         tasks.spawn(meter::run(stopped.clone()));
+        tasks.spawn(Arc::clone(&app.files).watch(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
         tasks.spawn(first_run::update_first_app_file(of_file, folder_of_file, first_app.app_id, stopped.clone()));
         tasks.spawn({
@@ -431,7 +433,9 @@ pub(crate) async fn open_app(
     let lease = Duration::from_millis(config.node_lease_ms.into());
     let node = config.bus.is_set().then(|| NodeConfig { lease, clock: clock.clone() });
     let database = DbConfig { partitions, node, ..DbConfig::new(database) };
-    let app = App::open(Arc::new(config), clock, database, kinds).await.map_err(StartError::Database)?;
+    let files = Files::open(config.media.store.location(&config.data_dir));
+    let files = files.map_err(|problem| ConfigError::Invalid(vec![problem]))?;
+    let app = App::open(Arc::new(config), clock, database, files, kinds).await.map_err(StartError::Database)?;
     let is_new = app.tenants.list().is_empty();
     if is_new && must_exist {
         app.db.close().await;

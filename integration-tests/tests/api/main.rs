@@ -42,6 +42,8 @@ mod matrix;
 mod media;
 mod media_again;
 mod media_multiple;
+mod media_s3;
+mod media_s3_fault;
 mod media_tus;
 mod media_upload;
 mod mention;

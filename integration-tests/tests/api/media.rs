@@ -93,7 +93,12 @@ pub(crate) async fn download(
 pub(crate) fn stored(world: &World) -> usize {
     fn count(folder: &Path) -> usize {
         let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-        entries.flatten().map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 }).sum()
+        // The pieces of uploads in an object store are no files.
+        let entries = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_none_or(|end| end != "parts"));
+        entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
     }
     count(&world.media_dir())
 }

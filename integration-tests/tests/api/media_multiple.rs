@@ -176,6 +176,7 @@ async fn edit_message_replaces_the_parts_of_a_multiple_message() {
     })
     .await;
     // No message has the file any more.
+    world.clock.advance(60_000);
     world
         .advance_until("the file is removed", async || {
             let url = sent.clone().media_parts()[0].download_url.clone();

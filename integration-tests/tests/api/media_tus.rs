@@ -76,7 +76,7 @@ pub(crate) async fn offset(client: &Client, url: &str) -> String {
     header(&head, "upload-offset")
 }
 
-fn code(response: &Response) -> ErrorCode {
+pub(crate) fn code(response: &Response) -> ErrorCode {
     ErrorCode::try_from(header(response, "zim-error-code").parse::<i32>().unwrap()).unwrap()
 }
 

@@ -101,10 +101,11 @@ impl App {
     ///
     /// # Errors
     /// The database cannot be opened.
-    pub async fn open(
+    pub(crate) async fn open(
         config: Arc<Config>,
         clock: Clock,
         database: DbConfig,
+        files: Arc<Files>,
         kinds: Kinds<Self>,
     ) -> Result<Arc<Self>, Error> {
         let fanout = Arc::new(Fanout::default());
@@ -138,7 +139,7 @@ impl App {
             clock,
             logins: LoginAllowances::new(&config.limits),
             allowances: Allowances::default(),
-            files: Files::new(config.media.folder(&config.data_dir)),
+            files,
             config,
             tenants,
             meter: Meter::new(),

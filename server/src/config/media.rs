@@ -1,18 +1,20 @@
 //! The files of messages: where they are, how clients reach them, and how long they are kept.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use serde::{Deserialize, Serialize};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use super::media_store::MediaStore;
 
 /// The files of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Media {
-    /// The folder for the files. Several servers on one database need one folder that all of them share.
-    /// Default: `media` in the data folder.
+    /// The folder for the files, or a bucket of an object store that speaks S3:
+    /// `s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION&credentials=FILE`. Several servers on one database need one place
+    /// that all of them share. Default: `media` in the data folder.
     pub store: MediaStore,
+    /// Seconds for which a client can use the URL of the object store to which a download is redirected, 60 to 86,400; 0: the server
+    /// sends the files itself. Default: 0, because many object stores cannot be reached by clients.
+    pub redirect_s: u32,
     /// How clients reach the HTTPS listener, such as `https://chat.example`: the URLs of files begin with it, and they stay in
     /// messages for good. Default: none; a URL then has the host that the uploading client connects to.
     pub public_url: String,
@@ -35,6 +37,7 @@ impl Default for Media {
     fn default() -> Self {
         Self {
             store: MediaStore::default(),
+            redirect_s: 0,
             public_url: String::new(),
             max_user_bytes: 10 << 30,
             max_app_bytes: 0,
@@ -47,13 +50,17 @@ impl Default for Media {
 }
 
 impl Media {
-    /// Returns the folder of the files, if they are in one.
-    pub(crate) fn folder(&self, data_dir: &Path) -> PathBuf {
-        if self.store.0.is_empty() { data_dir.join("media") } else { PathBuf::from(&self.store.0) }
-    }
-
     pub(super) fn problems(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
+        let mut wrong: Vec<String> = self.store.problem().into_iter().collect();
+        if self.redirect_s != 0 && !(60..=86_400).contains(&self.redirect_s) {
+            wrong.push(format!("media.redirect_s is {}; 60 to 86400 are allowed, or 0", self.redirect_s));
+        }
+        if self.redirect_s != 0 && self.store.bucket().is_none() {
+            wrong.push(
+                "media.redirect_s is set, but media.store is a folder: only an object store has URLs of its own"
+                    .to_owned(),
+            );
+        }
         let is_url = self.public_url.strip_prefix("https://").is_some_and(|host| !host.is_empty());
         if !self.public_url.is_empty() && (!is_url || self.public_url.ends_with('/') || self.public_url.len() > 300) {
             wrong.push(format!(
@@ -79,48 +86,5 @@ impl Media {
             wrong.push("media.max_user_bytes and media.max_app_bytes are limited to 9223372036854775807".to_owned());
         }
         wrong
-    }
-}
-
-/// Where the files are: a folder.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct MediaStore(String);
-
-impl MediaStore {
-    /// Whether it is set.
-    pub fn is_set(&self) -> bool {
-        !self.0.is_empty()
-    }
-}
-
-impl FromStr for MediaStore {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for MediaStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for MediaStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{self}\"")
-    }
-}
-
-impl<'de> Deserialize<'de> for MediaStore {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from).map(Self)
-    }
-}
-
-impl Serialize for MediaStore {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
     }
 }

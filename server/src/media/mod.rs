@@ -1,17 +1,29 @@
-//! The bytes of files: where they are on the disk, who writes to one, and small versions of pictures. The rows about them
-//! belong to `service/media`.
+//! The bytes of files: in a folder or in a bucket of an object store, who writes to one, and small versions of pictures. The rows
+//! about them belong to `service/media`.
 
+mod bucket;
+mod content;
+mod credentials;
+mod folder;
 mod picture;
 mod refs;
 mod writing;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
+use self::bucket::Bucket;
+pub(crate) use self::bucket::BucketAddress;
+pub(crate) use self::content::Content;
+pub(crate) use self::credentials::Credentials;
+use self::folder::Folder;
 pub(crate) use self::picture::{PictureError, Versions};
 pub(crate) use self::refs::{lock, refer};
 use self::writing::Turns;
@@ -25,8 +37,9 @@ pub(crate) const REMOVAL: i64 = 70;
 
 /// Pictures that are unpacked at the same time: each takes up to four bytes for each pixel.
 const PICTURES_AT_ONCE: usize = 2;
-/// The bytes that are read at once to compute a hash.
-const HASHED_AT_ONCE: usize = 256 << 10;
+/// How often an object store is asked whether it works, and how often if it does not.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,94 +69,159 @@ impl Version {
 /// The files of a server.
 #[derive(Debug)]
 pub(crate) struct Files {
-    root: PathBuf,
+    store: Store,
     turns: Turns,
     pictures: Arc<Semaphore>,
 }
 
+/// Where the files are, as the settings say.
+#[derive(Clone, Debug)]
+pub(crate) enum Location<'a> {
+    Folder(PathBuf),
+    Bucket(BucketAddress<'a>),
+}
+
+/// Where the files are.
+#[derive(Debug)]
+enum Store {
+    Folder(Folder),
+    Bucket(Arc<Bucket>),
+}
+
+/// Returns where a file is in its folder or bucket. The files are spread over 256 folders.
+fn place(id: i64, version: Version) -> String {
+    // The lowest bits of an ID are the number of the node.
+    let folder = (id >> 6) & 0xff;
+    match version {
+        Version::Original => format!("{folder:02x}/{id}"),
+        _ => format!("{folder:02x}/{id}.{}", version.name()),
+    }
+}
+
 impl Files {
-    /// The files in this folder.
-    pub(crate) fn new(root: PathBuf) -> Arc<Self> {
-        Arc::new(Self { root, turns: Turns::default(), pictures: Arc::new(Semaphore::new(PICTURES_AT_ONCE)) })
+    /// The files where the settings say.
+    ///
+    /// # Errors
+    /// The credentials of the object store cannot be read; the text says so.
+    pub(crate) fn open(location: Location<'_>) -> Result<Arc<Self>, String> {
+        let store = match location {
+            Location::Bucket(address) => Store::Bucket(Arc::new(Bucket::open(address)?)),
+            Location::Folder(root) => Store::Folder(Folder::new(root)),
+        };
+        Ok(Arc::new(Self { store, turns: Turns::default(), pictures: Arc::new(Semaphore::new(PICTURES_AT_ONCE)) }))
     }
 
-    /// Returns the path of a file. The files are spread over 256 folders.
-    pub(crate) fn path(&self, id: i64, version: Version) -> PathBuf {
-        let name = match version {
-            Version::Original => id.to_string(),
-            _ => format!("{id}.{}", version.name()),
-        };
-        // The lowest bits of an ID are the number of the node.
-        self.root.join(format!("{:02x}", (id >> 6) & 0xff)).join(name)
+    /// Whether the bytes of an upload are in pieces, which are removed when it is complete.
+    pub(crate) fn has_pieces(&self) -> bool {
+        matches!(self.store, Store::Bucket(_))
     }
 
     /// Returns how many bytes of a file have arrived.
     pub(crate) async fn received(&self, id: i64) -> io::Result<u64> {
-        match tokio::fs::metadata(self.path(id, Version::Original)).await {
-            Ok(found) => Ok(found.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
+        match &self.store {
+            Store::Folder(folder) => folder.received(id).await,
+            Store::Bucket(bucket) => bucket.received(id).await,
         }
     }
 
     /// Opens a file to read it; `None`: there is no such file.
-    pub(crate) async fn open(&self, id: i64, version: Version) -> io::Result<Option<(tokio::fs::File, u64)>> {
-        match tokio::fs::File::open(self.path(id, version)).await {
-            Ok(file) => {
-                let size = file.metadata().await?.len();
-                Ok(Some((file, size)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+    pub(crate) async fn open_file(&self, id: i64, version: Version) -> io::Result<Option<Content>> {
+        match &self.store {
+            Store::Folder(folder) => folder.open(id, version).await,
+            Store::Bucket(bucket) => Arc::clone(bucket).open_object(id, version).await,
         }
     }
 
-    /// Returns the SHA-256 of a file and the bytes that it begins with.
-    pub(crate) async fn examine(&self, id: i64) -> io::Result<([u8; 32], Vec<u8>)> {
-        let path = self.path(id, Version::Original);
-        tokio::task::spawn_blocking(move || examine(&path)).await.map_err(io::Error::other)?
+    /// Returns the URL at which a client gets a file from the object store for some time, with headers that it answers with. `None`:
+    /// the files are in a folder.
+    pub(crate) async fn url(
+        &self,
+        (id, version): (i64, Version),
+        headers: &[(&str, &str)],
+        valid: Duration,
+    ) -> io::Result<Option<String>> {
+        match &self.store {
+            Store::Folder(_) => Ok(None),
+            Store::Bucket(bucket) => bucket.url((id, version), headers, valid).await.map(Some),
+        }
+    }
+
+    /// Puts a file whose bytes have all arrived into its place, and returns what it begins with; `None`: it does not have this hash.
+    /// The file is not found if another node has done so.
+    pub(crate) async fn finish(&self, id: i64, size: u64, hash: Bytes) -> io::Result<Option<Vec<u8>>> {
+        match &self.store {
+            Store::Folder(folder) => folder.verify(id, hash).await,
+            Store::Bucket(bucket) => bucket.join(id, size, &hash).await,
+        }
     }
 
     /// Makes the small versions of a picture.
     pub(crate) async fn make_versions(&self, id: i64, max_pixels: u32) -> Result<Versions, PictureError> {
-        let original = self.path(id, Version::Original);
-        let (large, thumbnail) = (self.path(id, Version::Large), self.path(id, Version::Thumbnail));
         // Never closed.
         let permit = Arc::clone(&self.pictures).acquire_owned().await.ok();
+        let original = match &self.store {
+            Store::Folder(folder) => picture::Source::File(folder.path(id, Version::Original)),
+            Store::Bucket(bucket) => picture::Source::Bytes(bucket.whole(id).await.map_err(PictureError::Io)?),
+        };
         let made = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            picture::make(&original, (&large, &thumbnail), max_pixels)
+            picture::make(original, max_pixels)
         });
         // A decoder that panics has met a file that it cannot read.
-        made.await.unwrap_or(Err(PictureError::Unreadable))
+        let made = made.await.unwrap_or(Err(PictureError::Unreadable))?;
+        for (version, bytes) in [(Version::Large, made.large), (Version::Thumbnail, made.thumbnail)] {
+            let put = match &self.store {
+                Store::Folder(folder) => folder.put(id, version, bytes).await,
+                Store::Bucket(bucket) => bucket.put_version(id, version, bytes).await,
+            };
+            put.map_err(PictureError::Io)?;
+        }
+        Ok(made.sizes)
+    }
+
+    /// Removes the pieces of a file that is complete.
+    pub(crate) async fn remove_pieces(&self, id: i64) -> io::Result<()> {
+        match &self.store {
+            Store::Folder(_) => Ok(()),
+            Store::Bucket(bucket) => bucket.truncate(id, 0).await,
+        }
     }
 
     /// Removes a file with its versions.
     pub(crate) async fn remove(&self, id: i64) -> io::Result<()> {
-        for version in Version::ALL {
-            match tokio::fs::remove_file(self.path(id, version)).await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        match &self.store {
+            Store::Folder(folder) => folder.remove(id).await,
+            Store::Bucket(bucket) => bucket.remove(id).await,
+        }
+    }
+
+    /// Returns why an object store does not work, if it is known not to.
+    pub(crate) fn problem(&self) -> Option<String> {
+        match &self.store {
+            Store::Folder(_) => None,
+            Store::Bucket(bucket) => bucket.problem(),
+        }
+    }
+
+    /// Looks until `end` whether an object store works, so that the operator learns of it before users do.
+    pub(crate) async fn watch(self: Arc<Self>, end: CancellationToken) {
+        let Store::Bucket(bucket) = &self.store else { return };
+        loop {
+            tokio::select! {
+                () = bucket.check() => {}
+                () = end.cancelled() => return,
+            }
+            let pause = if bucket.problem().is_none() { CHECK_INTERVAL } else { RECHECK_INTERVAL };
+            if timeout(pause, end.cancelled()).await.is_ok() {
+                return;
             }
         }
-        Ok(())
     }
 }
 
-fn examine(path: &Path) -> io::Result<([u8; 32], Vec<u8>)> {
-    use std::io::Read;
-    let mut file = std::fs::File::open(path)?;
-    let (mut hash, mut head) = (Sha256::new(), Vec::new());
-    let mut buffer = vec![0; HASHED_AT_ONCE];
-    loop {
-        let read = file.read(&mut buffer)?;
-        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-        if head.is_empty() {
-            head = bytes.get(..zim_protocol::media::HEAD_BYTES).unwrap_or(bytes).to_vec();
-        }
-        hash.update(bytes);
-    }
-    Ok((hash.finalize().into(), head))
+/// Whether a failure of the store is that it cannot be reached or is overloaded: the same request may succeed later.
+pub(crate) fn is_away(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::TimedOut)
 }
 
 /// Deletes the row of a file, and removes the file after the commit.
@@ -161,22 +239,38 @@ pub(crate) async fn delete(tx: &mut Tx<'_>, id: i64, now: i64) -> Result<(), Err
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    impl Files {
+        /// The files in this folder.
+        pub(super) fn in_folder(root: &Path) -> Arc<Self> {
+            Self::open(Location::Folder(root.to_owned())).unwrap()
+        }
+    }
 
     #[tokio::test]
     async fn files_are_written_examined_and_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::new(dir.path().join("media"));
+        let files = Files::in_folder(&dir.path().join("media"));
         assert_eq!(files.received(65).await.unwrap(), 0);
         for (at, bytes) in [(0, "one "), (4, "two")] {
             let writing = files.write(65, std::time::Duration::ZERO).await.unwrap().unwrap();
             writing.write(at, bytes.into()).await.unwrap();
         }
         assert_eq!(files.received(65).await.unwrap(), 7);
-        let (hash, head) = files.examine(65).await.unwrap();
-        assert_eq!((hash, head), (Sha256::digest("one two").into(), b"one two".to_vec()));
+        let hash = |text: &str| Bytes::copy_from_slice(&Sha256::digest(text));
+        assert_eq!(files.finish(65, 7, hash("one two")).await.unwrap(), Some(b"one two".to_vec()));
+        assert_eq!(files.finish(65, 7, hash("one")).await.unwrap(), None);
+        let content = async || files.open_file(65, Version::Original).await.unwrap().unwrap();
+        assert_eq!((content().await.size(), content().await.first()), (7, &b"one two"[..]));
+        assert_eq!(content().await.read(4, 100).await.unwrap(), "two");
+        assert_eq!(content().await.read(7, 100).await.unwrap(), "");
         files.remove(65).await.unwrap();
         files.remove(65).await.unwrap();
-        assert!(files.open(65, Version::Original).await.unwrap().is_none());
+        assert!(files.open_file(65, Version::Original).await.unwrap().is_none());
     }
 }

@@ -1,9 +1,10 @@
 //! Small versions of pictures. They have no metadata, and stand upright without it.
 
-use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Seek};
+use std::path::PathBuf;
 
+use bytes::Bytes;
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::metadata::Orientation;
@@ -38,13 +39,27 @@ pub(crate) enum PictureError {
     Io(io::Error),
 }
 
+/// Where a picture is.
+#[derive(Debug)]
+pub(super) enum Source {
+    File(PathBuf),
+    Bytes(Bytes),
+}
+
+/// The small versions of a picture, and what is known of all.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) sizes: Versions,
+    pub(super) large: Vec<u8>,
+    pub(super) thumbnail: Vec<u8>,
+}
+
 /// Makes the small versions of a picture.
-pub(super) fn make(
-    original: &Path,
-    (large, thumbnail): (&Path, &Path),
-    max_pixels: u32,
-) -> Result<Versions, PictureError> {
-    let (mut picture, orientation) = read(original, max_pixels)?;
+pub(super) fn make(original: Source, max_pixels: u32) -> Result<Made, PictureError> {
+    let (mut picture, orientation) = match original {
+        Source::File(path) => read(BufReader::new(File::open(path).map_err(PictureError::Io)?), max_pixels)?,
+        Source::Bytes(bytes) => read(Cursor::new(bytes), max_pixels)?,
+    };
     let is_turned = matches!(
         orientation,
         Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
@@ -58,20 +73,19 @@ pub(super) fn make(
     } else {
         DynamicImage::ImageRgb8(picture.into_rgb8())
     };
-    store(&picture, large)?;
-    let large = (picture.width(), picture.height());
+    let large = (encoded(&picture)?, (picture.width(), picture.height()));
     let picture = shrunk(picture, THUMBNAIL);
-    store(&picture, thumbnail)?;
-    Ok(Versions {
+    let sizes = Versions {
         original: if is_turned { (height, width) } else { (width, height) },
-        large,
+        large: large.1,
         thumbnail: (picture.width(), picture.height()),
-    })
+    };
+    Ok(Made { sizes, large: large.0, thumbnail: encoded(&picture)? })
 }
 
 /// Reads a picture. Its size is known before memory is taken for it.
-fn read(path: &Path, max_pixels: u32) -> Result<(DynamicImage, Orientation), PictureError> {
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(PictureError::Io)?;
+fn read(source: impl BufRead + Seek, max_pixels: u32) -> Result<(DynamicImage, Orientation), PictureError> {
+    let reader = ImageReader::new(source).with_guessed_format().map_err(PictureError::Io)?;
     let mut decoder = reader.into_decoder().map_err(|_| PictureError::Unreadable)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > u64::from(max_pixels) {
@@ -94,20 +108,14 @@ fn shrunk(picture: DynamicImage, side: u32) -> DynamicImage {
     if picture.width() <= side && picture.height() <= side { picture } else { picture.thumbnail(side, side) }
 }
 
-fn store(picture: &DynamicImage, path: &Path) -> Result<(), PictureError> {
-    let options = &mut OpenOptions::new();
-    let file = zim_files::open(path, options.write(true).create(true).truncate(true)).map_err(PictureError::Io)?;
-    let mut file = BufWriter::new(file);
+fn encoded(picture: &DynamicImage) -> Result<Vec<u8>, PictureError> {
+    let mut bytes = Vec::new();
     let written = if picture.color().has_alpha() {
-        picture.write_with_encoder(PngEncoder::new(&mut file))
+        picture.write_with_encoder(PngEncoder::new(&mut bytes))
     } else {
-        picture.write_with_encoder(JpegEncoder::new_with_quality(&mut file, QUALITY))
+        picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, QUALITY))
     };
-    match written {
-        Ok(()) => file.flush().map_err(PictureError::Io),
-        Err(image::ImageError::IoError(error)) => Err(PictureError::Io(error)),
-        Err(_) => Err(PictureError::Unreadable),
-    }
+    written.map(|()| bytes).map_err(|_| PictureError::Unreadable)
 }
 
 #[cfg(test)]
@@ -115,14 +123,15 @@ mod tests {
     use super::*;
 
     fn made(bytes: &[u8], max_pixels: u32) -> Result<(Versions, Vec<u8>, Vec<u8>), PictureError> {
-        let dir = tempfile::tempdir().unwrap();
-        let [original, large, thumbnail] = ["original", "large", "thumbnail"].map(|name| dir.path().join(name));
-        std::fs::write(&original, bytes).unwrap();
-        let versions = make(&original, (&large, &thumbnail), max_pixels)?;
-        Ok((versions, std::fs::read(large).unwrap(), std::fs::read(thumbnail).unwrap()))
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        let of_file = make(Source::File(file.path().to_owned()), max_pixels);
+        let Made { sizes, large, thumbnail } = make(Source::Bytes(Bytes::copy_from_slice(bytes)), max_pixels)?;
+        assert_eq!(of_file.unwrap().large, large);
+        Ok((sizes, large, thumbnail))
     }
 
-    fn encoded(picture: &DynamicImage, format: image::ImageFormat) -> Vec<u8> {
+    fn in_format(picture: &DynamicImage, format: image::ImageFormat) -> Vec<u8> {
         let mut bytes = io::Cursor::new(Vec::new());
         picture.write_to(&mut bytes, format).unwrap();
         bytes.into_inner()
@@ -141,21 +150,21 @@ mod tests {
     fn versions_are_small_and_keep_their_proportions() {
         let picture = DynamicImage::new_rgb8(1_600, 800);
         for format in [image::ImageFormat::Jpeg, image::ImageFormat::Png, image::ImageFormat::Bmp] {
-            let (versions, large, thumbnail) = made(&encoded(&picture, format), 2_000_000).unwrap();
+            let (versions, large, thumbnail) = made(&in_format(&picture, format), 2_000_000).unwrap();
             let expected = Versions { original: (1_600, 800), large: (720, 360), thumbnail: (198, 99) };
             assert_eq!(versions, expected, "{format:?}");
             assert!(large.starts_with(b"\xff\xd8\xff") && thumbnail.starts_with(b"\xff\xd8\xff"));
         }
         // A small one stays as it is, and what is transparent stays transparent.
         let picture = DynamicImage::new_rgba8(100, 50);
-        let (versions, large, _) = made(&encoded(&picture, image::ImageFormat::Png), 2_000_000).unwrap();
+        let (versions, large, _) = made(&in_format(&picture, image::ImageFormat::Png), 2_000_000).unwrap();
         assert_eq!((versions.large, versions.thumbnail), ((100, 50), (100, 50)));
         assert!(large.starts_with(b"\x89PNG"));
     }
 
     #[test]
     fn a_turned_picture_stands_upright_without_its_metadata() {
-        let jpeg = with_exif(&encoded(&DynamicImage::new_rgb8(1_600, 800), image::ImageFormat::Jpeg), 6);
+        let jpeg = with_exif(&in_format(&DynamicImage::new_rgb8(1_600, 800), image::ImageFormat::Jpeg), 6);
         assert!(jpeg.windows(3).any(|bytes| bytes == b"Rom"));
         let (versions, large, thumbnail) = made(&jpeg, 2_000_000).unwrap();
         assert_eq!(versions, Versions { original: (800, 1_600), large: (360, 720), thumbnail: (99, 198) });
@@ -166,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_bomb_and_a_broken_picture_are_refused() {
-        let picture = encoded(&DynamicImage::new_rgb8(2_000, 1_001), image::ImageFormat::Png);
+        let picture = in_format(&DynamicImage::new_rgb8(2_000, 1_001), image::ImageFormat::Png);
         assert!(matches!(made(&picture, 2_000_000), Err(PictureError::TooManyPixels)));
         assert!(made(&picture, 2_002_000).is_ok());
         assert!(matches!(made(&picture[..60], 9_000_000), Err(PictureError::Unreadable)));

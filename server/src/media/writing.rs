@@ -1,7 +1,8 @@
 //! Who writes to a file: one request at a time, on all nodes together.
 //!
 //! Within a process, requests take turns. A newer one ends one that gets no bytes: its client has connected again. Between
-//! nodes, which share the folder, the lock of the file decides; the system frees it when a process dies.
+//! nodes that share a folder, the lock of the file decides; the system frees it when a process dies. In a bucket, the pieces of two
+//! requests do not hurt each other, so they need no lock: see `bucket/pieces.rs`.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -15,7 +16,13 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Files, Version};
+use super::bucket::Bucket;
+use super::{Files, Store, Version};
+
+/// Bytes that are collected before they are written to a file.
+const PIECE: u64 = 256 << 10;
+/// The most bytes that are collected before they become an object. Each costs a request.
+const LARGEST_PIECE: u64 = 1 << 20;
 
 /// The turns of a process, by the ID of the file.
 pub(super) type Turns = Mutex<HashMap<i64, Turn>>;
@@ -49,8 +56,15 @@ pub(crate) struct Writing {
     id: i64,
     newest: Newest,
     guard: Option<OwnedMutexGuard<()>>,
+    target: Option<Target>,
+}
+
+/// Where the bytes go.
+#[derive(Clone, Debug)]
+enum Target {
     /// Locked.
-    file: Option<Arc<File>>,
+    File(Arc<File>),
+    Bucket(Arc<Bucket>),
 }
 
 impl Writing {
@@ -64,44 +78,71 @@ impl Writing {
         *self.newest.moved_at.lock() = Instant::now();
     }
 
+    /// Returns how many bytes are collected before they are written, if `reached` have arrived. The pieces of a large file grow, so that
+    /// there are few of them, and that little of a small one is lost with a server that is killed.
+    pub(crate) fn piece(&self, reached: u64) -> u64 {
+        match &self.target {
+            Some(Target::Bucket(_)) => reached.clamp(PIECE, LARGEST_PIECE),
+            _ => PIECE,
+        }
+    }
+
     /// Returns how many bytes of the file have arrived.
     pub(crate) async fn received(&self) -> io::Result<u64> {
-        self.with_file(|file| Ok(file.metadata()?.len())).await
+        match self.target()? {
+            Target::File(file) => with_file(file, |file| Ok(file.metadata()?.len())).await,
+            Target::Bucket(bucket) => bucket.received(self.id).await,
+        }
     }
 
     /// Writes bytes to a place in the file.
     pub(crate) async fn write(&self, at: u64, bytes: Vec<u8>) -> io::Result<()> {
-        self.with_file(move |mut file| {
-            file.seek(SeekFrom::Start(at))?;
-            file.write_all(&bytes)
-        })
-        .await
+        match self.target()? {
+            Target::File(file) => {
+                let write = move |mut file: &File| {
+                    file.seek(SeekFrom::Start(at))?;
+                    file.write_all(&bytes)
+                };
+                with_file(file, write).await
+            }
+            Target::Bucket(bucket) => bucket.put_piece(self.id, at, bytes).await,
+        }
     }
 
     /// Waits until the disk has what was written.
     pub(crate) async fn sync(&self) -> io::Result<()> {
-        self.with_file(File::sync_data).await
+        match self.target()? {
+            Target::File(file) => with_file(file, File::sync_data).await,
+            // An object that was put is safe.
+            Target::Bucket(_) => Ok(()),
+        }
     }
 
-    /// Removes what comes after the first `bytes` of the file.
+    /// Removes what comes after the first `bytes` of the file, where a request began or the file does.
     pub(crate) async fn truncate(&self, bytes: u64) -> io::Result<()> {
-        self.with_file(move |file| file.set_len(bytes)).await
+        match self.target()? {
+            Target::File(file) => with_file(file, move |file| file.set_len(bytes)).await,
+            Target::Bucket(bucket) => bucket.truncate(self.id, bytes).await,
+        }
     }
 
-    /// Does something with the file, which stays locked meanwhile even if nobody waits for the result.
-    async fn with_file<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let file = self.file.clone().ok_or(io::ErrorKind::NotFound)?;
-        tokio::task::spawn_blocking(move || work(&file)).await.map_err(io::Error::other)?
+    fn target(&self) -> io::Result<Target> {
+        self.target.clone().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+}
+
+/// Does something with the file, which stays locked meanwhile even if nobody waits for the result.
+async fn with_file<T: Send + 'static>(
+    file: Arc<File>,
+    work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(move || work(&file)).await.map_err(io::Error::other)?
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
         // Closing the file frees its lock.
-        drop(self.file.take());
+        drop(self.target.take());
         drop(self.guard.take());
         let mut turns = self.files.turns.lock();
         // Whoever waits for the turn holds it as well.
@@ -125,14 +166,19 @@ impl Files {
             }
             newest.superseded.cancel();
             *newest = Newest::new();
-            let writing = Writing { files: Arc::clone(self), id, newest: newest.clone(), guard: None, file: None };
+            let writing = Writing { files: Arc::clone(self), id, newest: newest.clone(), guard: None, target: None };
             (writing, Arc::clone(&turn.writer))
         };
         writing.guard = Some(writer.lock_owned().await);
-        let path = self.path(id, Version::Original);
-        let opened = tokio::task::spawn_blocking(move || open_locked(&path));
-        writing.file = opened.await.map_err(io::Error::other)??.map(Arc::new);
-        Ok(Some(writing).filter(|writing| writing.file.is_some()))
+        writing.target = match &self.store {
+            Store::Folder(folder) => {
+                let path = folder.path(id, Version::Original);
+                let opened = tokio::task::spawn_blocking(move || open_locked(&path));
+                opened.await.map_err(io::Error::other)??.map(|file| Target::File(Arc::new(file)))
+            }
+            Store::Bucket(bucket) => Some(Target::Bucket(Arc::clone(bucket))),
+        };
+        Ok(Some(writing).filter(|writing| writing.target.is_some()))
     }
 }
 
@@ -161,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn a_newer_writer_ends_the_one_before_if_it_gets_no_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::new(dir.path().join("media"));
+        let files = Files::in_folder(&dir.path().join("media"));
         let first = files.write(7, LONG).await.unwrap().unwrap();
         assert!(files.write(7, LONG).await.unwrap().is_none(), "the first one gets bytes");
         assert!(!first.newest.superseded.is_cancelled());
@@ -182,14 +228,14 @@ mod tests {
     #[tokio::test]
     async fn two_nodes_do_not_write_to_one_file() {
         let dir = tempfile::tempdir().unwrap();
-        let (here, there) = (Files::new(dir.path().join("media")), Files::new(dir.path().join("media")));
+        let (here, there) = (Files::in_folder(&dir.path().join("media")), Files::in_folder(&dir.path().join("media")));
         let first = here.write(7, LONG).await.unwrap().unwrap();
         // However long the first one is quiet.
         assert!(there.write(7, Duration::ZERO).await.unwrap().is_none());
         assert!(there.turns.lock().is_empty(), "who is refused is forgotten");
         // A write that nobody waits for any more keeps the lock.
         first.write(0, b"one".to_vec()).await.unwrap();
-        let held = first.file.clone();
+        let held = first.target.clone();
         drop(first);
         assert!(there.write(7, Duration::ZERO).await.unwrap().is_none());
         drop(held);
@@ -198,6 +244,7 @@ mod tests {
         second.write(1, b"2345".to_vec()).await.unwrap();
         second.truncate(4).await.unwrap();
         drop(second);
-        assert_eq!(std::fs::read(here.path(7, Version::Original)).unwrap(), b"o234");
+        let content = here.open_file(7, Version::Original).await.unwrap().unwrap();
+        assert_eq!(content.read(0, 9).await.unwrap(), "o234");
     }
 }

@@ -78,14 +78,23 @@ async fn ready(State(net): State<Arc<Net>>) -> (StatusCode, &'static str) {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
     match timeout(READY_TIMEOUT, ping(&net.app)).await {
-        // Everything works, and what other nodes commit arrives a few seconds later.
-        Ok(Ok(())) if net.app.bus().state() == BusState::Down => (StatusCode::OK, "ready, degraded: the bus is down\n"),
-        Ok(Ok(())) => (StatusCode::OK, "ready\n"),
+        Ok(Ok(())) => (StatusCode::OK, what_works(&net.app)),
         Ok(Err(error)) => {
             tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "the database does not respond");
             (StatusCode::SERVICE_UNAVAILABLE, "the database does not respond\n")
         }
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not respond in time\n"),
+    }
+}
+
+/// Returns what is degraded. Everything but files works without their store, and without the bus what other nodes commit arrives a few
+/// seconds later.
+fn what_works(app: &App) -> &'static str {
+    match (app.bus().state() == BusState::Down, app.files.problem().is_some()) {
+        (false, false) => "ready\n",
+        (true, false) => "ready, degraded: the bus is down\n",
+        (false, true) => "ready, degraded: the store of the files does not work\n",
+        (true, true) => "ready, degraded: the bus is down, and the store of the files does not work\n",
     }
 }
 

@@ -63,6 +63,6 @@ pub(crate) fn kinds() -> Kinds<App> {
             &media::MEDIA_EXPIRED,
             &push::PUSH_LOG_END,
         ],
-        outbox: vec![&media::FILE_REMOVAL, &push::PUSH, &push::PUSH_DELIVERY],
+        outbox: vec![&media::FILE_REMOVAL, &media::PIECE_REMOVAL, &push::PUSH, &push::PUSH_DELIVERY],
     }
 }

@@ -7,6 +7,9 @@ mod nodes;
 mod on_postgres;
 mod on_sqlite;
 mod ownership;
+#[path = "../../../../integration-tests/src/port.rs"]
+#[expect(unreachable_pub, reason = "the module belongs to the integration tests")]
+mod port;
 #[path = "../../../../integration-tests/src/postgres.rs"]
 #[expect(unreachable_pub, dead_code, reason = "the module belongs to the integration tests")]
 pub(crate) mod postgres;

@@ -1,35 +1,38 @@
 //! Downloads: whole files, ranges, and small versions of pictures. Whoever knows a URL can download the file.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use zim_protocol::MessageType;
 use zim_protocol::media::MediaFormat;
 
-use super::{Refusal, SharedState, file_body};
-use crate::media::Version;
+use super::{Refusal, Shared, SharedState, body_of};
+use crate::media::{Version, Versions};
+use crate::service::media::File;
 
 /// A file never changes.
 const CACHE: &str = "private, max-age=31536000, immutable";
 
 pub(super) async fn original(
     state: SharedState,
+    method: Method,
     Path(secret): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    serve(state, &secret, Version::Original, &headers).await
+    serve(state, &secret, Version::Original, (&method, &headers)).await
 }
 
 pub(super) async fn version(
     state: SharedState,
+    method: Method,
     Path((secret, version)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let version = [Version::Large, Version::Thumbnail].into_iter().find(|known| known.name() == version);
-    serve(state, &secret, version.ok_or_else(Refusal::not_found)?, &headers).await
+    serve(state, &secret, version.ok_or_else(Refusal::not_found)?, (&method, &headers)).await
 }
 
 /// Tells a browser that a script may ask for a part of a file.
@@ -46,30 +49,17 @@ async fn serve(
     State(shared): SharedState,
     secret: &str,
     version: Version,
-    headers: &HeaderMap,
+    (method, headers): (&Method, &HeaderMap),
 ) -> Result<Response, Refusal> {
     let file = shared.find(secret, async || shared.app.file(secret).await).await?;
-    let (mut content, size) = shared.app.files.open(file.id, version).await?.ok_or_else(Refusal::not_found)?;
-    let media_type = match version {
-        Version::Original => file.media_type.clone(),
-        _ => {
-            let mut head = [0; 16];
-            let read = content.read(&mut head).await?;
-            content.rewind().await?;
-            let format = MediaFormat::detect(head.get(..read).unwrap_or_default());
-            format.map(MediaFormat::media_type).unwrap_or_default().to_owned()
-        }
-    };
     let tag = format!("\"{}{}\"", zim_protocol::id::hex(&file.hash), version.name());
-    let is_file = file.kind == MessageType::File as i32;
     let mut answer = HeaderMap::new();
     let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             answer.insert(name, value);
         }
     };
-    set(header::CONTENT_TYPE, if media_type.is_empty() { "application/octet-stream" } else { &media_type });
-    set(header::CONTENT_DISPOSITION, &disposition(&file.name, is_file));
+    set(header::CONTENT_DISPOSITION, &disposition_of(&file));
     // A file is shown as nothing but what it is, and no script in it runs.
     set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
     set(header::CACHE_CONTROL, CACHE);
@@ -79,6 +69,19 @@ async fn serve(
     if text(header::IF_NONE_MATCH).is_some_and(|tags| tags == "*" || tags.split(',').any(|one| one.trim() == tag)) {
         return Ok((StatusCode::NOT_MODIFIED, answer).into_response());
     }
+    // The URL of an object store is for one method.
+    if method == Method::GET
+        && let Some(moved) = redirect(&shared, &file, version).await?
+    {
+        return Ok(moved);
+    }
+    let content = shared.app.files.open_file(file.id, version).await?.ok_or_else(Refusal::not_found)?;
+    let size = content.size();
+    let media_type = match version {
+        Version::Original => file.media_type.as_str(),
+        _ => MediaFormat::detect(content.first()).map(MediaFormat::media_type).unwrap_or_default(),
+    };
+    set(header::CONTENT_TYPE, type_of(media_type));
     let is_same = text(header::IF_RANGE).is_none_or(|wanted| wanted == tag);
     let range = text(header::RANGE).filter(|_| is_same).map_or(Range::Whole, |range| Range::parse(range, size));
     let (status, bytes) = match range {
@@ -89,14 +92,50 @@ async fn serve(
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, none).into_response());
         }
     };
-    let mut length = size;
+    let (mut begin, mut length) = (0, size);
     if let Some(part) = bytes {
-        length = part.end() - part.start() + 1;
-        content.seek(std::io::SeekFrom::Start(*part.start())).await?;
+        (begin, length) = (*part.start(), part.end() - part.start() + 1);
         set(header::CONTENT_RANGE, &format!("bytes {}-{}/{size}", part.start(), part.end()));
     }
     set(header::CONTENT_LENGTH, &length.to_string());
-    Ok((status, answer, file_body(content, length, shared.stopping)).into_response())
+    Ok((status, answer, body_of(content.stream(begin, length), shared.stopping)).into_response())
+}
+
+/// Returns a redirection to the object store, if the settings say so. The URL of the server stays the one to keep.
+async fn redirect(shared: &Shared, file: &File, version: Version) -> Result<Option<Response>, Refusal> {
+    let seconds = shared.app.config.media.redirect_s;
+    if seconds == 0 {
+        return Ok(None);
+    }
+    let Versions { large, thumbnail, .. } = file.versions;
+    let is_there = match version {
+        Version::Original => true,
+        Version::Large => large.0 > 0,
+        Version::Thumbnail => thumbnail.0 > 0,
+    };
+    if !is_there {
+        return Err(Refusal::not_found());
+    }
+    let disposition = disposition_of(file);
+    let mut headers = vec![("cache-control", CACHE), ("content-disposition", disposition.as_str())];
+    // A small version was stored with its type.
+    if version == Version::Original {
+        headers.push(("content-type", type_of(&file.media_type)));
+    }
+    let valid = Duration::from_secs(seconds.into());
+    let Some(url) = shared.app.files.url((file.id, version), &headers, valid).await? else { return Ok(None) };
+    // Whoever follows it last still has half of the time.
+    let cache = format!("private, max-age={}", seconds / 2);
+    let headers = [(header::LOCATION, url), (header::CACHE_CONTROL, cache)];
+    Ok(Some((StatusCode::TEMPORARY_REDIRECT, headers).into_response()))
+}
+
+fn type_of(media_type: &str) -> &str {
+    if media_type.is_empty() { "application/octet-stream" } else { media_type }
+}
+
+fn disposition_of(file: &File) -> String {
+    disposition(&file.name, file.kind == MessageType::File as i32)
 }
 
 /// Returns how a browser handles the file, and its name. Bytes beyond ASCII are escaped.

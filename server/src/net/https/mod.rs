@@ -16,7 +16,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, options, patch};
 use futures_util::future::join;
-use futures_util::stream;
+use futures_util::stream::{self, BoxStream};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use super::bounded_listener::{BoundedListener, ListenerWarnings};
 use super::slots::{RequestGuard, Timeouts};
 use crate::app::App;
 use crate::error::Error;
+use crate::media;
 
 /// The header with the reference's code of an error.
 const ERROR_CODE: HeaderName = HeaderName::from_static("zim-error-code");
@@ -168,20 +169,29 @@ impl From<Error> for Refusal {
             ErrorCode::MessageModuleFileTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ErrorCode::MessageModuleFileSizeInvalid => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::CommonModuleImDatabaseError => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::MessageModuleFileServerError => {
+                let of_store = error.cause().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+                of_store.map_or(StatusCode::INTERNAL_SERVER_ERROR, status_of)
+            }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.code(), error.message())
     }
 }
 
+/// Returns the status for a failure of the store: whether trying again later helps, and what the operator has to do.
+fn status_of(error: &std::io::Error) -> StatusCode {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => StatusCode::INSUFFICIENT_STORAGE,
+        _ if media::is_away(error) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
 impl From<std::io::Error> for Refusal {
     fn from(error: std::io::Error) -> Self {
-        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-        let full = [StorageFull, QuotaExceeded, FileTooLarge];
-        let status = match error.kind() {
-            kind if full.contains(&kind) => StatusCode::INSUFFICIENT_STORAGE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
+        let status = status_of(&error);
         tracing::warn!(%error, "the store of the files failed");
         Self::new(status, ErrorCode::MessageModuleFileServerError, "the server cannot store or read the file")
     }
@@ -198,25 +208,9 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Returns a body that reads `left` bytes of a file, a piece at a time.
-fn file_body(file: tokio::fs::File, left: u64, stopping: CancellationToken) -> Body {
-    use tokio::io::AsyncReadExt;
-    /// Bytes of a piece.
-    const PIECE: u64 = 64 << 10;
-    let read = async move |(mut file, left): (tokio::fs::File, u64)| -> std::io::Result<Option<(Bytes, _)>> {
-        if left == 0 {
-            return Ok(None);
-        }
-        let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or_default()];
-        let read = file.read(&mut piece).await?;
-        if read == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        piece.truncate(read);
-        Ok(Some((Bytes::from(piece), (file, left - read as u64))))
-    };
-    let pieces = stream::try_unfold((file, left), read);
-    Body::from_stream(stream::unfold((Box::pin(pieces), stopping), async |(mut pieces, stopping)| {
+/// Returns a body of these pieces, which ends when the server stops.
+fn body_of(pieces: BoxStream<'static, std::io::Result<Bytes>>, stopping: CancellationToken) -> Body {
+    Body::from_stream(stream::unfold((pieces, stopping), async |(mut pieces, stopping)| {
         let next = tokio::select! {
             next = futures_util::StreamExt::next(&mut pieces) => next?,
             () = stopping.cancelled() => Err(std::io::ErrorKind::ConnectionAborted.into()),
@@ -233,12 +227,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told() {
+    fn a_full_disk_and_a_store_that_is_away_are_told() {
         use std::io::ErrorKind;
-        for (kind, expected) in
-            [(ErrorKind::StorageFull, 507), (ErrorKind::QuotaExceeded, 507), (ErrorKind::PermissionDenied, 500)]
-        {
-            assert_eq!(Refusal::from(std::io::Error::from(kind)).status.as_u16(), expected, "{kind}");
+        for (kind, expected) in [
+            (ErrorKind::StorageFull, 507),
+            (ErrorKind::QuotaExceeded, 507),
+            (ErrorKind::NotConnected, 503),
+            (ErrorKind::PermissionDenied, 500),
+        ] {
+            let error = || std::io::Error::from(kind);
+            assert_eq!(Refusal::from(error()).status.as_u16(), expected, "{kind}");
+            assert_eq!(Refusal::from(Error::file_store_failed(error())).status.as_u16(), expected, "{kind}");
         }
     }
 }

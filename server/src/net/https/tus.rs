@@ -22,8 +22,6 @@ const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const LENGTH: HeaderName = HeaderName::from_static("upload-length");
 const CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
 const VERSION: &str = "1.0.0";
-/// Bytes that are collected before they are written.
-const PIECE: usize = 256 << 10;
 /// A request that gets no bytes for this part of the time that it may gives way to a newer one.
 const QUIET_DIVISOR: u32 = 10;
 
@@ -186,9 +184,26 @@ pub(super) async fn patch(
     // A connection that breaks off ends this function anywhere. The task goes on until the file is in a defined state, and
     // holds the right to write until then.
     let tasks = shared.tasks.clone();
-    let written = tasks.spawn(async move { write(&shared, &file, &writing, at, body, checksum).await });
+    let written = tasks.spawn(async move {
+        let written = write(&shared, &file, &writing, at, body, checksum).await;
+        // An upload that was ended meanwhile leaves no pieces behind.
+        if shared.app.files.has_pieces()
+            && let Err(refusal) = remove_if_ended(&shared, &file).await
+        {
+            tracing::warn!(?refusal, "the pieces of an upload that was ended may be left");
+        }
+        written
+    });
     let reached = written.await.map_err(std::io::Error::other)??;
     Ok(answer(StatusCode::NO_CONTENT, &[(OFFSET, reached.to_string())]))
+}
+
+/// Removes the file of an upload whose row is gone: it may have got bytes since the row was deleted.
+async fn remove_if_ended(shared: &Shared, file: &File) -> Result<(), Refusal> {
+    if shared.app.upload(&file.token).await?.is_none() {
+        shared.app.files.remove(file.id).await?;
+    }
+    Ok(())
 }
 
 /// Writes a body to a file from `at` on, and completes the upload if these are the last bytes. Returns how much of the file
@@ -260,7 +275,7 @@ async fn write_body(
             checksum.context.update(&bytes);
         }
         collected.extend_from_slice(&bytes);
-        if collected.len() >= PIECE {
+        if collected.len() as u64 >= writing.piece(reached) {
             let length = collected.len() as u64;
             writing.write(reached, std::mem::take(&mut collected)).await?;
             reached += length;

@@ -1,9 +1,6 @@
 //! The logs of clients: files that only the operator reads. They travel as the files of messages do, and no message can have them.
 
-use std::io::SeekFrom;
-
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use zim_protocol::{CreateLogUploadRequest, ListLogsRequest, ListLogsResult, LogInfo, LogUploadCreatedResult};
 
 use super::store::{self, File};
@@ -73,14 +70,8 @@ impl App {
         let app = tenant.key;
         let found = self.db.read(async move |tx| store::log(tx, app, id).await).await?;
         let File { id, .. } = found.ok_or_else(Error::log_not_found)?;
-        let opened = self.files.open(id, Version::Original).await.map_err(Error::file_store_failed)?;
-        let (mut file, _) = opened.ok_or_else(Error::log_not_found)?;
-        let mut part = Vec::new();
-        let read = async {
-            file.seek(SeekFrom::Start(offset.unsigned_abs())).await?;
-            (&mut file).take(PART).read_to_end(&mut part).await
-        };
-        read.await.map_err(Error::file_store_failed)?;
-        Ok(part.into())
+        let opened = self.files.open_file(id, Version::Original).await.map_err(Error::file_store_failed)?;
+        let content = opened.ok_or_else(Error::log_not_found)?;
+        content.read(offset.unsigned_abs(), PART).await.map_err(Error::file_store_failed)
     }
 }

@@ -14,7 +14,7 @@ use zim_protocol::{
 };
 
 pub(crate) use self::store::{File, drop_refs};
-pub(crate) use self::task::{FILE_REMOVAL, MEDIA_EXPIRED, MEDIA_UNUSED};
+pub(crate) use self::task::{FILE_REMOVAL, MEDIA_EXPIRED, MEDIA_UNUSED, PIECE_REMOVAL};
 use crate::app::App;
 use crate::config::PublicListen;
 use crate::connection::Caller;
@@ -113,19 +113,29 @@ impl App {
             Err(error) if !error.may_have_effect() => drop(self.end_upload(file).await?),
             _ => {}
         }
-        let (media_type, versions) = found?;
+        let (media_type, versions) = match found {
+            // Another node has completed it meanwhile.
+            Err(error) if error.may_have_effect() && self.is_complete(file).await? => {
+                tracing::debug!(%error, "a file was completed by another node");
+                return Ok(());
+            }
+            found => found?,
+        };
         let (id, user, now, settings) = (file.id, file.user, self.clock.now_ms(), self.config.media.clone());
+        let pieces = self.files.has_pieces().then(|| self.ids.next());
         let done = self.db.submit(Scope::user(user).for_app(file.app, 0), async move |tx| {
-            store::complete(tx, (id, user), (media_type, versions), now, &settings).await
+            store::complete(tx, (id, user, pieces), (media_type, versions), now, &settings).await
         });
         done.await
     }
 
+    async fn is_complete(&self, file: &File) -> Result<bool, Error> {
+        Ok(self.upload(&file.token).await?.is_some_and(|file| file.is_complete))
+    }
+
     async fn examine(&self, file: &File) -> Result<(&'static str, Versions), Error> {
-        let (hash, head) = self.files.examine(file.id).await.map_err(Error::file_store_failed)?;
-        if hash[..] != file.hash[..] {
-            return Err(Error::file_verification_failed());
-        }
+        let finished = self.files.finish(file.id, file.size.unsigned_abs(), file.hash.clone()).await;
+        let head = finished.map_err(Error::file_store_failed)?.ok_or_else(Error::file_verification_failed)?;
         let format = MediaFormat::detect(&head);
         let kind = MessageType::try_from(file.kind).unwrap_or(MessageType::File);
         if kind == MessageType::File {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::log::LOG;
-use super::task::{MEDIA_EXPIRED, MEDIA_UNUSED};
+use super::task::{MEDIA_EXPIRED, MEDIA_UNUSED, PIECE_REMOVAL};
 use crate::config;
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
@@ -256,10 +256,11 @@ pub(crate) async fn drop_refs(
     task::schedule_missing(tx, &MEDIA_UNUSED, &owners, now + i64::from(settings.unused_kept_s) * 1_000).await
 }
 
-/// Completes an upload. It may have been completed, or ended, meanwhile.
+/// Completes an upload. It may have been completed, or ended, meanwhile. `pieces` is the new ID of an entry of the outbox that removes
+/// the pieces of the file, if it has any.
 pub(super) async fn complete(
     tx: &mut Tx<'_>,
-    (id, user): (i64, UserKey),
+    (id, user, pieces): (i64, UserKey, Option<i64>),
     (media_type, versions): (&str, Versions),
     now: i64,
     settings: &config::Media,
@@ -275,6 +276,9 @@ pub(super) async fn complete(
             &params![id, now, media_type, width, height, large_width, large_height, thumbnail_width, thumbnail_height],
         )
         .await?;
+    if let Some(entry) = pieces {
+        task::enqueue(tx, &PIECE_REMOVAL, (entry, id), now).await?;
+    }
     if changed > 0 {
         merge_logs(tx, (id, user), now).await?;
         task::schedule_by(tx, &MEDIA_UNUSED, user, now + i64::from(settings.unused_kept_s) * 1_000).await?;

@@ -1,12 +1,17 @@
 //! What removes files.
 
+use std::io;
+
 use super::store;
 use crate::app::App;
 use crate::db::{Scope, Tx};
 use crate::error::Error;
 use crate::key::UserKey;
-use crate::media::REMOVAL;
+use crate::media::{self, REMOVAL};
 use crate::task::{self, Due, Next, OutboxKind, TaskKind};
+
+/// How long a removal waits for an object store that is away.
+const AWAY_MS: i64 = 60_000;
 
 /// Removes uploads that were not completed, and files that no message has; the subject is the user.
 pub(crate) static MEDIA_UNUSED: TaskKind<App> = TaskKind {
@@ -28,14 +33,37 @@ pub(crate) static MEDIA_EXPIRED: TaskKind<App> = TaskKind {
 pub(crate) static FILE_REMOVAL: OutboxKind<App> = OutboxKind {
     number: REMOVAL,
     name: "file-removal",
-    has_lanes: false,
+    // An object store may be slow.
+    has_lanes: true,
     deliver: |app, delivery| {
         Box::pin(async move {
-            app.files.remove(delivery.cause).await.map_err(Error::file_store_failed)?;
-            Ok(Next::Nothing)
+            let removed = app.files.remove(delivery.cause).await;
+            next(&app, removed)
         })
     },
 };
+
+/// Removes the pieces of a file that is complete; the cause is its ID.
+pub(crate) static PIECE_REMOVAL: OutboxKind<App> = OutboxKind {
+    number: 71,
+    name: "piece-removal",
+    has_lanes: true,
+    deliver: |app, delivery| {
+        Box::pin(async move {
+            let removed = app.files.remove_pieces(delivery.cause).await;
+            next(&app, removed)
+        })
+    },
+};
+
+/// A store that is away, for however long, is no fault of what is to be removed.
+fn next(app: &App, removed: io::Result<()>) -> Result<Next, Error> {
+    match removed {
+        Ok(()) => Ok(Next::Nothing),
+        Err(error) if media::is_away(&error) => Ok(Next::At(app.clock.now_ms() + AWAY_MS)),
+        Err(error) => Err(Error::file_store_failed(error)),
+    }
+}
 
 async fn remove_unused(app: &App, tx: &mut Tx<'_>, due: Due) -> Result<(), Error> {
     let next = store::remove_unused(tx, UserKey(due.subject), due.now, &app.config.media).await?;

@@ -1,0 +1,95 @@
+//! The files in a folder.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+
+use super::Version;
+use super::content::{Content, FORMAT_BYTES};
+
+/// The bytes that are read at once to compute a hash.
+const HASHED_AT_ONCE: usize = 256 << 10;
+
+/// A folder of files.
+#[derive(Debug)]
+pub(super) struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn path(&self, id: i64, version: Version) -> PathBuf {
+        self.root.join(super::place(id, version))
+    }
+
+    pub(super) async fn received(&self, id: i64) -> io::Result<u64> {
+        match tokio::fs::metadata(self.path(id, Version::Original)).await {
+            Ok(found) => Ok(found.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn open(&self, id: i64, version: Version) -> io::Result<Option<Content>> {
+        let mut file = match tokio::fs::File::open(self.path(id, version)).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let size = file.metadata().await?.len();
+        let mut first = Vec::new();
+        (&mut file).take(FORMAT_BYTES).read_to_end(&mut first).await?;
+        file.rewind().await?;
+        Ok(Some(Content::of_file(file, size, first.into())))
+    }
+
+    /// Returns the bytes that a file begins with, if it has this hash.
+    pub(super) async fn verify(&self, id: i64, hash: Bytes) -> io::Result<Option<Vec<u8>>> {
+        let path = self.path(id, Version::Original);
+        let examined = tokio::task::spawn_blocking(move || examine(&path));
+        let (found, head) = examined.await.map_err(io::Error::other)??;
+        Ok((found[..] == hash[..]).then_some(head))
+    }
+
+    pub(super) async fn put(&self, id: i64, version: Version, bytes: Vec<u8>) -> io::Result<()> {
+        let path = self.path(id, version);
+        let written = tokio::task::spawn_blocking(move || {
+            zim_files::open(&path, OpenOptions::new().write(true).create(true).truncate(true))?.write_all(&bytes)
+        });
+        written.await.map_err(io::Error::other)?
+    }
+
+    pub(super) async fn remove(&self, id: i64) -> io::Result<()> {
+        for version in Version::ALL {
+            match tokio::fs::remove_file(self.path(id, version)).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the SHA-256 of a file and the bytes that it begins with.
+fn examine(path: &Path) -> io::Result<([u8; 32], Vec<u8>)> {
+    use std::io::Read;
+    let mut file = std::fs::File::open(path)?;
+    let (mut hash, mut head) = (Sha256::new(), Vec::new());
+    let mut buffer = vec![0; HASHED_AT_ONCE];
+    loop {
+        let read = file.read(&mut buffer)?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        if head.is_empty() {
+            head = bytes.get(..zim_protocol::media::HEAD_BYTES).unwrap_or(bytes).to_vec();
+        }
+        hash.update(bytes);
+    }
+    Ok((hash.finalize().into(), head))
+}
