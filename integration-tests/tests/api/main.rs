@@ -62,6 +62,7 @@ mod room;
 mod room_attribute;
 mod room_isolation;
 mod room_message;
+mod sent_again;
 mod session;
 mod status;
 mod sync;
