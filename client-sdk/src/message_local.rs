@@ -10,7 +10,7 @@ use zim_protocol::{
 };
 
 use crate::account::{Account, Remote};
-use crate::apply::Local;
+use crate::apply::{Deleted, Local};
 use crate::error::Error;
 use crate::message::{Body, check_local_data, conversation_name, invalid, messages};
 use crate::receipt::named;
@@ -26,7 +26,7 @@ const MAX_DELETED: usize = 100;
 impl Zim {
     /// Deletes messages of a conversation for this user; others keep them (reference: `deleteMessages`). With
     /// `isAlsoDeleteServerMessage` the server and this user's other devices delete them as well; these get
-    /// `messageDeleted`. Without it, only this device does. A deleted message no longer counts as unread.
+    /// `messageDeleted`, and this one does if there is no answer and a sync brings the deletion. Without it, only this device does. A deleted message no longer counts as unread.
     ///
     /// # Errors
     /// - 6000603: there is no such conversation.
@@ -56,6 +56,7 @@ impl Zim {
                 conversation_type: conversation_type as i32,
                 config: Some(config),
             };
+            let _own = account.deletes(Deleted::Messages(name.clone(), named(&stored)));
             // The log entries in the answer delete them here.
             self.call(request).await?;
         } else {
@@ -86,6 +87,7 @@ impl Zim {
                 conversation_type: conversation_type as i32,
                 config: Some(config),
             };
+            let _own = account.deletes(Deleted::Conversation(name));
             self.call(request).await?;
         } else {
             account.listed().await;
@@ -106,6 +108,7 @@ impl Zim {
     pub async fn delete_all_conversation_messages(&self, config: MessageDeleteConfig) -> Result<(), Error> {
         let account = self.account()?;
         if config.is_also_delete_server_message() {
+            let _own = account.deletes(Deleted::All);
             return self.call(DeleteAllConversationMessagesRequest { config: Some(config) }).await.map(drop);
         }
         account.listed().await;

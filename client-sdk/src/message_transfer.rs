@@ -103,8 +103,9 @@ impl Zim {
 
     /// Imports messages that [`Zim::export_local_messages`] has exported on any device of the same user (reference:
     /// `importLocalMessages`). `progress` gets the messages that are read, and their number. Messages that this device has stay as
-    /// they are, but get their `localExtendedData` if they have none; those of conversations that it does not have are left
-    /// out. What the server has as well is as the server has it when history is read with a connection.
+    /// they are, but get their `localExtendedData` if they have none; those that were deleted, and those of conversations that
+    /// it does not have, are left out. What the server has as well is as the server has it when history is read with a connection; no
+    /// event tells what happened to it since the export.
     ///
     /// # Errors
     /// 6000240: there is no export in the folder. 6000242: it is another user's. 6000244: it is no export of messages, or one from

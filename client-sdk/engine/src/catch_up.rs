@@ -67,6 +67,7 @@ impl SyncEngine {
 
     /// Compares the sums with the server's.
     pub fn audit(&mut self) {
+        self.await_no_pushes();
         self.want_sync();
     }
 

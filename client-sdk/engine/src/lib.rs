@@ -28,6 +28,6 @@ mod tests;
 
 pub use self::name::Name;
 pub use self::ranges::Ranges;
-pub use self::state::{Batch, Change, Origin, Output, Position, Progress, Request, Saved, State};
+pub use self::state::{Batch, Change, Origin, Output, Position, Progress, Request, Saved, State, Uncounted};
 pub use self::sync_engine::SyncEngine;
 pub use self::unread::Tally;

@@ -7,7 +7,7 @@ use zim_protocol::{
 
 use super::name::Name;
 use super::pulls::{LIVE, Pull};
-use super::state::{Change, Origin, State};
+use super::state::{Change, Origin, State, Uncounted};
 use super::sync_engine::SyncEngine;
 
 /// The most messages that are caught up with per conversation. Older ones are a gap that history fills.
@@ -40,6 +40,7 @@ impl SyncEngine {
         let Some(Pull { name, after_seq, after_rev }) = self.pulls.remove(&ticket) else { return };
         let Some(state) = self.conversations.get_mut(&name) else { return };
         state.pulling = None;
+        state.awaits_pushes = false;
         let mut from = after_seq + 1;
         if page.reset {
             // Changes since then are no longer available, so nothing that is held can be trusted.
@@ -119,6 +120,7 @@ impl SyncEngine {
         let is_counted_next = from <= state.head_seq + 1 && to > state.head_seq;
         if !is_next && !is_counted_next {
             state.target_seq = state.target_seq.max(to);
+            state.awaits_pushes = false;
             if state.known {
                 self.want_pull(&name, LIVE);
             } else {
@@ -135,6 +137,9 @@ impl SyncEngine {
         if is_next {
             state.seq = to;
         }
+        state.is_live |= is_next;
+        // Others are missing before it, or it is the last.
+        state.awaits_pushes &= is_next && state.seq < state.head_seq;
         let (is_known, lacks_positions) = (state.known, state.lacks_positions());
         let (raise_after, own_after) = state.news_after(raise_after);
         self.cover_push(&name, begin, to, &entries);
@@ -235,6 +240,13 @@ impl SyncEngine {
         self.touch(name);
     }
 
+    /// The store has found messages that this device had deleted.
+    pub fn uncounted(&mut self, name: &Name, uncounted: &Uncounted) {
+        let Some(state) = self.conversations.get_mut(name) else { return };
+        state.uncount(uncounted);
+        self.touch(name);
+    }
+
     /// Takes what the user deleted for themselves out of the count of unread messages. For an unknown conversation the head
     /// has it.
     fn tally_own(&mut self, detail: &Detail) {
@@ -265,6 +277,9 @@ impl SyncEngine {
         let is_first = !self.position.is_settled;
         self.open(&name);
         let Some(state) = self.conversations.get_mut(&name) else { return };
+        // Pushes have begun the conversation, and bring the rest. A pull would overtake what comes between them, which no log has.
+        let has_pushes = state.is_live && !state.known && !state.lacks_positions();
+        let has_pushes = has_pushes && state.pulling.is_none() && state.rank.is_none();
         if state.from_seq > 0 && head.from_seq > state.from_seq {
             // The user left and returned. What is held of the earlier stay may have changed unseen.
             state.held.clear();
@@ -312,6 +327,8 @@ impl SyncEngine {
         let first = if head.entered_seq > head.from_seq { first.max(head.entered_seq - 1) } else { first };
         let start = start.max(head.floor_seq).max(first).min(head.end_seq);
         state.seq = state.seq.max(start);
+        state.awaits_pushes = has_pushes && state.seq < state.head_seq;
+        self.awaits_pushes |= state.awaits_pushes;
         let is_known = state.known;
         if let Some(last) = head.last_message.as_ref().filter(|last| !last.content.is_empty()) {
             self.cover(&name, last.seq, last.seq);

@@ -48,12 +48,25 @@ pub struct State {
     pub uncounted: bool,
     /// Only this device knows the conversation so far.
     pub is_local: bool,
+    /// A push of this connection has followed what was known: those after it follow too, or the server says that they do not.
+    pub is_live: bool,
+    /// The head is ahead of the pushes that have brought everything so far. They are on their way.
+    pub awaits_pushes: bool,
 }
 
 impl State {
-    /// Returns whether the server has positions that were not raised here.
+    /// Returns whether the server has positions that were not raised here, and that no push will bring.
     pub(super) fn lacks_positions(&self) -> bool {
-        self.dirty || self.seq < self.target_seq.max(self.head_seq) || self.rev < self.target_rev.max(self.head_rev)
+        let head_seq = if self.awaits_pushes { 0 } else { self.head_seq };
+        self.dirty || self.seq < self.target_seq.max(head_seq) || self.rev < self.target_rev.max(self.head_rev)
+    }
+
+    /// Takes messages that this device has deleted out of the count of unread ones.
+    pub fn uncount(&mut self, uncounted: &Uncounted) {
+        uncounted.seqs.iter().for_each(|seq| self.tally.delete(*seq));
+        if uncounted.through.is_some_and(|(seq, ts)| self.head_seq <= seq && self.last_ts <= ts) {
+            self.tally.clear(self.head_seq);
+        }
     }
 
     /// Handles messages that arrived in their state at `rev`. Later changes were applied already, possibly while this
@@ -73,6 +86,15 @@ impl State {
     pub(super) fn is_counted(&self) -> bool {
         self.head_seq + self.head_rev > 0
     }
+}
+
+/// Messages of a conversation that only this device has deleted, and that do not count as unread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uncounted {
+    /// The positions of messages of others.
+    pub seqs: Vec<u64>,
+    /// All messages are deleted if the last one is neither after this position nor after this time.
+    pub through: Option<(u64, i64)>,
 }
 
 /// What a device knows apart from its conversations.

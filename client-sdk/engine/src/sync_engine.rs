@@ -38,6 +38,8 @@ pub struct SyncEngine {
     pub(super) queue: BTreeSet<(i64, Name)>,
     pub(super) pulls_enabled: bool,
     pub(super) dirty: HashMap<Name, Vec<(u64, u64)>>,
+    /// A conversation awaits pushes, or did since the last audit.
+    pub(super) awaits_pushes: bool,
 }
 
 impl SyncEngine {
@@ -59,6 +61,7 @@ impl SyncEngine {
             queue: BTreeSet::new(),
             pulls_enabled: true,
             dirty: HashMap::new(),
+            awaits_pushes: false,
         }
     }
 
@@ -139,6 +142,19 @@ impl SyncEngine {
             state.pulling = None;
             state.rank = None;
         }
+        self.await_no_pushes();
+    }
+
+    /// Returns whether a conversation may await pushes. If they do not come within some seconds, an audit gets what they should have
+    /// brought.
+    pub fn awaits_pushes(&self) -> bool {
+        self.awaits_pushes
+    }
+
+    /// Pushes may be lost: what they should have brought is pulled.
+    pub(super) fn await_no_pushes(&mut self) {
+        self.awaits_pushes = false;
+        self.conversations.values_mut().for_each(|state| (state.is_live, state.awaits_pushes) = (false, false));
     }
 
     /// Returns whether a sync is in flight.
@@ -150,8 +166,9 @@ impl SyncEngine {
     pub fn lacks_before(&self, name: &Name, seq: u64) -> bool {
         let state = self.conversations.get(name);
         let lacks = |state: &State| state.lacks_positions() || state.pulling.is_some() || state.rank.is_some();
+        let waits = |state: &State| state.awaits_pushes || lacks(state);
         state.map_or(0, |state| state.seq) < seq
-            && (!self.is_online || self.is_syncing() || self.sync_wanted || state.is_some_and(lacks))
+            && (!self.is_online || self.is_syncing() || self.sync_wanted || state.is_some_and(waits))
     }
 
     /// Returns whether there is a connection.
@@ -175,6 +192,9 @@ impl SyncEngine {
 
     /// Handles a hint that pushes were dropped on the way.
     pub fn dirtied(&mut self, dirty: &Dirty) {
+        if dirty.all {
+            self.await_no_pushes();
+        }
         if dirty.all || dirty.feed || dirty.snapshots {
             self.want_sync();
         }

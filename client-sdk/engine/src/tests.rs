@@ -8,7 +8,7 @@ use zim_protocol::{
 };
 
 use super::name::Name;
-use super::state::{Change, Origin, Position, Request, State};
+use super::state::{Change, Origin, Position, Request, State, Uncounted};
 use super::sync_engine::SyncEngine;
 
 fn name() -> Name {
@@ -304,4 +304,91 @@ fn a_change_that_overtakes_its_message_is_pulled_with_it() {
     let mut engine = device(3);
     engine.push(change(1, 4), Origin::Other);
     assert_eq!((rev(&engine), pulls(&mut engine).len()), (0, 1));
+}
+
+/// A device without conversations, and the ticket of the sync that follows its first push: the messages up to `through`.
+fn begun(through: u64) -> (SyncEngine, u64) {
+    let mut engine = SyncEngine::new("ann", Position { is_settled: true, ..Position::default() }, []);
+    engine.online(&Bytes::from_static(&[1; 16]));
+    let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
+    engine
+        .synced(ticket, SyncResult { epoch: vec![1; 16].into(), sums: Some(Sums::default()), ..SyncResult::default() });
+    engine.push(messages(1, through), Origin::Other);
+    assert_eq!(raised(&mut engine), (1..=through).collect::<Vec<_>>());
+    (engine, ticket + 1)
+}
+
+/// The answer to the sync that asks about the conversation: it has messages up to `end_seq`.
+fn describe(engine: &mut SyncEngine, ticket: u64, end_seq: u64) {
+    let (conversation, sums) = (Some(name().to_ref()), Some(Sums { count: 1, seq: end_seq, rev: 0 }));
+    let head = ConversationHead { conversation, end_seq, n: end_seq, ..ConversationHead::default() };
+    engine.synced(ticket, SyncResult { epoch: vec![1; 16].into(), sums, heads: vec![head], ..SyncResult::default() });
+}
+
+/// Commands travel among the pushes, and a pull would overtake them.
+#[test]
+fn a_conversation_that_pushes_have_begun_awaits_the_next_ones() {
+    let (mut engine, ticket) = begun(1);
+    describe(&mut engine, ticket, 5);
+    assert!(pulls(&mut engine).is_empty() && engine.awaits_pushes());
+    assert!(engine.lacks_before(&name(), 3), "a command after the third message waits");
+    engine.push(messages(2, 3), Origin::Other);
+    assert_eq!(raised(&mut engine), [2, 3]);
+    engine.push(messages(4, 5), Origin::Other);
+    assert_eq!(raised(&mut engine), [4, 5]);
+    assert!(!engine.lacks_before(&name(), 5));
+    // What comes later is a known conversation's.
+    engine.push(messages(7, 7), Origin::Other);
+    assert_eq!(pulls(&mut engine).len(), 1);
+}
+
+#[test]
+fn what_awaited_pushes_do_not_bring_is_pulled() {
+    let lost: [(&str, fn(&mut SyncEngine)); 4] = [
+        ("a later push comes", |engine| engine.push(messages(3, 3), Origin::Other)),
+        ("the next push after the head comes", |engine| engine.push(messages(6, 6), Origin::Other)),
+        ("the server says so", |engine| {
+            engine.dirtied(&zim_protocol::Dirty { conversations: vec![name().to_ref()], ..Default::default() });
+        }),
+        ("an audit ends", |engine| {
+            engine.audit();
+            let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
+            describe(engine, ticket, 5);
+        }),
+    ];
+    for (case, lose) in lost {
+        let (mut engine, ticket) = begun(1);
+        describe(&mut engine, ticket, 5);
+        assert!(pulls(&mut engine).is_empty());
+        lose(&mut engine);
+        assert_eq!(pulls(&mut engine).into_iter().map(|(_, pull)| pull.after_seq).collect::<Vec<_>>(), [1], "{case}");
+    }
+    // Another connection brings no pushes of this one.
+    let (mut engine, ticket) = begun(1);
+    describe(&mut engine, ticket, 5);
+    engine.offline();
+    engine.online(&Bytes::from_static(&[1; 16]));
+    let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
+    describe(&mut engine, ticket, 5);
+    assert_eq!(pulls(&mut engine).len(), 1);
+}
+
+/// What only this device has deleted counts in the head of a new epoch.
+#[test]
+fn what_this_device_has_deleted_does_not_count() {
+    let unread = |engine: &SyncEngine| engine.state(&name()).unwrap().tally.unread();
+    for (uncounted, left) in [
+        (Uncounted { seqs: vec![2, 2], through: None }, 2),
+        (Uncounted { seqs: vec![1, 3], through: None }, 1),
+        (Uncounted { seqs: Vec::new(), through: Some((3, 0)) }, 0),
+        // A message came later.
+        (Uncounted { seqs: Vec::new(), through: Some((2, 0)) }, 3),
+        (Uncounted { seqs: Vec::new(), through: Some((3, -1)) }, 3),
+    ] {
+        let mut engine = device(0);
+        assert_eq!(unread(&engine), 3);
+        engine.uncounted(&name(), &uncounted);
+        assert_eq!(unread(&engine), left, "{uncounted:?}");
+        assert!(!engine.take().batch.states.is_empty());
+    }
 }

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 
 use zim_protocol::{
     ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent,
-    ErrorCode, Event, MessageSentResult, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent, feed_entry::Detail,
+    ErrorCode, Event, Message, MessageReceiptStatus, MessageSentResult, UserOnlineStatus, UserStatus,
+    UserStatusUpdatedEvent, feed_entry::Detail,
 };
 
 use super::input::Done;
 use super::remote::Remote;
-use super::task::{AccountTask, After, RECOVER_MS, Stored};
+use super::task::{AWAIT_MS, AccountTask, After, RECOVER_MS, Stored};
 use super::typing::senders;
 use crate::apply::{self, Applied, Job, Settle};
 use crate::engine::{Batch, Change, Progress, Request};
@@ -122,6 +123,10 @@ impl<L: Remote> AccountTask<L> {
         for (submission, attached) in after.attached.into_iter().zip(applied.attached) {
             self.attached(submission, attached);
         }
+        // The receipt arrived before the answer.
+        let is_read = |message: &&Message| message.receipt_status == MessageReceiptStatus::Done as i32;
+        let read: HashSet<String> =
+            applied.settled.iter().filter(is_read).map(|message| message.local_message_id.clone()).collect();
         for message in applied.settled {
             let key: Key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or_default();
             // The log showed it before the answer arrived, so the promise need not wait.
@@ -129,7 +134,12 @@ impl<L: Remote> AccountTask<L> {
                 outgoing.reply.send(Ok(MessageSentResult { message: Some(message) }));
             }
         }
-        for (reply, answer) in after.sent {
+        for (reply, mut answer) in after.sent {
+            if let Ok(MessageSentResult { message: Some(message) }) = &mut answer
+                && read.contains(&message.local_message_id)
+            {
+                message.receipt_status = MessageReceiptStatus::Done as i32;
+            }
             reply.send(answer);
         }
         for done in after.done {
@@ -139,12 +149,18 @@ impl<L: Remote> AccountTask<L> {
             // The app may have stopped waiting.
             let _ = done.send(is_cancelled);
         }
+        for (name, uncounted) in applied.uncounted {
+            self.engine.uncounted(&name, &uncounted);
+        }
         self.viewer.last_event = self.viewer.last_event.max(applied.last_event);
         let senders = senders(&applied.events);
         self.raise_all(applied.events);
         self.typing_stopped(senders);
         if applied.needs_audit && self.is_connected {
             self.next_audit_ms = self.clock.steady_ms();
+        }
+        if self.engine.awaits_pushes() && self.is_connected {
+            self.next_audit_ms = self.next_audit_ms.min(self.clock.steady_ms() + AWAIT_MS);
         }
         if applied.unread_delta != 0 {
             self.total += applied.unread_delta;

@@ -82,6 +82,7 @@ pub(crate) enum Done {
     /// The files of a message are uploaded, or cannot be.
     Uploaded {
         key: Key,
+        number: u64,
         result: Result<Message, Error>,
     },
     Sent {
@@ -190,6 +191,10 @@ impl<L: Remote> AccountTask<L> {
                 self.after.done.push(done);
             }
             Input::Local(local, uncounted, done) => {
+                if deletes(&local) && !self.job.attach.is_empty() {
+                    // What the app sends before it deletes has its row, and can be withdrawn.
+                    self.commit().await;
+                }
                 if let Local::Delete { name, .. } | Local::Clear(name) = &*local {
                     self.engine.deleted(name, uncounted.as_deref());
                 }
@@ -206,8 +211,18 @@ impl<L: Remote> AccountTask<L> {
                 self.job.settle.push(Settle::Edit(edit));
                 self.after.done.push(done);
             }
-            Input::Send(submission) => self.submit(submission),
+            Input::Send(submission) => {
+                if self.job.settle.iter().any(|settle| matches!(settle, Settle::Local(local) if deletes(local))) {
+                    // What the app has deleted before is not sent again.
+                    self.commit().await;
+                }
+                self.submit(submission);
+            }
             Input::Cancel(key, done) => {
+                if !self.job.attach.is_empty() {
+                    // Its upload begins with its row.
+                    self.commit().await;
+                }
                 let is_cancelled = self.cancel_upload(&key);
                 self.after.cancelled.push((done, is_cancelled));
             }
@@ -371,7 +386,7 @@ impl<L: Remote> AccountTask<L> {
                 self.awaiting_feed.push((through, stored));
             }
             Done::Nothing => {}
-            Done::Uploaded { key, result } => self.uploaded(key, result),
+            Done::Uploaded { key, number, result } => self.upload_ended(key, number, result),
             Done::Sent { number, connection, result } => self.sent(number, connection, result),
             Done::StrayLeft(room_id) => self.shared.rooms.stray_left(&room_id),
             Done::Resumed { stays, result } => {
@@ -389,6 +404,11 @@ impl<L: Remote> AccountTask<L> {
             }
         }
     }
+}
+
+/// Whether messages of this device may go.
+fn deletes(local: &Local) -> bool {
+    matches!(local, Local::Delete { .. } | Local::Clear(_))
 }
 
 /// Whether the same request may succeed over the same connection a little later.

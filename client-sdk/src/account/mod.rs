@@ -47,7 +47,7 @@ use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 use self::typing::TELL_MS;
 pub(crate) use self::watchers::Wake;
 use self::watchers::Watchers;
-use crate::apply::{Edit, Local, Viewer};
+use crate::apply::{Deleted, Deleting, Edit, Local, OwnDeletion, Viewer};
 use crate::config::Config;
 use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
@@ -84,6 +84,7 @@ pub(crate) struct Account<L: Remote> {
     media: Arc<Http>,
     /// Held by an export or an import of messages.
     transfer: tokio::sync::Mutex<()>,
+    deleting: Arc<Deleting>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -183,7 +184,7 @@ impl<L: Remote> Account<L> {
         let mut engine = SyncEngine::new(user_id, position, states);
         if settings.is_one_shot {
             // A short-lived session does not go on with the messages of another one: they have waited too long.
-            unsent.iter_mut().for_each(|unsent| unsent.row.ts = i64::MIN);
+            unsent.iter_mut().for_each(|unsent| (unsent.row.ts, unsent.since_ms) = (i64::MIN, i64::MIN));
             engine = engine.without_pulls();
         }
         let user_id: Arc<str> = Arc::from(user_id);
@@ -196,6 +197,7 @@ impl<L: Remote> Account<L> {
             watchers: Watchers::default(),
             rooms: Rooms::new(settings.is_one_shot),
         });
+        let deleting = Arc::new(Deleting::default());
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),
             device: settings.device,
@@ -206,6 +208,7 @@ impl<L: Remote> Account<L> {
             last_event,
             is_caught_up: false,
             heard: Heard::default(),
+            deleting: Arc::clone(&deleting),
         };
         let (inbox, inputs) = mpsc::unbounded_channel();
         let parts = Parts {
@@ -237,6 +240,7 @@ impl<L: Remote> Account<L> {
             resend_window_ms: settings.resend_window_ms,
             media: settings.media,
             transfer: tokio::sync::Mutex::default(),
+            deleting,
             task: Mutex::new(Some(task)),
         }))
     }
@@ -322,6 +326,11 @@ impl<L: Remote> Account<L> {
 
     pub(crate) fn transfer(&self) -> &tokio::sync::Mutex<()> {
         &self.transfer
+    }
+
+    /// Notes what this device asks the server to delete, until the answer is stored.
+    pub(crate) fn deletes(&self, deleted: Deleted) -> OwnDeletion {
+        self.deleting.begin(deleted)
     }
 
     /// Ends the upload of a message. Returns false if nothing of it is being uploaded.

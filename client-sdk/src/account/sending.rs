@@ -17,7 +17,7 @@ use super::uploading::ToUpload;
 use crate::apply::{Attach, Attached, Next, Settle};
 use crate::error::Error;
 use crate::media::content;
-use crate::outbox::{OnAttached, OnProgress, Outgoing, Reply, Submission, SubmissionKind};
+use crate::outbox::{OnAttached, OnProgress, Outgoing, Reply, Submission, SubmissionKind, is_network};
 use crate::store::outgoing::Unsent;
 use crate::types::{Key, Name};
 
@@ -42,21 +42,34 @@ impl<L: Remote> AccountTask<L> {
         self.after.attached.push(*submission);
     }
 
-    /// Goes on with messages of an earlier login. The time that they may wait for a connection began with their calls.
+    /// Goes on with messages of an earlier login. The time that they may wait for a connection began with their calls, or when
+    /// their files were uploaded.
     pub(super) fn resume(&mut self, unsent: Vec<Unsent>) {
         let (now_ms, steady_ms) = (self.clock.now_ms(), self.clock.steady_ms());
-        for Unsent { name, row, config } in unsent {
+        for Unsent { name, row, config, since_ms } in unsent {
             let key: Key = row.client_key[..].try_into().unwrap_or_default();
             let (content, ts) = (row.content.clone(), row.ts);
             let message = row.into_message(&self.viewer.user_id, &name.to_ref());
             let config = MessageSendConfig::decode(config).unwrap_or_default();
             // The clock of this device may have been wrong.
             let age_ms = now_ms.saturating_sub(ts).max(0);
+            let waited_ms = now_ms.saturating_sub(since_ms).max(0);
             // Its caller is gone; events tell how it ends.
             let reply = Reply::new(oneshot::channel().0);
             let progress = OnProgress::default();
-            let (place, is_stored, is_again) = (None, true, false);
-            let message = ToUpload { key, name, content, config, message, reply, place, is_stored, is_again, progress };
+            let message = ToUpload {
+                key,
+                name,
+                content,
+                config,
+                message,
+                reply,
+                place: None,
+                is_stored: true,
+                is_again: false,
+                may_be_stored: true,
+                progress,
+            };
             let Some(message) = self.resume_upload(message, age_ms) else { continue };
             let ToUpload { key, name, content, config, message, reply, .. } = message;
             self.sends.push(Outgoing {
@@ -67,8 +80,9 @@ impl<L: Remote> AccountTask<L> {
                 message,
                 is_stored: true,
                 is_again: false,
+                unless_stored: None,
                 is_barrage: false,
-                deadline_ms: steady_ms.saturating_add(self.resend_window_ms.saturating_sub(age_ms)),
+                deadline_ms: steady_ms.saturating_add(self.resend_window_ms.saturating_sub(waited_ms)),
                 reply,
                 place: None,
             });
@@ -87,6 +101,7 @@ impl<L: Remote> AccountTask<L> {
         notify(submission.on_attached.take(), &message);
         let is_stored = !matches!(submission.kind, SubmissionKind::Transient { .. });
         let key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or(submission.key);
+        let is_again = matches!(next, Next::SendAgain { .. });
         let (content, config) = match (next, submission.kind) {
             // The same content and config as before: the server stores only one message per key.
             (Next::SendAgain { config, content, is_sending }, _) => {
@@ -108,6 +123,7 @@ impl<L: Remote> AccountTask<L> {
                 return;
             }
         };
+        let may_be_stored = is_stored && (is_again || !config.idempotency_key.is_empty());
         let is_barrage = message.r#type() == MessageType::Barrage;
         let message = ToUpload {
             key,
@@ -119,6 +135,7 @@ impl<L: Remote> AccountTask<L> {
             place: Some(submission.place),
             is_stored,
             is_again: false,
+            may_be_stored,
             progress: submission.progress,
         };
         let Some(message) = self.upload(message) else { return };
@@ -132,6 +149,7 @@ impl<L: Remote> AccountTask<L> {
             message,
             is_stored,
             is_again: false,
+            unless_stored: None,
             deadline_ms: submission.deadline_ms,
             reply,
             place,
@@ -158,6 +176,7 @@ impl<L: Remote> AccountTask<L> {
                 }
                 let Some((outgoing, error)) = self.sends.failed(number, error, self.clock.steady_ms()) else { return };
                 let is_lost = error.code() == ErrorCode::MessageModuleFileNotExist;
+                let (outgoing, error) = explained(outgoing, error);
                 let failed = if is_lost { self.upload_again(outgoing) } else { Some(outgoing) };
                 if let Some(outgoing) = failed {
                     self.fail(outgoing, error);
@@ -182,6 +201,14 @@ impl<L: Remote> AccountTask<L> {
             });
         }
         self.after.sent.push((outgoing.reply, Err(error.with_failed_message(outgoing.message))));
+    }
+}
+
+/// Replaces the refusal of a message without its file, which the server does not have from another attempt, by what is wrong.
+fn explained(mut outgoing: Outgoing, error: Error) -> (Outgoing, Error) {
+    match outgoing.unless_stored.take() {
+        Some(cause) if !is_network(&error) => (outgoing, cause),
+        _ => (outgoing, error),
     }
 }
 

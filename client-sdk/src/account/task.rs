@@ -33,6 +33,8 @@ use crate::types::Key;
 
 /// The interval of the audit, which compares sums with the server, so that a lost hint is repaired without traffic.
 pub(super) const AUDIT_MS: i64 = 600_000;
+/// The longest wait for pushes that are on their way: shorter than commands wait for their messages.
+pub(super) const AWAIT_MS: i64 = 3_000;
 /// The pause after a failed write or a refusal: long enough for a user to free space, short enough to be noticed.
 pub(super) const RECOVER_MS: i64 = 10_000;
 /// The pause after a rate limit; the allowance of the server is full again by then.
@@ -133,6 +135,8 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) sends: SendQueue,
     /// The messages whose files are being uploaded.
     pub(super) uploads: HashMap<Key, Uploading>,
+    /// The number of the last upload.
+    pub(super) last_upload: u64,
     pub(super) media: Arc<Http>,
     pub(super) in_flight: FuturesUnordered<InFlight>,
     pub(super) ready: Vec<Done>,
@@ -188,6 +192,7 @@ impl<L: Remote> AccountTask<L> {
             inbox,
             sends: SendQueue::default(),
             uploads: HashMap::new(),
+            last_upload: 0,
             media,
             in_flight: FuturesUnordered::new(),
             ready: Vec::new(),

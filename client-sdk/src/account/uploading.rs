@@ -33,6 +33,8 @@ const MAX_AGE_MS: i64 = 86_400_000;
 /// A message whose files are being uploaded.
 #[derive(Debug)]
 pub(super) struct Uploading {
+    /// Its number: a message that is sent again has another upload, and the one before may still be ending.
+    number: u64,
     name: Name,
     config: MessageSendConfig,
     message: Message,
@@ -41,6 +43,7 @@ pub(super) struct Uploading {
     /// A message to a room is stored nowhere.
     is_stored: bool,
     is_again: bool,
+    may_be_stored: bool,
     cancelled: CancellationToken,
 }
 
@@ -56,6 +59,8 @@ pub(super) struct ToUpload {
     pub(super) is_stored: bool,
     /// The server no longer had the files that were uploaded before.
     pub(super) is_again: bool,
+    /// The server may have the message already, from another attempt.
+    pub(super) may_be_stored: bool,
     pub(super) progress: OnProgress,
 }
 
@@ -72,8 +77,22 @@ impl<L: Remote> AccountTask<L> {
         if !content::needs_upload(&mut decoded) {
             return Some(ToUpload { content: content::for_server(&message.content), ..message });
         }
-        let ToUpload { key, name, content: _, config, message, reply, place, is_stored, is_again, progress } = message;
+        let ToUpload {
+            key,
+            name,
+            content: _,
+            config,
+            message,
+            reply,
+            place,
+            is_stored,
+            is_again,
+            may_be_stored,
+            progress,
+        } = message;
         let cancelled = CancellationToken::new();
+        self.last_upload += 1;
+        let number = self.last_upload;
         let work = Work {
             remote: self.remote.clone(),
             http: Arc::clone(&self.media),
@@ -83,10 +102,12 @@ impl<L: Remote> AccountTask<L> {
             progress: Arc::new(Mutex::new(Progress { message: message.clone(), on: progress, of_parts: Vec::new() })),
             cancelled: cancelled.clone(),
         };
-        self.uploads.insert(key, Uploading { name, config, message, reply, place, is_stored, is_again, cancelled });
+        let upload =
+            Uploading { number, name, config, message, reply, place, is_stored, is_again, may_be_stored, cancelled };
+        self.uploads.insert(key, upload);
         self.in_flight.push(Box::pin(async move {
             let result = work.run(decoded).await;
-            Done::Uploaded { key, result }
+            Done::Uploaded { key, number, result }
         }));
         None
     }
@@ -94,15 +115,31 @@ impl<L: Remote> AccountTask<L> {
     /// Goes on with an upload of an earlier login. Returns false if it is too old.
     pub(super) fn resume_upload(&mut self, message: ToUpload, age_ms: i64) -> Option<ToUpload> {
         if age_ms > MAX_AGE_MS {
-            return Some(message);
+            // It is sent if its files are uploaded, and otherwise refused.
+            let is_media = content::is_media(message.message.r#type);
+            let content = if is_media { content::for_server(&message.content) } else { message.content.clone() };
+            return Some(ToUpload { content, ..message });
         }
         self.upload(message)
     }
 
+    /// An upload has ended. One that was cancelled is no longer that of its message.
+    pub(super) fn upload_ended(&mut self, key: Key, number: u64, result: Result<Message, Error>) {
+        if self.uploads.get(&key).is_some_and(|upload| upload.number == number) {
+            self.uploaded(key, result);
+        }
+    }
+
     /// The files of a message are uploaded, or cannot be.
-    pub(super) fn uploaded(&mut self, key: Key, result: Result<Message, Error>) {
+    fn uploaded(&mut self, key: Key, result: Result<Message, Error>) {
         let Some(upload) = self.uploads.remove(&key) else { return };
-        let Uploading { name, config, mut message, reply, place, is_stored, is_again, cancelled: _ } = upload;
+        let Uploading { name, config, mut message, reply, place, is_stored, is_again, may_be_stored, .. } = upload;
+        let is_gone = |error: &Error| error.code() == ErrorCode::MessageModuleFileNotExist;
+        let (result, unless_stored) = match result {
+            // Without its file, only the message of another attempt can be on the server: it is asked.
+            Err(error) if may_be_stored && is_gone(&error) => (Ok(message.clone()), Some(error)),
+            result => (result, None),
+        };
         let content = result.as_ref().map(|content| Bytes::from(content.encode_to_vec())).unwrap_or_default();
         if let Ok(uploaded) = &result {
             message.body.clone_from(&uploaded.body);
@@ -116,14 +153,15 @@ impl<L: Remote> AccountTask<L> {
             content: request,
             message,
             is_stored,
-            is_again,
+            is_again: is_again || unless_stored.is_some(),
+            unless_stored,
             deadline_ms: self.clock.steady_ms().saturating_add(self.resend_window_ms),
             reply,
             place,
         };
         match result {
             Ok(_) => {
-                if is_stored {
+                if is_stored && outgoing.unless_stored.is_none() {
                     self.job.settle.push(Settle::Uploaded { name, key, content });
                 }
                 self.sends.push(outgoing);
@@ -154,6 +192,7 @@ impl<L: Remote> AccountTask<L> {
             place,
             is_stored,
             is_again: true,
+            may_be_stored: false,
             progress: OnProgress::default(),
         });
         None

@@ -8,7 +8,7 @@ use zim_protocol::{
 use super::Transaction;
 use crate::engine::Origin;
 use crate::store::conversation::set_disabled;
-use crate::store::{conversation_setting, group};
+use crate::store::{conversation_setting, group, message_change};
 use crate::types::Name;
 
 /// What only this device does to its list.
@@ -45,7 +45,15 @@ impl Transaction<'_> {
             group::write_own(self.db, &to.id, (head.role, head.mute_expired_time))?;
             set_disabled(self.db, id, head.has_left)?;
         }
-        if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
+        if self.recent.has_deleted(self.db)? {
+            // All that there is may have been deleted on this device, which the server does not know.
+            let through = message_change::cleared_here(self.db, id)?;
+            if head.end_seq > 0 && head.end_seq <= through.0 && head.last_ts <= through.1 {
+                self.uncounted.entry(Name::from(&to)).or_default().through = Some(through);
+            }
+        }
+        if let Some(mut last) = head.last_message.filter(|last| !last.content.is_empty()) {
+            self.complete_receipt(id, &mut last)?;
             let news = self.news(id, &to, &last)?;
             self.store_message(id, &to, &last)?;
             self.tell(news.into_iter().collect());

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, Message, MessageChange, MessageChangeKind, MessageEntry, MessageReceivedInfo,
-    MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
+    ChangeEntry, ConversationRef, Message, MessageChange, MessageChangeKind, MessageEntry, MessageFlag,
+    MessageReceivedInfo, MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
 use super::message_change::{News, outdated};
 use super::recent::Sending;
 use super::{Attach, Attached, Next, Transaction};
 use crate::engine::Origin;
+use crate::store::message::IMPORTED;
 use crate::store::outgoing::Pending;
 use crate::store::pending::{Durable, Span};
 use crate::store::{conversation, conversation_setting, message, message_change, outgoing};
@@ -118,6 +119,7 @@ impl Transaction<'_> {
         for mut entry in entries {
             let is_own = *entry.sender == *self.viewer.user_id;
             self.complete_reply(id, &mut entry)?;
+            self.complete_receipt(id, &mut entry)?;
             news.extend(self.news(id, &to, &entry)?);
             let is_local = self.store_message(id, &to, &entry)?;
             let is_news = entry.seq > if is_own { own_after } else { raise_after }
@@ -148,6 +150,9 @@ impl Transaction<'_> {
             return Ok(None);
         }
         let Some((_, held)) = message::held(self.db, id, entry.seq)? else { return Ok(None) };
+        if held.flags & IMPORTED != 0 {
+            return Ok(None);
+        }
         Ok(outdated(&held, entry).map(|kind| {
             let message = message::shown(entry.clone(), &self.viewer.user_id, to);
             News { kind, seq: entry.seq, message }
@@ -161,9 +166,8 @@ impl Transaction<'_> {
 
     /// Adds the event about received messages.
     fn received(&mut self, id: i64, to: &ConversationRef, messages: Vec<Message>, is_offline: bool) {
-        let seqs = || messages.iter().filter_map(|message| u64::try_from(message.message_seq).ok());
-        let (Some(first), Some(last)) = (seqs().min(), seqs().max()) else { return };
-        let span = Some(Span { conversation: id, first, last, is_offline });
+        let seqs = messages.iter().filter_map(|message| u64::try_from(message.message_seq).ok()).collect();
+        let Some(span) = Span::of(id, seqs, is_offline).map(Some) else { return };
         let event = message::received(to, messages, MessageReceivedInfo { is_offline_message: is_offline });
         self.durable.extend(event.map(|event| Durable { event, span }));
     }
@@ -217,6 +221,7 @@ impl Transaction<'_> {
         let is_own = *entry.sender == *self.viewer.user_id;
         if self.recent.has_deleted(self.db)? {
             if message_change::is_deleted(self.db, id, entry.message_id, (entry.seq, entry.ts))? {
+                self.uncount(to, entry);
                 // A page that was read before the deletion has it still. Of the user's own, this device may not know that it was
                 // sent.
                 if is_own {
@@ -248,6 +253,15 @@ impl Transaction<'_> {
             self.sent(sending, entry)?;
         }
         Ok(true)
+    }
+
+    /// Takes a message that is deleted here out of the count of unread ones. A new epoch counts it again, because the server does not
+    /// know what only this device has deleted.
+    fn uncount(&mut self, to: &ConversationRef, entry: &MessageEntry) {
+        let is_counted = entry.has(MessageFlag::Counted) && entry.kind != MessageType::Revoke as i32;
+        if is_counted && *entry.sender != *self.viewer.user_id {
+            self.uncounted.entry(Name::from(to)).or_default().seqs.push(entry.seq);
+        }
     }
 
     /// Notes that the server has stored a message of this device, if it does not know that yet.

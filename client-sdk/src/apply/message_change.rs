@@ -10,7 +10,7 @@ use zim_protocol::{
 
 use super::Transaction;
 use crate::store::conversation;
-use crate::store::message::{self, MessageRow};
+use crate::store::message::{self, IMPORTED, MessageRow};
 use crate::store::message_change::{self as rows, Hidden};
 use crate::types::Name;
 
@@ -70,13 +70,18 @@ impl Transaction<'_> {
         let kind = change.kind();
         let own = (kind == MessageChangeKind::Reacted && *actor == *self.viewer.user_id).then_some(&change);
         self.complete_reply(id, &mut entry)?;
+        self.complete_receipt(id, &mut entry)?;
         personalize(&mut entry, before.as_ref(), own);
         message::change(self.db, id, &self.viewer.user_id, &entry)?;
         let after = match message::held(self.db, id, entry.seq)? {
             Some((_, row)) => row.into_message(&self.viewer.user_id, &to),
             None => message::shown(entry.clone(), &self.viewer.user_id, &to),
         };
-        let told = before.as_ref().and_then(|before| outdated(before, &entry));
+        // Of an imported message, only the change itself is news.
+        let is_known = |before: &MessageRow| before.flags & IMPORTED == 0;
+        let told = before
+            .as_ref()
+            .and_then(|before| outdated(before, &entry).filter(|told| is_known(before) || is_first && *told == kind));
         // Pins and replies come and go, so only a change tells them, once. A page may have shown them before, and an entry of a pull
         // that shows the message otherwise is followed by the change that made it so.
         let own_kind = match kind {

@@ -3,6 +3,7 @@
 mod blacklist;
 mod call;
 mod conversation;
+mod deleting;
 mod friend;
 mod group;
 mod group_application;
@@ -28,10 +29,11 @@ use zim_protocol::{
 
 pub(crate) use self::conversation::Edit;
 use self::conversation::disturbing;
+pub(crate) use self::deleting::{Deleted, Deleting, OwnDeletion};
 pub(crate) use self::local::Local;
 use self::recent::Known;
 pub(crate) use self::recent::Recent;
-use crate::engine::{Batch, Change, Origin};
+use crate::engine::{Batch, Change, Origin, Uncounted};
 use crate::events::Heard;
 use crate::store::outgoing::{Pending, Place};
 use crate::store::pending::Durable;
@@ -172,6 +174,8 @@ pub(crate) struct Viewer {
     pub(crate) is_caught_up: bool,
     /// The kinds of events that have a handler. The others are not stored.
     pub(crate) heard: Heard,
+    /// What this device is deleting.
+    pub(crate) deleting: Arc<Deleting>,
 }
 
 /// A message that is in its conversation.
@@ -208,6 +212,8 @@ pub(crate) struct Applied {
     /// Something arrived that may be older than what is known, or refers to something that has not arrived. A sync
     /// resolves it.
     pub(crate) needs_audit: bool,
+    /// What this device has deleted and that does not count as unread. It is stored; the engine does not know it.
+    pub(crate) uncounted: HashMap<Name, Uncounted>,
     /// The conversations that may have changed, and their messages, with their rows.
     pub(crate) touched: HashMap<Name, i64>,
 }
@@ -226,9 +232,12 @@ pub(crate) fn apply(db: &Connection, viewer: &Viewer, recent: &mut Recent, job: 
     for change in job.batch.changes {
         tx.change(change)?;
     }
-    for saved in &job.batch.states {
+    for mut saved in job.batch.states {
         let id = tx.touch(&saved.name)?;
-        store::conversation::save(db, id, saved)?;
+        if let Some(uncounted) = tx.uncounted.get(&saved.name) {
+            saved.state.uncount(uncounted);
+        }
+        store::conversation::save(db, id, &saved)?;
     }
     if let Some(position) = &job.batch.position {
         store::conversation::save_position(db, position)?;
@@ -258,6 +267,7 @@ struct Transaction<'a> {
     /// Statuses that are news.
     status_news: Vec<UserStatus>,
     needs_audit: bool,
+    uncounted: HashMap<Name, Uncounted>,
     /// The conversations that leave the list together with all others: no event tells of each.
     quiet: HashSet<i64>,
 }
@@ -277,6 +287,7 @@ impl<'a> Transaction<'a> {
             sent: Vec::new(),
             status_news: Vec::new(),
             needs_audit: false,
+            uncounted: HashMap::new(),
             quiet: HashSet::new(),
         }
     }
@@ -312,7 +323,10 @@ impl<'a> Transaction<'a> {
     /// Makes the events about messages of a conversation, or of all, independent of rows that are about to be deleted.
     fn detach_events(&mut self, conversation: Option<i64>) -> rusqlite::Result<()> {
         let is_of = |durable: &&mut Durable| {
-            durable.span.is_some_and(|span| conversation.is_none_or(|conversation| span.conversation == conversation))
+            durable
+                .span
+                .as_ref()
+                .is_some_and(|span| conversation.is_none_or(|conversation| span.conversation == conversation))
         };
         self.durable.iter_mut().filter(is_of).for_each(|durable| durable.span = None);
         pending::detach(self.db, &self.viewer.user_id, conversation)
@@ -348,6 +362,7 @@ impl<'a> Transaction<'a> {
                 }
                 self.detach_events(None)?;
                 self.recent.forget_known();
+                self.recent.set_told_again(self.db, true)?;
                 store::message::keep_known(self.db, self.viewer.horizon_ms)?;
                 store::friend::mark_stale(self.db)?;
                 store::friend_application::mark_stale(self.db)?;
@@ -361,6 +376,7 @@ impl<'a> Transaction<'a> {
             }
             // Conversations are swept at the end, when all states are stored.
             Change::Sweep => {
+                self.recent.set_told_again(self.db, false)?;
                 self.sweep_friends()?;
                 self.sweep_settings()?;
                 store::group_application::sweep(self.db)?;
@@ -402,10 +418,7 @@ impl<'a> Transaction<'a> {
             Detail::ConversationReceipt(entry) => self.conversation_receipt(entry, origin),
             Detail::MessageDeletion(entry) => self.message_deletion(entry, origin),
             Detail::Cleared(entry) => self.cleared(entry, origin),
-            Detail::AllCleared(_) => {
-                self.all_cleared(origin);
-                Ok(())
-            }
+            Detail::AllCleared(_) => self.all_cleared(origin),
             Detail::Setting(setting) => self.setting(&setting),
             Detail::AllDeleted(all) => self.all_deleted(&all, origin),
             // The engine handles entries about conversations.
@@ -431,7 +444,7 @@ impl<'a> Transaction<'a> {
                 self.touch(&name)?;
                 // What is remembered has another content.
                 self.recent.take_sending(&key);
-                store::outgoing::set_content(self.db, &key, &content)?;
+                store::outgoing::set_uploaded(self.db, &key, &content, self.viewer.now_ms)?;
             }
             Settle::ServerTime(now_ms) => {
                 for conversation in store::outgoing::dated_after(self.db, now_ms)? {
@@ -493,6 +506,7 @@ impl<'a> Transaction<'a> {
             applied.events.push((Some(applied.last_event), durable.event));
         }
         applied.needs_audit = self.needs_audit;
+        applied.uncounted = self.uncounted;
         applied.touched = self.ids;
         applied.events.extend(Self::status_event(self.status_news).map(|event| (None, event)));
         applied.settled = self.sent;

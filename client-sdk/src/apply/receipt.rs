@@ -2,15 +2,15 @@
 
 use zim_protocol::{
     ConversationCleared, ConversationMessageReceiptChangedEvent, ConversationReceiptEntry, Event, Message,
-    MessageDeleteType, MessageDeletedEvent, MessageDeletion, MessageEntry, MessageReceiptChangedEvent,
-    MessageReceiptInfo, MessageReceiptStatus, ReceiptEntry,
+    MessageDeleteType, MessageDeletedEvent, MessageDeletion, MessageEntry, MessageFlag, MessageReceiptChangedEvent,
+    MessageReceiptInfo, MessageReceiptStatus, MessageType, ReceiptEntry,
 };
 
 use super::Transaction;
 use super::message_change::deleted;
 use crate::engine::Origin;
 use crate::store::message_change::Hidden;
-use crate::store::{conversation, message, message_change as rows};
+use crate::store::{conversation, done_receipt, message, message_change as rows};
 use crate::types::Name;
 
 impl Transaction<'_> {
@@ -23,8 +23,13 @@ impl Transaction<'_> {
             rows::set_done(self.db, id, entry.seq)?;
         }
         // The message of the event is named by its ID, which only its row has.
-        let Some((_, row)) = message::held(self.db, id, entry.seq)? else { return Ok(()) };
-        if origin != Origin::Other {
+        let Some((_, row)) = message::held(self.db, id, entry.seq)? else {
+            if is_done {
+                done_receipt::note(self.db, id, entry.seq)?;
+            }
+            return Ok(());
+        };
+        if !self.is_news(origin)? {
             return Ok(());
         }
         let status = if is_done { MessageReceiptStatus::Done } else { MessageReceiptStatus::Processing };
@@ -42,6 +47,19 @@ impl Transaction<'_> {
             event.infos.push(info);
         } else {
             self.raise(Event::MessageReceiptChanged(MessageReceiptChangedEvent { infos: vec![info] }));
+        }
+        Ok(())
+    }
+
+    /// Adds to an entry of a message what receipts that arrived before it say.
+    pub(super) fn complete_receipt(&self, id: i64, entry: &mut MessageEntry) -> rusqlite::Result<()> {
+        let done = MessageReceiptStatus::Done as i32;
+        let is_open = entry.has(MessageFlag::Receipt)
+            && entry.kind != MessageType::Revoke as i32
+            && entry.state.as_ref().is_none_or(|state| state.receipt != done);
+        let is_own = *entry.sender == *self.viewer.user_id;
+        if is_open && done_receipt::is_done(self.db, id, entry.seq, is_own)? {
+            entry.state.get_or_insert_default().receipt = done;
         }
         Ok(())
     }
@@ -73,7 +91,7 @@ impl Transaction<'_> {
                 ..MessageReceiptInfo::default()
             });
         }
-        if !infos.is_empty() && origin == Origin::Other {
+        if !infos.is_empty() && self.is_news(origin)? {
             self.raise(Event::ConversationMessageReceiptChanged(ConversationMessageReceiptChangedEvent { infos }));
         }
         Ok(())
@@ -88,7 +106,8 @@ impl Transaction<'_> {
         let Some(row) = deleted_row else { return Ok(()) };
         let message = row.into_message(&self.viewer.user_id, &to);
         self.replies_changed(id, &to, entry.seq, deleted)?;
-        if origin == Origin::Other {
+        let is_own = self.viewer.deleting.has_message(&Name::from(&to), &message);
+        if self.is_news(origin)? && !is_own {
             self.deleted(&to.id, to.r#type, MessageDeleteType::MessageListDeleted, vec![message]);
         }
         Ok(())
@@ -118,21 +137,28 @@ impl Transaction<'_> {
         rows::set_cleared(self.db, id, entry.cleared_seq)?;
         self.recent.forget_deleted();
         let had_any = rows::clear(self.db, id, entry.cleared_seq)?;
-        if origin == Origin::Own {
+        let is_own = origin == Origin::Own || self.viewer.deleting.has_conversation(&Name::from(&to));
+        if is_own {
             rows::clear_unsent(self.db, id)?;
         }
-        // After a restored backup the feed tells again what was deleted long ago.
-        if origin == Origin::Other && had_any {
+        if self.is_news(origin)? && !is_own && had_any {
             self.deleted(&to.id, to.r#type, MessageDeleteType::ConversationAllMessagesDeleted, Vec::new());
         }
         Ok(())
     }
 
     /// The user deleted all messages of all conversations for themselves.
-    pub(super) fn all_cleared(&mut self, origin: Origin) {
-        if origin == Origin::Other {
+    pub(super) fn all_cleared(&mut self, origin: Origin) -> rusqlite::Result<()> {
+        if self.is_news(origin)? && !self.viewer.deleting.has_all() {
             self.deleted("", 0, MessageDeleteType::AllConversationMessagesDeleted, Vec::new());
         }
+        Ok(())
+    }
+
+    /// Whether the app does not know of a receipt or a deletion. After a restored backup the feed tells them again, and does not say
+    /// which are old: the event about the epoch stands for them.
+    fn is_news(&mut self, origin: Origin) -> rusqlite::Result<bool> {
+        Ok(origin == Origin::Other && !self.recent.is_told_again(self.db)?)
     }
 
     fn deleted(&mut self, id: &str, kind: i32, delete_type: MessageDeleteType, message_list: Vec<Message>) {
@@ -153,3 +179,6 @@ impl Transaction<'_> {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use zim_protocol::{Conversation, MessageEntry, MessageFlag, MessageReceiptStatus, MessageSentStatus};
 
 use crate::store::message::{self, order_key};
-use crate::store::message_change;
 use crate::store::outgoing::Pending;
+use crate::store::{conversation, message_change};
 use crate::types::{Key, Name};
 
 /// The most conversations. When there are more, all are forgotten.
@@ -75,6 +75,8 @@ pub(crate) struct Recent {
     knows_messages: Option<bool>,
     /// Whether the user, or this device alone, has deleted messages; `None`: it must be read.
     has_deleted: Option<bool>,
+    /// Whether the feed is told again; `None`: it must be read.
+    is_told_again: Option<bool>,
 }
 
 impl Recent {
@@ -119,6 +121,23 @@ impl Recent {
         let has = message_change::has_deleted(db)?;
         self.has_deleted = Some(has);
         Ok(has)
+    }
+
+    /// Returns whether an epoch has begun and the feed is told again.
+    pub(super) fn is_told_again(&mut self, db: &Connection) -> rusqlite::Result<bool> {
+        if let Some(is_told_again) = self.is_told_again {
+            return Ok(is_told_again);
+        }
+        let is_told_again = conversation::is_told_again(db)?;
+        self.is_told_again = Some(is_told_again);
+        Ok(is_told_again)
+    }
+
+    /// An epoch begins, or its first sync has ended.
+    pub(super) fn set_told_again(&mut self, db: &Connection, is_told_again: bool) -> rusqlite::Result<()> {
+        conversation::set_told_again(db, is_told_again)?;
+        self.is_told_again = Some(is_told_again);
+        Ok(())
     }
 
     /// Messages are deleted.

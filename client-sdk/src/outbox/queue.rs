@@ -32,6 +32,8 @@ pub(crate) struct Outgoing {
     pub(crate) is_stored: bool,
     /// Its files were uploaded again, because the server no longer had them.
     pub(crate) is_again: bool,
+    /// Why it cannot be sent, unless the server has it already and answers so.
+    pub(crate) unless_stored: Option<Error>,
     /// It takes from no allowance.
     pub(crate) is_barrage: bool,
     /// No attempt is made after this time, by the steady clock.
@@ -254,6 +256,7 @@ mod tests {
             message: Message::text("hi"),
             is_stored: true,
             is_again: false,
+            unless_stored: None,
             is_barrage: false,
             deadline_ms,
             reply: Reply::new(oneshot::channel().0),

@@ -99,7 +99,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
             base_seq: number(11)?,
             base_n: number(12)?,
             base_sent: number(13)?,
-            revoked: revoked(&row.get::<_, Vec<u8>>(14)?),
+            revoked: decode_positions(&row.get::<_, Vec<u8>>(14)?),
             read_seq: number(15)?,
         };
         let state = State {
@@ -121,7 +121,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
 }
 
 /// Positions are stored as varints of their distances, ascending: mostly there are none.
-fn encode_revoked(positions: &BTreeSet<u64>) -> Vec<u8> {
+pub(super) fn encode_positions(positions: &BTreeSet<u64>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut before = 0;
     for position in positions {
@@ -131,7 +131,7 @@ fn encode_revoked(positions: &BTreeSet<u64>) -> Vec<u8> {
     out
 }
 
-fn revoked(mut bytes: &[u8]) -> BTreeSet<u64> {
+pub(super) fn decode_positions(mut bytes: &[u8]) -> BTreeSet<u64> {
     let mut positions = BTreeSet::new();
     let mut last: u64 = 0;
     while let Ok(distance) = prost::encoding::decode_varint(&mut bytes) {
@@ -144,6 +144,17 @@ fn revoked(mut bytes: &[u8]) -> BTreeSet<u64> {
 /// Returns the epoch of the positions; it is empty before the first sync.
 pub(crate) fn epoch(db: &Connection) -> rusqlite::Result<Vec<u8>> {
     db.query_row("SELECT epoch FROM device", [], |row| row.get(0))
+}
+
+/// Returns whether an epoch has begun, and its first sync tells the feed again.
+pub(crate) fn is_told_again(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("SELECT is_told_again FROM device", [], |row| row.get(0))
+}
+
+/// Notes that an epoch has begun, or that its first sync has ended.
+pub(crate) fn set_told_again(db: &Connection, is_told_again: bool) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE device SET is_told_again = ?1")?.execute([is_told_again])?;
+    Ok(())
 }
 
 /// Stores the state of the engine apart from conversations.
@@ -182,7 +193,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
         to_sql(tally.base_seq),
         to_sql(tally.base_n),
         to_sql(tally.base_sent),
-        encode_revoked(&tally.revoked),
+        encode_positions(&tally.revoked),
         to_sql(tally.read_seq),
         to_sql(tally.unread()),
         to_sql(state.history_seq),

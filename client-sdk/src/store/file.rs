@@ -28,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/013_group_data.sql"),
     include_str!("migrations/015_call.sql"),
     include_str!("migrations/016_mention.sql"),
+    include_str!("migrations/017_receipt_before_message.sql"),
 ];
 /// The longest wait for a lock. Only a checkpoint causes one, and a short one.
 const BUSY: Duration = Duration::from_secs(5);

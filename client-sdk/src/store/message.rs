@@ -21,6 +21,9 @@ pub(crate) const COLUMNS: &str = "m.order_key, m.seq, m.message_id, m.client_key
 pub(crate) const COLUMN_COUNT: usize = 13;
 /// The flag of a message that the app inserted: it exists on this device only. Flags of the server do not have this bit.
 pub(crate) const INSERTED: u32 = 1 << 30;
+/// The flag of a message that the app imported, until the server shows it: what happened to it since it was exported may be long
+/// known. Flags of the server do not have this bit either.
+pub(crate) const IMPORTED: u32 = 1 << 29;
 
 /// A stored message.
 #[derive(Clone, Debug)]

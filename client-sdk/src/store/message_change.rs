@@ -6,7 +6,7 @@ use zim_protocol::{MessageRepliedInfo, MessageSentStatus, MessageState, id};
 
 use super::message::{COLUMNS, INSERTED, MessageRow, order_key};
 use super::outgoing::{Pending, insert_pending, lately};
-use super::{message, to_sql};
+use super::{done_receipt, from_sql, message, to_sql};
 
 /// Marks the receipt of a message as done; returns false if it was, or if the message is not held.
 pub(crate) fn set_done(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<bool> {
@@ -121,9 +121,10 @@ pub(crate) fn set_cleared(db: &Connection, conversation: i64, through: u64) -> r
     Ok(())
 }
 
-/// Forgets what the user has deleted for themselves: positions begin anew, and the feed tells it again.
+/// Forgets what the user has deleted for themselves, and what is read: positions begin anew, and the feed tells it again.
 pub(crate) fn forget_hidden(db: &Connection) -> rusqlite::Result<()> {
     db.execute("DELETE FROM hidden", [])?;
+    done_receipt::forget(db)?;
     db.execute("UPDATE conversation SET cleared_seq = 0, peer_receipt_seq = 0, own_receipt_seq = 0", [])?;
     Ok(())
 }
@@ -203,6 +204,12 @@ pub(crate) fn clear_here(db: &Connection, conversation: i64) -> rusqlite::Result
     .execute([conversation])?;
     clear(db, conversation, u64::MAX >> 1)?;
     clear_unsent(db, conversation)
+}
+
+/// Returns the last position and time of what was there when this device alone deleted all messages of a conversation; 0: it has not.
+pub(crate) fn cleared_here(db: &Connection, conversation: i64) -> rusqlite::Result<(u64, i64)> {
+    db.prepare_cached("SELECT deleted_seq, deleted_ts FROM conversation WHERE id = ?1")?
+        .query_row([conversation], |row| Ok((from_sql(row.get(0)?), row.get(1)?)))
 }
 
 /// Returns whether the user, or this device alone, has deleted anything.

@@ -3,10 +3,12 @@
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
-use zim_protocol::{ConversationRef, MessageEntry, MessageSentStatus, MessageState};
+use zim_protocol::{
+    ConversationRef, MessageEntry, MessageFlag, MessageReceiptStatus, MessageSentStatus, MessageState, MessageType,
+};
 
-use super::conversation;
-use super::message::{COLUMN_COUNT, COLUMNS, INSERTED, MessageRow, order_key};
+use super::message::{COLUMN_COUNT, COLUMNS, IMPORTED, INSERTED, MessageRow, order_key};
+use super::{conversation, done_receipt, message_change};
 use crate::media::content;
 use crate::types::Name;
 
@@ -68,7 +70,7 @@ fn exported(row: MessageRow, conversation: ConversationRef) -> Exported {
             sender: row.sender,
             ts: row.ts,
             kind: row.kind,
-            flags: row.flags,
+            flags: row.flags & !IMPORTED,
             client_key: row.client_key,
             content: if content::is_media(row.kind) { content::without_paths(&row.content) } else { row.content },
             state: if row.state.is_empty() { None } else { MessageState::decode(row.state).ok().map(Box::new) },
@@ -76,8 +78,8 @@ fn exported(row: MessageRow, conversation: ConversationRef) -> Exported {
     }
 }
 
-/// Adds a message, unless this device has it or it belongs to a conversation that this device does not have. The server's messages do not count as held: history asks the server for what is around them,
-/// and they are then as the server has them.
+/// Adds a message, unless this device has it, has deleted it, or does not have its conversation. The server's messages do not
+/// count as held: history asks the server for what is around them, and they are then as the server has them.
 pub(crate) fn import(db: &Connection, viewer: &str, message: Exported) -> rusqlite::Result<()> {
     let Exported { conversation, mut entry, order_key: place, status, local_extended_data } = message;
     if content::is_media(entry.kind) {
@@ -99,12 +101,19 @@ pub(crate) fn import(db: &Connection, viewer: &str, message: Exported) -> rusqli
         return Ok(());
     }
     let is_local = entry.seq == 0;
+    let is_deleted = match is_local {
+        true => entry.sender == viewer && message_change::is_key_deleted(db, &entry.client_key)?,
+        false => message_change::is_deleted(db, id, entry.message_id, (entry.seq, entry.ts))?,
+    };
+    if is_deleted {
+        return Ok(());
+    }
     // Flags of this device count for its own messages only, and a message that is to be sent again is the user's own.
     let is_failed = status == MessageSentStatus::Failed as i32 && entry.sender == viewer;
     if is_local && entry.flags & INSERTED == 0 && !is_failed {
         return Ok(());
     }
-    let flags = if is_local { entry.flags } else { entry.flags & !INSERTED };
+    let flags = if is_local { entry.flags & !IMPORTED } else { entry.flags & !INSERTED | IMPORTED };
     let status = if is_local && is_failed { MessageSentStatus::Failed } else { MessageSentStatus::Success };
     let place = if is_local { place.max(0) } else { order_key(entry.seq) };
     let tie: i64 = match is_local {
@@ -113,12 +122,19 @@ pub(crate) fn import(db: &Connection, viewer: &str, message: Exported) -> rusqli
             .query_row([id, place], |row| row.get(0))?,
         false => 0,
     };
+    // The file does not tell who has read it.
+    let asks = !is_local && entry.has(MessageFlag::Receipt) && entry.kind != MessageType::Revoke as i32;
+    let receipt = match asks {
+        true if done_receipt::is_done(db, id, entry.seq, entry.sender == viewer)? => MessageReceiptStatus::Done as i32,
+        true => MessageReceiptStatus::Processing as i32,
+        false => 0,
+    };
     let state = entry.state.as_deref();
     let replied = state.and_then(|state| state.replied_info.as_ref()).map_or(0, |info| info.message_seq);
     db.prepare_cached(
             "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
-             is_local, content, local_data, state, replied_seq, config) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+             is_local, content, local_data, state, replied_seq, config, receipt) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
              ON CONFLICT (conversation, order_key, tie) DO NOTHING",
         )?
         .execute(params![
@@ -138,7 +154,8 @@ pub(crate) fn import(db: &Connection, viewer: &str, message: Exported) -> rusqli
             local_extended_data,
             state.map(prost::Message::encode_to_vec).unwrap_or_default(),
             replied,
-            is_local.then(Vec::<u8>::new)
+            is_local.then(Vec::<u8>::new),
+            receipt
         ])?;
     Ok(())
 }

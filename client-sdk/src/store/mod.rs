@@ -8,6 +8,7 @@ pub(crate) mod block;
 pub(crate) mod call;
 pub(crate) mod conversation;
 pub(crate) mod conversation_setting;
+pub(crate) mod done_receipt;
 mod file;
 pub(crate) mod friend;
 pub(crate) mod friend_application;

@@ -5,15 +5,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 use zim_protocol::{MessageEntry, MessageSentStatus, MessageType, ORDER_KEY_STEP};
 
 use super::message::{COLUMN_COUNT, COLUMNS, MessageRow, change, decoded_state, order_key};
-use super::to_sql;
+use super::{done_receipt, to_sql};
 use crate::media::content;
 use crate::types::Name;
 
-/// Sets the content of a message that is being sent; returns its row.
-pub(crate) fn set_content(db: &Connection, key: &[u8], content: &[u8]) -> rusqlite::Result<Option<i64>> {
-    db.prepare_cached("UPDATE message SET content = ?2 WHERE client_key = ?1 AND seq = 0 RETURNING id")?
-        .query_row(params![key, content], |row| row.get(0))
-        .optional()
+/// Sets the content of a message that is being sent, because its files were uploaded at `now_ms`.
+pub(crate) fn set_uploaded(db: &Connection, key: &[u8], content: &[u8], now_ms: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE message SET content = ?2, uploaded_at = ?3 WHERE client_key = ?1 AND seq = 0")?
+        .execute(params![key, content, now_ms])?;
+    Ok(())
 }
 
 /// Returns the pending row with this key: its id, conversation and status.
@@ -23,15 +23,29 @@ pub(crate) fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i
         .optional()
 }
 
-/// Gives a row of a message that is being sent its position. Returns whether another row was there, whose content it has now.
+/// Gives a row of a message that is being sent its position. Returns whether the row has more than that now: another row was there,
+/// whose content it has, or a receipt arrived before.
 pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
+    let (is_replaced, asks) = place_row(db, conversation, id, entry)?;
+    if !asks || !done_receipt::is_done(db, conversation, entry.seq, true)? {
+        return Ok(is_replaced);
+    }
+    db.prepare_cached("UPDATE message SET receipt = 2 WHERE id = ?1 AND receipt = 1")?.execute([id])?;
+    Ok(true)
+}
+
+/// The same without receipts that arrived before. Returns whether another row was there, and whether the message asks for a receipt.
+fn place_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<(bool, bool)> {
     let order_key = order_key(entry.seq);
     let mut update = db.prepare_cached(
         "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL, \
-         receipt = CASE WHEN (flags & 2) <> 0 THEN 1 ELSE 0 END WHERE id = ?1",
+         receipt = CASE WHEN (flags & 2) <> 0 THEN 1 ELSE 0 END WHERE id = ?1 RETURNING receipt",
     )?;
     let status = MessageSentStatus::Success as i32;
-    let mut run = || update.execute(params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status]);
+    let mut run = || {
+        let row = params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status];
+        update.query_row(row, |row| row.get::<_, i32>(0)).optional().map(|receipt| receipt == Some(1))
+    };
     match run() {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
             let mut own: (String, i32) = Default::default();
@@ -50,7 +64,7 @@ pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &Me
                     let (seq, sender) = (entry.seq, entry.sender.clone());
                     Ok(MessageEntry { seq, sender, kind, flags, content, state, ..MessageEntry::default() })
                 })?;
-            run()?;
+            let asks = run()?;
             // It is as the server has it, and as the app has marked it.
             change(db, conversation, &entry.sender, &other)?;
             db.prepare_cached(
@@ -58,9 +72,9 @@ pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &Me
                  receipt = CASE receipt WHEN 0 THEN 0 ELSE max(receipt, ?3) END WHERE id = ?1",
             )?
             .execute(params![id, own.0, own.1])?;
-            Ok(true)
+            Ok((true, asks))
         }
-        updated => updated.map(|_| false),
+        updated => updated.map(|asks| (false, asks)),
     }
 }
 
@@ -248,12 +262,14 @@ pub(crate) struct Unsent {
     pub(crate) name: Name,
     pub(crate) row: MessageRow,
     pub(crate) config: Bytes,
+    /// Since when it can be sent: since its call, or since its files were uploaded.
+    pub(crate) since_ms: i64,
 }
 
 // Without the name of the index SQLite reads all messages, because `ORDER BY` and `DISTINCT` prefer the order of another one.
 fn unsent_sql() -> String {
     format!(
-        "SELECT {COLUMNS}, m.config, c.type, c.name FROM message m INDEXED BY message_pending \
+        "SELECT {COLUMNS}, m.config, c.type, c.name, max(m.ts, m.uploaded_at) FROM message m INDEXED BY message_pending \
          JOIN conversation c ON c.id = m.conversation WHERE m.seq = 0 AND m.status = ?1 ORDER BY m.id"
     )
 }
@@ -268,7 +284,7 @@ pub(crate) fn unsent(db: &Connection) -> rusqlite::Result<Vec<Unsent>> {
         .query_map([MessageSentStatus::Sending as i32], |row| {
             let config = row.get::<_, Option<Vec<u8>>>(COLUMN_COUNT)?.unwrap_or_default().into();
             let name = Name::new(row.get(COLUMN_COUNT + 1)?, row.get::<_, String>(COLUMN_COUNT + 2)?);
-            Ok(Unsent { name, row: MessageRow::read(row, 0)?, config })
+            Ok(Unsent { name, row: MessageRow::read(row, 0)?, config, since_ms: row.get(COLUMN_COUNT + 3)? })
         })?
         .collect()
 }

@@ -3,7 +3,10 @@
 //! start is raised again.
 //!
 //! An event about messages is stored as their positions. When the positions of a conversation end, because the server
-//! starts a new epoch or no longer has it, the event itself is stored.
+//! starts a new epoch or no longer has it, the event itself is stored. An event that is raised again has the messages that it had,
+//! as they are then. Those that were revoked or deleted meanwhile are left out: nobody may show them any more.
+
+use std::collections::BTreeSet;
 
 use prost::Message as _;
 use rusqlite::{Connection, Row, params};
@@ -13,13 +16,25 @@ use super::message::{COLUMNS, MessageRow, order_key};
 use super::{conversation, from_sql, to_sql};
 
 /// The positions of the messages of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     /// The row of the conversation.
     pub(crate) conversation: i64,
     pub(crate) first: u64,
     pub(crate) last: u64,
     pub(crate) is_offline: bool,
+    /// The positions if there are others between them, which are not in the event; empty: all from the first to the last.
+    pub(crate) positions: BTreeSet<u64>,
+}
+
+impl Span {
+    /// Returns the positions of an event; `None` if there are none.
+    pub(crate) fn of(conversation: i64, positions: BTreeSet<u64>, is_offline: bool) -> Option<Self> {
+        let (first, last) = (*positions.first()?, *positions.last()?);
+        let is_whole = last - first + 1 == positions.len() as u64;
+        let positions = if is_whole { BTreeSet::new() } else { positions };
+        Some(Self { conversation, first, last, is_offline, positions })
+    }
 }
 
 /// An event that is raised at least once.
@@ -38,19 +53,23 @@ pub(crate) fn last(db: &Connection) -> rusqlite::Result<i64> {
 /// Stores an event under an id, which must be greater than those before it.
 pub(crate) fn add(db: &Connection, id: i64, durable: &Durable) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT INTO pending_event (id, event, conversation, first_seq, last_seq, is_offline) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO pending_event (id, event, conversation, first_seq, last_seq, is_offline, positions) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
-    match durable.span {
+    match &durable.span {
         Some(span) => statement.execute(params![
             id,
             [0_u8; 0],
             span.conversation,
             to_sql(span.first),
             to_sql(span.last),
-            span.is_offline
+            span.is_offline,
+            conversation::encode_positions(&span.positions)
         ])?,
-        None => statement.execute(params![id, encoded(durable.event.clone()), None::<i64>, 0, 0, false])?,
+        None => {
+            let event = encoded(durable.event.clone());
+            statement.execute(params![id, event, None::<i64>, 0, 0, false, None::<Vec<u8>>])?
+        }
     };
     Ok(())
 }
@@ -68,7 +87,7 @@ pub(crate) fn forget(db: &Connection, id: i64) -> rusqlite::Result<()> {
 /// Returns the events that must be raised again, by id, as `viewer` sees them.
 pub(crate) fn all(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<(i64, Event)>> {
     let mut statement = db.prepare_cached(
-        "SELECT id, event, conversation, first_seq, last_seq, is_offline FROM pending_event ORDER BY id",
+        "SELECT id, event, conversation, first_seq, last_seq, is_offline, positions FROM pending_event ORDER BY id",
     )?;
     let mut rows = statement.query([])?;
     let mut events = Vec::new();
@@ -89,13 +108,18 @@ pub(crate) fn all(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<(i64, E
 fn received(db: &Connection, viewer: &str, conversation: i64, row: &Row<'_>) -> rusqlite::Result<Option<Event>> {
     let [first, last] = [row.get(3)?, row.get(4)?].map(|seq| order_key(from_sql(seq)));
     let name = conversation::name(db, conversation)?.to_ref();
+    let positions: Option<Vec<u8>> = row.get(6)?;
+    // An earlier version did not say which: its events have no messages of this device.
+    let is_of_event = if positions.is_some() { "" } else { "AND m.is_local = 0" };
+    let positions = positions.map(|positions| conversation::decode_positions(&positions)).unwrap_or_default();
     let sql = format!(
         "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.order_key BETWEEN ?2 AND ?3 AND m.seq > 0 \
-         AND m.is_local = 0 AND m.kind <> ?4 ORDER BY m.order_key"
+         {is_of_event} AND m.kind <> ?4 ORDER BY m.order_key"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let messages: Vec<Message> = statement
         .query_map(params![conversation, first, last, MessageType::Revoke as i32], |row| MessageRow::read(row, 0))?
+        .filter(|row| positions.is_empty() || row.as_ref().map_or(true, |row| positions.contains(&row.seq)))
         .map(|row| Ok(row?.into_message(viewer, &name)))
         .collect::<rusqlite::Result<_>>()?;
     if messages.is_empty() {
@@ -108,7 +132,7 @@ fn received(db: &Connection, viewer: &str, conversation: i64, row: &Row<'_>) -> 
 /// about to be deleted.
 pub(crate) fn detach(db: &Connection, viewer: &str, conversation: Option<i64>) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached(
-        "SELECT id, event, conversation, first_seq, last_seq, is_offline FROM pending_event \
+        "SELECT id, event, conversation, first_seq, last_seq, is_offline, positions FROM pending_event \
          WHERE conversation IS NOT NULL AND (?1 IS NULL OR conversation = ?1)",
     )?;
     let mut rows = statement.query([conversation])?;

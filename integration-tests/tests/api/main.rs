@@ -65,6 +65,7 @@ mod room_attribute;
 mod room_history;
 mod room_isolation;
 mod room_message;
+mod sent_again;
 mod session;
 mod status;
 mod sync;

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
+use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{Device, World, is_text, refusal, soon, texts};
 use zim_protocol::{
-    ConversationType, ErrorCode, Message, MessageExportConfig, MessageImportConfig, MessageQueryMode,
-    MessageRevokeConfig, MessageSearchConfig,
+    ConversationType, ErrorCode, EventKind, Message, MessageDeleteConfig, MessageEditConfig, MessageExportConfig,
+    MessageImportConfig, MessagePinConfig, MessageQueryMode, MessageReceiptStatus, MessageRevokeConfig,
+    MessageSearchConfig, MessageSendConfig,
 };
+
+const PEER: ConversationType = ConversationType::Peer;
 
 const FILE: &str = "zim-messages.jsonl";
 
@@ -79,6 +83,49 @@ async fn import_local_messages_does_not_bring_back_what_the_server_took_back() {
     assert_eq!(texts(&new.history("bob").await), ["type 31", "no mistake"]);
     import(&ann, folder.path()).await.unwrap();
     assert_eq!(texts(&ann.history("bob").await), ["type 31", "no mistake"]);
+    world.end().await;
+}
+
+/// What happened since the export may be long known to the app.
+#[tokio::test]
+async fn import_local_messages_tells_nothing_again_and_brings_nothing_back_that_was_deleted() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    let mut sent = Vec::new();
+    for text in ["revoked", "edited", "deleted", "deleted here", "read"] {
+        let notification = MessageSendNotification::default();
+        let message = ann.send_message(Message::text(text), "bob", PEER, config.clone(), notification);
+        sent.push(soon(message).await.unwrap().message.unwrap());
+    }
+    export(&ann, folder.path()).await.unwrap();
+    soon(ann.revoke_message(&sent[0], MessageRevokeConfig::default())).await.unwrap();
+    let new_text = Message { body: Message::text("new").body, ..sent[1].clone() };
+    soon(ann.edit_message(&new_text, MessageEditConfig {})).await.unwrap();
+    let everywhere = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
+    soon(ann.delete_messages(&sent[2..3], "bob", PEER, everywhere)).await.unwrap();
+    bob.receives("read").await;
+    soon(bob.send_conversation_message_receipt_read("ann", PEER)).await.unwrap();
+    // Messages of long ago are left to history.
+    world.clock.advance(8 * 86_400_000);
+    let new = world.device("ann").await;
+    import(&new, folder.path()).await.unwrap();
+    let local = new.history_by("bob", MessageQueryMode::OnlyLocal).await;
+    assert!(!local.iter().any(|message| is_text(message, "deleted")), "{:?}", texts(&local));
+    let read = local.iter().find(|message| is_text(message, "read")).unwrap();
+    assert_eq!(read.receipt_status(), MessageReceiptStatus::Done);
+    // This device alone deletes one, and gets the file again.
+    let here = local.iter().find(|message| is_text(message, "deleted here")).unwrap().clone();
+    soon(new.delete_messages(&[here], "bob", PEER, MessageDeleteConfig::default())).await.unwrap();
+    import(&new, folder.path()).await.unwrap();
+    assert_eq!(texts(&new.history("bob").await), ["type 31", "new", "read"]);
+    for kind in [EventKind::MessageRevokeReceived, EventKind::MessageEdited, EventKind::MessageDeleted] {
+        assert!(new.seen_of(kind).is_empty(), "{kind:?}");
+    }
+    // What happens from now on is news.
+    soon(bob.pin_message(&bob.history("ann").await[0], true, MessagePinConfig::default())).await.unwrap();
+    new.next(EventKind::MessagePinStatusChanged).await;
     world.end().await;
 }
 

@@ -231,7 +231,7 @@ impl NewMessage {
 }
 
 /// Splits a key into its two columns.
-fn halves(key: [u8; 16]) -> (i64, i64) {
+pub fn halves(key: [u8; 16]) -> (i64, i64) {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = key;
     (i64::from_be_bytes([a, b, c, d, e, f, g, h]), i64::from_be_bytes([i, j, k, l, m, n, o, p]))
 }

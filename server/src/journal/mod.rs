@@ -15,7 +15,7 @@ mod visible;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use self::append::{Extra, NewMessage, Sent, ToRoom};
+pub use self::append::{Extra, NewMessage, Sent, ToRoom, halves};
 pub use self::change::{Changes, Subject, append as append_change, changes};
 pub use self::feed::{
     FeedKind, FeedRow, READ, Resolving, clear_messages, head as feed_head, move_read_mark, rows as feed_rows,

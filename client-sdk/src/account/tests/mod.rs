@@ -3,6 +3,7 @@
 mod acknowledging;
 mod catch_up;
 mod delivery;
+mod device_copy;
 mod fake;
 mod indexing;
 mod observing;

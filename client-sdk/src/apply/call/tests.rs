@@ -24,6 +24,7 @@ fn viewer(user_id: &str) -> Viewer {
         last_event: 0,
         is_caught_up: true,
         heard: Heard::default(),
+        deleting: Arc::default(),
     }
 }
 

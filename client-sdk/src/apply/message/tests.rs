@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message as _;
 use rusqlite::Connection;
@@ -72,6 +74,7 @@ fn all_events(db: &Connection, recent: &mut Recent, job: Job, wanted: &[EventKin
         last_event: 0,
         is_caught_up: true,
         heard: Heard::all(),
+        deleting: Arc::default(),
     };
     let applied = apply(db, &viewer, recent, job).unwrap();
     let kinds = applied.events.iter().map(|(_, event)| event.kind());

@@ -1,5 +1,6 @@
 //! Sends and reads messages.
 
+mod again;
 mod combine;
 mod command;
 mod delete;
@@ -202,8 +203,16 @@ impl App {
             // All learn how many replies a message has.
             return Err(Error::params_invalid("a reply is not kept from its sender"));
         }
-        self.complete_combined(identity, &mut message).await?;
-        let files = self.complete_media(identity, &mut message).await?;
+        let completed = match self.complete_combined(identity, &mut message).await {
+            Ok(()) => self.complete_media(identity, &mut message).await,
+            Err(error) => Err(error),
+        };
+        let files = match completed {
+            Ok(files) => files,
+            Err(error) if shown.sender_unaware => return Err(error),
+            // What is missing now may have been there when it was stored.
+            Err(error) => return self.sent_before(caller, &name, key.bits).await?.ok_or(error),
+        };
         let mut draft = rules::draft(message, config, &self.config.limits)?;
         draft.files = files;
         if caller.is_server() {

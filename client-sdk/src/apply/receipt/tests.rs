@@ -1,0 +1,281 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use rusqlite::Connection;
+use zim_protocol::{
+    AllCleared, ConversationCleared, ConversationReceiptEntry, ConversationRef, Event, EventKind, Message,
+    MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus, MessageType, ReceiptEntry, feed_entry::Detail,
+};
+
+use crate::apply::{Attach, Deleted, Deleting, Job, Recent, Settle, Viewer, apply};
+use crate::engine::{Batch, Change, Origin};
+use crate::events::Heard;
+use crate::store::{memory, message, outgoing};
+use crate::types::Name;
+
+/// A device of Ann's.
+struct Device {
+    db: Connection,
+    recent: Recent,
+    viewer: Viewer,
+}
+
+impl Device {
+    fn new() -> Self {
+        let viewer = Viewer {
+            user_id: "ann".into(),
+            device: Bytes::new(),
+            login_ms: 0,
+            horizon_ms: 0,
+            now_ms: 10,
+            delivered: None,
+            last_event: 0,
+            is_caught_up: true,
+            heard: Heard::all(),
+            deleting: Arc::new(Deleting::default()),
+        };
+        Self { db: memory().unwrap(), recent: Recent::default(), viewer }
+    }
+
+    fn run(&mut self, job: Job) -> Vec<Event> {
+        let applied = apply(&self.db, &self.viewer, &mut self.recent, job).unwrap();
+        self.viewer.last_event = applied.last_event;
+        applied.events.into_iter().map(|(_, event)| event).collect()
+    }
+
+    fn change(&mut self, change: Change) -> Vec<Event> {
+        self.run(Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() })
+    }
+
+    fn feed(&mut self, detail: Detail) -> Vec<Event> {
+        self.change(Change::Own { detail: Box::new(detail), origin: Origin::Other })
+    }
+
+    fn page(&mut self, entry: &MessageEntry) -> Vec<Event> {
+        self.change(messages(entry, 0))
+    }
+
+    /// Begins to send a message that asks for a receipt.
+    fn send(&mut self, to: &ConversationRef) {
+        let (flags, content) = (ASKS, Message::text("hi").encode_to_vec().into());
+        let (kind, local_data, config) = (MessageType::Text as i32, String::new(), Bytes::new());
+        let pending = outgoing::Pending { key: KEY, ts: 5, kind, flags, content, local_data, config };
+        self.run(Job { attach: vec![(Name::from(to), Attach::New(pending))], ..Job::default() });
+    }
+
+    fn status(&self) -> MessageReceiptStatus {
+        let (_, row) = message::held(&self.db, 1, 1).unwrap().unwrap();
+        row.into_message("ann", &peer()).receipt_status()
+    }
+}
+
+const KEY: [u8; 16] = [3; 16];
+const ASKS: u32 = MessageFlag::Receipt as u32 | MessageFlag::Counted as u32;
+
+fn peer() -> ConversationRef {
+    Name::new(0, "bob").to_ref()
+}
+
+fn crew() -> ConversationRef {
+    Name::new(2, "crew").to_ref()
+}
+
+/// The first message of a conversation, which asks for a receipt.
+fn asking(sender: &str) -> MessageEntry {
+    MessageEntry {
+        seq: 1,
+        n: 1,
+        message_id: 7,
+        sender: sender.to_owned(),
+        ts: 5,
+        kind: MessageType::Text as i32,
+        flags: ASKS,
+        client_key: KEY.to_vec().into(),
+        content: Message::text("hi").encode_to_vec().into(),
+        ..MessageEntry::default()
+    }
+}
+
+fn messages(entry: &MessageEntry, raise_after: u64) -> Change {
+    messages_of(peer(), entry, raise_after)
+}
+
+fn messages_of(to: ConversationRef, entry: &MessageEntry, raise_after: u64) -> Change {
+    Change::Messages { name: Name::from(&to), entries: vec![entry.clone()], raise_after, own_after: raise_after }
+}
+
+/// A message was read by all who should, or by the user.
+fn read(to: ConversationRef, is_self_operated: bool) -> Detail {
+    Detail::Receipt(ReceiptEntry { conversation: Some(to), seq: 1, is_self_operated, ..ReceiptEntry::default() })
+}
+
+fn read_all(peer_seq: u64, own_seq: u64) -> Detail {
+    let conversation = Some(peer());
+    Detail::ConversationReceipt(ConversationReceiptEntry { conversation, peer_seq, own_seq, ..Default::default() })
+}
+
+/// The receipts and the statuses of the messages that events show.
+fn shown(events: &[Event]) -> Vec<MessageReceiptStatus> {
+    let of = |event: &Event| match event {
+        Event::PeerMessageReceived(event) => event.message_list.clone(),
+        Event::GroupMessageReceived(event) => event.message_list.clone(),
+        Event::MessageSentStatusChanged(event) => event.infos.iter().filter_map(|info| info.message.clone()).collect(),
+        _ => Vec::new(),
+    };
+    events.iter().flat_map(of).map(|message| message.receipt_status()).collect()
+}
+
+fn kinds(events: &[Event]) -> Vec<EventKind> {
+    let wanted = [
+        EventKind::MessageReceiptChanged,
+        EventKind::ConversationMessageReceiptChanged,
+        EventKind::MessageDeleted,
+        EventKind::EpochChanged,
+    ];
+    events.iter().map(Event::kind).filter(|kind| wanted.contains(kind)).collect()
+}
+
+/// The logs have no order among each other, and a page may have been read before the receipt.
+#[test]
+fn a_receipt_that_comes_before_its_message_counts() {
+    use MessageReceiptStatus::{Done, Processing};
+    let cases = [
+        ("ann", read(peer(), false), Done),
+        ("ann", read_all(1, 0), Done),
+        ("bob", read(peer(), true), Done),
+        ("bob", read_all(0, 1), Done),
+        // What the other one has read says nothing of what they have sent.
+        ("ann", read_all(0, 1), Processing),
+        ("bob", read_all(1, 0), Processing),
+    ];
+    for (sender, receipt, status) in cases {
+        let mut device = Device::new();
+        device.feed(receipt.clone());
+        let events = device.page(&asking(sender));
+        assert_eq!((device.status(), shown(&events)), (status, vec![status]), "{sender} {receipt:?}");
+        // A second page, which is as old.
+        device.page(&asking(sender));
+        assert_eq!(device.status(), status, "{sender} {receipt:?}");
+    }
+    for is_self_operated in [false, true] {
+        let mut device = Device::new();
+        device.feed(read(crew(), is_self_operated));
+        let sender = if is_self_operated { "bob" } else { "ann" };
+        assert_eq!(shown(&device.change(messages_of(crew(), &asking(sender), 0))), [Done], "in a group, {sender}");
+    }
+}
+
+#[test]
+fn a_receipt_that_comes_before_the_answer_counts() {
+    use MessageReceiptStatus::{Done, Processing};
+    let without_content = || MessageEntry { content: Bytes::new(), ..asking("ann") };
+    for (receipt, status) in [(Some(read(peer(), false)), Done), (Some(read_all(1, 0)), Done), (None, Processing)] {
+        for is_answer in [false, true] {
+            // Whether this process has sent it, or the one before.
+            for is_remembered in [false, true] {
+                let mut device = Device::new();
+                device.send(&peer());
+                if !is_remembered {
+                    device.recent.clear();
+                }
+                receipt.clone().map(|receipt| device.feed(receipt));
+                let events = match is_answer {
+                    true => device.run(Job { settle: vec![Settle::Sent(without_content())], ..Job::default() }),
+                    false => device.change(messages(&without_content(), 0)),
+                };
+                let case = format!("{receipt:?} {is_answer} {is_remembered}");
+                assert_eq!((device.status(), shown(&events)), (status, vec![status]), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_epoch_ends_what_is_known_of_positions_that_are_read() {
+    for receipt in [read(peer(), false), read_all(1, 0)] {
+        let mut device = Device::new();
+        device.feed(receipt);
+        device.change(Change::DropAll { epoch: Bytes::new() });
+        device.page(&asking("ann"));
+        assert_eq!(device.status(), MessageReceiptStatus::Processing);
+    }
+}
+
+fn deletion() -> Detail {
+    Detail::MessageDeletion(MessageDeletion { conversation: Some(peer()), seq: 1, ..MessageDeletion::default() })
+}
+
+fn cleared() -> Detail {
+    Detail::Cleared(ConversationCleared {
+        conversation: Some(peer()),
+        cleared_seq: 1,
+        ..ConversationCleared::default()
+    })
+}
+
+/// Whoever waits for the answer needs no event, and if there is no answer, the event tells what was deleted.
+#[test]
+fn a_deletion_of_this_device_that_a_sync_brings_is_its_own() {
+    let by_seq = Message { message_seq: 1, ..Message::default() };
+    let by_id = Message { message_id: "7".into(), ..Message::default() };
+    let name = || Name::from(&peer());
+    let all = Detail::AllCleared(AllCleared {});
+    let cases = [
+        (Deleted::Messages(name(), vec![by_seq.clone()]), deletion(), true),
+        (Deleted::Messages(name(), vec![by_id]), deletion(), true),
+        (Deleted::Messages(Name::new(0, "cem"), vec![by_seq.clone()]), deletion(), false),
+        (Deleted::Messages(name(), vec![Message { message_seq: 2, ..by_seq }]), deletion(), false),
+        (Deleted::Conversation(name()), deletion(), false),
+        (Deleted::Conversation(name()), cleared(), true),
+        (Deleted::Conversation(Name::new(0, "cem")), cleared(), false),
+        (Deleted::All, cleared(), true),
+        (Deleted::All, all.clone(), true),
+        (Deleted::Conversation(name()), all, false),
+    ];
+    for (deleted, detail, is_own) in cases {
+        let case = format!("{deleted:?} {detail:?}");
+        let mut device = Device::new();
+        device.page(&asking("bob"));
+        let asked = device.viewer.deleting.begin(deleted);
+        let told = if is_own { Vec::new() } else { vec![EventKind::MessageDeleted] };
+        assert_eq!(kinds(&device.feed(detail.clone())), told, "{case}");
+        // The request has ended.
+        drop(asked);
+        let mut other = Device { viewer: device.viewer, ..Device::new() };
+        other.page(&asking("bob"));
+        assert_eq!(kinds(&other.feed(detail)), [EventKind::MessageDeleted], "{case}");
+    }
+}
+
+/// A restored backup begins an epoch, and its first sync reads the feed from the beginning.
+#[test]
+fn what_a_new_epoch_tells_again_is_no_news() {
+    let mut device = Device::new();
+    for is_again in [true, false] {
+        if is_again {
+            device.change(Change::DropAll { epoch: Bytes::new() });
+        }
+        // The process may end before the sync does.
+        device.recent.clear();
+        for (detail, kind) in [
+            (read(peer(), true), EventKind::MessageReceiptChanged),
+            (read_all(2, 1), EventKind::ConversationMessageReceiptChanged),
+            (deletion(), EventKind::MessageDeleted),
+            (Detail::AllCleared(AllCleared {}), EventKind::MessageDeleted),
+        ] {
+            device.page(&asking("bob"));
+            let told = if is_again { Vec::new() } else { vec![kind] };
+            let detail = match detail {
+                // A mark is news only if it moves.
+                Detail::ConversationReceipt(entry) if !is_again => {
+                    Detail::ConversationReceipt(ConversationReceiptEntry { own_seq: 2, ..entry })
+                }
+                detail => detail,
+            };
+            assert_eq!(kinds(&device.feed(detail.clone())), told, "{is_again} {detail:?}");
+            device.db.execute("DELETE FROM hidden", []).unwrap();
+        }
+        device.change(Change::Sweep);
+    }
+}
