@@ -1,7 +1,6 @@
 //! The files in a folder.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -60,9 +59,8 @@ impl Folder {
 
     pub(super) async fn put(&self, id: i64, version: Version, bytes: Vec<u8>) -> io::Result<()> {
         let path = self.path(id, version);
-        let written = tokio::task::spawn_blocking(move || {
-            zim_files::open(&path, OpenOptions::new().write(true).create(true).truncate(true))?.write_all(&bytes)
-        });
+        // The row says that it is complete: no power cut may leave half of it.
+        let written = tokio::task::spawn_blocking(move || zim_files::write(&path, &bytes));
         written.await.map_err(io::Error::other)?
     }
 

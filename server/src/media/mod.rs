@@ -35,7 +35,7 @@ use crate::error::Error;
 /// The number of the kind of entries in the outbox that remove a file. The file is removed after the commit that deletes its row.
 pub(crate) const REMOVAL: i64 = 70;
 
-/// Pictures that are unpacked at the same time: each takes up to four bytes for each pixel.
+/// Pictures that are unpacked at the same time: each takes four bytes for each pixel, eight with 16-bit colors.
 const PICTURES_AT_ONCE: usize = 2;
 /// How often an object store is asked whether it works, and how often if it does not.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);

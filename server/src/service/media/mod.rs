@@ -20,7 +20,7 @@ use crate::config::PublicListen;
 use crate::connection::Caller;
 use crate::db::Scope;
 use crate::error::Error;
-use crate::media::{PictureError, Versions, Writing};
+use crate::media::{PictureError, Version, Versions, Writing};
 
 /// Bytes of the secrets in URLs.
 const SECRET_BYTES: usize = 16;
@@ -82,9 +82,14 @@ impl App {
             now: self.clock.now_ms(),
         };
         let settings = self.config.media.clone();
-        let file = caller
-            .write(&self.db, Scope::user(identity.user), async move |tx, _| store::create(tx, new, &settings).await);
-        file.await
+        let scope = || Scope::user(identity.user);
+        let file = caller.write(&self.db, scope(), async move |tx, _| store::create(tx, new, &settings).await).await?;
+        if !file.is_complete || !matches!(self.files.open_file(file.id, Version::Original).await, Ok(None)) {
+            return Ok(file);
+        }
+        tracing::warn!(id = file.id, "the bytes of a file are lost; a client has them and uploads them again");
+        let (settings, now) = (self.config.media.clone(), self.clock.now_ms());
+        caller.write(&self.db, scope(), async move |tx, _| store::reopen(tx, file, now, &settings).await).await
     }
 
     /// Returns the upload with this token.

@@ -165,6 +165,13 @@ pub(super) async fn create(tx: &mut Tx<'_>, new: New, settings: &config::Media) 
     })
 }
 
+/// Lets a file whose bytes are lost be uploaded again. The messages that have it find it at the same URL then.
+pub(super) async fn reopen(tx: &mut Tx<'_>, file: File, now: i64, settings: &config::Media) -> Result<File, Error> {
+    tx.execute("UPDATE media SET state = 0 WHERE id = $1", &params![file.id]).await?;
+    task::schedule_by(tx, &MEDIA_UNUSED, file.user, now + i64::from(settings.upload_valid_s) * 1_000).await?;
+    Ok(File { is_complete: false, ..file })
+}
+
 async fn check_room(tx: &mut Tx<'_>, new: &New, settings: &config::Media) -> Result<(), Error> {
     let is_full = |used: i64, most: u64| most > 0 && used.saturating_add(counted(new.size)).unsigned_abs() > most;
     let usage = Usage::of(tx, new.app, new.user, settings.max_app_bytes > 0).await?;
@@ -337,10 +344,12 @@ pub(super) async fn remove_unused(
 ) -> Result<Option<i64>, Error> {
     let (valid, kept) = (i64::from(settings.upload_valid_s) * 1_000, i64::from(settings.unused_kept_s) * 1_000);
     let logs_kept = i64::from(settings.logs_kept_days) * DAY_MS;
-    let unused = "m.state = 1 AND NOT EXISTS (SELECT 1 FROM media_ref r WHERE r.media = m.id)";
+    // One that is uploaded again may be in messages before it is complete.
+    let unused = "NOT EXISTS (SELECT 1 FROM media_ref r WHERE r.media = m.id)";
     let sql = format!(
         "SELECT m.id FROM media m WHERE m.account = $1 AND ((m.state = 0 AND m.created_at <= $2) OR \
-         (((m.kind = {LOG} AND m.unused_since <= $5) OR (m.kind <> {LOG} AND m.unused_since <= $3)) AND {unused})) ORDER BY m.id LIMIT $4"
+         (m.state = 1 AND ((m.kind = {LOG} AND m.unused_since <= $5) OR (m.kind <> {LOG} AND m.unused_since <= $3)))) \
+         AND {unused} ORDER BY m.id LIMIT $4"
     );
     let due = tx.fetch(&sql, &params![user, now - valid, now - kept, PAGE, now - logs_kept]).await?;
     let is_page = i64::try_from(due.len()).is_ok_and(|count| count >= PAGE);
@@ -360,7 +369,7 @@ pub(super) async fn remove_unused(
     }
     let sql = format!(
         "SELECT CAST(MIN(CASE WHEN m.state = 0 THEN m.created_at + $2 WHEN m.kind = {LOG} THEN m.unused_since + $4 \
-         ELSE m.unused_since + $3 END) AS BIGINT) FROM media m WHERE m.account = $1 AND (m.state = 0 OR ({unused}))"
+         ELSE m.unused_since + $3 END) AS BIGINT) FROM media m WHERE m.account = $1 AND {unused}"
     );
     let next = tx.fetch_one(&sql, &params![user, valid, kept, logs_kept]).await?;
     Ok(next.map_or(Ok(None), |row| row.get::<Option<i64>>(0))?)
