@@ -258,7 +258,8 @@ fn unsent_sql() -> String {
     )
 }
 
-const DATED_AFTER: &str = "SELECT DISTINCT conversation FROM message INDEXED BY message_pending WHERE seq = 0 AND ts > ?1";
+const DATED_AFTER: &str =
+    "SELECT DISTINCT conversation FROM message INDEXED BY message_pending WHERE seq = 0 AND ts > ?1";
 const DATE_BACK: &str = "UPDATE message INDEXED BY message_pending SET ts = ?1 WHERE seq = 0 AND ts > ?1";
 
 /// Returns the messages that were being sent when the process ended, in the order of the calls.
