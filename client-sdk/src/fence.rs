@@ -1,7 +1,10 @@
 //! The fence: which areas a client may send anything to. The server is chosen before the first packet, so no name of a server
 //! elsewhere is looked up.
 
+use std::net::IpAddr;
+
 use parking_lot::Mutex;
+use reqwest::Url;
 use zim_protocol::{ErrorCode, GeofencingType, Welcome};
 
 use crate::config::{Area, Config};
@@ -56,11 +59,11 @@ impl Fence {
     }
 
     /// The hosts of the servers that may not be used: no file is fetched from them either.
-    fn forbidden_hosts(&self, config: &Config, chosen: &str) -> Vec<String> {
+    fn forbidden_hosts(&self, config: &Config, chosen: &str) -> Vec<Host> {
         let plain = (!config.server.is_empty()).then_some((None, &config.server));
         let listed = config.servers.iter().map(|(area, server)| (Some(*area), server));
         let forbidden = plain.into_iter().chain(listed).filter(|(area, _)| !self.allows(*area));
-        forbidden.map(|(_, server)| host(server)).filter(|other| *other != host(chosen)).map(str::to_owned).collect()
+        forbidden.map(|(_, server)| Host::of(server)).filter(|other| *other != Host::of(chosen)).collect()
     }
 
     /// Checks where a server says that it is.
@@ -83,9 +86,32 @@ pub(crate) fn apply(config: &mut Config) -> Result<Fence, Error> {
     Ok(fence)
 }
 
-/// The host of `host:port`.
-fn host(server: &str) -> &str {
-    server.rsplit_once(':').map_or(server, |(host, _)| host.trim_start_matches('[').trim_end_matches(']'))
+/// A host, in one form for all ways to write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl Host {
+    /// Reads a name or an address, as URLs and settings have it.
+    pub(crate) fn new(text: &str) -> Self {
+        let bare = text.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+        let bracketed = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
+        // As a URL has it: `0x7f.1` is an address, and `München` the same name as `xn--mnchen-3ya`.
+        let url = Url::parse(&format!("https://{bracketed}/"));
+        let written = url.as_ref().ok().and_then(Url::host_str).unwrap_or(bare);
+        let written = written.trim_start_matches('[').trim_end_matches(']');
+        match written.parse::<IpAddr>() {
+            Ok(address) => Self::Address(address.to_canonical()),
+            Err(_) => Self::Name(written.to_ascii_lowercase()),
+        }
+    }
+
+    /// Reads that of `host:port`.
+    fn of(server: &str) -> Self {
+        Self::new(server.rsplit_once(':').map_or(server, |(host, _)| host))
+    }
 }
 
 /// Sets the fence of the clients that are created from now on. Returns false if areas are missing or unknown.
@@ -123,13 +149,30 @@ mod tests {
     fn files_are_not_fetched_from_servers_that_may_not_be_used() {
         let forbidden =
             |areas: &[i64]| Fence::new(areas, GeofencingType::Include).unwrap().forbidden_hosts(&config(), "eu:1");
-        assert_eq!(forbidden(&[4]), ["plain", "in"]);
-        assert_eq!(forbidden(&[4, 6]), ["plain"]);
+        let names = |names: &[&str]| names.iter().map(|name| Host::new(name)).collect::<Vec<_>>();
+        assert_eq!(forbidden(&[4]), names(&["plain", "in"]));
+        assert_eq!(forbidden(&[4, 6]), names(&["plain"]));
         assert!(Fence::None.forbidden_hosts(&config(), "plain:1").is_empty());
         let v6 = Config::new(1, "[::1]:1").server_in(Area::Europe, "eu:1");
-        assert_eq!(Fence::Include(vec![Area::Europe]).forbidden_hosts(&v6, "eu:1"), ["::1"]);
-        let same = Config::new(1, "eu:2").server_in(Area::Europe, "eu:1");
+        assert_eq!(Fence::Include(vec![Area::Europe]).forbidden_hosts(&v6, "eu:1"), names(&["::1"]));
+        let same = Config::new(1, "EU.:2").server_in(Area::Europe, "eu:1");
         assert!(Fence::Include(vec![Area::Europe]).forbidden_hosts(&same, "eu:1").is_empty(), "it is one machine");
+    }
+
+    #[test]
+    fn a_host_is_the_same_in_whatever_way_it_is_written() {
+        for (one, other) in [
+            ("eu.example", "EU.Example."),
+            ("münchen.example", "xn--mnchen-3ya.example"),
+            ("127.0.0.1", "0x7f.1"),
+            ("127.0.0.1", "::ffff:127.0.0.1"),
+            ("127.0.0.1", "127.0.0.1."),
+            ("[::1]", "0:0:0:0:0:0:0:1"),
+        ] {
+            assert_eq!(Host::new(one), Host::new(other));
+        }
+        assert_eq!(Host::new("::1"), Host::Address(std::net::Ipv6Addr::LOCALHOST.into()));
+        assert_ne!(Host::new("eu.example"), Host::new("in.example"));
     }
 
     #[test]

@@ -14,6 +14,9 @@ impl Zim {
     /// the first of its servers ([`server`](crate::Config::server), [`server_in`](crate::Config::server_in)) that is in an area that
     /// it may use, and sends no packet to any other one, not even to look up its name. If there is none, the client cannot be created. With a fence, a
     /// server without an area cannot be used, and the connection to one that says it is elsewhere ends.
+    ///
+    /// Files are not fetched from the other servers either, whatever leads there: their names, their addresses if those are in the
+    /// settings, or any other address without a name. What a client cannot know is that another name belongs to one of them.
     pub fn set_geofencing_config(area_list: &[i64], kind: GeofencingType) -> bool {
         Self::get_instance().is_none() && fence::set(area_list, kind)
     }

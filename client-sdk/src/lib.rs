@@ -46,6 +46,8 @@ mod advanced;
 mod device;
 /// The user who logged in last on this device.
 mod last_user;
+/// A logout that the server does not know of.
+mod logged_out;
 /// Events: handlers by kind, and streams of all events.
 mod events;
 /// Types that the whole crate shares.
@@ -97,6 +99,8 @@ mod message_media;
 mod conversation;
 /// Search in messages and conversations of this device.
 mod search;
+/// The ends of the pages of searches.
+mod search_pages;
 /// Lists that follow the local database.
 mod observe;
 /// Friends and friend applications.

@@ -82,10 +82,17 @@ impl Zim {
     }
 }
 
-/// Returns the log files, oldest first, whether or not they are there. `None`: the log goes to no folder.
-pub(crate) fn files() -> Option<Vec<PathBuf>> {
+/// Returns whether the log goes to files.
+pub(crate) fn is_in_a_folder() -> bool {
+    OUTPUT.lock().is_some()
+}
+
+/// Opens the log files that are there, oldest first, with their names, and returns the folder. `None`: the log goes to no folder.
+///
+/// What is open stays so when the files are rotated: reading them takes longer, and nothing is logged while this runs.
+pub(crate) fn open_files() -> io::Result<Option<(PathBuf, Vec<(String, File)>)>> {
     let output = OUTPUT.lock();
-    output.as_ref().map(|files| (0..FILES).rev().map(|age| files.path(age)).collect())
+    output.as_ref().map(|files| Ok((files.folder.clone(), files.open_all()?))).transpose()
 }
 
 /// The current destination of the log.
@@ -117,6 +124,18 @@ impl Rotating {
 
     fn path(&self, age: usize) -> PathBuf {
         self.folder.join(if age == 0 { "zim.log".to_owned() } else { format!("zim.{age}.log") })
+    }
+
+    fn open_all(&self) -> io::Result<Vec<(String, File)>> {
+        let mut open = Vec::new();
+        for path in (0..FILES).rev().map(|age| self.path(age)) {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                file => open.push((name, file?)),
+            }
+        }
+        Ok(open)
     }
 
     fn open(&self) -> io::Result<(File, u64)> {
@@ -163,6 +182,26 @@ mod tests {
             std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [3 << 20, 5 << 20, 5 << 20]);
+    }
+
+    #[test]
+    fn the_files_that_are_read_are_those_of_one_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Rotating::new(folder.path());
+        let line = |letter: u8| vec![letter; 3 << 20];
+        for letter in *b"abc" {
+            log.write(&line(letter)).unwrap();
+        }
+        let files = log.open_all().unwrap();
+        // Each is one file older now.
+        log.write(&line(b'd')).unwrap();
+        let read = files.into_iter().map(|(name, mut file)| {
+            let mut content = Vec::new();
+            io::Read::read_to_end(&mut file, &mut content).unwrap();
+            (name, content == line(content[0]), content[0])
+        });
+        let expected = [("zim.2.log", b'a'), ("zim.1.log", b'b'), ("zim.log", b'c')];
+        assert_eq!(read.collect::<Vec<_>>(), expected.map(|(name, letter)| (name.to_owned(), true, letter)));
     }
 
     #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! Uploads the log files of this device for the operator of the server.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,19 +33,23 @@ impl Zim {
         let account = self.account()?;
         let client = Arc::clone(self.client());
         let failed = |message: &str| Error::new(ErrorCode::CommonModuleUploadLogError, message.to_owned());
-        let Some(files) = log::files() else {
-            return Err(failed("the log goes to no folder; set one with set_log_config"));
-        };
+        let no_folder = || failed("the log goes to no folder; set one with set_log_config");
+        if !log::is_in_a_folder() {
+            return Err(no_folder());
+        }
         let number = client.logs_uploaded();
         let _turn = client.log_upload.lock().await;
         if client.logs_uploaded() > number + 1 {
             // An upload that began after this call has what was to be uploaded.
             return Ok(());
         }
-        let zipping = tokio::task::spawn_blocking(move || zip_files(&files));
+        let zipping = tokio::task::spawn_blocking(|| match log::open_files()? {
+            Some((folder, files)) => zip_files(&folder, files).map(Some),
+            None => Ok(None),
+        });
         let zipped = zipping.await.map_err(io::Error::other).flatten();
         let zipped = zipped.map_err(|error| failed("the log cannot be read").with_source(error))?;
-        let Some(path) = zipped else { return Err(failed("the log is empty")) };
+        let Some(path) = zipped.ok_or_else(no_folder)? else { return Err(failed("the log is empty")) };
         let uploaded = async {
             let file = LocalFile::read(path.0.to_string_lossy().into_owned(), MessageType::File).await?;
             let request = CreateLogUploadRequest {
@@ -85,21 +90,18 @@ impl Drop for Temporary {
 }
 
 /// Packs the log files, oldest first, into a zip file beside them. `None`: there is nothing in them.
-fn zip_files(files: &[PathBuf]) -> io::Result<Option<Temporary>> {
+fn zip_files(folder: &Path, files: Vec<(String, File)>) -> io::Result<Option<Temporary>> {
     let mut packed = Vec::new();
-    for path in files {
-        let content = match std::fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            content => content?,
-        };
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    for (name, mut file) in files {
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
         if !content.is_empty() {
             packed.push((name, content));
         }
     }
-    let Some(folder) = files.first().and_then(|path| path.parent()).filter(|_| !packed.is_empty()) else {
+    if packed.is_empty() {
         return Ok(None);
-    };
+    }
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let path = folder.join(format!("upload-{}.zip", zim_protocol::id::hex(&random)));
@@ -161,13 +163,16 @@ mod tests {
     fn the_files_are_packed_oldest_first_and_the_package_goes() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let files = ["zim.2.log", "zim.1.log", "zim.log"].map(path);
-        assert!(zip_files(&files).unwrap().is_none(), "no file is there");
-        std::fs::write(&files[2], "").unwrap();
-        assert!(zip_files(&files).unwrap().is_none(), "it is empty");
-        std::fs::write(&files[1], "old line\n".repeat(10_000)).unwrap();
-        std::fs::write(&files[2], "new line\n").unwrap();
-        let zipped = zip_files(&files).unwrap().unwrap();
+        let zip = |names: &[&str]| {
+            let files = names.iter().map(|name| ((*name).to_owned(), File::open(path(name)).unwrap())).collect();
+            zip_files(folder.path(), files).unwrap()
+        };
+        assert!(zip(&[]).is_none(), "no file is there");
+        std::fs::write(path("zim.log"), "").unwrap();
+        assert!(zip(&["zim.log"]).is_none(), "it is empty");
+        std::fs::write(path("zim.1.log"), "old line\n".repeat(10_000)).unwrap();
+        std::fs::write(path("zim.log"), "new line\n").unwrap();
+        let zipped = zip(&["zim.1.log", "zim.log"]).unwrap();
         let bytes = std::fs::read(&zipped.0).unwrap();
         assert!(bytes.starts_with(b"PK\x03\x04") && bytes.len() < 1_000, "{} bytes", bytes.len());
         let at = |name: &str| bytes.windows(name.len()).position(|part| part == name.as_bytes()).unwrap();

@@ -1,7 +1,8 @@
 //! Offline push: where this device gets pushes while it is away.
 //!
 //! The library of the push service, such as Firebase's, gives the app a token for the device. The app registers it here, and messages,
-//! revocations and calls with a `pushConfig` then reach the device while it is away. A logout ends that.
+//! revocations and calls with a `pushConfig` then reach the device while it is away. A logout ends that. Without a connection the server cannot be told: then pushes go on until the next login on
+//! the device, whoever logs in. The app should delete the token at the push service, too, if nobody may log in for long.
 
 use std::fmt;
 use std::sync::{Arc, Weak};

@@ -1,5 +1,7 @@
 //! Search in what this device holds: messages, and the conversations that they are in. The server is not asked.
 
+use std::collections::HashSet;
+
 use rusqlite::Connection;
 use zim_protocol::{
     ConversationSearchConfig, ConversationSearchInfo, ConversationSearchMode, ConversationType,
@@ -74,22 +76,30 @@ impl Zim {
             start: config.start_time,
             end: config.end_time,
         };
+        let known = next.as_ref().and_then(|next| account.searches().after(next));
         let found = move |db: &Connection| {
             let conversation = match &name {
                 Some(name) => match conversation::id(db, name)? {
                     Some(id) => Some(id),
-                    None => return Ok(Vec::new()),
+                    None => return Ok((Vec::new(), None)),
                 },
                 None => None,
             };
-            let anchor = next.as_ref().map(|next| message_search::anchor(db, next, is_ascending)).transpose()?;
-            let found = message_search::page(db, &query, conversation, (anchor, is_ascending), count + 1)?;
-            message_search::into_messages(db, found, &viewer)
+            let anchor = match (known, &next) {
+                (None, Some(next)) => Some(message_search::anchor(db, next, is_ascending)?),
+                (known, _) => known,
+            };
+            let mut found = message_search::page(db, &query, conversation, (anchor, is_ascending), count + 1)?;
+            let is_last = found.len() <= count;
+            found.truncate(count);
+            let end = found.last().filter(|_| !is_last).map(|last| last.doc);
+            Ok((message_search::into_messages(db, found, &viewer)?, end))
         };
-        let mut messages = searched(&account, found).await?;
-        let is_last = messages.len() <= count;
-        messages.truncate(count);
-        let next = messages.last().filter(|_| !is_last).cloned();
+        let (messages, end) = searched(&account, found).await?;
+        let next = messages.last().zip(end).map(|(last, doc)| {
+            account.searches().end_with(last, doc);
+            last.clone()
+        });
         Ok((messages, next))
     }
 
@@ -111,10 +121,17 @@ impl Zim {
         let account = self.account()?;
         account.listed().await;
         let viewer = account.user_id().clone();
-        if config.mode() == ConversationSearchMode::MatchConversationName {
-            return account.store().read(move |db| by_name(db, &config, &viewer)).await;
+        let (shown, asked) = (account.searches().shown(&config), config.clone());
+        let (result, shown) = match config.mode() {
+            ConversationSearchMode::MatchConversationName => {
+                account.store().read(move |db| by_name(db, &asked, shown.as_deref(), &viewer)).await?
+            }
+            _ => searched(&account, move |db| by_messages(db, &asked, shown.as_deref(), &viewer)).await?,
+        };
+        if result.next_flag > 0 {
+            account.searches().shown_before(&config, result.next_flag, shown);
         }
-        searched(&account, move |db| by_messages(db, &config, &viewer)).await
+        Ok(result)
     }
 }
 
@@ -144,11 +161,13 @@ fn page_size(count: i64) -> usize {
     }
 }
 
+/// Returns a page, and the conversations on it and on those before.
 fn by_messages(
     db: &Connection,
     config: &ConversationSearchConfig,
+    shown: Option<&HashSet<i64>>,
     viewer: &str,
-) -> rusqlite::Result<ConversationsSearchedResult> {
+) -> rusqlite::Result<(ConversationsSearchedResult, HashSet<i64>)> {
     let query = Query {
         keywords: config.keywords.clone(),
         kinds: config.message_types.clone(),
@@ -159,10 +178,12 @@ fn by_messages(
     };
     let count = page_size(config.total_conversation_count);
     let below = (config.next_flag > 0).then_some(config.next_flag);
-    let mut found = message_search::conversations(db, &query, below, count + 1)?;
+    let mut found = message_search::conversations(db, &query, below, shown, count + 1)?;
     let is_last = found.len() <= count;
     found.truncate(count);
     let next_flag = found.last().filter(|_| !is_last).map_or(0, |(_, doc)| *doc);
+    let mut shown = shown.cloned().unwrap_or_default();
+    shown.extend(found.iter().map(|(id, _)| *id));
     let messages = usize::try_from(config.conversation_message_count).unwrap_or(0).min(MAX_FOUND);
     let mut conversation_search_info_list = Vec::with_capacity(found.len());
     for (id, _) in found {
@@ -176,20 +197,27 @@ fn by_messages(
             conversation: Some(conversation),
         });
     }
-    Ok(ConversationsSearchedResult { conversation_search_info_list, next_flag })
+    Ok((ConversationsSearchedResult { conversation_search_info_list, next_flag }, shown))
 }
 
-/// The flag of a page is the number of matches before it.
+/// The flag of a page is the number of matches before it. If nobody knows which ones these were, they are the first of the list.
 fn by_name(
     db: &Connection,
     config: &ConversationSearchConfig,
+    shown: Option<&HashSet<i64>>,
     viewer: &str,
-) -> rusqlite::Result<ConversationsSearchedResult> {
+) -> rusqlite::Result<(ConversationsSearchedResult, HashSet<i64>)> {
     let count = page_size(config.total_conversation_count);
     let skipped = usize::try_from(config.next_flag).unwrap_or(0);
-    let mut ids: Vec<i64> = conversation::named(db, &config.keywords)?.into_iter().skip(skipped).collect();
+    let mut ids = conversation::named(db, &config.keywords)?;
+    let mut shown = match shown {
+        Some(shown) => shown.clone(),
+        None => ids.iter().take(skipped).copied().collect(),
+    };
+    ids.retain(|id| !shown.contains(id));
     let is_last = ids.len() <= count;
     ids.truncate(count);
+    shown.extend(&ids);
     let next_flag = if is_last { 0 } else { i64::try_from(skipped + count).unwrap_or(0) };
     let mut conversation_search_info_list = Vec::with_capacity(ids.len());
     for id in ids {
@@ -202,5 +230,5 @@ fn by_name(
             }
         }));
     }
-    Ok(ConversationsSearchedResult { conversation_search_info_list, next_flag })
+    Ok((ConversationsSearchedResult { conversation_search_info_list, next_flag }, shown))
 }

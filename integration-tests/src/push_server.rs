@@ -19,7 +19,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_rustls::TlsAcceptor;
 
 use crate::wait::eventually;
@@ -61,12 +61,13 @@ pub struct PushAnswer {
     headers: Vec<(&'static str, String)>,
     body: String,
     hangs: bool,
+    when: Option<Arc<Notify>>,
 }
 
 impl PushAnswer {
     /// An answer with this status.
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new(), hangs: false }
+        Self { status, headers: Vec::new(), body: String::new(), hangs: false, when: None }
     }
 
     /// No answer in time.
@@ -78,6 +79,11 @@ impl PushAnswer {
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
+    }
+
+    /// The answer comes once this is notified.
+    pub fn when(self, when: &Arc<Notify>) -> Self {
+        Self { when: Some(Arc::clone(when)), ..self }
     }
 
     /// Sets the body.
@@ -229,6 +235,9 @@ async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
             shared.answers.lock().pop_front().unwrap_or_else(|| PushAnswer::status(200))
         }
     };
+    if let Some(when) = &answer.when {
+        when.notified().await;
+    }
     if answer.hangs {
         tokio::time::sleep(NEVER).await;
     }

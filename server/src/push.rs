@@ -205,6 +205,16 @@ pub(crate) async fn unbind_login(tx: &mut Tx<'_>, login: LoginKey) -> Result<(),
     Ok(())
 }
 
+/// Ends the pushes to a device for a user.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn unbind(tx: &mut Tx<'_>, device: [u8; 16], user: UserKey) -> Result<(), Error> {
+    let sql = "DELETE FROM push_id WHERE account = $1 AND device = $2";
+    tx.execute(sql, &params![user, device.to_vec()]).await?;
+    Ok(())
+}
+
 /// Ends the pushes to a device for all users of the app but the one who logs in on it.
 ///
 /// # Errors

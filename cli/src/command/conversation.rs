@@ -12,6 +12,7 @@ use crate::describe;
 use crate::exit::Failure;
 use crate::output::{Align, Ink, Table, when};
 use crate::target::Target;
+use crate::text::{lines, preview};
 
 /// `zim conversation`
 #[derive(Debug, Subcommand)]
@@ -23,10 +24,16 @@ Examples:
   zim conversation clear --all
   zim conversation mark bob 3
   zim conversation list --mark 3
+  zim conversation list --type group --unpinned
+  zim conversation pinned
+  zim conversation draft bob \"see you at\"
+  zim conversation draft bob
   zim conversation show --group crew")]
 pub(crate) enum ConversationCommand {
     /// List conversations, newest first
     List(ListArgs),
+    /// List the pinned conversations
+    Pinned(PageArgs),
     /// Show a conversation
     Show(Target),
     /// Mark all messages of a conversation, or of all, as read, on all of your devices
@@ -43,6 +50,8 @@ pub(crate) enum ConversationCommand {
     Mark(MarkArgs),
     /// Remove a mark of a conversation
     Unmark(MarkArgs),
+    /// Show or set a draft: what you have written and not sent; it never leaves this device
+    Draft(DraftArgs),
     /// Delete a conversation, or all, from the list, until there is a new message; its messages stay
     Delete(DeleteArgs),
     /// Show the total number of unread messages
@@ -52,18 +61,104 @@ pub(crate) enum ConversationCommand {
 /// `zim conversation list`
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
+    /// Only those of this type: peer, with a user, or group
+    #[arg(long, value_name = "TYPE", value_parser = parse_type)]
+    r#type: Option<ConversationType>,
     /// Only those with unread messages
     #[arg(long)]
     unread: bool,
     /// Only pinned ones
     #[arg(long)]
     pinned: bool,
-    /// Only those with this mark
-    #[arg(long, value_name = "MARK", value_parser = clap::value_parser!(i64).range(1..=20))]
-    mark: Option<i64>,
+    /// Only those that are not pinned
+    #[arg(long, conflicts_with = "pinned")]
+    unpinned: bool,
+    /// Only those with one of these marks, with commas between them; -1: with any mark, 0: without
+    #[arg(
+        long = "mark",
+        value_name = "MARKS",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(-1..=20)
+    )]
+    marks: Vec<i64>,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+impl ListArgs {
+    fn filter(&self) -> ConversationFilterOption {
+        let pinned = match (self.pinned, self.unpinned) {
+            (true, _) => ConversationPinnedFilter::OnlyPinned,
+            (_, true) => ConversationPinnedFilter::OnlyUnpinned,
+            _ => ConversationPinnedFilter::All,
+        };
+        ConversationFilterOption {
+            conversation_types: self.r#type.iter().map(|kind| *kind as i32).collect(),
+            marks: self.marks.clone(),
+            is_only_unread_conversation: self.unread,
+            pinned_filter: pinned as i32,
+        }
+    }
+}
+
+/// How many conversations are listed.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct PageArgs {
     /// Maximum number to list
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..1_000_000))]
     count: i64,
+}
+
+impl PageArgs {
+    /// One more tells whether there are more.
+    fn config(self) -> ConversationQueryConfig {
+        ConversationQueryConfig { count: self.count + 1, ..ConversationQueryConfig::default() }
+    }
+
+    /// Shows a list that has one more than is wanted if there are more.
+    fn show(
+        self,
+        mut found: Vec<Conversation>,
+        none: &str,
+        context: &Context,
+        session: &Session,
+    ) -> Result<(), Failure> {
+        let wanted = usize::try_from(self.count).unwrap_or(usize::MAX);
+        let has_more = found.len() > wanted;
+        found.truncate(wanted);
+        match (context.output.is_json(), found.is_empty()) {
+            (true, _) => found.iter().try_for_each(|conversation| context.output.json(conversation))?,
+            (false, true) => context.output.line(none)?,
+            (false, false) => context.output.table(&table(&found, &session.user_id, now_ms()))?,
+        }
+        if has_more {
+            context.output.notice(format!("There are more than {wanted}: --count N lists more."));
+        }
+        Ok(())
+    }
+}
+
+/// Parses the type of a conversation.
+fn parse_type(text: &str) -> Result<ConversationType, String> {
+    match text {
+        "peer" => Ok(ConversationType::Peer),
+        "group" => Ok(ConversationType::Group),
+        _ => Err("the types are peer and group".to_owned()),
+    }
+}
+
+/// `zim conversation draft`
+#[derive(Debug, Args)]
+pub(crate) struct DraftArgs {
+    #[command(flatten)]
+    with: Target,
+    /// The draft; without it, the draft is shown
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
+    /// Remove the draft
+    #[arg(long, conflicts_with = "text")]
+    clear: bool,
 }
 
 /// A conversation, or all of them.
@@ -105,9 +200,17 @@ pub(crate) struct MarkArgs {
 }
 
 pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Result<(), Failure> {
+    if let ConversationCommand::Draft(args) = command {
+        return draft(args, context).await;
+    }
     let session = context.one_shot_synced().await?;
     let outcome = match command {
+        ConversationCommand::Draft(_) => Ok(()),
         ConversationCommand::List(args) => list(&args, context, &session).await,
+        ConversationCommand::Pinned(page) => {
+            let found = session.zim.query_conversation_pinned_list(page.config()).await?;
+            page.show(found.conversation_list, "There are no pinned conversations.", context, &session)
+        }
         ConversationCommand::Show(with) => show(&with, context, &session).await,
         ConversationCommand::Clear(args) => clear(args.target(), context, &session).await,
         ConversationCommand::Pin(with) => pin(&with, true, context, &session).await,
@@ -124,26 +227,51 @@ pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Resu
 }
 
 async fn list(args: &ListArgs, context: &Context, session: &Session) -> Result<(), Failure> {
-    let config = ConversationQueryConfig { count: args.count, ..ConversationQueryConfig::default() };
-    let pinned = if args.pinned { ConversationPinnedFilter::OnlyPinned } else { ConversationPinnedFilter::All };
-    let filter = ConversationFilterOption {
-        conversation_types: Vec::new(),
-        marks: args.mark.into_iter().collect(),
-        is_only_unread_conversation: args.unread,
-        pinned_filter: pinned as i32,
+    let filter = args.filter();
+    let is_filtered =
+        filter != ConversationFilterOption { is_only_unread_conversation: args.unread, ..Default::default() };
+    let none = match (is_filtered, args.unread) {
+        (true, _) => "There are no such conversations.",
+        (false, true) => "There are no unread messages.",
+        (false, false) => "There are no conversations yet: start one with zim send USER \"hi\".",
     };
-    let found = session.zim.query_conversation_list(config, filter).await?.conversation_list;
-    if context.output.is_json() {
-        return found.iter().try_for_each(|conversation| context.output.json(conversation));
+    let found = session.zim.query_conversation_list(args.page.config(), filter).await?;
+    args.page.show(found.conversation_list, none, context, session)
+}
+
+/// Shows or sets a draft, as the device of the profile, which keeps it.
+async fn draft(args: DraftArgs, context: &Context) -> Result<(), Failure> {
+    let session = context.own_device().await?;
+    let outcome = draft_on(&args, context, &session).await;
+    // Nothing about the device changes: one that gets pushes goes on getting them.
+    session.leave().await;
+    outcome
+}
+
+async fn draft_on(args: &DraftArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let (with, output) = (&args.with, context.output);
+    let name = output.paint(Ink::Name, &with.place("with"));
+    let text = if args.clear { Some("") } else { args.text.as_deref() };
+    if let Some(text) = text {
+        let result = session.zim.set_conversation_draft(text, &with.id, with.kind()).await?;
+        let line = match text {
+            "" => format!("There is no draft {name} any more."),
+            text => format!("The draft {name} is kept on this device: {}", preview(text, 60)),
+        };
+        return done(context, &result, line);
     }
-    if found.is_empty() {
-        return context.output.line(match (args.pinned || args.mark.is_some(), args.unread) {
-            (true, _) => "There are no such conversations.",
-            (false, true) => "There are no unread messages.",
-            (false, false) => "There are no conversations yet: start one with zim send USER \"hi\".",
-        });
+    let draft = match session.zim.query_conversation(&with.id, with.kind()).await {
+        Ok(found) => found.conversation.unwrap_or_default().draft,
+        Err(error) => match Failure::from(error) {
+            failure if failure.name() == "ConversationModuleConversationDoesNotExist" => String::new(),
+            failure => return Err(failure),
+        },
+    };
+    match (output.is_json(), draft.is_empty()) {
+        (true, _) => output.json(&serde_json::json!({ "draft": draft })),
+        (false, true) => output.line(format!("There is no draft {name}.")),
+        (false, false) => lines(&draft).into_iter().try_for_each(|line| output.line(line)),
     }
-    context.output.table(&table(&found, &session.user_id, now_ms()))
 }
 
 /// Returns a table of conversations.

@@ -1,6 +1,7 @@
 //! `zim push`: where devices get offline push.
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 use zim_client_sdk::{PushToken, Zim};
 use zim_protocol::{PlatformType, PushRegistration, PushSource};
 
@@ -125,9 +126,18 @@ async fn register(args: RegisterArgs, zim: &Zim, output: Output) -> Result<(), F
     ))
 }
 
+/// Returns a registration without what is about the device that asks: a short command is none.
+fn shown(registration: &PushRegistration) -> Result<Value, Failure> {
+    let mut shown = serde_json::to_value(registration)?;
+    if let Some(fields) = shown.as_object_mut() {
+        fields.remove("isOwnDevice");
+    }
+    Ok(shown)
+}
+
 fn list(found: &[PushRegistration], output: Output) -> Result<(), Failure> {
     if output.is_json() {
-        return found.iter().try_for_each(|registration| output.json(registration));
+        return found.iter().try_for_each(|registration| output.json(&shown(registration)?));
     }
     if found.is_empty() {
         return output.line("No device of yours gets pushes.");

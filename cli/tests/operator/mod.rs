@@ -87,6 +87,16 @@ async fn messages_groups_and_calls_of_the_operator() {
     assert!(renamed.contains("Crew"), "{renamed}");
     assert_eq!(said(&["group", "kick", "ann", "crew", "bob"]).await, "Removed bob from the group crew.");
     assert_eq!(said(&["group", "add", "ann", "crew", "bob"]).await, "Added: bob.");
+    // What was refused is said, beside what was done.
+    for (args, done, failed) in [
+        (&["group", "kick", "ann", "crew", "bob", "nobody"][..], "Removed bob from", "not removed: nobody ("),
+        (&["group", "kick", "ann", "crew", "nobody"], "", "not removed: nobody ("),
+        (&["group", "create", "ann", "few", "bob", "nobody"], "Created the group few", "not added: nobody ("),
+    ] {
+        let ran = env.zim("ann", &[&["admin", "--server-data", env.data(), "--plain"], args].concat()).await;
+        assert_eq!((ran.code, ran.stdout.is_empty()), (Some(5), done.is_empty()), "{args:?}");
+        assert!(ran.stdout.starts_with(done) && ran.stderr.contains(failed), "{}{}", ran.stdout, ran.stderr);
+    }
     assert_eq!(said(&["group", "dismiss", "ann", "crew"]).await, "Dismissed the group crew.");
     assert_eq!(said(&["room", "list"]).await, "There are no rooms.");
     let create = ["room", "create", "ann", "stage", "--name", "The stage", "--keep", "2m", "--attribute", "a=b"];

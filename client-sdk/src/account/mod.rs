@@ -54,6 +54,7 @@ use crate::error::Error;
 use crate::events::Heard;
 use crate::media::Http;
 use crate::outbox::Submission;
+use crate::search_pages::SearchPages;
 use crate::store::{self, Store};
 use crate::types::{Key, Name};
 
@@ -82,6 +83,7 @@ pub(crate) struct Account<L: Remote> {
     typing_told: Mutex<HashMap<String, i64>>,
     resend_window_ms: i64,
     media: Arc<Http>,
+    searches: SearchPages,
     /// Held by an export or an import of messages.
     transfer: tokio::sync::Mutex<()>,
     deleting: Arc<Deleting>,
@@ -239,6 +241,7 @@ impl<L: Remote> Account<L> {
             typing_told: Mutex::default(),
             resend_window_ms: settings.resend_window_ms,
             media: settings.media,
+            searches: SearchPages::default(),
             transfer: tokio::sync::Mutex::default(),
             deleting,
             task: Mutex::new(Some(task)),
@@ -322,6 +325,10 @@ impl<L: Remote> Account<L> {
 
     pub(crate) fn media(&self) -> &Http {
         &self.media
+    }
+
+    pub(crate) fn searches(&self) -> &SearchPages {
+        &self.searches
     }
 
     pub(crate) fn transfer(&self) -> &tokio::sync::Mutex<()> {

@@ -15,9 +15,11 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use zim_protocol::{ErrorCode, MessageType};
 
+use super::fenced::Fenced;
 use super::file::LocalFile;
 use super::turns::{Turn, Turns};
 use crate::error::Error;
+use crate::fence::Host;
 
 /// Files that are uploaded at the same time.
 const UPLOADS: usize = 4;
@@ -43,8 +45,7 @@ pub(crate) struct Http {
     tls: Tls,
     /// The host by which this client knows the server.
     pub(crate) host: String,
-    /// Hosts that a geofence forbids.
-    forbidden: Vec<String>,
+    fenced: Fenced,
     client: OnceLock<Client>,
     pub(crate) uploads: Arc<Semaphore>,
     /// The files that are being uploaded, by SHA-256 and type: the server has one upload for all messages with a file.
@@ -96,14 +97,14 @@ pub(crate) type OnBytes = Arc<dyn Fn(u64) + Send + Sync>;
 impl Http {
     pub(crate) fn new(
         host: String,
-        forbidden: Vec<String>,
+        forbidden: Vec<Host>,
         tls: impl Fn() -> Result<rustls::ClientConfig, Error> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let uploads = Arc::new(Semaphore::new(UPLOADS));
         Arc::new(Self {
             tls: Box::new(tls),
+            fenced: Fenced::new(&host, forbidden),
             host,
-            forbidden,
             client: OnceLock::new(),
             uploads,
             uploading: Turns::default(),
@@ -121,11 +122,13 @@ impl Http {
         }
         // A session that reaches its server directly does not need a proxy for its files.
         let builder = Client::builder().tls_backend_preconfigured((self.tls)()?).no_proxy();
-        let forbidden = self.forbidden.clone();
+        let builder = match self.fenced.resolver() {
+            Some(resolver) => builder.dns_resolver(resolver),
+            None => builder,
+        };
+        let fenced = self.fenced.clone();
         let redirect = Policy::custom(move |attempt| match attempt.url().host_str() {
-            Some(host) if is_forbidden(&forbidden, host) => {
-                attempt.error("a server in an area that the app may not use")
-            }
+            Some(host) if fenced.forbids(host) => attempt.error("a server in an area that the app may not use"),
             _ => follow(attempt),
         });
         let builder = builder.connect_timeout(CONNECT).read_timeout(STALL).redirect(redirect);
@@ -136,10 +139,18 @@ impl Http {
         Ok(self.client.get_or_init(|| client))
     }
 
+    fn is_forbidden(&self, url: &Url) -> bool {
+        url.host_str().is_some_and(|host| self.fenced.forbids(host))
+    }
+
     /// Uploads the rest of a file to where `CreateMediaUpload` says. `on_bytes` gets how much the server has, or will have
     /// soon.
     pub(crate) async fn upload(&self, url: &str, file: &LocalFile, on_bytes: OnBytes) -> Result<(), Failed> {
         let client = self.client().map_err(Failed::Finally)?;
+        if Url::parse(url).is_ok_and(|url| self.is_forbidden(&url)) {
+            let message = "the server wants the file in an area that the app may not use";
+            return Err(Failed::Finally(Error::new(ErrorCode::MessageModuleFileHttpError, message)));
+        }
         let head = client.head(url).header("tus-resumable", "1.0.0").send().await.map_err(not_reached)?;
         if !head.status().is_success() {
             return Err(refused(head).await);
@@ -198,7 +209,7 @@ impl Http {
     ) -> Result<Download, Error> {
         let client = self.client()?;
         let url = Url::parse(wanted.url).map_err(|error| download_failed("has no valid URL").with_source(error))?;
-        if url.host_str().is_some_and(|host| is_forbidden(&self.forbidden, host)) {
+        if self.is_forbidden(&url) {
             return Err(download_failed("is in an area that the app may not use"));
         }
         let (part, tag_file) = (beside(wanted.to, "part"), beside(wanted.to, "tag"));
@@ -246,12 +257,6 @@ impl Http {
         stored.await.map_err(|error| cannot_store(wanted.to, error))?;
         Ok(Download { size: received })
     }
-}
-
-/// Whether a geofence forbids a host, as a URL has it.
-fn is_forbidden(forbidden: &[String], host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    forbidden.iter().any(|other| other.eq_ignore_ascii_case(host))
 }
 
 fn check_size(size: u64) -> Result<(), Error> {

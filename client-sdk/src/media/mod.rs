@@ -4,6 +4,8 @@
 pub(crate) mod content;
 /// Files on this device that are about to be sent.
 mod file;
+/// The hosts that a geofence keeps a client away from.
+mod fenced;
 /// Uploads and downloads.
 mod http;
 /// Downloaded files on this device.

@@ -130,6 +130,8 @@ impl Client {
             resume: bytes::Bytes::new(),
             one_shot: self.config.one_shot,
             in_rooms: Vec::new(),
+            // Each connection says that for itself.
+            was_logged_out: false,
         };
         request.validate().map_err(|violation| Error::from(*violation))?;
         // If both are given, the server looks at the token only when the app sign is wrong.

@@ -20,7 +20,7 @@ use super::login::Login;
 use crate::error::Error;
 use crate::media::Http;
 use crate::net::{Address, Backoff, Dialed, Ended, LinkRemote, drive, https_config};
-use crate::{account, last_user};
+use crate::{account, last_user, logged_out};
 
 /// The app is warned this long before its token expires.
 const WARN_MS: i64 = 30_000;
@@ -150,8 +150,14 @@ impl LoginTask {
     /// Waits until the app logs out, then tells the server. The device is logged out whether or not the server answers.
     async fn app_logs_out(&self) {
         self.login.left().await;
-        if self.login.link.is_online() {
-            let _ = timeout(LOGOUT_TIMEOUT, self.login.link.request(None, LogoutRequest {})).await;
+        // First: the program may end while it waits for the server.
+        logged_out::note(&self.client.config);
+        if !self.login.link.is_online() {
+            return;
+        }
+        let answer = timeout(LOGOUT_TIMEOUT, self.login.link.request(None, LogoutRequest {})).await;
+        if matches!(answer, Ok(Ok(_))) {
+            logged_out::forget(&self.client.config);
         }
     }
 
@@ -297,7 +303,8 @@ impl LoginTask {
         let connection = dialed.connection.clone();
         link.open(self.client.hello.clone());
         // Hello and the login are sent together: one round trip.
-        let request = LoginRequest { in_rooms: account.rooms().inside(), ..self.request() };
+        let was_logged_out = logged_out::is_noted(&self.client.config);
+        let request = LoginRequest { in_rooms: account.rooms().inside(), was_logged_out, ..self.request() };
         let mut driven = std::pin::pin!(drive(dialed, link, take));
         let answer = tokio::select! {
             ended = &mut driven => Err(before_login(ended)),
@@ -306,6 +313,9 @@ impl LoginTask {
         let answer = answer?;
         let welcome = link.welcome().await;
         self.client.fence.check(&welcome).map_err(|error| Failed { error, is_final: true })?;
+        if was_logged_out && !self.login.is_leaving() {
+            logged_out::forget(&self.client.config);
+        }
         self.logged_in(&answer, account).await;
         ready.send_replace(true);
         let since = Instant::now();

@@ -243,6 +243,8 @@ const FROM: &str = "FROM message_search CROSS JOIN message_doc d ON d.doc = mess
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) conversation: i64,
+    /// Its place in the index.
+    pub(crate) doc: i64,
     pub(crate) row: MessageRow,
 }
 
@@ -261,7 +263,7 @@ pub(crate) fn page(
         None => {}
     }
     let order = if is_ascending { "ASC" } else { "DESC" };
-    let sql = format!("SELECT d.conversation, m.ts, {COLUMNS} {FROM} ORDER BY message_search.rowid {order}");
+    let sql = format!("SELECT d.conversation, m.ts, d.doc, {COLUMNS} {FROM} ORDER BY message_search.rowid {order}");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![query.expression(conversation), low, high])?;
     let mut found = Vec::new();
@@ -270,13 +272,14 @@ pub(crate) fn page(
     {
         // Several messages of a millisecond can have later documents.
         if query.is_in_time(row.get(1)?) {
-            found.push(Found { conversation: row.get(0)?, row: MessageRow::read(row, 2)? });
+            found.push(Found { conversation: row.get(0)?, doc: row.get(2)?, row: MessageRow::read(row, 3)? });
         }
     }
     Ok(found)
 }
 
-/// Returns the place of an anchor in the index: the document of the message, or what its time says.
+/// Returns the place of an anchor in the index: the document of the message, or what its time says. Of a message that is not here,
+/// only the time is known: the others of that millisecond follow, even if some of them came before.
 pub(crate) fn anchor(db: &Connection, message: &Message, is_ascending: bool) -> rusqlite::Result<i64> {
     let name = Name::new(message.conversation_type, message.conversation_id.as_str());
     let found = match super::conversation::id(db, &name)? {
@@ -291,7 +294,7 @@ pub(crate) fn anchor(db: &Connection, message: &Message, is_ascending: bool) -> 
     };
     let (first, after) =
         (message.timestamp.saturating_mul(SCALE), message.timestamp.saturating_add(1).saturating_mul(SCALE));
-    Ok(found.unwrap_or(if is_ascending { after - 1 } else { first }))
+    Ok(found.unwrap_or(if is_ascending { first - 1 } else { after }))
 }
 
 /// Returns the number of messages that match in a conversation.
@@ -308,11 +311,13 @@ pub(crate) fn count(db: &Connection, query: &Query, conversation: i64) -> rusqli
 }
 
 /// Returns up to `count` conversations with matching messages, each with the document of its newest match, by which they are
-/// sorted. `below`: the document of the last conversation of the page before.
+/// sorted. `below`: the document of the last conversation of the page before. `shown`: the conversations of the pages before, if they
+/// are known.
 pub(crate) fn conversations(
     db: &Connection,
     query: &Query,
     below: Option<i64>,
+    shown: Option<&HashSet<i64>>,
     count: usize,
 ) -> rusqlite::Result<Vec<(i64, i64)>> {
     let (low, high) = query.range(db)?;
@@ -328,12 +333,13 @@ pub(crate) fn conversations(
         if !query.is_in_time(row.get(2)?) || !seen.insert(conversation) {
             continue;
         }
-        // One with a newer match was on an earlier page.
-        let is_later = match below {
-            Some(below) => !page(db, query, Some(conversation), (Some(below - 1), true), 1)?.is_empty(),
-            None => false,
+        // If nobody knows what was shown, one with a newer match was on an earlier page.
+        let was_shown = match (below, shown) {
+            (None, _) => false,
+            (Some(_), Some(shown)) => shown.contains(&conversation),
+            (Some(below), None) => !page(db, query, Some(conversation), (Some(below - 1), true), 1)?.is_empty(),
         };
-        if !is_later {
+        if !was_shown {
             found.push((conversation, row.get(1)?));
         }
     }
@@ -344,7 +350,7 @@ pub(crate) fn conversations(
 pub(crate) fn into_messages(db: &Connection, found: Vec<Found>, viewer: &str) -> rusqlite::Result<Vec<Message>> {
     let mut names = HashMap::new();
     let mut messages = Vec::with_capacity(found.len());
-    for Found { conversation, row } in found {
+    for Found { conversation, row, .. } in found {
         let name = match names.get(&conversation) {
             Some(name) => name,
             None => names.entry(conversation).or_insert(super::conversation::name(db, conversation)?.to_ref()),

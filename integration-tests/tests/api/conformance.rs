@@ -6,6 +6,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::coverage::reference;
+use crate::owner::in_tests;
+
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 const PAGE: &str = "../docs/reference/conformance.md";
 const FOLDERS: [&str; 4] = ["api", "journey", "nodes", "upgrade"];
@@ -102,30 +105,23 @@ fn list(names: &BTreeSet<String>) -> String {
 fn page() -> String {
     let mut page = "# Conformance\n\n\
         What the tests of this repository show of each method of the reference: the events that they see, the errors that they\n\
-        provoke, and their names. A test belongs to the method with whose name its own begins; an event or an error that it sees\n\
+        provoke, and their names. A test belongs to the method with the longest name that its own begins with; an event or an error that it sees\n\
         along the way counts as well. The page is generated: `UPDATE=1 cargo nextest run -p zim-integration-tests -E 'test(conformance)'`.\n"
         .to_owned();
     let tests = tests();
-    let table =
-        fs::read_to_string(PathBuf::from(HERE).join("../protocol/tests/contract/reference/methods.tsv")).unwrap();
+    let table = reference();
     let mut methods: Vec<(&str, &str, &str)> = Vec::new();
-    for row in table.lines().skip(1) {
-        let columns: Vec<&str> = row.split('\t').collect();
-        let method = (columns[0], columns[1], columns[2]);
+    for row in &table {
+        let method = (row[0].as_str(), row[1].as_str(), row[2].as_str());
         if !methods.contains(&method) {
             methods.push(method);
         }
     }
-    let names: Vec<&str> = methods.iter().map(|(.., name)| *name).collect();
-    // The longest name that fits: a test of `delete_message_all_reactions` is none of `delete_message`.
-    let of = |test: &str| {
-        let fits =
-            |name: &&&str| test.strip_prefix(**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
-        names.iter().filter(fits).max_by_key(|name| name.len()).copied()
-    };
+    let rows: Vec<(&str, &str)> = methods.iter().map(|(module, _, name)| (*module, *name)).collect();
+    let all = crate::coverage::methods();
     let mut shown: BTreeMap<&str, Shown> = BTreeMap::new();
     for (test, text) in &tests {
-        let Some(method) = of(&test.name) else { continue };
+        let Some(method) = all.owner(&test.name) else { continue };
         let shown = shown.entry(method).or_default();
         shown.events.extend(after(text, "EventKind::").into_iter().chain(after(text, "Event::")));
         shown.errors.extend(after(text, "ErrorCode::"));
@@ -138,7 +134,7 @@ fn page() -> String {
             let _ = writeln!(page, "\n## {module}");
         }
         let _ = writeln!(page, "\n### {method}");
-        match shown.get(name) {
+        match shown.get(in_tests(&rows, (of_module, name)).as_str()) {
             None => drop(writeln!(page, "Not there yet.")),
             Some(shown) => {
                 for (what, names) in [("Events", &shown.events), ("Errors", &shown.errors), ("Tests", &shown.tests)] {

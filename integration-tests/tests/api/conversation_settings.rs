@@ -352,6 +352,33 @@ async fn set_conversation_mark_takes_1_to_20_and_100_conversations() {
 }
 
 #[tokio::test]
+async fn set_conversation_mark_takes_no_marks_of_a_conversation_that_it_names() {
+    let world = World::with(|config| config.limits.max_marked_conversations = 100).await;
+    let phone = world.user("ann").await;
+    let ids: Vec<String> = (0..=101).map(|number| format!("g{number}")).collect();
+    for some in ids.chunks(50) {
+        let made = some.iter().map(|id| phone.create_group(info(id), [""; 0], GroupAdvancedConfig::default()));
+        for one in futures_util::future::join_all(made).await {
+            one.unwrap();
+        }
+    }
+    for some in [&ids[..1], &ids[1..100]] {
+        soon(phone.set_conversation_mark(1, true, group_infos(some.iter().cloned()))).await.unwrap();
+    }
+    // The first has the mark already, and had it first. It is the next one that loses its mark.
+    let named = [ids[0].clone(), ids[100].clone()];
+    let result = soon(phone.set_conversation_mark(1, true, group_infos(named))).await.unwrap();
+    assert!(result.failed_conversation_infos.is_empty());
+    let marks = async |id: &String| phone.conversation(group(id)).await.marks;
+    eventually("one has no marks any more", async || marks(&ids[1]).await.is_empty().then_some(())).await;
+    assert_eq!((marks(&ids[0]).await, marks(&ids[100]).await), (vec![1], vec![1]));
+    // Nor does one that gets a mark beside another.
+    soon(phone.set_conversation_mark(2, true, group_infos([ids[0].clone(), ids[101].clone()]))).await.unwrap();
+    assert_eq!(marks(&ids[0]).await, [1, 2]);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn set_conversation_mark_on_the_1001st_conversation_takes_the_marks_of_the_first() {
     let world = World::with(|config| config.limits.max_groups = 2_000).await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);

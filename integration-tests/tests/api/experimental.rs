@@ -94,7 +94,7 @@ async fn send_experimental_event_tells_those_who_are_online() {
         content: content.into(),
     };
     let longest = "x".repeat(4_096);
-    for (users, content) in [(&["ann", "cai"][..], "{\"dark\":true}"), (&[], &longest)] {
+    for (users, content) in [(&["ann", "cai", "ann"][..], "{\"dark\":true}"), (&[], &longest)] {
         soon(operator.send_experimental_event(request(users, content))).await.unwrap();
     }
     for device in [&ann, &phone] {

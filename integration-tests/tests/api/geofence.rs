@@ -39,15 +39,19 @@ async fn set_geofencing_config_keeps_every_packet_away_from_other_areas() {
         assert!(Zim::set_geofencing_config(areas, kind));
         let ann = world.login(world.client_with(config), "ann").await;
         ann.say("bob", "hi").await;
-        // Neither does it fetch a file from there.
-        let file_download_url = format!("https://localhost:{}/cat", files.local_addr().unwrap().port());
-        let file = FileMessage { file_download_url, file_name: "cat".into(), ..FileMessage::default() };
-        let cat =
-            Message { r#type: MessageType::File as i32, body: Some(Body::File(file.into())), ..Message::default() };
-        let (original, config) = (MediaFileType::OriginalFile, MediaDownloadConfig::default());
-        let refused = soon(ann.download_media_file(&cat, original, config, |_, _, _| {})).await;
-        assert_eq!(refusal(refused), ErrorCode::MessageModuleFileDownloadFailed);
-        assert!(files.accept().now_or_never().is_none());
+        // Neither does it fetch a file from there, nor from an address of which nobody knows whose it is.
+        for host in ["localhost", "LOCALHOST.", "127.0.0.2"] {
+            let file_download_url = format!("https://{host}:{}/cat", files.local_addr().unwrap().port());
+            let file = FileMessage { file_download_url, file_name: "cat".into(), ..FileMessage::default() };
+            let cat =
+                Message { r#type: MessageType::File as i32, body: Some(Body::File(file.into())), ..Message::default() };
+            let (original, config) = (MediaFileType::OriginalFile, MediaDownloadConfig::default());
+            let refused = soon(ann.download_media_file(&cat, original, config, |_, _, _| {})).await;
+            let error = refused.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::MessageModuleFileDownloadFailed);
+            assert!(error.to_string().contains("in an area that the app may not use"), "{host}: {error}");
+            assert!(files.accept().now_or_never().is_none());
+        }
         ann.quit().await;
     }
     assert_eq!((packets(&in_india), packets(&plain)), (0, 0));

@@ -171,6 +171,33 @@ async fn search_local_messages_is_paged_by_the_last_message() {
 }
 
 #[tokio::test]
+async fn search_local_messages_goes_on_after_a_message_that_is_deleted() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 0..7 {
+        // All in one millisecond.
+        bob.say("ann", &format!("note {number}")).await;
+    }
+    ann.receives("note 6").await;
+    for (order, first, rest) in [
+        (MessageOrder::Descending, ["note 6", "note 5"], ["note 4", "note 3", "note 2", "note 1", "note 0"]),
+        (MessageOrder::Ascending, ["note 0", "note 1"], ["note 2", "note 3", "note 4", "note 5", "note 6"]),
+    ] {
+        let config = MessageSearchConfig { count: 2, order: order as i32, ..asking(&["note"]) };
+        let page = soon(ann.search_local_messages("bob", PEER, config.clone())).await.unwrap();
+        assert_eq!(texts(&page.message_list), first);
+        let last = page.next_message.unwrap();
+        let here = zim_protocol::MessageDeleteConfig { is_also_delete_server_message: Some(false) };
+        soon(ann.delete_messages(std::slice::from_ref(&last), "bob", PEER, here)).await.unwrap();
+        let config = MessageSearchConfig { next_message: Some(last), count: 0, ..config };
+        let page = soon(ann.search_local_messages("bob", PEER, config)).await.unwrap();
+        let gone = if order == MessageOrder::Ascending { &rest[..3] } else { &rest[..] };
+        assert_eq!(texts(&page.message_list)[..gone.len()], *gone, "{order:?}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
 async fn search_local_messages_takes_5_keywords_and_5_senders() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
@@ -337,6 +364,50 @@ async fn search_local_conversations_counts_matching_messages() {
     let without = ConversationSearchConfig { conversation_message_count: 0, ..asked };
     let found = soon(ann.search_local_conversations(without)).await.unwrap().conversation_search_info_list;
     assert!(found.iter().all(|info| info.message_list.is_empty()));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn search_local_conversations_shows_each_once_though_messages_arrive_between_pages() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let mut others = Vec::new();
+    for user in ["bob", "carl", "dora"] {
+        let other = world.user(user).await;
+        other.say("ann", "a note").await;
+        others.push(other);
+        world.clock.advance(1_000);
+    }
+    zim_integration_tests::eventually("all", async || (ann.total_unread().await == 3).then_some(())).await;
+    for (mode, last) in [
+        (ConversationSearchMode::MatchMessage, &others[0]),
+        (ConversationSearchMode::MatchConversationName, &others[1]),
+    ] {
+        let keywords = if mode == ConversationSearchMode::MatchMessage { words(&["note"]) } else { Vec::new() };
+        let mut config = ConversationSearchConfig {
+            mode: mode as i32,
+            keywords,
+            total_conversation_count: 1,
+            ..ConversationSearchConfig::default()
+        };
+        let mut shown = Vec::new();
+        loop {
+            let page = soon(ann.search_local_conversations(config.clone())).await.unwrap();
+            shown.extend(page.conversation_search_info_list.into_iter().map(|info| info.conversation_id));
+            config.next_flag = page.next_flag;
+            if page.next_flag == 0 {
+                break;
+            }
+            // The last one comes to the top.
+            world.clock.advance(1_000);
+            let before = ann.total_unread().await;
+            last.say("ann", "a further note").await;
+            zim_integration_tests::eventually("it arrives", async || (ann.total_unread().await > before).then_some(()))
+                .await;
+        }
+        shown.sort();
+        assert_eq!(shown, ["bob", "carl", "dora"], "{mode:?}");
+    }
     world.end().await;
 }
 

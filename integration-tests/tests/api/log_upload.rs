@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use reqwest::StatusCode;
 use tempfile::TempDir;
 use tonic::Code;
 use zim_client_sdk::{LogConfig, LogLevel};
 use zim_integration_tests::{Device, OperatorClient, World, refusal, soon};
 use zim_protocol::{CreateLogUploadRequest, ErrorCode, ListLogsRequest, LogInfo, ReadLogRequest};
+
+use crate::media_tus::{patch, sent, sha256};
 
 /// Lets the log of this process go to a folder, and writes to it what the test says.
 fn log_to(device: &Device, folder: &Path, text: &str) {
@@ -89,6 +92,31 @@ async fn upload_log_gives_the_operator_the_last_one_of_ten_minutes() {
     // Only the log files are left in the folder.
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn create_log_upload_keeps_the_one_that_began_last() {
+    let world = World::new().await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let (client, mut operator) = (world.https(), world.admin().await);
+    let texts: [&[u8]; 2] = [b"PK\x03\x04older", b"PK\x03\x04newer"];
+    let mut urls = Vec::new();
+    for text in texts {
+        let file_size = i64::try_from(text.len()).unwrap();
+        let request = CreateLogUploadRequest { file_size, sha256: sha256(text), host: "127.0.0.1".into() };
+        urls.push(raw.call(&request).await.unwrap().upload_url);
+        world.clock.advance(1_000);
+    }
+    // The older one is complete after the newer one.
+    for at in [1, 0] {
+        assert_eq!(sent(patch(&client, &urls[at], 0, texts[at])).await.status(), StatusCode::NO_CONTENT);
+    }
+    let left = logs(&world, &mut operator, "ann").await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(read(&world, &mut operator, &left[0]).await, texts[1]);
+    raw.end().await;
+    drop((operator, client));
     world.end().await;
 }
 

@@ -16,7 +16,7 @@ use crate::media::{noise, png};
 type Piece = Result<Bytes, std::io::Error>;
 type Answer = Result<Response, reqwest::Error>;
 
-fn sha256(bytes: &[u8]) -> Bytes {
+pub(crate) fn sha256(bytes: &[u8]) -> Bytes {
     Bytes::copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 

@@ -184,6 +184,29 @@ async fn query_push_list_is_empty_after_every_end_of_a_login_but_a_lost_connecti
 }
 
 #[tokio::test]
+async fn query_push_list_is_empty_after_a_logout_without_a_connection_once_somebody_logs_in() {
+    let mut world = World::new().await;
+    let phone = world.user("ann").await;
+    let dir = phone.dir();
+    register(&phone, "phone").await;
+    world.stop_server().await;
+    soon(phone.logout()).await;
+    phone.quit().await;
+    world.start_server().await;
+    let watcher = world.device("ann").await;
+    assert_eq!(count(&watcher).await, 1, "the server does not know of it");
+    // What is registered after the login is new.
+    let phone = world.user_at(dir.clone(), "ann").await;
+    assert_eq!(count(&watcher).await, 0);
+    register(&phone, "phone").await;
+    phone.quit().await;
+    let phone = world.user_at(dir, "ann").await;
+    assert_eq!(count(&watcher).await, 1, "it is told once");
+    drop(phone);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn update_user_badge_takes_a_million_and_not_one_more() {
     let world = World::new().await;
     let ann = world.user("ann").await;
@@ -201,7 +224,7 @@ async fn update_user_badge_takes_a_million_and_not_one_more() {
 }
 
 #[tokio::test]
-async fn get_instance_of_the_push_sdk_tells_what_became_of_a_registration() {
+async fn push_get_instance_tells_what_became_of_a_registration() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let told = Arc::new(Mutex::new(Vec::new()));

@@ -94,6 +94,27 @@ pub(crate) async fn becomes(world: &World, user: &str, outcome: PushOutcome) -> 
     .await
 }
 
+/// When the only push is decided.
+async fn decided_at(world: &World) -> i64 {
+    let found = world.server().app().db.read(async |tx: &mut zim_server::db::Tx<'_>| {
+        let row = tx.fetch_one("SELECT next_at FROM outbox WHERE kind = 80", &[]).await?;
+        Ok(row.unwrap().get::<i64>(0)?)
+    });
+    soon(found).await.unwrap()
+}
+
+/// Waits until nothing is left to decide or to send: then every request to a push service has been made.
+pub(crate) async fn all_done(world: &World) {
+    eventually("the outbox is empty", async || {
+        let count = world.server().app().db.read(async |tx: &mut zim_server::db::Tx<'_>| {
+            let row = tx.fetch_one("SELECT COUNT(*) FROM outbox WHERE kind IN (80, 81)", &[]).await?;
+            Ok(row.unwrap().get::<i64>(0)?)
+        });
+        (soon(count).await.unwrap() == 0).then_some(())
+    })
+    .await;
+}
+
 pub(crate) fn title(request: &PushRequest) -> String {
     request.json()["title"].as_str().unwrap().to_owned()
 }
@@ -114,9 +135,9 @@ async fn a_device_that_is_away_gets_a_push_with_a_signature() {
     };
     let config = MessageSendConfig { push_config: Some(push), ..MessageSendConfig::default() };
     let message = send(&ann, "bob", "hi", config).await;
-    world.clock.advance(DELAY_MS - 1);
-    assert_eq!(server.waiting(), 0);
-    world.clock.advance(1);
+    // Not before.
+    assert_eq!(decided_at(&world).await, message.timestamp + DELAY_MS);
+    world.clock.advance(DELAY_MS);
     let request = server.next().await;
     assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/push"));
     let body = request.json();
@@ -297,6 +318,9 @@ async fn do_not_disturb_a_block_and_the_rule_of_the_user_are_respected() {
     }
     world.clock.advance(DELAY_MS);
     assert_eq!(title(&server.next().await), "hey");
+    let rows = log(&world, "bob", 4).await;
+    let silent = rows.iter().find(|row| row.title == "silent").unwrap();
+    assert_eq!((silent.outcome(), silent.detail.as_str()), (PushOutcome::Skipped, "do not disturb"));
     // The rule: nothing for the telephone while the desktop is online.
     let phone = world.login(world.client_with(|config| config.platform(PlatformType::Android)), "carl").await;
     soon(phone.register_push(PushToken::webhook("carl"))).await.unwrap();

@@ -11,7 +11,7 @@ use zim_protocol::{
     GroupJoinApplicationSendConfig, GroupJoinMode, PushConfig, PushOutcome,
 };
 
-use crate::push_delivery::{away, log, set_webhook};
+use crate::push_delivery::{all_done, away, log, set_webhook};
 
 const DELAY_MS: i64 = 2_000;
 
@@ -44,6 +44,7 @@ async fn gets(world: &World, server: &PushServer, users: &[&str], (kind, sender,
     }
     tokens.sort();
     assert_eq!(tokens, users);
+    all_done(world).await;
     assert_eq!(server.waiting(), 0);
 }
 

@@ -10,8 +10,18 @@ use crate::db::{Row, Scope, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::key::AppKey;
-use crate::provider::{Provider, Providers, Rules, StoredProvider, deliverer};
+use crate::provider::{Provider, Providers, Rules, StoredProvider, deliverer, name};
 use crate::tenant::Tenant;
+
+/// Refuses a push service whose devices are reached by the credentials of another one: these are those of other services, too.
+fn check_own(source: PushSource) -> Result<(), Error> {
+    let by = deliverer(source);
+    if by == source {
+        return Ok(());
+    }
+    let named = if source == PushSource::ApnsVoip { "apns-voip" } else { name(source) };
+    Err(Error::params_invalid(format!("{named} has no credentials of its own: it uses those of {}", name(by))))
+}
 
 async fn rows(tx: &mut Tx<'_>, app: AppKey) -> Result<Vec<StoredProvider>, Error> {
     let sql =
@@ -61,7 +71,7 @@ impl App {
         (source, app_type): (PushSource, i64),
         settings: String,
     ) -> Result<PushProvider, Error> {
-        let source = deliverer(source);
+        check_own(source)?;
         let _turn = tenant.changing.lock().await;
         let (shown, changed_at) = loop {
             // Another node may store credentials at the same time: those that are completed by a key must keep its key.
@@ -121,8 +131,9 @@ impl App {
         tenant: &Tenant,
         (source, app_type): (PushSource, i64),
     ) -> Result<bool, Error> {
+        check_own(source)?;
         let _turn = tenant.changing.lock().await;
-        let (app, source) = (tenant.key, deliverer(source));
+        let app = tenant.key;
         let removed = self.db.submit(Scope::none(), async move |tx| {
             let sql = "DELETE FROM push_provider WHERE app = $1 AND source = $2 AND app_type = $3";
             let removed = tx.execute(sql, &params![app, source as i32, app_type]).await?;

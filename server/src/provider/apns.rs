@@ -144,7 +144,7 @@ fn answer(reply: &Reply) -> Answer {
     let reason = body["reason"].as_str().unwrap_or_default();
     let meaning = match (reply.status.as_u16(), reason) {
         // Alone: what Apple says of a token that it does not know, it also says if the topic or the environment is wrong.
-        (410, _) => Meaning::Gone,
+        (410, _) => Meaning::Gone(body["timestamp"].as_i64()),
         // The next attempt has a new token.
         (403, "ExpiredProviderToken") => Meaning::Later(None),
         (404, _) => Meaning::Refused,
@@ -203,7 +203,7 @@ mod tests {
             (403, "InvalidProviderToken", Meaning::Refused),
             (403, "ExpiredProviderToken", Meaning::Later(None)),
             (404, "BadPath", Meaning::Refused),
-            (410, "Unregistered", Meaning::Gone),
+            (410, "Unregistered", Meaning::Gone(None)),
             (429, "TooManyRequests", Meaning::Later(None)),
             (500, "InternalServerError", Meaning::Later(None)),
         ] {
@@ -212,6 +212,9 @@ mod tests {
             let found = answer(&Reply { status, headers: HeaderMap::new(), body });
             assert_eq!(found.meaning, meaning, "{status} {reason}");
         }
+        let body = r#"{"reason": "Unregistered", "timestamp": 1454948015990}"#.to_owned();
+        let found = answer(&Reply { status: StatusCode::GONE, headers: HeaderMap::new(), body });
+        assert_eq!(found.meaning, Meaning::Gone(Some(1_454_948_015_990)));
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Fcm {
         let of_token = |detail: String| format!("no token for the service account: {detail}");
         if answer.meaning != Meaning::Accepted {
             // The device is not at fault.
-            let meaning = if answer.meaning == Meaning::Gone { Meaning::Refused } else { answer.meaning };
+            let meaning = if matches!(answer.meaning, Meaning::Gone(_)) { Meaning::Refused } else { answer.meaning };
             return Err(Answer::new(meaning, of_token(answer.detail)));
         }
         let granted: Granted =
@@ -152,7 +152,7 @@ fn answer(reply: &Reply) -> Answer {
     let details = body["error"]["details"].as_array().map_or(&[][..], Vec::as_slice);
     let code = details.iter().find_map(|detail| detail["errorCode"].as_str());
     let meaning = match (reply.status.as_u16(), code) {
-        (_, Some("UNREGISTERED")) => Meaning::Gone,
+        (_, Some("UNREGISTERED")) => Meaning::Gone(None),
         // 404 without this code: there is no such project.
         (404 | 410, _) => Meaning::Refused,
         // The next attempt has a new token.
@@ -211,7 +211,7 @@ mod tests {
         let error = |code: &str| format!(r#"{{"error":{{"message":"m","details":[{{"errorCode":"{code}"}}]}}}}"#);
         for (status, body, meaning) in [
             (200, r#"{"name":"projects/p/messages/1"}"#.to_owned(), Meaning::Accepted),
-            (404, error("UNREGISTERED"), Meaning::Gone),
+            (404, error("UNREGISTERED"), Meaning::Gone(None)),
             (404, r#"{"error":{"message":"no project"}}"#.to_owned(), Meaning::Refused),
             (400, error("INVALID_ARGUMENT"), Meaning::Refused),
             (403, error("SENDER_ID_MISMATCH"), Meaning::Refused),

@@ -96,7 +96,7 @@ impl Reply {
     pub(super) fn answer(&self) -> Answer {
         let meaning = match self.status.as_u16() {
             200..=299 => Meaning::Accepted,
-            404 | 410 => Meaning::Gone,
+            404 | 410 => Meaning::Gone(None),
             408 | 429 | 500..=599 => Meaning::Later(self.wait_ms()),
             _ => Meaning::Refused,
         };
@@ -134,8 +134,8 @@ mod tests {
             (201, Meaning::Accepted),
             (301, Meaning::Refused),
             (400, Meaning::Refused),
-            (404, Meaning::Gone),
-            (410, Meaning::Gone),
+            (404, Meaning::Gone(None)),
+            (410, Meaning::Gone(None)),
             (429, Meaning::Later(None)),
             (503, Meaning::Later(None)),
         ] {

@@ -49,8 +49,8 @@ pub(crate) struct Answer {
 pub(crate) enum Meaning {
     /// It delivers the push.
     Accepted,
-    /// It does not know the device, and never will again.
-    Gone,
+    /// It does not know the device any more; since this time, Unix milliseconds, if it said so.
+    Gone(Option<i64>),
     /// It never accepts this push.
     Refused,
     /// A later attempt may succeed, after so many milliseconds if it said so.

@@ -201,9 +201,11 @@ pub(super) async fn group(command: GroupCommand, operator: &mut Operator, contex
                 CreateGroupRequest { group_info: Some(info), user_ids: members, ..CreateGroupRequest::default() };
             let made = operator.call_as(app_id, &user, &request).await?;
             if output.is_json() {
-                return output.json(&made);
+                output.json(&made)?;
+            } else {
+                output.line(format!("Created the group {}, owned by {}.", preview(&group, 32), preview(&user, 32)))?;
             }
-            output.line(format!("Created the group {}, owned by {}.", preview(&group, 32), preview(&user, 32)))
+            all_done(&made.error_user_list, "not added")
         }
         GroupCommand::Add { user, group, members, app_id } => {
             let app_id = operator.app(app_id).await?;
@@ -228,11 +230,13 @@ pub(super) async fn group(command: GroupCommand, operator: &mut Operator, contex
             let app_id = operator.app(app_id).await?;
             let request = KickGroupMembersRequest { user_ids: members, group_id: group.clone() };
             let done = operator.call_as(app_id, &user, &request).await?;
-            if output.is_json() {
-                return output.json(&done);
-            }
             let removed = done.kicked_user_ids.iter().map(|user| preview(user, 32)).collect::<Vec<_>>().join(", ");
-            output.line(format!("Removed {removed} from the group {}.", preview(&group, 32)))
+            if output.is_json() {
+                output.json(&done)?;
+            } else if !removed.is_empty() {
+                output.line(format!("Removed {removed} from the group {}.", preview(&group, 32)))?;
+            }
+            all_done(&done.error_user_list, "not removed")
         }
     }
 }

@@ -1,9 +1,10 @@
 //! `zim admin log`: the logs that clients have uploaded.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use tempfile::NamedTempFile;
 use zim_protocol::{ListLogsRequest, LogInfo, ReadLogRequest};
 
 use super::{Operator, refused};
@@ -95,24 +96,69 @@ fn row(log: &LogInfo, now_ms: i64) -> [String; 5] {
 }
 
 /// Writes a log to a file that is new and that nobody else can read. Returns its size.
-async fn get(log: &str, app_id: u32, to: &std::path::Path, operator: &mut Operator) -> Result<i64, Failure> {
-    let cannot = |error: std::io::Error| Failure::other(format!("{} cannot be written: {error}", to.display()));
-    let (mut file, mut offset) = (None, 0);
+async fn get(log: &str, app_id: u32, to: &Path, operator: &mut Operator) -> Result<i64, Failure> {
+    let mut file = NewFile::at(to)?;
+    let mut offset = 0;
     loop {
         let request = ReadLogRequest { app_id, log_id: log.to_owned(), offset };
         let part = operator.client.read_log(request).await.map_err(|status| refused(&status))?.into_inner().data;
-        // Not before the server has the log.
-        let file = match &mut file {
-            Some(file) => file,
-            empty => {
-                let opened = zim_files::open(to, std::fs::OpenOptions::new().write(true).create_new(true));
-                empty.insert(opened.map_err(cannot)?)
-            }
-        };
         if part.is_empty() {
-            return Ok(offset);
+            return file.finish().map(|()| offset);
         }
-        file.write_all(&part).map_err(cannot)?;
+        file.append(&part)?;
         offset += i64::try_from(part.len()).unwrap_or(i64::MAX);
+    }
+}
+
+/// A file that is there once it is complete. Until then its parts are in a file beside it, which is removed if there is no end.
+struct NewFile<'a> {
+    to: &'a Path,
+    draft: NamedTempFile,
+}
+
+impl<'a> NewFile<'a> {
+    fn at(to: &'a Path) -> Result<Self, Failure> {
+        if to.exists() {
+            return Err(Failure::other(format!("{} exists already", to.display())).hint("--output names another file"));
+        }
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Nobody else can read it.
+        let draft = NamedTempFile::with_prefix_in(".zim-log-", folder).map_err(|error| cannot(to, error))?;
+        Ok(Self { to, draft })
+    }
+
+    fn append(&mut self, part: &[u8]) -> Result<(), Failure> {
+        self.draft.write_all(part).map_err(|error| cannot(self.to, error))
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        self.draft.persist_noclobber(self.to).map(drop).map_err(|error| cannot(self.to, error.error))
+    }
+}
+
+fn cannot(to: &Path, error: std::io::Error) -> Failure {
+    Failure::other(format!("{} cannot be written: {error}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_complete_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("1.zip");
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        let mut broken = NewFile::at(&to).unwrap();
+        broken.append(b"part").unwrap();
+        drop(broken);
+        assert_eq!(names(), 0, "what broke off is gone");
+        let mut file = NewFile::at(&to).unwrap();
+        file.append(b"one ").unwrap();
+        assert!(!to.exists());
+        file.append(b"two").unwrap();
+        file.finish().unwrap();
+        assert_eq!((std::fs::read(&to).unwrap().as_slice(), names()), (&b"one two"[..], 1));
+        assert!(NewFile::at(&to).is_err(), "it replaces nothing");
     }
 }

@@ -36,7 +36,7 @@ pub(crate) enum PushCommand {
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
     },
-    /// Remove the credentials of an app at a push service
+    /// Remove the credentials of an app at a push service: apns, fcm, web-push or webhook
     Remove {
         /// The push service
         #[arg(value_name = "SERVICE", value_parser = parse_source)]
@@ -324,8 +324,10 @@ async fn show_log(
         ("FROM", Align::Left),
         ("WHAT", Align::Left),
         ("SERVICE", Align::Left),
+        ("PUSH ID", Align::Left),
         ("OUTCOME", Align::Left),
         ("TRIED", Align::Right),
+        ("NEXT", Align::Left),
         ("WHY", Align::Left),
     ]);
     for row in &rows {
@@ -334,14 +336,16 @@ async fn show_log(
     output.table(&table)
 }
 
-fn log_row(row: &PushLogRow, now: i64) -> [String; 7] {
+fn log_row(row: &PushLogRow, now: i64) -> [String; 9] {
     [
         when(row.at, now),
         preview(&row.sender_user_id, 32),
         preview(&row.kind, 20),
         source_name(row.source).to_owned(),
+        if row.push_id.is_empty() { "gone".to_owned() } else { preview(&row.push_id, 20) },
         outcome(row.outcome()).to_owned(),
         row.attempts.to_string(),
+        when(row.next_at, now),
         preview(&row.detail, 80),
     ]
 }
@@ -417,6 +421,10 @@ mod tests {
     #[test]
     fn a_row_of_the_log_says_why() {
         let row = PushLogRow { outcome: PushOutcome::Skipped as i32, detail: "read".into(), ..PushLogRow::default() };
-        assert_eq!(log_row(&row, 0)[4..], ["skipped".to_owned(), "0".to_owned(), "read".to_owned()]);
+        assert_eq!(log_row(&row, 0)[4..], ["gone", "skipped", "0", "", "read"]);
+        // Years later, the time is a date.
+        let (push_id, next_at) = ("77".to_owned(), 86_400_000 * 7);
+        let waits = PushLogRow { outcome: PushOutcome::Waiting as i32, push_id, next_at, attempts: 2, ..row };
+        assert_eq!(log_row(&waits, 1_800_000_000_000)[4..], ["77", "waits", "2", "1970-01-08", "read"]);
     }
 }

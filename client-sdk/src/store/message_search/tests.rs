@@ -233,7 +233,7 @@ proptest! {
             };
             let expected: Vec<(i64, i64)> = [1, 2].into_iter().filter_map(newest).collect();
             let (mut found, mut below) = (Vec::new(), None);
-            while let Some((conversation, doc)) = conversations(&db, &query, below, 1).unwrap().pop() {
+            while let Some((conversation, doc)) = conversations(&db, &query, below, None, 1).unwrap().pop() {
                 found.push((doc / SCALE, conversation));
                 below = Some(doc);
             }

@@ -236,21 +236,23 @@ pub(super) async fn mark(
     };
     tx.execute_rows(&rows, sql).await?;
     if is_set {
-        evict(tx, log, user, &keys, limit).await?;
+        // Also those of the request that had the mark already.
+        let named: Vec<i64> = known.into_keys().collect();
+        evict(tx, log, user, &named, limit).await?;
     }
     Ok(missing)
 }
 
-/// Takes the marks of the conversations that got theirs first, if there are more than `limit` with marks. Those in `fresh` keep
+/// Takes the marks of the conversations that got theirs first, if there are more than `limit` with marks. Those in `named` keep
 /// theirs: a request has no more than the least limit.
-async fn evict(tx: &mut Tx<'_>, log: &mut LogWriter, user: UserKey, fresh: &[i64], limit: i64) -> Result<(), Error> {
+async fn evict(tx: &mut Tx<'_>, log: &mut LogWriter, user: UserKey, named: &[i64], limit: i64) -> Result<(), Error> {
     let sql = "SELECT COUNT(*) FROM conversation_setting WHERE account = $1 AND marks <> 0";
     let row = tx.fetch_one(sql, &params![user]).await?;
     let over = row.map_or(Ok(0), |row| row.get::<i64>(0))? - limit;
     if over <= 0 {
         return Ok(());
     }
-    let (list, mut params) = tx.dialect().in_list(fresh.iter().copied(), 3);
+    let (list, mut params) = tx.dialect().in_list(named.iter().copied(), 3);
     params.splice(0..0, params![user, over]);
     let sql = format!(
         "SELECT conversation FROM conversation_setting WHERE account = $1 AND marks <> 0 AND conversation NOT IN {list} \

@@ -293,11 +293,13 @@ pub(super) async fn complete(
     Ok(())
 }
 
-/// Removes the logs of a device that a new one replaces: it has what they have.
+/// Removes the logs of a device that a newer one replaces: it has what they have. The newest is the one whose upload began last: an
+/// older one can be complete after it.
 async fn merge_logs(tx: &mut Tx<'_>, (id, user): (i64, UserKey), now: i64) -> Result<(), Error> {
     let sql = "SELECT o.id, o.app, o.size FROM media n JOIN media o ON o.account = n.account AND o.name = n.name \
-               WHERE n.id = $1 AND n.kind = $2 AND o.kind = $2 AND o.state = 1 AND o.id <> n.id AND o.unused_since > $3";
-    for row in tx.fetch(sql, &params![id, i64::from(LOG), now - LOGS_MERGED_MS]).await? {
+               WHERE n.id = $1 AND n.kind = $2 AND o.kind = $2 AND o.state = 1 AND o.unused_since > $3 \
+               ORDER BY o.created_at DESC, o.id DESC";
+    for row in tx.fetch(sql, &params![id, i64::from(LOG), now - LOGS_MERGED_MS]).await?.iter().skip(1) {
         media::delete(tx, row.get(0)?, now).await?;
         count(tx, (AppKey(row.get(1)?), user), -counted(row.get(2)?)).await?;
     }

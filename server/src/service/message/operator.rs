@@ -194,6 +194,9 @@ impl App {
             let user = self.user_key(tenant.key, user_id).await?;
             users.push(user.ok_or_else(|| Error::user_not_found(user_id))?);
         }
+        // Who is named twice is told once.
+        users.sort_unstable();
+        users.dedup();
         let message = MessageEntry {
             ts: self.clock.now_ms(),
             kind: MessageType::Text as i32,

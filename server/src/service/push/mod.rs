@@ -55,7 +55,9 @@ impl PushService for App {
 
     async fn unregister(&self, caller: &Caller, _: UnregisterRequest) -> Result<PushUnregisteredResult, Error> {
         let (user, device) = (caller.identity()?.user, caller.connection()?.device);
-        caller.write(&self.db, Scope::user(user), async move |tx, _| store::unregister(tx, user, device).await).await?;
+        caller
+            .write(&self.db, Scope::user(user), async move |tx, _| crate::push::unbind(tx, device, user).await)
+            .await?;
         Ok(PushUnregisteredResult {})
     }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 
 use prost::Message as _;
 use zim_protocol::{
-    CallUserState, ConversationType, GroupApplicationState, MessageFlag, MessageType, PushSource, UserOfflinePushRule,
+    CallState, CallUserState, ConversationType, GroupApplicationState, MessageFlag, MessageType, PushSource,
+    UserOfflinePushRule,
 };
 
 use super::pushed::Pushed;
@@ -168,15 +169,16 @@ async fn users_of_call(tx: &mut Tx<'_>, pushed: &Pushed, range: Range) -> Result
     let (list, mut values) = tx.dialect().in_list(page, 3);
     values.splice(0..0, params![pushed.about, range.limit]);
     let sql = format!(
-        "SELECT u.account, a.push_rule, u.state FROM call_user u JOIN account a ON a.id = u.account \
-         WHERE u.call = $1 AND u.account IN {list} \
+        "SELECT u.account, a.push_rule, u.state, c.state FROM call_user u JOIN account a ON a.id = u.account \
+         JOIN chat_call c ON c.id = u.call WHERE u.call = $1 AND u.account IN {list} \
          AND EXISTS (SELECT 1 FROM push_id p WHERE p.account = u.account) ORDER BY u.account LIMIT $2"
     );
     let rows = tx.fetch(&sql, &values).await?;
     let candidate = |row: &Row| {
         let state = CallUserState::try_from(row.get::<i32>(2)?).unwrap_or(CallUserState::Unknown);
-        let receiver =
-            Receiver { is_over: !waits(pushed.kind, state), rule: push_rule(row, 1)?, ..Receiver::default() };
+        let has_ended = row.get::<i32>(3)? == CallState::Ended as i32;
+        let is_over = !waits(pushed.kind, state, has_ended);
+        let receiver = Receiver { is_over, rule: push_rule(row, 1)?, ..Receiver::default() };
         Ok(Candidate { user: UserKey(row.get(0)?), receiver })
     };
     rows.iter().map(candidate).collect()
@@ -217,10 +219,10 @@ async fn users(tx: &mut Tx<'_>, pushed: &Pushed, range: Range) -> Result<Vec<Can
     rows.iter().map(candidate).collect()
 }
 
-/// Whether a user in this state still waits for what is pushed.
-pub(super) fn waits(kind: PushKind, state: CallUserState) -> bool {
+/// Whether a user in this state still waits for what is pushed. Who is asked into a call stays so when it ends, and is rung no more.
+pub(super) fn waits(kind: PushKind, state: CallUserState, has_ended: bool) -> bool {
     match kind {
-        PushKind::CallInvitation => is_asked(state),
+        PushKind::CallInvitation => is_asked(state) && !has_ended,
         // Who is in the call, or was asked, stays so when others leave or end it.
         PushKind::CallQuit | PushKind::CallEnd => is_asked(state) || state == CallUserState::Accepted,
         _ => matches!(state, CallUserState::BeCancelled | CallUserState::Cancelled),

@@ -98,7 +98,7 @@ async fn deliver(app: &App, delivery: Delivery) -> Result<Next, Error> {
         },
         None => Answer::refused("the app has no credentials for this push service"),
     };
-    let (attempts, now) = (taken.attempts, app.clock.now_ms());
+    let (attempts, tried_at, now) = (taken.attempts, now, app.clock.now_ms());
     let retry_at = retry_at(&answer, attempts, now).filter(|at| *at < taken.expires_at);
     let outcome = match (answer.meaning, retry_at) {
         (Meaning::Accepted, _) => PushOutcome::Sent,
@@ -118,8 +118,9 @@ async fn deliver(app: &App, delivery: Delivery) -> Result<Next, Error> {
         if outcome == PushOutcome::Sent {
             end_older(tx, &pushed, push_id, now).await?;
         }
-        if answer.meaning == Meaning::Gone {
-            store::remove(tx, push_id).await?;
+        if let Meaning::Gone(since) = answer.meaning {
+            let known_until = since.map_or(tried_at, |since| since.min(tried_at));
+            store::remove(tx, push_id, known_until).await?;
         }
         Ok(is_ours)
     });

@@ -85,16 +85,9 @@ pub(super) async fn register(tx: &mut Tx<'_>, new: New, most: u32) -> Result<i64
     Ok(new.id)
 }
 
-/// Ends the pushes to a device of a user.
-pub(super) async fn unregister(tx: &mut Tx<'_>, user: UserKey, device: [u8; 16]) -> Result<(), Error> {
-    let sql = "DELETE FROM push_id WHERE account = $1 AND device = $2";
-    tx.execute(sql, &params![user, device.to_vec()]).await?;
-    Ok(())
-}
-
-/// Removes a push ID that its push service no longer knows.
-pub(super) async fn remove(tx: &mut Tx<'_>, id: i64) -> Result<(), Error> {
-    tx.execute("DELETE FROM push_id WHERE id = $1", &params![id]).await?;
+/// Removes a push ID that its push service no longer knows, unless the device has registered again since.
+pub(super) async fn remove(tx: &mut Tx<'_>, id: i64, known_until: i64) -> Result<(), Error> {
+    tx.execute("DELETE FROM push_id WHERE id = $1 AND registered_at < $2", &params![id, known_until]).await?;
     Ok(())
 }
 

@@ -129,6 +129,7 @@ impl SessionService for App {
             token_ctime: proof.token_ctime(),
             is_vouched: proof.is_vouched(),
             one_shot: request.one_shot,
+            was_logged_out: request.was_logged_out,
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
         };

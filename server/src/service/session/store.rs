@@ -47,6 +47,8 @@ pub(super) struct NewLogin {
     /// Only the app's back end can have decided that this user exists.
     pub(super) is_vouched: bool,
     pub(super) one_shot: bool,
+    /// The device was logged out without a connection.
+    pub(super) was_logged_out: bool,
     pub(super) policy: DevicePolicy,
     /// The job has locked the user's head. Only a new user needs no lock: no other job sees the account before the
     /// commit.
@@ -95,6 +97,9 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
         return Ok(admitted);
     }
     push::unbind_others(tx, login.app, login.device, user).await?;
+    if login.was_logged_out {
+        push::unbind(tx, login.device, user).await?;
+    }
     if let Some(ticket) = login.resume {
         let row = tx
             .fetch_one(

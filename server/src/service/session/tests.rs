@@ -33,6 +33,7 @@ fn login(id: i64) -> NewLogin {
         token_ctime: None,
         is_vouched: false,
         one_shot: false,
+        was_logged_out: false,
         policy: DevicePolicy::Single,
         is_locked: true,
     }
