@@ -87,10 +87,13 @@ pub(crate) fn is_in_a_folder() -> bool {
     OUTPUT.lock().is_some()
 }
 
+/// A folder, and files in it that are open, with their names.
+pub(crate) type OpenFiles = (PathBuf, Vec<(String, File)>);
+
 /// Opens the log files that are there, oldest first, with their names, and returns the folder. `None`: the log goes to no folder.
 ///
 /// What is open stays so when the files are rotated: reading them takes longer, and nothing is logged while this runs.
-pub(crate) fn open_files() -> io::Result<Option<(PathBuf, Vec<(String, File)>)>> {
+pub(crate) fn open_files() -> io::Result<Option<OpenFiles>> {
     let output = OUTPUT.lock();
     output.as_ref().map(|files| Ok((files.folder.clone(), files.open_all()?))).transpose()
 }

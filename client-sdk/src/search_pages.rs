@@ -18,13 +18,16 @@ fn place(message: &Message) -> Place {
     (message.conversation_type, message.conversation_id.clone(), message.order_key, message.timestamp)
 }
 
+/// A request for a page, and the conversations that were shown before it.
+type Before = (Vec<u8>, Arc<HashSet<i64>>);
+
 /// The ends of the pages that were returned last.
 #[derive(Debug, Default)]
 pub(crate) struct SearchPages {
     /// The documents of the messages that pages end with.
     messages: Mutex<VecDeque<(Place, i64)>>,
     /// The conversations that were shown, by the request for the next page.
-    conversations: Mutex<VecDeque<(Vec<u8>, Arc<HashSet<i64>>)>>,
+    conversations: Mutex<VecDeque<Before>>,
 }
 
 impl SearchPages {

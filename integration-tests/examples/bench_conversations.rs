@@ -82,7 +82,8 @@ fn indexed(folder: &Path) -> usize {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let file = files.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "db")).unwrap();
     let db = rusqlite::Connection::open(file).unwrap();
-    db.query_row("SELECT COUNT(*) FROM message_doc", [], |row| row.get(0)).unwrap()
+    let count: i64 = db.query_row("SELECT COUNT(*) FROM message_doc", [], |row| row.get(0)).unwrap();
+    usize::try_from(count).unwrap()
 }
 
 /// Receives messages, of which a part is indexed for the search meanwhile. Returns how many arrived in a second, and which part of

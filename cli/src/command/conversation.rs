@@ -207,10 +207,7 @@ pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Resu
     let outcome = match command {
         ConversationCommand::Draft(_) => Ok(()),
         ConversationCommand::List(args) => list(&args, context, &session).await,
-        ConversationCommand::Pinned(page) => {
-            let found = session.zim.query_conversation_pinned_list(page.config()).await?;
-            page.show(found.conversation_list, "There are no pinned conversations.", context, &session)
-        }
+        ConversationCommand::Pinned(page) => pinned(page, context, &session).await,
         ConversationCommand::Show(with) => show(&with, context, &session).await,
         ConversationCommand::Clear(args) => clear(args.target(), context, &session).await,
         ConversationCommand::Pin(with) => pin(&with, true, context, &session).await,
@@ -237,6 +234,11 @@ async fn list(args: &ListArgs, context: &Context, session: &Session) -> Result<(
     };
     let found = session.zim.query_conversation_list(args.page.config(), filter).await?;
     args.page.show(found.conversation_list, none, context, session)
+}
+
+async fn pinned(page: PageArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let found = session.zim.query_conversation_pinned_list(page.config()).await?;
+    page.show(found.conversation_list, "There are no pinned conversations.", context, session)
 }
 
 /// Shows or sets a draft, as the device of the profile, which keeps it.

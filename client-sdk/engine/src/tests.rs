@@ -344,7 +344,8 @@ fn a_conversation_that_pushes_have_begun_awaits_the_next_ones() {
 
 #[test]
 fn what_awaited_pushes_do_not_bring_is_pulled() {
-    let lost: [(&str, fn(&mut SyncEngine)); 4] = [
+    type Case = (&'static str, fn(&mut SyncEngine));
+    let lost: [Case; 4] = [
         ("a later push comes", |engine| engine.push(messages(3, 3), Origin::Other)),
         ("the next push after the head comes", |engine| engine.push(messages(6, 6), Origin::Other)),
         ("the server says so", |engine| {

@@ -191,20 +191,7 @@ impl<L: Remote> AccountTask<L> {
                 self.after.done.push(done);
             }
             Input::Local(local, uncounted, done) => {
-                if deletes(&local) && !self.job.attach.is_empty() {
-                    // What the app sends before it deletes has its row, and can be withdrawn.
-                    self.commit().await;
-                }
-                if let Local::Delete { name, .. } | Local::Clear(name) = &*local {
-                    self.engine.deleted(name, uncounted.as_deref());
-                }
-                if let Local::Delete { messages, .. } = &*local {
-                    messages
-                        .iter()
-                        .filter(|message| message.message_seq <= 0)
-                        .for_each(|message| self.withdraw(message));
-                }
-                self.job.settle.push(Settle::Local(local));
+                self.change_here(local, uncounted.as_deref()).await;
                 self.after.done.push(done);
             }
             Input::Edit(edit, done) => {
@@ -233,6 +220,21 @@ impl<L: Remote> AccountTask<L> {
                 self.keeps_unsent = keeps_unsent;
             }
         }
+    }
+
+    /// Changes what only this device has.
+    async fn change_here(&mut self, local: Box<Local>, uncounted: Option<&[u64]>) {
+        if deletes(&local) && !self.job.attach.is_empty() {
+            // What the app sends before it deletes has its row, and can be withdrawn.
+            self.commit().await;
+        }
+        if let Local::Delete { name, .. } | Local::Clear(name) = &*local {
+            self.engine.deleted(name, uncounted);
+        }
+        if let Local::Delete { messages, .. } = &*local {
+            messages.iter().filter(|message| message.message_seq <= 0).for_each(|message| self.withdraw(message));
+        }
+        self.job.settle.push(Settle::Local(local));
     }
 
     /// Raises the events that an earlier login may not have delivered, before all others.

@@ -121,7 +121,7 @@ impl<'a> NewFile<'a> {
         if to.exists() {
             return Err(Failure::other(format!("{} exists already", to.display())).hint("--output names another file"));
         }
-        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         // Nobody else can read it.
         let draft = NamedTempFile::with_prefix_in(".zim-log-", folder).map_err(|error| cannot(to, error))?;
         Ok(Self { to, draft })
