@@ -85,6 +85,24 @@ impl Context {
         log_in(config(&profile)?.data_dir(folder), &profile).await
     }
 
+    /// Opens the local database of the profile's device without the server: nothing is received that `zim listen` would show. A device
+    /// that has never logged in has none, so it logs in.
+    pub(crate) async fn own_device_offline(&self) -> Result<Session, Failure> {
+        let profile = self.profiles.logged_in(&self.name)?;
+        let folder = self.profiles.own_data_dir(&self.name)?;
+        let user_id = profile.user_id.clone().unwrap_or_default();
+        let nowhere = Profile { server: Some(NOWHERE.to_owned()), ..profile };
+        let zim = Zim::new(config(&nowhere)?.data_dir(folder))?;
+        let events = zim.events();
+        let login = LoginConfig { is_offline_login: true, ..LoginConfig::default() };
+        if zim.login(&user_id, login).await.is_ok() {
+            return Ok(Session { zim, user_id, events });
+        }
+        zim.destroy();
+        zim.closed().await;
+        self.own_device().await
+    }
+
     async fn device_session(&self) -> Result<Session, Failure> {
         let profile = self.profiles.logged_in(&self.name)?;
         let folder = self.profiles.own_data_dir(&self.name)?;
@@ -107,6 +125,9 @@ impl Context {
         }
     }
 }
+
+/// An address where there is no server.
+const NOWHERE: &str = "127.0.0.1:1";
 
 /// Fails if `work` takes longer than the limit.
 pub(crate) async fn within<T>(

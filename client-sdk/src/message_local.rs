@@ -56,9 +56,9 @@ impl Zim {
                 conversation_type: conversation_type as i32,
                 config: Some(config),
             };
-            let _own = account.deletes(Deleted::Messages(name.clone(), named(&stored)));
+            let own = account.deletes(Deleted::Messages(name.clone(), named(&stored)));
             // The log entries in the answer delete them here.
-            self.call(request).await?;
+            own.done(self.call(request).await)?;
         } else {
             here.extend(stored);
         }
@@ -87,8 +87,8 @@ impl Zim {
                 conversation_type: conversation_type as i32,
                 config: Some(config),
             };
-            let _own = account.deletes(Deleted::Conversation(name));
-            self.call(request).await?;
+            let own = account.deletes(Deleted::Conversation(name));
+            own.done(self.call(request).await)?;
         } else {
             account.listed().await;
             known(&account, &name).await?;
@@ -108,8 +108,8 @@ impl Zim {
     pub async fn delete_all_conversation_messages(&self, config: MessageDeleteConfig) -> Result<(), Error> {
         let account = self.account()?;
         if config.is_also_delete_server_message() {
-            let _own = account.deletes(Deleted::All);
-            return self.call(DeleteAllConversationMessagesRequest { config: Some(config) }).await.map(drop);
+            let own = account.deletes(Deleted::All);
+            return own.done(self.call(DeleteAllConversationMessagesRequest { config: Some(config) }).await);
         }
         account.listed().await;
         for name in account.store().read(conversation::names).await? {

@@ -11,6 +11,9 @@ use zim_protocol::{ConversationSearchConfig, Message};
 /// The most pages that are remembered: the searches that people have open, and a few more.
 const MAX: usize = 64;
 
+/// The most conversations that are remembered in all: of long lists, only the page before the next one matters.
+const MAX_CONVERSATIONS: usize = 100_000;
+
 /// What tells a message from others, and is the same after it was edited or deleted.
 type Place = (i32, String, i64, i64);
 
@@ -44,7 +47,11 @@ impl SearchPages {
 
     /// Notes the conversations that a search has shown before the page with this flag.
     pub(crate) fn shown_before(&self, config: &ConversationSearchConfig, next_flag: i64, shown: HashSet<i64>) {
-        put(&mut self.conversations.lock(), key(config, next_flag), Arc::new(shown));
+        let mut before = self.conversations.lock();
+        put(&mut before, key(config, next_flag), Arc::new(shown));
+        while before.len() > 1 && before.iter().map(|(_, shown)| shown.len()).sum::<usize>() > MAX_CONVERSATIONS {
+            before.pop_front();
+        }
     }
 
     /// Returns the conversations that a search has shown before this page; `None`: it is not known any more.

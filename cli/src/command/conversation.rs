@@ -243,7 +243,7 @@ async fn pinned(page: PageArgs, context: &Context, session: &Session) -> Result<
 
 /// Shows or sets a draft, as the device of the profile, which keeps it.
 async fn draft(args: DraftArgs, context: &Context) -> Result<(), Failure> {
-    let session = context.own_device().await?;
+    let session = context.own_device_offline().await?;
     let outcome = draft_on(&args, context, &session).await;
     // Nothing about the device changes: one that gets pushes goes on getting them.
     session.leave().await;

@@ -408,6 +408,7 @@ async fn combine(args: CombineArgs, context: &Context, session: &Session) -> Res
     let mut found = fetch(&args.with, &args.seqs, session).await?;
     found.sort_by_key(|message| args.seqs.iter().position(|seq| *seq == message.message_seq));
     let first = |message: &Message| format!("{}: {}", message.sender_user_id, describe::short(message));
+    let count = found.len();
     let shown = || found.iter().take(3).map(first).collect::<Vec<_>>().join("\n");
     let combine = CombineMessage {
         title: args.title,
@@ -424,7 +425,7 @@ async fn combine(args: CombineArgs, context: &Context, session: &Session) -> Res
         return context.output.json(&sent);
     }
     let seq = sent.message.map_or(0, |message| message.message_seq);
-    context.output.line(format!("Sent message {seq} {}, which combines {} messages.", to.place("to"), args.seqs.len()))
+    context.output.line(format!("Sent message {seq} {}, which combines {count} messages.", to.place("to")))
 }
 
 async fn detail(args: &DetailArgs, context: &Context, session: &Session) -> Result<(), Failure> {

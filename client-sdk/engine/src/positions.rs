@@ -327,7 +327,8 @@ impl SyncEngine {
         let first = if head.entered_seq > head.from_seq { first.max(head.entered_seq - 1) } else { first };
         let start = start.max(head.floor_seq).max(first).min(head.end_seq);
         state.seq = state.seq.max(start);
-        state.awaits_pushes = has_pushes && state.seq < state.head_seq;
+        // A later head does not end the wait: pushes may have overtaken it.
+        state.awaits_pushes = (has_pushes || state.awaits_pushes) && state.seq < state.head_seq;
         self.awaits_pushes |= state.awaits_pushes;
         let is_known = state.known;
         if let Some(last) = head.last_message.as_ref().filter(|last| !last.content.is_empty()) {

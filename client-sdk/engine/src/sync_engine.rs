@@ -145,9 +145,11 @@ impl SyncEngine {
         self.await_no_pushes();
     }
 
-    /// Returns whether a conversation may await pushes. If they do not come within some seconds, an audit gets what they should have
+    /// Returns whether a conversation awaits pushes. If they do not come within some seconds, an audit gets what they should have
     /// brought.
-    pub fn awaits_pushes(&self) -> bool {
+    pub fn awaits_pushes(&mut self) -> bool {
+        // Seldom true, so the conversations are seldom looked at.
+        self.awaits_pushes &= self.conversations.values().any(|state| state.awaits_pushes);
         self.awaits_pushes
     }
 

@@ -334,9 +334,14 @@ fn a_conversation_that_pushes_have_begun_awaits_the_next_ones() {
     assert!(engine.lacks_before(&name(), 3), "a command after the third message waits");
     engine.push(messages(2, 3), Origin::Other);
     assert_eq!(raised(&mut engine), [2, 3]);
+    // Another conversation moves, and the server describes this one again.
+    engine.dirtied(&zim_protocol::Dirty { snapshots: true, ..Default::default() });
+    let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
+    describe(&mut engine, ticket, 5);
+    assert!(pulls(&mut engine).is_empty() && engine.awaits_pushes());
     engine.push(messages(4, 5), Origin::Other);
     assert_eq!(raised(&mut engine), [4, 5]);
-    assert!(!engine.lacks_before(&name(), 5));
+    assert!(!engine.lacks_before(&name(), 5) && !engine.awaits_pushes());
     // What comes later is a known conversation's.
     engine.push(messages(7, 7), Origin::Other);
     assert_eq!(pulls(&mut engine).len(), 1);

@@ -159,9 +159,10 @@ impl<L: Remote> AccountTask<L> {
         if applied.needs_audit && self.is_connected {
             self.next_audit_ms = self.clock.steady_ms();
         }
-        if self.engine.awaits_pushes() && self.is_connected {
-            self.next_audit_ms = self.next_audit_ms.min(self.clock.steady_ms() + AWAIT_MS);
-        }
+        self.await_until_ms = match self.engine.awaits_pushes() && self.is_connected {
+            true => self.await_until_ms.min(self.clock.steady_ms() + AWAIT_MS),
+            false => i64::MAX,
+        };
         if applied.unread_delta != 0 {
             self.total += applied.unread_delta;
             self.raise_total();

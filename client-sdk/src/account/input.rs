@@ -247,7 +247,7 @@ impl<L: Remote> AccountTask<L> {
         if self.is_connected {
             self.lost_connection();
         }
-        self.next_audit_ms = i64::MAX;
+        (self.next_audit_ms, self.await_until_ms) = (i64::MAX, i64::MAX);
         self.engine.offline();
         self.shared.is_listed.send_replace(true);
         self.shared.rooms.disconnected(|event| self.remote.raise(event, None));

@@ -159,6 +159,8 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) resend_window_ms: i64,
     pub(super) indexes: bool,
     pub(super) next_audit_ms: i64,
+    /// Until when pushes are awaited that are on their way; an audit follows.
+    pub(super) await_until_ms: i64,
     /// When messages are indexed for search.
     pub(super) next_index_ms: i64,
     pub(super) is_total_raised: bool,
@@ -208,6 +210,7 @@ impl<L: Remote> AccountTask<L> {
             resend_window_ms,
             indexes,
             next_audit_ms: i64::MAX,
+            await_until_ms: i64::MAX,
             next_index_ms: i64::MAX,
             is_total_raised: false,
             sync_error: None,
@@ -237,7 +240,7 @@ impl<L: Remote> AccountTask<L> {
         while self.closing.is_none() {
             let deadline = self.sends.next_deadline_ms(self.is_connected).unwrap_or(i64::MAX);
             let next_start = self.sends.next_start_ms(self.clock.steady_ms()).filter(|_| self.is_connected);
-            let wake_ms = deadline.min(next_start.unwrap_or(i64::MAX)).min(self.next_audit_ms).min(self.next_index_ms);
+            let wake_ms = deadline.min(next_start.unwrap_or(i64::MAX)).min(self.audit_ms()).min(self.next_index_ms);
             let wake_ms = wake_ms.min(self.typing.deadline_ms().unwrap_or(i64::MAX));
             tokio::select! {
                 input = self.inbox.recv() => match input {
@@ -317,6 +320,11 @@ impl<L: Remote> AccountTask<L> {
         self.next_index_ms = if is_more { done_ms + pause_ms } else { i64::MAX };
     }
 
+    /// When the next audit is due.
+    fn audit_ms(&self) -> i64 {
+        self.next_audit_ms.min(self.await_until_ms)
+    }
+
     /// Messages may have to be indexed, soon.
     pub(super) fn index_later(&mut self) {
         if self.indexes && self.next_index_ms == i64::MAX {
@@ -346,12 +354,13 @@ impl<L: Remote> AccountTask<L> {
             self.reload().await;
         }
         let steady_ms = self.clock.steady_ms();
-        for (outgoing, error) in self.sends.expired(steady_ms, self.is_connected) {
-            self.fail(outgoing, error);
+        for (mut outgoing, error) in self.sends.expired(steady_ms, self.is_connected) {
+            let cause = outgoing.unless_stored.take();
+            self.fail(outgoing, cause.unwrap_or(error));
         }
         self.expire_typing();
-        if steady_ms >= self.next_audit_ms {
-            self.next_audit_ms = steady_ms + AUDIT_MS;
+        if steady_ms >= self.audit_ms() {
+            (self.next_audit_ms, self.await_until_ms) = (steady_ms + AUDIT_MS, i64::MAX);
             self.engine.audit();
         }
     }

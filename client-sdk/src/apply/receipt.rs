@@ -106,7 +106,7 @@ impl Transaction<'_> {
         let Some(row) = deleted_row else { return Ok(()) };
         let message = row.into_message(&self.viewer.user_id, &to);
         self.replies_changed(id, &to, entry.seq, deleted)?;
-        let is_own = self.viewer.deleting.has_message(&Name::from(&to), &message);
+        let is_own = self.viewer.deleting.tell_message(&Name::from(&to), &message);
         if self.is_news(origin)? && !is_own {
             self.deleted(&to.id, to.r#type, MessageDeleteType::MessageListDeleted, vec![message]);
         }
@@ -137,7 +137,7 @@ impl Transaction<'_> {
         rows::set_cleared(self.db, id, entry.cleared_seq)?;
         self.recent.forget_deleted();
         let had_any = rows::clear(self.db, id, entry.cleared_seq)?;
-        let is_own = origin == Origin::Own || self.viewer.deleting.has_conversation(&Name::from(&to));
+        let is_own = origin == Origin::Own || self.viewer.deleting.tell_conversation(&Name::from(&to));
         if is_own {
             rows::clear_unsent(self.db, id)?;
         }
@@ -149,7 +149,8 @@ impl Transaction<'_> {
 
     /// The user deleted all messages of all conversations for themselves.
     pub(super) fn all_cleared(&mut self, origin: Origin) -> rusqlite::Result<()> {
-        if self.is_news(origin)? && !self.viewer.deleting.has_all() {
+        let is_own = self.viewer.deleting.tell_all();
+        if self.is_news(origin)? && !is_own {
             self.deleted("", 0, MessageDeleteType::AllConversationMessagesDeleted, Vec::new());
         }
         Ok(())

@@ -254,6 +254,10 @@ pub(crate) fn sweep(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<Conve
     let mut swept = Vec::with_capacity(ids.len());
     for id in ids {
         swept.extend(shown(db, id, viewer)?);
+        // The next conversation may get its number.
+        for table in ["held", "hidden", "done_receipt"] {
+            db.prepare_cached(&format!("DELETE FROM {table} WHERE conversation = ?1"))?.execute([id])?;
+        }
         db.prepare_cached("DELETE FROM conversation WHERE id = ?1")?.execute([id])?;
     }
     Ok(swept)

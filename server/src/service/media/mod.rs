@@ -6,7 +6,10 @@ mod rules;
 mod store;
 mod task;
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::timeout;
 use zim_protocol::media::MediaFormat;
 use zim_protocol::{
     CreateLogUploadRequest, CreateMediaUploadRequest, ErrorCode, LogUploadCreatedResult, MediaUploadCreatedResult,
@@ -21,6 +24,9 @@ use crate::connection::Caller;
 use crate::db::Scope;
 use crate::error::Error;
 use crate::media::{PictureError, Version, Versions, Writing};
+
+/// How long an announcement waits for the store.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
 
 /// Bytes of the secrets in URLs.
 const SECRET_BYTES: usize = 16;
@@ -81,15 +87,25 @@ impl App {
             hash,
             now: self.clock.now_ms(),
         };
-        let settings = self.config.media.clone();
-        let scope = || Scope::user(identity.user);
-        let file = caller.write(&self.db, scope(), async move |tx, _| store::create(tx, new, &settings).await).await?;
-        if !file.is_complete || !matches!(self.files.open_file(file.id, Version::Original).await, Ok(None)) {
+        let create = async |new: store::New, is_lost: bool| {
+            let settings = self.config.media.clone();
+            let scope = Scope::user(identity.user);
+            caller.write(&self.db, scope, async move |tx, _| store::create(tx, new, is_lost, &settings).await).await
+        };
+        let file = create(new.clone(), false).await?;
+        if !file.is_complete || !self.is_lost(file.id).await {
             return Ok(file);
         }
-        tracing::warn!(id = file.id, "the bytes of a file are lost; a client has them and uploads them again");
-        let (settings, now) = (self.config.media.clone(), self.clock.now_ms());
-        caller.write(&self.db, scope(), async move |tx, _| store::reopen(tx, file, now, &settings).await).await
+        tracing::warn!(
+            id = file.id,
+            "the bytes of a file are not there; the client uploads them again, as another file"
+        );
+        create(new, true).await
+    }
+
+    /// Whether the bytes of a complete file are not there. If the store does not answer soon, they are taken to be.
+    async fn is_lost(&self, id: i64) -> bool {
+        matches!(timeout(LOOK_WITHIN, self.files.open_file(id, Version::Original)).await, Ok(Ok(None)))
     }
 
     /// Returns the upload with this token.

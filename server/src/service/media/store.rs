@@ -22,7 +22,7 @@ const DAY_MS: i64 = 86_400_000;
 const LOGS_MERGED_MS: i64 = 600_000;
 
 /// A file that is to be uploaded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct New {
     pub(super) id: i64,
     pub(super) app: AppKey,
@@ -108,13 +108,15 @@ fn counted(size: i64) -> i64 {
 }
 
 /// Adds a file that is to be uploaded, or returns the one of the same user with the same content, of which the upload goes on
-/// or is done.
-pub(super) async fn create(tx: &mut Tx<'_>, new: New, settings: &config::Media) -> Result<File, Error> {
+/// or is done. `is_lost`: the bytes of those that are done are not there. Their rows stay, because they may be there again: a folder
+/// may not be mounted.
+pub(super) async fn create(tx: &mut Tx<'_>, new: New, is_lost: bool, settings: &config::Media) -> Result<File, Error> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM media m WHERE m.account = $1 AND m.hash = $2 AND m.size = $3 AND m.kind = $4 \
-         ORDER BY m.state DESC LIMIT 1"
+        "SELECT {COLUMNS} FROM media m WHERE m.account = $1 AND m.hash = $2 AND m.size = $3 AND m.kind = $4 AND m.state < $5 \
+         ORDER BY m.state DESC, m.id DESC LIMIT 1"
     );
-    let row = tx.fetch_one(&sql, &params![new.user, new.hash.clone(), new.size, i64::from(new.kind)]).await?;
+    let states = if is_lost { 1_i64 } else { 2 };
+    let row = tx.fetch_one(&sql, &params![new.user, new.hash.clone(), new.size, i64::from(new.kind), states]).await?;
     if let Some(file) = row.as_ref().map(File::read).transpose()? {
         // It must not be removed before it is sent, and the server may have another address than when it was announced first.
         let sql = "UPDATE media SET base = $3, unused_since = $2, created_at = $2 WHERE id = $1";
@@ -163,13 +165,6 @@ pub(super) async fn create(tx: &mut Tx<'_>, new: New, settings: &config::Media) 
         media_type: String::new(),
         versions: Versions::default(),
     })
-}
-
-/// Lets a file whose bytes are lost be uploaded again. The messages that have it find it at the same URL then.
-pub(super) async fn reopen(tx: &mut Tx<'_>, file: File, now: i64, settings: &config::Media) -> Result<File, Error> {
-    tx.execute("UPDATE media SET state = 0 WHERE id = $1", &params![file.id]).await?;
-    task::schedule_by(tx, &MEDIA_UNUSED, file.user, now + i64::from(settings.upload_valid_s) * 1_000).await?;
-    Ok(File { is_complete: false, ..file })
 }
 
 async fn check_room(tx: &mut Tx<'_>, new: &New, settings: &config::Media) -> Result<(), Error> {
@@ -346,7 +341,6 @@ pub(super) async fn remove_unused(
 ) -> Result<Option<i64>, Error> {
     let (valid, kept) = (i64::from(settings.upload_valid_s) * 1_000, i64::from(settings.unused_kept_s) * 1_000);
     let logs_kept = i64::from(settings.logs_kept_days) * DAY_MS;
-    // One that is uploaded again may be in messages before it is complete.
     let unused = "NOT EXISTS (SELECT 1 FROM media_ref r WHERE r.media = m.id)";
     let sql = format!(
         "SELECT m.id FROM media m WHERE m.account = $1 AND ((m.state = 0 AND m.created_at <= $2) OR \

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::db::{Scope, Tx};
 use crate::error::Error;
 use crate::key::UserKey;
-use crate::media::{self, REMOVAL};
+use crate::media::REMOVAL;
 use crate::task::{self, Due, Next, OutboxKind, TaskKind};
 
 /// How long a removal waits for an object store that is away.
@@ -56,12 +56,14 @@ pub(crate) static PIECE_REMOVAL: OutboxKind<App> = OutboxKind {
     },
 };
 
-/// A store that is away, for however long, is no fault of what is to be removed.
+/// A store that is away or refuses, for however long, is no fault of what is to be removed: it is tried until it is gone.
 fn next(app: &App, removed: io::Result<()>) -> Result<Next, Error> {
     match removed {
         Ok(()) => Ok(Next::Nothing),
-        Err(error) if media::is_away(&error) => Ok(Next::At(app.clock.now_ms() + AWAY_MS)),
-        Err(error) => Err(Error::file_store_failed(error)),
+        Err(error) => {
+            tracing::debug!(%error, "a file cannot be removed yet");
+            Ok(Next::At(app.clock.now_ms() + AWAY_MS))
+        }
     }
 }
 

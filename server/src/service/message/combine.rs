@@ -83,6 +83,7 @@ impl App {
         let first = parts.next().and_then(Result::ok).ok_or_else(Error::message_not_found)?;
         let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
         let (stored, user, most) = (scrambler.stored(first), identity.user, self.config.limits.max_room_history);
+        let keeps = self.config.rooms.history;
         let body = self.db.read(async move |tx| {
             let sql = "SELECT m.conversation, m.seq, m.kind, b.body, c.type FROM message m \
                        JOIN combine b ON b.conversation = m.conversation AND b.seq = m.seq \
@@ -90,6 +91,7 @@ impl App {
             let row = tx.fetch_one(sql, &params![stored]).await?.ok_or_else(Error::message_not_found)?;
             let (conversation, seq) = (ConversationKey(row.get(0)?), row.get::<i64>(1)?);
             let viewer = match row.get::<i32>(4)? == ConversationType::Room as i32 {
+                true if !keeps => None,
                 true => room::viewer(tx, conversation, user, most).await?,
                 false => Viewer::of(tx, conversation, user).await?,
             };

@@ -150,7 +150,12 @@ impl App {
             return sent_to_room(identity, &draft, (key, sent, omits_content), &name);
         }
         let target = WriteTo::conversation(Scope::conversation(conversation), name.clone());
+        let (room_id, scrambler) = (Arc::from(name.id.as_str()), Arc::clone(&self.tenants.of(identity.app)?.scrambler));
         let sending = caller.write(&self.db, target, async move |tx, _| {
+            if is_kept {
+                // What was stored before is heard before.
+                room::hand_over(tx, (conversation, &room_id), |_| Ok(scrambler), (i64::MAX, None)).await?;
+            }
             let rev = room::rev_for_member(tx, conversation, me).await?.ok_or(not_in)?;
             let effect =
                 TransientEffect { audience, message, after_seq: 0, after_rev: rev, priority, cause, room: number };

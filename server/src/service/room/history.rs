@@ -31,8 +31,9 @@ pub(crate) static ROOM_HISTORY: TaskKind<App> = TaskKind {
 
 /// Messages that one transaction removes.
 const PAGE: i64 = 500;
-/// The most earlier messages that are handed over with one: those before them are only in the history.
-const MAX_LEFT: i64 = 100;
+/// The most earlier messages that are handed over with one: those before them are only in the history. More than most rooms have
+/// while the death of a home is not noticed.
+const MAX_LEFT: i64 = 1_000;
 /// After so many messages it is looked whether there are too many.
 const LOOK_EVERY: i64 = 256;
 
@@ -64,17 +65,18 @@ pub(crate) async fn viewer(
     }))
 }
 
-/// Hands the messages of a room up to a position to those who are in it, as far as that has not been done. `known` is the last of them,
-/// and the others are read. The job holds the room.
+/// Hands the messages of a room up to a position, or all that there are, to those who are in it, as far as that has not been done.
+/// `known` is the last of them, and the others are read. The job holds the room.
 pub(crate) async fn hand_over(
     tx: &mut Tx<'_>,
     (room, room_id): (ConversationKey, &Arc<str>),
     scrambler: impl FnOnce(AppKey) -> Result<Arc<Scrambler>, Error>,
     (through, known): (i64, Option<TransientEffect>),
 ) -> Result<(), Error> {
-    let sql = "SELECT n, rev, app FROM conversation WHERE id = $1 AND type = 1";
+    let sql = "SELECT n, rev, app, seq FROM conversation WHERE id = $1 AND type = 1";
     let Some(row) = tx.fetch_one(sql, &params![room]).await? else { return Ok(()) };
     let (done, after_rev): (i64, i64) = (row.get(0)?, row.get(1)?);
+    let through = through.min(row.get(3)?);
     if through <= done {
         return Ok(());
     }
@@ -168,7 +170,7 @@ async fn remove(app: &App, tx: &mut Tx<'_>, due: Due) -> Result<(), Error> {
         MessageFlag::SenderUnaware as u32
     );
     tx.execute(&unaware, &range).await?;
-    for table in ["combine", "message"] {
+    for table in ["combine", "media_ref", "message"] {
         tx.execute(&format!("DELETE FROM {table} WHERE conversation = $1 AND seq <= $2"), &range).await?;
     }
     tx.execute("UPDATE conversation SET floor_seq = $2 WHERE id = $1", &range).await?;
