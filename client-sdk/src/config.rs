@@ -68,7 +68,7 @@ pub struct Config {
     pub(crate) app_sign: String,
     pub(crate) server: String,
     pub(crate) servers: Vec<(Area, String)>,
-    pub(crate) forbidden_hosts: Vec<crate::fence::Host>,
+    pub(crate) forbidden_hosts: Vec<crate::host::Host>,
     pub(crate) server_name: Option<String>,
     pub(crate) trust: Trust,
     pub(crate) data_dir: Option<PathBuf>,

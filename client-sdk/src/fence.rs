@@ -1,14 +1,12 @@
 //! The fence: which areas a client may send anything to. The server is chosen before the first packet, so no name of a server
 //! elsewhere is looked up.
 
-use std::net::IpAddr;
-
 use parking_lot::Mutex;
-use reqwest::Url;
 use zim_protocol::{ErrorCode, GeofencingType, Welcome};
 
 use crate::config::{Area, Config};
 use crate::error::Error;
+use crate::host::Host;
 
 /// The areas that clients may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,34 +84,6 @@ pub(crate) fn apply(config: &mut Config) -> Result<Fence, Error> {
     Ok(fence)
 }
 
-/// A host, in one form for all ways to write it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Host {
-    Name(String),
-    Address(IpAddr),
-}
-
-impl Host {
-    /// Reads a name or an address, as URLs and settings have it.
-    pub(crate) fn new(text: &str) -> Self {
-        let bare = text.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
-        let bracketed = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
-        // As a URL has it: `0x7f.1` is an address, and `München` the same name as `xn--mnchen-3ya`.
-        let url = Url::parse(&format!("https://{bracketed}/"));
-        let written = url.as_ref().ok().and_then(Url::host_str).unwrap_or(bare);
-        let written = written.trim_start_matches('[').trim_end_matches(']');
-        match written.parse::<IpAddr>() {
-            Ok(address) => Self::Address(address.to_canonical()),
-            Err(_) => Self::Name(written.to_ascii_lowercase()),
-        }
-    }
-
-    /// Reads that of `host:port`.
-    fn of(server: &str) -> Self {
-        Self::new(server.rsplit_once(':').map_or(server, |(host, _)| host))
-    }
-}
-
 /// Sets the fence of the clients that are created from now on. Returns false if areas are missing or unknown.
 pub(crate) fn set(areas: &[i64], kind: GeofencingType) -> bool {
     let Some(fence) = Fence::new(areas, kind) else { return false };
@@ -157,22 +127,6 @@ mod tests {
         assert_eq!(Fence::Include(vec![Area::Europe]).forbidden_hosts(&v6, "eu:1"), names(&["::1"]));
         let same = Config::new(1, "EU.:2").server_in(Area::Europe, "eu:1");
         assert!(Fence::Include(vec![Area::Europe]).forbidden_hosts(&same, "eu:1").is_empty(), "it is one machine");
-    }
-
-    #[test]
-    fn a_host_is_the_same_in_whatever_way_it_is_written() {
-        for (one, other) in [
-            ("eu.example", "EU.Example."),
-            ("münchen.example", "xn--mnchen-3ya.example"),
-            ("127.0.0.1", "0x7f.1"),
-            ("127.0.0.1", "::ffff:127.0.0.1"),
-            ("127.0.0.1", "127.0.0.1."),
-            ("[::1]", "0:0:0:0:0:0:0:1"),
-        ] {
-            assert_eq!(Host::new(one), Host::new(other));
-        }
-        assert_eq!(Host::new("::1"), Host::Address(std::net::Ipv6Addr::LOCALHOST.into()));
-        assert_ne!(Host::new("eu.example"), Host::new("in.example"));
     }
 
     #[test]

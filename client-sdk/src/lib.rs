@@ -36,6 +36,8 @@
 
 /// The error type: the reference's code, a message, and whether a retry can help.
 mod error;
+/// Hosts, in one form for all ways to write them.
+mod host;
 /// The settings of a client: the server, how it is trusted, and where data is stored.
 mod config;
 /// The areas that clients may use.
@@ -52,6 +54,8 @@ mod logged_out;
 mod events;
 /// Types that the whole crate shares.
 mod types;
+/// The ends of the pages of searches.
+mod search_pages;
 /// The files of messages: what is on this device, and how it travels over HTTPS.
 mod media;
 /// The local database.
@@ -99,8 +103,6 @@ mod message_media;
 mod conversation;
 /// Search in messages and conversations of this device.
 mod search;
-/// The ends of the pages of searches.
-mod search_pages;
 /// Lists that follow the local database.
 mod observe;
 /// Friends and friend applications.

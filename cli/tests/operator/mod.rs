@@ -90,7 +90,7 @@ async fn messages_groups_and_calls_of_the_operator() {
     // What was refused is said, beside what was done.
     for (args, done, failed) in [
         (&["group", "kick", "ann", "crew", "bob", "nobody"][..], "Removed bob from", "not removed: nobody ("),
-        (&["group", "kick", "ann", "crew", "nobody"], "", "not removed: nobody ("),
+        (&["group", "kick", "ann", "crew", "nobody"], "", "there is no user nobody"),
         (&["group", "create", "ann", "few", "bob", "nobody"], "Created the group few", "not added: nobody ("),
     ] {
         let ran = env.zim("ann", &[&["admin", "--server-data", env.data(), "--plain"], args].concat()).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::fence::Host;
+use crate::host::Host;
 
 /// The hosts of the servers that may not be used, and that of the one that is.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ use super::fenced::Fenced;
 use super::file::LocalFile;
 use super::turns::{Turn, Turns};
 use crate::error::Error;
-use crate::fence::Host;
+use crate::host::Host;
 
 /// Files that are uploaded at the same time.
 const UPLOADS: usize = 4;

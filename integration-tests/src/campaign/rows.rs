@@ -19,6 +19,11 @@ const OWN: &[(&str, &str)] = &[
     ("deleted_message", "*"),
     ("conversation", "deleted_seq"),
     ("conversation", "deleted_ts"),
+    // Receipts that came before their messages, and whether the feed is read from its beginning.
+    ("done_receipt", "*"),
+    ("device", "is_told_again"),
+    // When the sending device had uploaded the files.
+    ("message", "uploaded_at"),
     // Up to where events were raised.
     ("conversation", "change_rev"),
     ("conversation", "roster_rev"),

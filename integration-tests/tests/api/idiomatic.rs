@@ -133,8 +133,8 @@ async fn history_has_pages_from_new_to_old_until_an_empty_one() {
         let newest = soon(history.next_page(20)).await.unwrap();
         assert_eq!(texts(&newest), numbers(26..=45));
         // What arrives meanwhile shifts nothing.
-        first = Some(ann.say("bob", late).await);
-        device.receives(late).await;
+        ann.say("bob", late).await;
+        first = Some(device.receives(late).await);
         assert_eq!(texts(&soon(history.next_page(20)).await.unwrap()), numbers(6..=25));
         assert_eq!(texts(&soon(history.next_page(20)).await.unwrap()), numbers(1..=5));
         for _ in 0..2 {

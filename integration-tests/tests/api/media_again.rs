@@ -3,7 +3,7 @@
 use futures_util::future::join;
 use tokio::sync::oneshot;
 use zim_client_sdk::{MessageSendNotification, Zim};
-use zim_integration_tests::{World, refusal, soon};
+use zim_integration_tests::{World, eventually, refusal, soon};
 use zim_protocol::{
     CacheConfig, ConversationType, ErrorCode, MediaFileType, Message, MessageSendConfig, MessageSentStatus,
     MessageType, SendingMessageCancelConfig,
@@ -99,7 +99,7 @@ async fn send_media_message_uploads_a_file_again_whose_bytes_are_lost() {
     let lost = refusal(download(&bob, &first, MediaFileType::OriginalFile).await);
     assert_eq!(lost, ErrorCode::MessageModuleFileDownloadFailed);
     send(&ann, Message::file(&path)).await.unwrap();
-    let second = receives(&bob, MessageType::File).await;
+    let second = eventually("the second one", async || bob.history("ann").await.into_iter().nth(1)).await;
     let got = download(&bob, &second, MediaFileType::OriginalFile).await.unwrap();
     assert_eq!(std::fs::read(got).unwrap(), noise(5_000));
     // What comes back, like a folder that is mounted again, is there again.

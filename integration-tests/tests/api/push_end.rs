@@ -18,9 +18,11 @@ const BACK_OFF_MS: i64 = 5_000;
 
 /// Waits until the only push to a user was refused for now so many times.
 async fn is_refused(world: &World, user: &str, attempts: u32) -> PushLogRow {
+    // Until the answer is noted, the row says when the attempt ends at the latest.
+    let next_at = world.clock.now_ms() + (5_000 << (2 * (attempts - 1))).min(3_600_000);
     eventually("the answer is noted", async || {
         let row = log(world, user, 1).await.remove(0);
-        (row.detail.starts_with("503") && row.attempts == attempts).then_some(row)
+        (row.detail.starts_with("503") && row.attempts == attempts && row.next_at == next_at).then_some(row)
     })
     .await
 }

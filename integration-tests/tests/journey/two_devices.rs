@@ -1,6 +1,6 @@
 //! Two devices of one user.
 
-use zim_integration_tests::{World, soon, texts};
+use zim_integration_tests::{World, eventually, soon, texts};
 use zim_protocol::{Event, EventKind, MessageDirection, MessageRevokeConfig};
 
 use crate::assert_same;
@@ -85,6 +85,9 @@ async fn a_clear_on_one_device_keeps_later_messages_unread() {
     phone.say("bob", "mine too").await;
     phone.has_unread("bob", 1).await;
     laptop.has_unread("bob", 1).await;
+    for device in [&phone, &laptop] {
+        eventually("all messages", async || (device.history("bob").await.len() == 5).then_some(())).await;
+    }
     assert_same(&phone, &laptop).await;
     world.end().await;
 }

@@ -18,6 +18,8 @@ pub(crate) mod user;
 pub(crate) mod conversation;
 /// Groups and their members.
 pub(crate) mod group;
+/// The files of media messages.
+pub(crate) mod media;
 /// Rooms and the devices in them.
 pub(crate) mod room;
 /// Logging in and out.
@@ -30,8 +32,6 @@ pub(crate) mod blacklist;
 pub(crate) mod friend;
 /// Call invitations.
 pub(crate) mod call;
-/// The files of media messages.
-pub(crate) mod media;
 /// Sends and reads messages.
 pub(crate) mod message;
 /// Brings a client up to date.

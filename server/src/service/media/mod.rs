@@ -93,7 +93,7 @@ impl App {
             caller.write(&self.db, scope, async move |tx, _| store::create(tx, new, is_lost, &settings).await).await
         };
         let file = create(new.clone(), false).await?;
-        if !file.is_complete || !self.is_lost(file.id).await {
+        if !file.is_complete || !self.has_lost(file.id).await {
             return Ok(file);
         }
         tracing::warn!(
@@ -104,7 +104,7 @@ impl App {
     }
 
     /// Whether the bytes of a complete file are not there. If the store does not answer soon, they are taken to be.
-    async fn is_lost(&self, id: i64) -> bool {
+    async fn has_lost(&self, id: i64) -> bool {
         matches!(timeout(LOOK_WITHIN, self.files.open_file(id, Version::Original)).await, Ok(Ok(None)))
     }
 
