@@ -25,7 +25,7 @@ Examples:
   zim message reply bob 118 yes
   zim message react --group crew 2 like
   zim message pin bob 118
-  zim message combine bob 116 118 --title 'The plan' --to carl
+  zim message combine bob 116 118 --title 'The plan' --to-group crew
   zim message delete bob 116 117")]
 pub(crate) enum MessageCommand {
     /// Replace the text of a message that you sent
