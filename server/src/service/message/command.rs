@@ -70,7 +70,7 @@ impl App {
     }
 
     /// Waits until what this connection has submitted to the peer conversation is handed to the fan-out.
-    pub(super) async fn settle(&self, caller: &Caller, conversation: ConversationKey) -> Result<(), Error> {
+    async fn settle(&self, caller: &Caller, conversation: ConversationKey) -> Result<(), Error> {
         if caller.connection().is_ok_and(|connection| connection.has_unsettled_writes()) {
             // An empty job: it ends after those that wait before it in the queue of the conversation.
             let scope = Scope::conversation(conversation).for_app(caller.identity()?.app, 0);

@@ -135,10 +135,20 @@ impl App {
         let (cause, priority) = (identity.login, draft.priority);
         let audience = Audience::Room { conversation, name: Arc::from(name.id.as_str()) };
         let not_in = Error::not_in_room(&name.id);
+        let target = WriteTo::conversation(Scope::conversation(conversation), name.clone());
         if let Some(home) = self.other_home(conversation) {
             if is_kept {
-                // What the connection has said before is stored first, and then sent there.
-                self.settle(caller, conversation).await?;
+                // In the queue of the room, between what is stored before and after it.
+                let sending = caller.write(&self.db, target, async move |tx, _| {
+                    room::rev_for_member(tx, conversation, me).await?.ok_or(not_in)?;
+                    let (after_seq, after_rev) = (0, 0);
+                    let transient =
+                        TransientEffect { audience, message, after_seq, after_rev, priority, cause, room: number };
+                    tx.emit(Effect::RoomMessage { home, transient: Box::new(transient) });
+                    Ok(())
+                });
+                sending.await?;
+                return sent_to_room(identity, &draft, (key, sent, omits_content), &name);
             }
             // The next message of the connection waits for this one.
             let found = self.db.read(async move |tx| room::rev_for_member(tx, conversation, me).await).await?;
@@ -149,7 +159,6 @@ impl App {
             self.bus().publish(&[Effect::RoomMessage { home, transient }]);
             return sent_to_room(identity, &draft, (key, sent, omits_content), &name);
         }
-        let target = WriteTo::conversation(Scope::conversation(conversation), name.clone());
         let (room_id, scrambler) = (Arc::from(name.id.as_str()), Arc::clone(&self.tenants.of(identity.app)?.scrambler));
         let sending = caller.write(&self.db, target, async move |tx, _| {
             if is_kept {
