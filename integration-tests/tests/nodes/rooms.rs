@@ -192,7 +192,10 @@ async fn the_history_of_a_room_has_the_order_that_was_heard_on_both_nodes() {
             };
             text.strip_prefix(who)?.trim().parse::<i32>().ok()
         });
-        assert_eq!(numbers.collect::<Vec<_>>(), (0..60).collect::<Vec<_>>(), "in the order of the calls");
+        // What is not kept may come after later messages that are.
+        let (barrages, kept): (Vec<i32>, Vec<i32>) = numbers.partition(|number| number % 3 == 0);
+        assert_eq!(barrages, (0..60).filter(|number| number % 3 == 0).collect::<Vec<_>>(), "in the order of the calls");
+        assert_eq!(kept, (0..60).filter(|number| number % 3 > 0).collect::<Vec<_>>(), "in the order of the calls");
     }
     // Nobody hears what they say themselves.
     for (device, who, other) in [(&ann, "ann ", "bob "), (&bob, "bob ", "ann ")] {
