@@ -189,6 +189,8 @@ async fn revoke_message_removes_a_file_when_its_object_store_is_back() {
         bob.receives(&text).await;
     }
     assert_eq!(s3.objects().len(), 1);
+    // Until then, the first request may still be tried again.
+    is_degraded(&world).await;
     s3.fail(S3Fault::None);
     world.advance_until("the file is removed", async || s3.objects().is_empty().then_some(())).await;
     assert_told(&world, &s3, "the object store cannot be reached");
