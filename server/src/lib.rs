@@ -14,6 +14,8 @@ pub mod error;
 pub mod effect;
 /// The store: SQLite or PostgreSQL, one text of SQL, many jobs in one commit.
 pub mod db;
+/// HTTP clients for other services.
+mod web_client;
 /// The bytes of files, and small versions of pictures; which messages have which files.
 mod media;
 /// Offline push: what other nouns note about it.

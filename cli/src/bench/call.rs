@@ -24,7 +24,7 @@ use super::load::{DRAIN, LOGINS_AT_ONCE};
 use super::meter::{Meter, SharedMeter, is_final, sent_at, text};
 use super::process::Cost;
 use super::raw::{Dialer, Events, Raw};
-use super::show::{latency_columns, latency_row, show_cost, show_errors, thousands};
+use super::show::{latency_columns, latency_row, show_cost, show_errors, stage_row, thousands};
 use super::target::Target;
 use crate::duration;
 use crate::exit::Failure;
@@ -476,9 +476,7 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
         ("the end is answered", &report.ended),
     ];
     for (what, latency) in stages {
-        let mut row = latency_row(what, 0, latency);
-        row[1] = String::new();
-        table.row(row);
+        table.row(stage_row(what, latency));
     }
     output.table(&table)?;
     output.line("")?;
@@ -499,9 +497,7 @@ fn show_ringing(report: &RingingReport, output: Output) -> Result<(), Failure> {
     ))?;
     let mut table = Table::new(&latency_columns("", "A SECOND"));
     table.row(latency_row("the invitation is answered", report.invitations_per_second, &report.invited));
-    let mut late = latency_row("the caller knows of the timeout, late by", 0, &report.late);
-    late[1] = String::new();
-    table.row(late);
+    table.row(stage_row("the caller knows of the timeout, late by", &report.late));
     output.table(&table)?;
     output.line("")?;
     show_errors(&report.errors, output)?;

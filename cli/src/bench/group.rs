@@ -21,7 +21,7 @@ use super::meter::Meter;
 use super::peer::window;
 use super::process::{Cost, Sample};
 use super::raw::{Dialer, Raw, SharedDialer};
-use super::show::{latency_columns, latency_row, show_cost, show_errors, thousands};
+use super::show::{latency_columns, latency_row, show_cost, show_errors, stage_row, thousands};
 use super::target::Target;
 use crate::duration;
 use crate::exit::Failure;
@@ -316,9 +316,7 @@ fn show_group(report: &Report, measured: &Measured, output: Output) -> Result<()
     for (what, latency) in [("last delivery", Some(&measured.last_delivery)), ("a pair, alone", measured.pair.as_ref())]
     {
         if let Some(latency) = latency {
-            let mut row = latency_row(what, 0, latency);
-            row[1] = String::new();
-            table.row(row);
+            table.row(stage_row(what, latency));
         }
     }
     output.table(&table)?;

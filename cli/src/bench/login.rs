@@ -14,7 +14,7 @@ use super::load::{Load, raw_load};
 use super::meter::{Meter, SharedMeter};
 use super::process::Cost;
 use super::raw::{Dialer, SharedDialer};
-use super::show::{latency_columns, latency_row, show_cost, show_errors};
+use super::show::{latency_columns, latency_row, show_cost, show_errors, stage_row};
 use super::target::Target;
 use crate::duration;
 use crate::exit::Failure;
@@ -113,9 +113,7 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
     let mut table = Table::new(&latency_columns("", "A SECOND"));
     table.row(latency_row("login", report.logins_per_second, &report.login));
     for (what, latency) in [("message, without logins", &report.live_alone), ("message, with logins", &report.live)] {
-        let mut row = latency_row(what, 0, latency);
-        row[1] = String::new();
-        table.row(row);
+        table.row(stage_row(what, latency));
     }
     output.table(&table)?;
     output.line("")?;

@@ -17,6 +17,13 @@ pub(crate) fn latency_row(what: &str, count: u64, latency: &Latency) -> [String;
     [what.to_owned(), thousands(count), span(p50), span(p95), span(p99), span(max)]
 }
 
+/// Returns such a row of what is not counted.
+pub(crate) fn stage_row(what: &str, latency: &Latency) -> [String; 6] {
+    let mut row = latency_row(what, 0, latency);
+    row[1].clear();
+    row
+}
+
 /// Formats a number as `25,000`.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();

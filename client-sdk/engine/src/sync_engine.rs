@@ -149,7 +149,7 @@ impl SyncEngine {
     /// brought.
     pub fn awaits_pushes(&mut self) -> bool {
         // Seldom true, so the conversations are seldom looked at.
-        self.awaits_pushes &= self.conversations.values().any(|state| state.awaits_pushes);
+        self.awaits_pushes = self.awaits_pushes && self.conversations.values().any(|state| state.awaits_pushes);
         self.awaits_pushes
     }
 

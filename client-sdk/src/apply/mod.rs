@@ -178,6 +178,25 @@ pub(crate) struct Viewer {
     pub(crate) deleting: Arc<Deleting>,
 }
 
+#[cfg(test)]
+impl Viewer {
+    /// A user whose app has handlers for all events and knows of none yet.
+    fn in_test(user_id: &str, now_ms: i64) -> Self {
+        Self {
+            user_id: user_id.into(),
+            device: Bytes::new(),
+            login_ms: 0,
+            horizon_ms: 0,
+            now_ms,
+            delivered: None,
+            last_event: 0,
+            is_caught_up: true,
+            heard: Heard::all(),
+            deleting: Arc::default(),
+        }
+    }
+}
+
 /// A message that is in its conversation.
 #[derive(Debug)]
 pub(crate) struct Attached {

@@ -11,6 +11,7 @@ use zim_protocol::{
 use zim_server::config::Config;
 use zim_server::db::Tx;
 
+use super::media::Files;
 use super::operator_message::{from, send};
 use super::room::create;
 
@@ -73,15 +74,14 @@ async fn query_history_message_of_a_room_has_the_types_that_are_stored() {
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     create(&ann, "stage").await;
     soon(bob.join_room("stage")).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("paper");
-    std::fs::write(&path, "paper").unwrap();
+    let files = Files::new();
+    let path = files.add("paper", b"paper");
     let first = ann.say(room("stage"), "one").await;
     for message in [
         Message::command(vec![1]),
         Message::custom("{}", 7),
         Message::barrage("wow"),
-        Message::file(path.to_str().unwrap()),
+        Message::file(&path),
         combine(&first),
         Message::text("last"),
     ] {
@@ -222,11 +222,10 @@ async fn the_history_of_a_room_ends_with_it() {
     let world = world().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     create(&ann, "stage").await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("paper");
-    std::fs::write(&path, "paper").unwrap();
+    let files = Files::new();
+    let path = files.add("paper", b"paper");
     let first = ann.say(room("stage"), "old").await;
-    for message in [combine(&first), Message::file(path.to_str().unwrap())] {
+    for message in [combine(&first), Message::file(&path)] {
         soon(ann.send_to(room("stage"), message)).await.unwrap();
     }
     let mut operator = world.admin().await;
@@ -268,10 +267,9 @@ async fn a_file_of_a_message_that_is_kept_of_a_room_is_kept_with_it() {
     .await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     create(&ann, "stage").await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("paper");
-    std::fs::write(&path, "paper").unwrap();
-    soon(ann.send_to(room("stage"), Message::file(path.to_str().unwrap()))).await.unwrap();
+    let files = Files::new();
+    let path = files.add("paper", b"paper");
+    soon(ann.send_to(room("stage"), Message::file(&path))).await.unwrap();
     world.clock.advance(61_000);
     soon(bob.join_room("stage")).await.unwrap();
     assert_eq!(bob.history(room("stage")).await.len(), 1);

@@ -1,16 +1,16 @@
 //! The HTTPS client of a push service.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, StatusCode, redirect};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 
 use super::address::PublicOnly;
 use super::{Answer, Meaning};
+use crate::web_client;
 
 /// The most bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 << 10;
@@ -23,10 +23,8 @@ const MAX_WAIT_S: i64 = 24 * 3_600;
 /// # Errors
 /// The certificates are not valid, or the system has none; the text says so.
 pub(super) fn client(ca: &str, timeout: Duration, is_public_only: bool) -> Result<Client, String> {
-    let mut roots = RootCertStore::empty();
-    if ca.is_empty() {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    } else {
+    let mut roots = if ca.is_empty() { web_client::system_roots() } else { RootCertStore::empty() };
+    if !ca.is_empty() {
         for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
             let certificate = certificate.map_err(|error| format!("ca is not PEM: {error}"))?;
             roots.add(certificate).map_err(|error| format!("ca is not a certificate: {error}"))?;
@@ -35,19 +33,7 @@ pub(super) fn client(ca: &str, timeout: Duration, is_public_only: bool) -> Resul
             return Err("ca contains no certificate".to_owned());
         }
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let mut builder = Client::builder()
-        .tls_backend_preconfigured(tls)
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .timeout(timeout)
-        .user_agent(concat!("zim/", env!("CARGO_PKG_VERSION")));
+    let mut builder = web_client::builder(roots, &["h2", "http/1.1"])?.timeout(timeout);
     if is_public_only {
         builder = builder.dns_resolver(PublicOnly);
     }

@@ -1,7 +1,5 @@
 //! What each device raises, by what it knew.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use zim_protocol::EventKind;
 
@@ -14,18 +12,8 @@ const THERE: [u8; 16] = [2; 16];
 const NOW: i64 = 1_700_000_000_000;
 
 fn viewer(user_id: &str) -> Viewer {
-    Viewer {
-        user_id: Arc::from(user_id),
-        device: Bytes::copy_from_slice(&HERE),
-        login_ms: 0,
-        horizon_ms: 0,
-        now_ms: NOW,
-        delivered: None,
-        last_event: 0,
-        is_caught_up: true,
-        heard: Heard::default(),
-        deleting: Arc::default(),
-    }
+    let device = Bytes::copy_from_slice(&HERE);
+    Viewer { device, heard: Heard::default(), ..Viewer::in_test(user_id, NOW) }
 }
 
 /// A call of Ann's in advanced mode. `device` is that of the viewer.

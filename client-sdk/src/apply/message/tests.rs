@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use bytes::Bytes;
 use prost::Message as _;
 use rusqlite::Connection;
@@ -12,7 +10,6 @@ use zim_protocol::{
 
 use crate::apply::{Attach, Job, Local, Recent, Settle, Viewer, apply};
 use crate::engine::{Batch, Change, Origin};
-use crate::events::Heard;
 use crate::store::{group, memory, message, outgoing};
 use crate::types::Name;
 
@@ -64,18 +61,7 @@ fn applied_job(db: &Connection, job: Job) -> Vec<EventKind> {
 
 /// The kinds of the events that follow from a job, if they are among those wanted.
 fn all_events(db: &Connection, recent: &mut Recent, job: Job, wanted: &[EventKind]) -> Vec<EventKind> {
-    let viewer = Viewer {
-        user_id: "ann".into(),
-        device: Bytes::new(),
-        login_ms: 0,
-        horizon_ms: 0,
-        now_ms: 10,
-        delivered: None,
-        last_event: 0,
-        is_caught_up: true,
-        heard: Heard::all(),
-        deleting: Arc::default(),
-    };
+    let viewer = Viewer::in_test("ann", 10);
     let applied = apply(db, &viewer, recent, job).unwrap();
     let kinds = applied.events.iter().map(|(_, event)| event.kind());
     kinds.filter(|kind| wanted.contains(kind)).collect()

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use bytes::Bytes;
 use prost::Message as _;
 use rusqlite::Connection;
@@ -8,9 +6,8 @@ use zim_protocol::{
     MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus, MessageType, ReceiptEntry, feed_entry::Detail,
 };
 
-use crate::apply::{Attach, Deleted, Deleting, Job, Recent, Settle, Viewer, apply};
+use crate::apply::{Attach, Deleted, Job, Recent, Settle, Viewer, apply};
 use crate::engine::{Batch, Change, Origin};
-use crate::events::Heard;
 use crate::store::{memory, message, outgoing};
 use crate::types::Name;
 
@@ -23,18 +20,7 @@ struct Device {
 
 impl Device {
     fn new() -> Self {
-        let viewer = Viewer {
-            user_id: "ann".into(),
-            device: Bytes::new(),
-            login_ms: 0,
-            horizon_ms: 0,
-            now_ms: 10,
-            delivered: None,
-            last_event: 0,
-            is_caught_up: true,
-            heard: Heard::all(),
-            deleting: Arc::new(Deleting::default()),
-        };
+        let viewer = Viewer::in_test("ann", 10);
         Self { db: memory().unwrap(), recent: Recent::default(), viewer }
     }
 

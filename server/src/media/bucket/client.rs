@@ -1,11 +1,11 @@
 //! The HTTP client for an object store.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::ClientOptions;
 use object_store::client::{HttpClient, HttpConnector};
-use rustls::{ClientConfig, RootCertStore};
+
+use crate::web_client;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -19,24 +19,9 @@ pub(super) struct Connector(reqwest::Client);
 impl Connector {
     /// Makes a client that trusts the certificates of the system.
     pub(super) fn new() -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            // A redirection of a signed request is an error of the region or the endpoint.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .read_timeout(STALL)
-            .user_agent(concat!("zim/", env!("CARGO_PKG_VERSION")))
-            .build();
+        // A redirection of a signed request is an error of the region or the endpoint.
+        let builder = web_client::builder(web_client::system_roots(), &["http/1.1"])?;
+        let client = builder.connect_timeout(CONNECT).read_timeout(STALL).build();
         client.map(Self).map_err(|error| error.to_string())
     }
 }
