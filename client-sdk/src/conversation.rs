@@ -211,6 +211,9 @@ impl Zim {
     /// Deletes all conversations from the list, as [`Zim::delete_conversation`] does with one. With
     /// `isAlsoDeleteServerConversation` the other devices of this user get `conversationsAllDeleted`. No device gets an event
     /// about each conversation.
+    ///
+    /// With `isAlsoDeleteServerConversation`, messages count that the server has stored by then, even those that this device has
+    /// not received yet; otherwise those that it has.
     pub fn delete_all_conversations(
         &self,
         config: ConversationDeleteConfig,
@@ -219,11 +222,14 @@ impl Zim {
             let owner = Arc::clone(&account);
             account.own(async move {
                 owner.listed().await;
-                let is_everywhere = config.is_also_delete_server_conversation;
-                if is_everywhere {
-                    owner.request(DeleteAllConversationsRequest { config: Some(config) }).await?;
+                if !config.is_also_delete_server_conversation {
+                    owner.edit(Edit::HideAll { seen: None }).await?;
+                    return Ok(ConversationsAllDeletedResult {});
                 }
-                owner.edit(Edit::HideAll { is_local: is_everywhere }).await?;
+                // A conversation that a draft brought back is deleted at the server, and news to no device.
+                let seen = owner.store().read(conversation_setting::listed).await?;
+                owner.request(DeleteAllConversationsRequest { config: Some(config) }).await?;
+                owner.edit(Edit::HideAll { seen: Some(seen) }).await?;
                 Ok(ConversationsAllDeletedResult {})
             })
         });
@@ -252,8 +258,9 @@ async fn clear_unread_count(
 ) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
     account.listed().await;
     let (conversation_id, conversation_type) = (name.id.to_string(), name.kind);
-    let seen = account.store().read(move |db| conversation::head_seq(db, &name)).await?;
-    let through_seq = seen.ok_or_else(|| not_found(&conversation_id))?;
+    let standing = account.store().read(move |db| conversation_setting::standing(db, &name)).await?;
+    let standing = standing.filter(|standing| standing.is_listed || standing.is_on_server);
+    let through_seq = standing.ok_or_else(|| not_found(&conversation_id))?.head_seq;
     if through_seq > 0 {
         let request = ClearConversationUnreadMessageCountRequest { conversation_id, conversation_type, through_seq };
         return account.request(request).await;
@@ -273,10 +280,10 @@ async fn delete(
     let standing = account.store().read(move |db| conversation_setting::standing(db, &wanted)).await?;
     let standing = standing.ok_or_else(|| not_found(&conversation_id))?;
     if config.is_also_delete_server_conversation && standing.is_on_server {
-        let (config, through_seq) = (Some(config), standing.head_seq);
+        let (config, through_seq) = (Some(config), Some(standing.head_seq));
         let request = DeleteConversationRequest { conversation_id, conversation_type, config, through_seq };
         let answer = account.request(request).await?;
-        account.edit(Edit::HideBelow(name, through_seq.unsigned_abs() + 1)).await?;
+        account.edit(Edit::HideBelow(name, standing.head_seq.unsigned_abs() + 1)).await?;
         return Ok(answer);
     }
     if !standing.is_listed {

@@ -12,6 +12,7 @@ use zim_protocol::{
 use crate::error::Error;
 use crate::message::conversation_name;
 use crate::session::Account;
+use crate::store::group::mute_at;
 use crate::store::message_search::{self, BATCH, Query};
 use crate::store::{Length, conversation};
 use crate::types::Name;
@@ -85,9 +86,9 @@ impl Zim {
                 },
                 None => None,
             };
-            let anchor = match (known, &next) {
-                (None, Some(next)) => Some(message_search::anchor(db, next, is_ascending)?),
-                (known, _) => known,
+            let anchor = match &next {
+                Some(next) => Some(message_search::anchor(db, next, known, is_ascending)?),
+                None => None,
             };
             let mut found = message_search::page(db, &query, conversation, (anchor, is_ascending), count + 1)?;
             let is_last = found.len() <= count;
@@ -122,7 +123,7 @@ impl Zim {
         account.listed().await;
         let viewer = account.user_id().clone();
         let (shown, asked) = (account.searches().shown(&config), config.clone());
-        let (result, shown) = match config.mode() {
+        let (mut result, shown) = match config.mode() {
             ConversationSearchMode::MatchConversationName => {
                 account.store().read(move |db| by_name(db, &asked, shown.as_deref(), &viewer)).await?
             }
@@ -131,6 +132,9 @@ impl Zim {
         if result.next_flag > 0 {
             account.searches().shown_before(&config, result.next_flag, shown);
         }
+        let now_ms = account.server_now_ms();
+        let found = result.conversation_search_info_list.iter_mut().filter_map(|info| info.conversation.as_mut());
+        found.for_each(|one| one.muted_expired_time = mute_at(one.muted_expired_time, now_ms));
         Ok(result)
     }
 }

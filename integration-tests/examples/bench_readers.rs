@@ -58,7 +58,13 @@ fn percentile(times: &mut [Duration], permille: usize) -> f64 {
 
 #[tokio::main]
 async fn main() {
-    let world = World::with(|config| config.limits.max_group_members = 1_000).await;
+    let world = World::with(|config| {
+        config.limits.max_group_members = 1_000;
+        config.limits.handshakes_per_second_per_address = 1_000_000;
+        config.limits.first_logins_per_second_per_address = 1_000_000;
+        config.limits.first_login_burst_per_address = 1_000_000;
+    })
+    .await;
     let (ann, cai, _dan) = (world.user("ann").await, Arc::new(world.user("cai").await), world.user("dan").await);
     let info = GroupInfo { group_id: "crew".to_owned(), ..GroupInfo::default() };
     ann.create_group(info, Vec::<String>::new(), GroupAdvancedConfig::default()).await.unwrap();

@@ -23,6 +23,7 @@ Examples:
   zim conversation clear bob
   zim conversation clear --all
   zim conversation mark bob 3
+  zim conversation mark bob 3 --also carl --also dora
   zim conversation list --mark 3
   zim conversation list --type group --unpinned
   zim conversation pinned
@@ -54,8 +55,8 @@ pub(crate) enum ConversationCommand {
     Draft(DraftArgs),
     /// Delete a conversation, or all, from the list, until there is a new message; its messages stay
     Delete(DeleteArgs),
-    /// Show the total number of unread messages
-    Unread,
+    /// Show the total number of unread messages, of all conversations or of some
+    Unread(UnreadArgs),
 }
 
 /// `zim conversation list`
@@ -197,6 +198,26 @@ pub(crate) struct MarkArgs {
     /// The mark
     #[arg(value_name = "MARK", value_parser = clap::value_parser!(i64).range(1..=20))]
     mark: i64,
+    /// A further conversation of the same type
+    #[arg(long, value_name = "ID")]
+    also: Vec<String>,
+}
+
+/// `zim conversation unread`
+#[derive(Debug, Args)]
+pub(crate) struct UnreadArgs {
+    /// Only those of this type: peer, with a user, or group
+    #[arg(long, value_name = "TYPE", value_parser = parse_type)]
+    r#type: Option<ConversationType>,
+    /// Only those with one of these marks, with commas between them; -1: with any mark, 0: without
+    #[arg(
+        long = "mark",
+        value_name = "MARKS",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(-1..=20)
+    )]
+    marks: Vec<i64>,
 }
 
 pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Result<(), Failure> {
@@ -217,7 +238,7 @@ pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Resu
         ConversationCommand::Mark(args) => mark(&args, true, context, &session).await,
         ConversationCommand::Unmark(args) => mark(&args, false, context, &session).await,
         ConversationCommand::Delete(args) => delete(args.which.target(), context, &session).await,
-        ConversationCommand::Unread => unread(context, &session).await,
+        ConversationCommand::Unread(args) => unread(args, context, &session).await,
     };
     session.end().await;
     outcome
@@ -375,11 +396,25 @@ async fn mute(with: &Target, is_muted: bool, context: &Context, session: &Sessio
 
 async fn mark(args: &MarkArgs, is_set: bool, context: &Context, session: &Session) -> Result<(), Failure> {
     let (with, mark) = (&args.with, args.mark);
-    let info = ConversationBaseInfo { conversation_id: with.id.clone(), conversation_type: with.kind() as i32 };
-    let result = session.zim.set_conversation_mark(mark, is_set, vec![info]).await?;
-    let what = if is_set { "has" } else { "no longer has" };
-    let name = context.output.paint(Ink::Name, &with.place("with"));
-    done(context, &result, format!("The conversation {name} {what} the mark {mark}."))
+    let info = |id: &String| ConversationBaseInfo { conversation_id: id.clone(), conversation_type: with.kind() as i32 };
+    let infos: Vec<ConversationBaseInfo> = std::iter::once(&with.id).chain(&args.also).map(info).collect();
+    let count = infos.len();
+    let result = session.zim.set_conversation_mark(mark, is_set, infos).await?;
+    let failed: Vec<String> =
+        result.failed_conversation_infos.iter().map(|info| preview(&info.conversation_id, 32)).collect();
+    let line = if count == 1 {
+        let what = if is_set { "has" } else { "no longer has" };
+        let name = context.output.paint(Ink::Name, &with.place("with"));
+        format!("The conversation {name} {what} the mark {mark}.")
+    } else {
+        let what = if is_set { "have" } else { "no longer have" };
+        format!("{} conversations {what} the mark {mark}.", count - failed.len())
+    };
+    done(context, &result, line)?;
+    if !failed.is_empty() {
+        context.output.notice(format!("There is no conversation with {}.", failed.join(", ")));
+    }
+    Ok(())
 }
 
 async fn delete(with: Option<Target>, context: &Context, session: &Session) -> Result<(), Failure> {
@@ -393,8 +428,11 @@ async fn delete(with: Option<Target>, context: &Context, session: &Session) -> R
     done(context, &deleted, format!("The conversation {name} is deleted from the list. Its messages stay."))
 }
 
-async fn unread(context: &Context, session: &Session) -> Result<(), Failure> {
-    let config = ConversationTotalUnreadMessageCountQueryConfig::default();
+async fn unread(args: UnreadArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let config = ConversationTotalUnreadMessageCountQueryConfig {
+        conversation_types: args.r#type.iter().map(|kind| *kind as i32).collect(),
+        marks: args.marks,
+    };
     let total = session.zim.query_conversation_total_unread_message_count(config).await?;
     if context.output.is_json() {
         return context.output.json(&total);

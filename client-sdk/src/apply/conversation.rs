@@ -19,10 +19,11 @@ pub(crate) enum Edit {
     /// Deletes a conversation from the list, which the server has done: something that only this device has may have brought
     /// it back since.
     HideBelow(Name, u64),
-    /// Deletes all conversations from the list, or those that the server does not have.
+    /// Deletes all conversations from the list.
     HideAll {
-        /// Only those that the server does not have.
-        is_local: bool,
+        /// What the list had when the server was asked to delete all: each conversation with the position after the last one that
+        /// this device knew; `None`: only this device has it. Without the list, all are deleted on this device alone.
+        seen: Option<Vec<(Name, Option<u64>)>>,
     },
     /// Sets a draft.
     Draft {
@@ -92,13 +93,20 @@ impl Transaction<'_> {
                 let id = self.touch(&name)?;
                 conversation_setting::hide_below(self.db, id, below)?;
             }
-            Edit::HideAll { is_local } => {
-                for name in conversation_setting::listed(self.db, is_local)? {
+            Edit::HideAll { seen } => {
+                let is_everywhere = seen.is_some();
+                let all = seen.map_or_else(|| conversation_setting::listed(self.db), Ok)?;
+                for (name, end) in all {
                     let id = self.touch(&name)?;
-                    conversation_setting::hide_here(self.db, id)?;
+                    match end.filter(|_| is_everywhere) {
+                        Some(end) => conversation_setting::hide_below(self.db, id, end)?,
+                        None => conversation_setting::hide_here(self.db, id)?,
+                    }
                     self.quiet.insert(id);
                 }
             }
+            // Nothing needs a row.
+            Edit::Draft { name, draft } if draft.is_empty() && store::conversation::id(self.db, &name)?.is_none() => {}
             Edit::Draft { name, draft } => {
                 let id = self.touch(&name)?;
                 conversation_setting::set_draft(self.db, id, &draft, self.viewer.now_ms)?;
@@ -121,3 +129,6 @@ pub(super) fn disturbing(conversation: Option<&Conversation>) -> i64 {
     let quiet = ConversationNotificationStatus::DoNotDisturb as i32;
     conversation.filter(|shown| shown.notification_status != quiet).map_or(0, |shown| shown.unread_message_count)
 }
+
+#[cfg(test)]
+mod tests;

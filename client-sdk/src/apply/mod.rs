@@ -487,9 +487,11 @@ impl<'a> Transaction<'a> {
     fn finish(self, mut applied: Applied, is_sweep: bool) -> rusqlite::Result<Applied> {
         let viewer = &self.viewer.user_id;
         let mut infos = Vec::new();
-        let swept = if is_sweep { store::conversation::sweep(self.db, viewer)? } else { Vec::new() };
+        let mut swept = if is_sweep { store::conversation::sweep(self.db, viewer)? } else { Vec::new() };
         if is_sweep {
             self.recent.forget_conversations();
+            // Those that were touched are compared with what the app saw before.
+            swept.retain(|gone| !self.ids.contains_key(&Name::new(gone.r#type, gone.conversation_id.as_str())));
         }
         for (name, Known { id, shown: before }) in self.touched {
             let after = store::conversation::reordered(self.db, id, viewer)?;
@@ -507,12 +509,9 @@ impl<'a> Transaction<'a> {
                 (Some(before), None) if !self.quiet.contains(&id) => (ConversationEvent::Deleted, before),
                 (_, None) => continue,
             };
-            infos.push(ConversationChangeInfo { event: event as i32, conversation: Some(conversation) });
+            infos.push((event, conversation));
         }
-        for conversation in swept {
-            let event = ConversationEvent::Deleted as i32;
-            infos.push(ConversationChangeInfo { event, conversation: Some(conversation) });
-        }
+        infos.extend(swept.into_iter().map(|conversation| (ConversationEvent::Deleted, conversation)));
         applied.last_event = self.viewer.last_event;
         for durable in self.durable {
             if !self.viewer.heard.is_handled(durable.event.kind()) {
@@ -534,8 +533,13 @@ impl<'a> Transaction<'a> {
             applied.events.push((None, event));
         }
         if !infos.is_empty() {
-            let event = Event::ConversationChanged(ConversationChangedEvent { info_list: infos });
-            applied.events.push((None, event));
+            let info = |(event, mut conversation): (ConversationEvent, Conversation)| {
+                conversation.muted_expired_time =
+                    store::group::mute_at(conversation.muted_expired_time, self.viewer.now_ms);
+                ConversationChangeInfo { event: event as i32, conversation: Some(conversation) }
+            };
+            let info_list = infos.into_iter().map(info).collect();
+            applied.events.push((None, Event::ConversationChanged(ConversationChangedEvent { info_list })));
         }
         Ok(applied)
     }

@@ -1,9 +1,13 @@
-//! A conversation as an entry of the list.
+//! A conversation as an entry of the list, and the list.
 
-use zim_protocol::{ConversationBaseInfo, ConversationDeleteConfig, ConversationNotificationStatus};
+use zim_protocol::{
+    Conversation, ConversationBaseInfo, ConversationDeleteConfig, ConversationFilterOption,
+    ConversationNotificationStatus, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueryConfig,
+};
 
-use super::Chat;
+use super::{Chat, Items};
 use crate::error::Error;
+use crate::zim::Zim;
 
 impl Chat {
     /// Pins the conversation to the top of the list, on all devices of this user.
@@ -68,8 +72,62 @@ impl Chat {
         self.zim().delete_conversation(self.id(), self.conversation_type(), config).await.map(drop)
     }
 
+    /// Deletes the conversation from the list of this device alone, until there is a new message.
+    ///
+    /// # Errors
+    /// See [`Zim::delete_conversation`](crate::Zim::delete_conversation).
+    pub async fn delete_here(&self) -> Result<(), Error> {
+        let config = ConversationDeleteConfig { is_also_delete_server_conversation: false };
+        self.zim().delete_conversation(self.id(), self.conversation_type(), config).await.map(drop)
+    }
+
     fn info(&self) -> ConversationBaseInfo {
         let (conversation_id, conversation_type) = (self.id().to_owned(), self.conversation_type() as i32);
         ConversationBaseInfo { conversation_id, conversation_type }
+    }
+}
+
+impl Zim {
+    /// Returns the conversations of the list that the filter selects: pinned ones first, then newest first. The default filter
+    /// selects all.
+    ///
+    /// A conversation that moves while the list is read may come twice or not at all; [`Zim::observe_conversations`] follows
+    /// what changes.
+    ///
+    /// ```no_run
+    /// # async fn example(zim: &zim_client_sdk::Zim) -> Result<(), zim_client_sdk::Error> {
+    /// use zim_client_sdk::ConversationFilterOption;
+    ///
+    /// let unread = ConversationFilterOption { is_only_unread_conversation: true, ..Default::default() };
+    /// let mut found = zim.conversations(unread);
+    /// while let Some(conversation) = found.next().await {
+    ///     println!("{}", conversation?.conversation_name);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Zim::query_conversation_list`]; also if the last conversation of a page leaves the list meanwhile.
+    pub fn conversations(&self, filter: ConversationFilterOption) -> Items<Conversation> {
+        let zim = self.clone();
+        Items::of_pages(None, move |next_conversation| {
+            let (zim, filter) = (zim.clone(), filter.clone());
+            async move {
+                let config = ConversationQueryConfig { next_conversation, count: 0 };
+                let page = zim.query_conversation_list(config, filter).await?.conversation_list;
+                let last = page.last().cloned();
+                Ok((page, last.map(Some)))
+            }
+        })
+    }
+
+    /// Returns the number of unread messages in all conversations, except those that are set to do not disturb.
+    ///
+    /// # Errors
+    /// See [`Zim::query_conversation_total_unread_message_count`], which also selects by types and marks.
+    pub async fn total_unread(&self) -> Result<i64, Error> {
+        let config = ConversationTotalUnreadMessageCountQueryConfig::default();
+        Ok(self.query_conversation_total_unread_message_count(config).await?.unread_message_count)
     }
 }

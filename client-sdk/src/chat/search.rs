@@ -1,6 +1,8 @@
 //! Search in a conversation, and in all.
 
-use zim_protocol::{Message, MessageSearchConfig};
+use zim_protocol::{
+    ConversationSearchConfig, ConversationSearchInfo, ConversationSearchMode, Message, MessageSearchConfig,
+};
 
 use super::{Chat, Items};
 use crate::zim::Zim;
@@ -47,6 +49,48 @@ impl Zim {
             }
         })
     }
+}
+
+impl Zim {
+    /// Returns the conversations with messages that have all of these keywords, the newest match first, as far as this device holds
+    /// them, each with the number of its matches and the newest of them.
+    ///
+    /// # Errors
+    /// See [`Zim::search_local_conversations`], which has more conditions.
+    pub fn search_conversations<S: Into<String>>(
+        &self,
+        keywords: impl IntoIterator<Item = S>,
+    ) -> Items<ConversationSearchInfo> {
+        let mode = ConversationSearchMode::MatchMessage as i32;
+        self.found(ConversationSearchConfig { mode, conversation_message_count: 1, ..keywords_of(keywords) })
+    }
+
+    /// Returns the conversations whose name or alias has all of these keywords, in the order of the list.
+    ///
+    /// # Errors
+    /// See [`Zim::search_local_conversations`].
+    pub fn find_conversations<S: Into<String>>(
+        &self,
+        keywords: impl IntoIterator<Item = S>,
+    ) -> Items<ConversationSearchInfo> {
+        let mode = ConversationSearchMode::MatchConversationName as i32;
+        self.found(ConversationSearchConfig { mode, ..keywords_of(keywords) })
+    }
+
+    fn found(&self, config: ConversationSearchConfig) -> Items<ConversationSearchInfo> {
+        let zim = self.clone();
+        Items::of_pages(0, move |next_flag| {
+            let (zim, config) = (zim.clone(), ConversationSearchConfig { next_flag, ..config.clone() });
+            async move {
+                let page = zim.search_local_conversations(config).await?;
+                Ok((page.conversation_search_info_list, (page.next_flag != 0).then_some(page.next_flag)))
+            }
+        })
+    }
+}
+
+fn keywords_of<S: Into<String>>(keywords: impl IntoIterator<Item = S>) -> ConversationSearchConfig {
+    ConversationSearchConfig { keywords: texts(keywords), ..ConversationSearchConfig::default() }
 }
 
 fn texts<S: Into<String>>(keywords: impl IntoIterator<Item = S>) -> Vec<String> {

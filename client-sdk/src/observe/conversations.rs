@@ -14,6 +14,7 @@ use super::observed::Observed;
 use crate::account::{Account, Remote};
 use crate::error::Error;
 use crate::store::conversation;
+use crate::store::group::mute_at;
 
 /// The first conversations of the list, pinned ones first, then newest first, as
 /// [`Zim::query_conversation_list`](crate::Zim::query_conversation_list) returns them, and each change of them.
@@ -90,5 +91,8 @@ async fn read<L: Remote>(account: &Account<L>, window: &Window) -> Result<Vec<Co
     let filter = ConversationFilterOption::default();
     let list = account.store().read(move |db| conversation::list(db, &viewer, None, limit, &filter)).await?;
     // There is no anchor that could be missing.
-    Ok(list.unwrap_or_default())
+    let mut list = list.unwrap_or_default();
+    let now_ms = account.server_now_ms();
+    list.iter_mut().for_each(|one| one.muted_expired_time = mute_at(one.muted_expired_time, now_ms));
+    Ok(list)
 }

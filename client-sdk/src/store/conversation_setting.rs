@@ -130,11 +130,17 @@ pub(crate) fn show_here(db: &Connection, conversation: i64) -> rusqlite::Result<
     Ok(())
 }
 
-/// Returns the names of the conversations in the list, or of those that only this device has.
-pub(crate) fn listed(db: &Connection, is_local: bool) -> rusqlite::Result<Vec<Name>> {
-    let sql = "SELECT type, name FROM conversation WHERE is_listed = 1 AND (NOT ?1 OR head_seq + head_rev = 0)";
+/// Returns the conversations in the list, with the position after the last one that this device knows; `None`: the server does not
+/// have the conversation.
+pub(crate) fn listed(db: &Connection) -> rusqlite::Result<Vec<(Name, Option<u64>)>> {
+    let sql = "SELECT type, name, CASE WHEN head_seq + head_rev > 0 THEN head_seq + 1 END FROM conversation \
+               WHERE is_listed = 1";
     let mut statement = db.prepare_cached(sql)?;
-    statement.query_map([is_local], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))?.collect()
+    let listed = statement.query_map([], |row| {
+        let end: Option<i64> = row.get(2)?;
+        Ok((Name::new(row.get(0)?, row.get::<_, String>(1)?), end.map(super::from_sql)))
+    })?;
+    listed.collect()
 }
 
 /// What a request about a conversation needs to know of it.

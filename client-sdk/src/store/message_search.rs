@@ -150,8 +150,9 @@ pub(crate) fn index(db: &Connection, limit: usize) -> rusqlite::Result<bool> {
     let is_full = [&batch, &newer].iter().any(|rows| i64::try_from(rows.len()).is_ok_and(|len| len == limit));
     through = newer.last().map_or(through, |last| last.id);
     batch.extend(newer);
-    // The index wants its documents in order.
     batch.retain(|new| new.kind != REVOKE);
+    batch.extend(take_neighbours(db, &batch)?);
+    // The index wants its documents in order.
     batch.sort_by_key(|new| (new.ts, new.order_key));
     let mut last = i64::MIN;
     let mut add = db.prepare_cached("INSERT INTO message_search (rowid, words) VALUES (?1, ?2)")?;
@@ -165,6 +166,35 @@ pub(crate) fn index(db: &Connection, limit: usize) -> rusqlite::Result<bool> {
     }
     db.prepare_cached("UPDATE message_indexed SET through = ?1, shift = ?2")?.execute([through, shift])?;
     Ok(is_full)
+}
+
+/// Removes the documents of the same conversation and millisecond as new messages, and returns their messages. They are added again
+/// with the new ones, or a message that is indexed later, such as an older one of the history, would be behind them. What has a
+/// later number because of more than 64 messages in a millisecond stays: the work for a message is bounded.
+fn take_neighbours(db: &Connection, batch: &[New]) -> rusqlite::Result<Vec<New>> {
+    let mut any = db.prepare_cached("SELECT 1 FROM message_doc WHERE doc >= ?1 AND doc < ?2")?;
+    let mut find = db.prepare_cached(&format!(
+        "SELECT {NEW} FROM message_doc d JOIN message m ON m.id = d.message \
+         WHERE d.doc >= ?1 AND d.doc < ?2 AND d.conversation = ?3 AND m.ts = ?4"
+    ))?;
+    let mut places: Vec<(i64, i64)> = batch.iter().map(|new| (new.ts, new.conversation)).collect();
+    places.sort_unstable();
+    places.dedup();
+    let mut taken = Vec::new();
+    for (ts, conversation) in places {
+        let (first, after) = (ts.saturating_mul(SCALE), ts.saturating_add(1).saturating_mul(SCALE));
+        if any.exists([first, after])? {
+            let found = find.query_map([first, after, conversation, ts], New::read)?;
+            taken.extend(found.collect::<rusqlite::Result<Vec<New>>>()?);
+        }
+    }
+    let mut forget = db.prepare_cached("DELETE FROM message_search WHERE rowid = (SELECT doc FROM message_doc WHERE message = ?1)")?;
+    let mut remove = db.prepare_cached("DELETE FROM message_doc WHERE message = ?1")?;
+    for new in &taken {
+        forget.execute([new.id])?;
+        remove.execute([new.id])?;
+    }
+    Ok(taken)
 }
 
 /// Returns the first number from `doc` on that no document has.
@@ -278,9 +308,14 @@ pub(crate) fn page(
     Ok(found)
 }
 
-/// Returns the place of an anchor in the index: the document of the message, or what its time says. Of a message that is not here,
-/// only the time is known: the others of that millisecond follow, even if some of them came before.
-pub(crate) fn anchor(db: &Connection, message: &Message, is_ascending: bool) -> rusqlite::Result<i64> {
+/// Returns the place of an anchor in the index: the document of the message, the one that it had (`known`), or what its time says. If
+/// only the time is known, the others of that millisecond follow, even if some of them came before.
+pub(crate) fn anchor(
+    db: &Connection,
+    message: &Message,
+    known: Option<i64>,
+    is_ascending: bool,
+) -> rusqlite::Result<i64> {
     let name = Name::new(message.conversation_type, message.conversation_id.as_str());
     let found = match super::conversation::id(db, &name)? {
         Some(conversation) => db
@@ -294,7 +329,7 @@ pub(crate) fn anchor(db: &Connection, message: &Message, is_ascending: bool) -> 
     };
     let (first, after) =
         (message.timestamp.saturating_mul(SCALE), message.timestamp.saturating_add(1).saturating_mul(SCALE));
-    Ok(found.unwrap_or(if is_ascending { first - 1 } else { after }))
+    Ok(found.or(known).unwrap_or(if is_ascending { first - 1 } else { after }))
 }
 
 /// Returns the number of messages that match in a conversation.

@@ -160,7 +160,7 @@ async fn delete_conversation_keeps_one_with_a_message_that_the_device_has_not_se
         conversation_id: "bob".into(),
         conversation_type: PEER as i32,
         config: Some(EVERYWHERE),
-        through_seq,
+        through_seq: Some(through_seq),
     };
     // Another device had seen two of three messages.
     raw.call(&through(2)).await.unwrap();
@@ -175,7 +175,7 @@ async fn delete_conversation_keeps_one_with_a_message_that_the_device_has_not_se
         .await;
     // An earlier position does not take the later deletion back, and without a position all messages count.
     raw.call(&through(1)).await.unwrap();
-    raw.call(&through(0)).await.unwrap();
+    raw.call(&DeleteConversationRequest { through_seq: None, ..through(0) }).await.unwrap();
     eventually("a second end", async || (deleted(&ann, "bob") == 2).then_some(())).await;
     assert_eq!(raw.call(&through(-1)).await.unwrap_err().code, INVALID as i32);
     raw.end().await;
@@ -194,7 +194,7 @@ async fn delete_conversation_that_does_not_exist_is_refused() {
         }
         let (conversation_id, conversation_type) = (id.to_owned(), kind as i32);
         let config = Some(EVERYWHERE);
-        let request = DeleteConversationRequest { conversation_id, conversation_type, config, through_seq: 0 };
+        let request = DeleteConversationRequest { conversation_id, conversation_type, config, through_seq: None };
         assert_eq!(raw.call(&request).await.unwrap_err().code, UNKNOWN as i32, "{id}");
     }
     assert_eq!(refusal(soon(ann.delete_conversation("", PEER, HERE)).await), INVALID);
@@ -436,8 +436,47 @@ async fn a_chat_arranges_its_conversation() {
     soon(chat.set_do_not_disturb(false)).await.unwrap();
     let shown = soon(chat.conversation()).await.unwrap();
     assert_eq!((shown.is_pinned, shown.notification_status), (false, 1));
-    soon(chat.delete()).await.unwrap();
+    soon(chat.delete_here()).await.unwrap();
     assert_eq!(refusal(soon(chat.conversation()).await), UNKNOWN);
+    // That is for this device alone.
+    assert_eq!(listed(&world.device("ann").await).await, ["bob"]);
+    bob.say("ann", "again").await;
+    lists(&ann, &["bob"]).await;
+    soon(chat.delete()).await.unwrap();
+    assert!(listed(&world.device("ann").await).await.is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_list_its_total_and_what_is_found_in_it_are_streams() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 0..101 {
+        create(&bob, &format!("g{number}"), &["ann"]).await;
+    }
+    bob.say(group("g7"), "lunch").await;
+    bob.say("ann", "lunch at one").await;
+    eventually("all of them", async || {
+        let all = (*ann).conversations(ConversationFilterOption::default()).collect::<Vec<_>>().await;
+        (all.len() == 102 && (*ann).total_unread().await.unwrap() == 2).then_some(())
+    })
+    .await;
+    let unread = ConversationFilterOption { is_only_unread_conversation: true, ..ConversationFilterOption::default() };
+    let mut unread = (*ann).conversations(unread);
+    for id in ["bob", "g7"] {
+        assert_eq!(soon(unread.next()).await.unwrap().unwrap().conversation_id, id);
+    }
+    assert!(soon(unread.next()).await.is_none());
+    let mut found = ann.search_conversations(["lunch"]);
+    for (id, text) in [("bob", "lunch at one"), ("g7", "lunch")] {
+        let info = soon(found.next()).await.unwrap().unwrap();
+        assert_eq!((info.conversation_id.as_str(), texts(&info.message_list)), (id, vec![text.to_owned()]));
+    }
+    assert!(soon(found.next()).await.is_none());
+    let named: Vec<_> = soon(ann.find_conversations(["g9"]).collect()).await;
+    assert_eq!(named.len(), 11, "g9 and g90 to g99");
+    let bad = ConversationFilterOption { marks: vec![21], ..ConversationFilterOption::default() };
+    assert_eq!(refusal(soon((*ann).conversations(bad).next()).await.unwrap()), INVALID);
     world.end().await;
 }
 

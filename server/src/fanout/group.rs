@@ -97,6 +97,11 @@ impl GroupPush {
         Self { group, entries: Entries::Room(vec![effect]), shared: OnceLock::new() }
     }
 
+    /// Whether it only tells of members who entered and left a room.
+    pub(super) fn is_of_members(&self) -> bool {
+        matches!(&self.entries, Entries::Room(effects) if effects.iter().all(|effect| is_of_members(effect)))
+    }
+
     /// Returns this push and the next one in one frame, if members of a room entered or left in both.
     pub(super) fn merged(&self, next: &Self) -> Option<Self> {
         let (Entries::Room(first), Entries::Room(more)) = (&self.entries, &next.entries) else { return None };

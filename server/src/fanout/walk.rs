@@ -1,9 +1,10 @@
 //! Pushes to groups, a page of sessions at a time. Each session that is woken takes its turn, so a push to thousands of them at
 //! once would delay every answer and every other push. What arrives for a group during a walk is pushed by the next one, all
 //! of it together: a group that is behind wakes each session once for many messages. A walk to many sessions begins a moment
-//! late, so that the answer to the sender leaves before the pushes take the processors.
+//! late, so that the answer to the sender leaves before the pushes take the processors. Members who enter and leave a room with
+//! many sessions can wait longer, until something else is pushed to the room: most of what they cost is to wake the sessions.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const PAGE: usize = 64;
 const TURN: usize = 128;
 /// How long a walk waits that has more than one turn. Answers take less, and a person does not notice it.
 const DELAY: Duration = Duration::from_millis(2);
+/// How long a walk waits that has more than one turn, and only tells of members who entered and left a room.
+const MEMBERS_DELAY: Duration = Duration::from_millis(200);
 /// The bytes that the walks of a lane hold. Beyond that the lane keeps what is handed over.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -42,10 +45,21 @@ impl Item {
             Self::Forget(_) => 0,
         }
     }
+
+    /// Whether it can wait for what follows.
+    fn can_wait(&self) -> bool {
+        match self {
+            Self::Push(push) => push.is_of_members(),
+            Self::Transient(_) => false,
+            Self::Forget(_) => true,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Walk {
+    /// When it begins; `None`: it has, or takes the next turn.
+    begins: Option<Instant>,
     /// What this walk pushes.
     items: Vec<Item>,
     /// The last session that has it.
@@ -54,13 +68,23 @@ struct Walk {
     next: Vec<Item>,
 }
 
+impl Walk {
+    /// Begins at a time, instead of at another one.
+    fn wait(&mut self, delayed: &mut BTreeSet<(Instant, ConversationKey)>, group: ConversationKey, at: Instant) {
+        if let Some(before) = self.begins.replace(at) {
+            delayed.remove(&(before, group));
+        }
+        delayed.insert((at, group));
+    }
+}
+
 /// The walks of a lane. The groups take turns.
 #[derive(Debug, Default)]
 pub(super) struct Walks {
     walks: HashMap<ConversationKey, Walk>,
     turns: VecDeque<ConversationKey>,
     /// The walks that have not begun, and when they do.
-    delayed: VecDeque<(Instant, ConversationKey)>,
+    delayed: BTreeSet<(Instant, ConversationKey)>,
     bytes: usize,
 }
 
@@ -72,7 +96,7 @@ impl Walks {
 
     /// When the next delayed walk begins.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.delayed.front().map(|(at, _)| *at)
+        self.delayed.first().map(|(at, _)| *at)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -82,21 +106,26 @@ impl Walks {
     /// Adds what the sessions of a group get, behind what they get already.
     pub(super) fn add(&mut self, index: &GroupIndex, group: ConversationKey, item: Item, now: Instant) {
         let walk = self.walks.entry(group).or_insert_with(|| {
+            let mut walk = Walk::default();
             if index.len(group) > TURN {
-                self.delayed.push_back((now + DELAY, group));
+                walk.wait(&mut self.delayed, group, now + if item.can_wait() { MEMBERS_DELAY } else { DELAY });
             } else {
                 self.turns.push_back(group);
             }
-            Walk::default()
+            walk
         });
+        if walk.begins.is_some_and(|at| at > now + DELAY) && !item.can_wait() {
+            walk.wait(&mut self.delayed, group, now + DELAY);
+        }
         // Until its first session is reached, a walk takes what arrives.
         let list = if walk.after.is_none() { &mut walk.items } else { &mut walk.next };
-        // Many who enter and leave a room in a short time are one push.
-        let merged = match (list.last(), &item) {
+        // Many who enter and leave a room in a short time are one push. Who has left is forgotten after all of the walk.
+        let last = list.iter_mut().rev().find(|item| !matches!(item, Item::Forget(_)));
+        let merged = match (&last, &item) {
             (Some(Item::Push(last)), Item::Push(push)) => last.merged(push),
             _ => None,
         };
-        match (merged, list.last_mut()) {
+        match (merged, last) {
             (Some(merged), Some(last)) => {
                 self.bytes += merged.bytes() - last.bytes();
                 *last = Item::Push(Arc::new(merged));
@@ -118,11 +147,14 @@ impl Walks {
     /// Pushes to the sessions whose turn it is.
     pub(super) fn advance(&mut self, index: &GroupIndex, now: Instant) {
         // Those whose time has come; all at once if the walks hold too much.
-        while let Some((at, group)) = self.delayed.front().copied()
+        while let Some((at, group)) = self.delayed.first().copied()
             && (at <= now || self.is_full())
         {
-            self.delayed.pop_front();
+            self.delayed.pop_first();
             self.turns.push_back(group);
+            if let Some(walk) = self.walks.get_mut(&group) {
+                walk.begins = None;
+            }
         }
         let mut woken = 0;
         while woken < TURN {
@@ -144,6 +176,8 @@ impl Walks {
             }
             if walk.items.is_empty() {
                 self.walks.remove(&group);
+            } else if next.is_none() && index.len(group) > TURN && walk.items.iter().all(Item::can_wait) {
+                walk.wait(&mut self.delayed, group, now + MEMBERS_DELAY);
             } else {
                 self.turns.push_back(group);
             }
@@ -337,6 +371,38 @@ mod tests {
         assert_eq!(told(&sessions[1]), [(4, 3), (5, 0), (6, 1)]);
         assert_eq!(told(&late), [(4, 1), (6, 1)]);
         assert!(walks.is_idle() && walks.bytes == 0);
+    }
+
+    #[test]
+    fn members_who_enter_a_large_room_are_told_with_the_next_message_or_after_a_while() {
+        let most = i64::try_from(TURN).unwrap();
+        let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
+        let sessions = group(1, &index, most + 1);
+        let woken = || sessions.iter().filter(|session| !session.queue.is_empty()).count();
+        let key = ConversationKey(1);
+        walks.add(&index, key, entrance(2, 9_999), start);
+        // Who left is forgotten after all of it, and separates nothing.
+        walks.add(&index, key, Item::Forget(UserKey(9_999)), start);
+        walks.add(&index, key, entrance(3, 9_999), start + DELAY);
+        walks.advance(&index, start + MEMBERS_DELAY.checked_sub(Duration::from_nanos(1)).unwrap());
+        assert_eq!((woken(), walks.deadline()), (0, Some(start + MEMBERS_DELAY)));
+        walks.advance(&index, start + MEMBERS_DELAY);
+        assert_eq!(woken(), TURN);
+        // What arrives now can wait again after this walk.
+        walks.add(&index, key, entrance(4, 9_999), start + MEMBERS_DELAY);
+        walks.advance(&index, start + MEMBERS_DELAY);
+        assert_eq!((woken(), walks.deadline()), (sessions.len(), Some(start + 2 * MEMBERS_DELAY)));
+        assert_eq!(told(&sessions[0]), [(3, 2)]);
+        // Something that cannot wait takes it along.
+        let exit = Detail::Exit(RoomExit::default());
+        walks.add(&index, key, room(5, RoomReceivers::Users(vec![UserKey(1)]), exit), start + MEMBERS_DELAY);
+        assert_eq!(walks.deadline(), Some(start + MEMBERS_DELAY + DELAY));
+        walks.add(&index, key, entrance(6, 9_999), start + MEMBERS_DELAY);
+        assert_eq!(walks.deadline(), Some(start + MEMBERS_DELAY + DELAY), "no later than before");
+        walks.finish(&index);
+        assert_eq!(told(&sessions[0]), [(3, 2), (4, 1), (5, 0), (6, 1)]);
+        assert_eq!(told(&sessions[1]), [(3, 2), (4, 1), (6, 1)]);
+        assert!(walks.is_idle() && walks.deadline().is_none() && walks.bytes == 0);
     }
 
     #[test]

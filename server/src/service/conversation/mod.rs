@@ -21,7 +21,6 @@ use zim_protocol::{
 
 pub(crate) use self::group::find_group;
 pub(crate) use self::head::{CONVERSATION, heads, sums};
-use self::setting::Deleted;
 pub(crate) use self::setting::{ALL_DELETED, SETTING, keep_out_of_list, undelete};
 pub(crate) use self::store::peer_conversations;
 use crate::app::App;
@@ -178,13 +177,13 @@ impl ConversationService for App {
         request: DeleteAllConversationsRequest,
     ) -> Result<ConversationsAllDeletedResult, Error> {
         let user = caller.identity()?.user;
-        let mut deleted = Deleted::default();
+        let mut after = None;
         while request.config.unwrap_or_default().is_also_delete_server_conversation {
             let job = caller.write(&self.db, WriteTo::held(Scope::user(user)), async move |tx, log| {
-                setting::delete_all(tx, log, user, deleted).await
+                setting::delete_all(tx, log, user, after).await
             });
-            deleted = job.await?;
-            if deleted.after.is_none() {
+            after = job.await?;
+            if after.is_none() {
                 break;
             }
         }

@@ -128,16 +128,16 @@ pub(super) async fn notify(
     set(tx, log, user, conversation.0, (Column::Notification, status.into())).await
 }
 
-/// Deletes a conversation from the list: as far as the position `through` if that is not 0.
+/// Deletes a conversation from the list: as far as the position `through`, or all of it.
 pub(super) async fn delete(
     tx: &mut Tx<'_>,
     log: &mut LogWriter,
     user: UserKey,
     conversation: (ConversationKey, &str),
-    through: i64,
+    through: Option<i64>,
 ) -> Result<(), Error> {
     let end = end(tx, user, conversation).await?;
-    let below = if through > 0 { through.min(end) } else { end } + 1;
+    let below = through.map_or(end, |through| through.min(end)) + 1;
     if get(tx, user, conversation.0, Column::DeletedBelow).await?.unwrap_or(0) >= below {
         return Ok(());
     }
@@ -271,31 +271,23 @@ async fn evict(tx: &mut Tx<'_>, log: &mut LogWriter, user: UserKey, named: &[i64
 }
 
 /// The most conversations that one job deletes.
-const DELETED_AT_ONCE: i64 = 500;
+pub(super) const DELETED_AT_ONCE: i64 = 500;
 
-/// How far all conversations are deleted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Deleted {
-    /// The number of conversations.
-    pub(super) count: i64,
-    /// The last one; `None`: there are no more.
-    pub(super) after: Option<i64>,
-}
-
-/// Deletes the next conversations from the list, after those that are deleted.
+/// Deletes the next conversations from the list, after the conversation `after`. Returns the last one; `None`: there are no more.
+/// The event counts those of all jobs.
 pub(super) async fn delete_all(
     tx: &mut Tx<'_>,
     log: &mut LogWriter,
     user: UserKey,
-    deleted: Deleted,
-) -> Result<Deleted, Error> {
+    after: Option<i64>,
+) -> Result<Option<i64>, Error> {
     let sql = format!(
         "SELECT m.conversation, {END_SEQ} + 1 FROM member m JOIN conversation c ON c.id = m.conversation \
          LEFT JOIN conversation_setting s ON s.account = m.account AND s.conversation = m.conversation \
          WHERE m.account = $1 AND m.conversation > $2 AND c.seq + c.rev > 0 \
          AND COALESCE(s.deleted_below, 0) < {END_SEQ} + 1 ORDER BY m.conversation LIMIT $3"
     );
-    let found = tx.fetch(&sql, &params![user, deleted.after.unwrap_or(i64::MIN), DELETED_AT_ONCE]).await?;
+    let found = tx.fetch(&sql, &params![user, after.unwrap_or(i64::MIN), DELETED_AT_ONCE]).await?;
     let mut rows: Vec<[Value; 3]> = Vec::with_capacity(found.len());
     let mut keys: Vec<i64> = Vec::with_capacity(found.len());
     for row in &found {
@@ -311,21 +303,24 @@ pub(super) async fn delete_all(
         )
     };
     tx.execute_rows(&rows, sql).await?;
-    let count = deleted.count + i64::try_from(keys.len()).map_err(Error::internal)?;
     if !keys.is_empty() {
         log.feed_all(tx, user, &SETTING, &keys).await?;
-    }
-    let after = keys.last().copied().filter(|_| i64::try_from(keys.len()).is_ok_and(|len| len == DELETED_AT_ONCE));
-    if after.is_none() && count > 0 {
         tx.execute(
-            "INSERT INTO all_deleted (account, number, count) VALUES ($1, 1, $2) \
-             ON CONFLICT (account) DO UPDATE SET number = all_deleted.number + 1, count = excluded.count",
-            &params![user, count],
+            "INSERT INTO all_deleted (account, number, count, begun) VALUES ($1, 0, 0, $2) \
+             ON CONFLICT (account) DO UPDATE SET begun = all_deleted.begun + excluded.begun",
+            &params![user, i64::try_from(keys.len()).map_err(Error::internal)?],
         )
         .await?;
-        log.feed(tx, user, &ALL_DELETED, 0).await?;
     }
-    Ok(Deleted { count, after })
+    let last = keys.last().copied().filter(|_| i64::try_from(keys.len()).is_ok_and(|len| len == DELETED_AT_ONCE));
+    if last.is_none() {
+        let sql = "UPDATE all_deleted SET number = number + 1, count = begun, begun = 0 \
+                   WHERE account = $1 AND begun > 0";
+        if tx.execute(sql, &params![user]).await? > 0 {
+            log.feed(tx, user, &ALL_DELETED, 0).await?;
+        }
+    }
+    Ok(last)
 }
 
 /// Returns up to `limit` conversations with unread messages after the conversation `after`.

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
-use zim_protocol::{Message, MessageFlag};
+use zim_protocol::{Message, MessageFlag, feed_entry::Detail};
 
-use super::heads;
+use super::{heads, setting};
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Scope, Tx, params};
 use crate::journal::tests::{ANN, BOB, Fixture};
-use crate::journal::{Direction, Viewer, around, blank, deducted_positions, messages, messages_at};
+use crate::journal::{Direction, LogWriter, Viewer, around, blank, deducted_positions, messages, messages_at};
 use crate::key::ConversationKey;
 
 const COUNTED: u32 = MessageFlag::Counted as u32;
@@ -315,4 +315,59 @@ async fn every_read_agrees_with_the_rule_on_sqlite() {
 async fn every_read_agrees_with_the_rule_on_postgresql() {
     let cluster = Cluster::start().unwrap();
     every_read_agrees_with_the_rule(Database::Postgres(cluster.create_database("viewer").unwrap()), 60).await;
+}
+
+/// The server stops between two jobs, and the client asks again: the event counts what both have deleted.
+async fn a_deletion_of_all_that_was_interrupted_is_told(database: Database) {
+    let fixture = Fixture::open(database).await;
+    let stored = fixture.db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
+        // The conversation of the fixture is empty, so it is in no list.
+        for number in 1..=setting::DELETED_AT_ONCE {
+            let key = ConversationKey(1_000 + number);
+            tx.execute(
+                "INSERT INTO conversation (id, app, type, name, seq, n, rev, last_ts, touched, floor_seq, floor_n, floor_rev, blocks) \
+                 VALUES ($1, 7, 2, $2, 1, 1, 0, 0, 0, 0, 0, 0, 0)",
+                &params![key, format!("g{number}")],
+            )
+            .await?;
+            tx.execute(
+                "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, \
+                 base_n, base_sent, sent, deducted) VALUES ($1, $2, NULL, 1, 1, 0, 0, 0, 0, 0, 0, 0)",
+                &params![key, BOB],
+            )
+            .await?;
+        }
+        Ok(())
+    });
+    stored.await.unwrap();
+    let delete = async |after| {
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| setting::delete_all(tx, log, BOB, after).await;
+        let (after, pushes) = fixture.write(BOB, Scope::user(BOB), job).await.unwrap();
+        let all: Vec<i64> = pushes
+            .iter()
+            .flat_map(|push| &push.feed)
+            .filter_map(|entry| match &entry.detail {
+                Some(Detail::AllDeleted(all)) => Some(all.count),
+                _ => None,
+            })
+            .collect();
+        (after, all)
+    };
+    assert_eq!(delete(None).await, (Some(1_000 + setting::DELETED_AT_ONCE), vec![]));
+    assert_eq!(delete(None).await, (None, vec![setting::DELETED_AT_ONCE]));
+    assert_eq!(delete(None).await, (None, vec![]), "nothing is left, so nothing is told");
+    fixture.db.close().await;
+}
+
+#[tokio::test]
+async fn a_deletion_of_all_that_was_interrupted_is_told_on_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    a_deletion_of_all_that_was_interrupted_is_told(Database::Sqlite(dir.path().join("test.db"))).await;
+}
+
+#[tokio::test]
+async fn a_deletion_of_all_that_was_interrupted_is_told_on_postgresql() {
+    let cluster = Cluster::start().unwrap();
+    let database = Database::Postgres(cluster.create_database("all_deleted").unwrap());
+    a_deletion_of_all_that_was_interrupted_is_told(database).await;
 }

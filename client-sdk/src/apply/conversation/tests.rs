@@ -1,0 +1,70 @@
+use prost::Message as _;
+use rusqlite::Connection;
+use zim_protocol::{ConversationEvent, Event, Message, MessageEntry, MessageFlag, MessageType};
+
+use crate::apply::{Job, Recent, Viewer, apply};
+use crate::engine::{Batch, Change, Saved, State};
+use crate::store::{self, memory};
+use crate::types::Name;
+
+fn bob() -> Name {
+    Name::new(0, "bob")
+}
+
+fn saved(state: State) -> Saved {
+    Saved { name: bob(), state, held: Vec::new() }
+}
+
+/// Applies changes and a state of the conversation with Bob; returns what the app is told of conversations.
+fn run(db: &Connection, recent: &mut Recent, changes: Vec<Change>, state: Option<State>) -> Vec<(ConversationEvent, String)> {
+    let batch = Batch { changes, states: state.map(saved).into_iter().collect(), ..Batch::default() };
+    let applied = apply(db, &Viewer::in_test("ann", 10), recent, Job { batch, ..Job::default() }).unwrap();
+    let mut told = Vec::new();
+    for (_, event) in applied.events {
+        if let Event::ConversationChanged(event) = event {
+            told.extend(
+                event.info_list.into_iter().map(|info| (info.event(), info.conversation.unwrap().conversation_id)),
+            );
+        }
+    }
+    told
+}
+
+fn first_message() -> Change {
+    let entry = MessageEntry {
+        seq: 1,
+        n: 1,
+        message_id: 7,
+        sender: "bob".into(),
+        ts: 5,
+        kind: MessageType::Text as i32,
+        flags: MessageFlag::Counted as u32,
+        client_key: vec![3; 16].into(),
+        content: Message::text("hi").encode_to_vec().into(),
+        ..MessageEntry::default()
+    };
+    Change::Messages { name: bob(), entries: vec![entry], raise_after: 0, own_after: 0 }
+}
+
+#[test]
+fn a_conversation_that_the_server_has_no_more_is_told_once() {
+    let gone = [(ConversationEvent::Deleted, "bob".to_owned())];
+    let (db, mut recent) = (memory().unwrap(), Recent::default());
+    let there = State { head_seq: 1, seq: 1, known: true, last_ts: 5, ..State::default() };
+    let added = run(&db, &mut recent, vec![first_message()], Some(there));
+    assert_eq!(added, [(ConversationEvent::Added, "bob".to_owned())]);
+    // What a full sync does at its end.
+    let told = run(&db, &mut recent, vec![Change::Drop(bob()), Change::Sweep], Some(State::default()));
+    assert_eq!(told, gone);
+    assert_eq!(store::conversation::id(&db, &bob()).unwrap(), None);
+    assert!(run(&db, &mut recent, vec![Change::Sweep], None).is_empty());
+}
+
+#[test]
+fn an_empty_conversation_that_is_not_touched_is_told_once_as_well() {
+    let (db, mut recent) = (memory().unwrap(), Recent::default());
+    let id = store::conversation::add(&db, &bob()).unwrap();
+    db.execute("UPDATE conversation SET is_listed = 1 WHERE id = ?1", [id]).unwrap();
+    let told = run(&db, &mut recent, vec![Change::Sweep], None);
+    assert_eq!(told, [(ConversationEvent::Deleted, "bob".to_owned())]);
+}
