@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 use tokio::runtime::{Handle, Runtime};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use zim_protocol::ConversationType;
 
@@ -53,6 +55,9 @@ pub(crate) struct RoomArgs {
     /// Sizes of the rooms, measured one after the other; all members are online
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "100,1000,5000", value_parser = members)]
     members: Vec<usize>,
+    /// Further users who enter the room, and as many who leave it, each second
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    churn: u32,
     #[command(flatten)]
     load: LoadArgs,
 }
@@ -128,6 +133,12 @@ struct Measured {
     /// A pair of users, alone, before the load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pair: Option<Latency>,
+    /// The same pair during the load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pair_meanwhile: Option<Latency>,
+    /// Users who entered the room or left it during the load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moves_per_second: Option<u64>,
     /// The p99 of an answer to a sender, divided by that of the pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
@@ -154,6 +165,8 @@ struct Place {
     members: usize,
     /// Those who are online.
     online: usize,
+    /// Those who enter and those who leave, each second.
+    churn: u32,
 }
 
 pub(crate) async fn run(args: GroupArgs, target: &Target, output: Output) -> Result<(), Failure> {
@@ -162,7 +175,7 @@ pub(crate) async fn run(args: GroupArgs, target: &Target, output: Output) -> Res
     let mut groups = Vec::with_capacity(args.members.len());
     for members in args.members {
         let online = args.online.unwrap_or(ONLINE).min(members);
-        let place = Place { kind: ConversationType::Group, members, online };
+        let place = Place { kind: ConversationType::Group, members, online, churn: 0 };
         groups.push(measure(&args.load, place, target, &dialer).await?);
     }
     report(Report { groups, ..Report::new("group", &args.load) }, output)
@@ -172,7 +185,7 @@ pub(crate) async fn run_rooms(args: RoomArgs, target: &Target, output: Output) -
     let dialer = Arc::new(Dialer::new(target, 4)?);
     let mut rooms = Vec::with_capacity(args.members.len());
     for members in args.members {
-        let place = Place { kind: ConversationType::Room, members, online: members };
+        let place = Place { kind: ConversationType::Room, members, online: members, churn: args.churn };
         rooms.push(measure(&args.load, place, target, &dialer).await?);
     }
     report(Report { rooms, ..Report::new("room", &args.load) }, output)
@@ -193,7 +206,7 @@ fn report(report: Report, output: Output) -> Result<(), Failure> {
 }
 
 async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &SharedDialer) -> Result<Measured, Failure> {
-    let Place { kind, members, online } = place;
+    let Place { kind, members, online, churn } = place;
     let (to, room) = match kind {
         ConversationType::Room => (room_id(target, members), Some(room_id(target, members))),
         _ => (group_id(target, members), None),
@@ -211,19 +224,35 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
     let receivers = Receivers::new(target)?;
     let mut sessions = members::log_in(0..load.senders, target, dialer, room.as_deref()).await?;
     sessions.extend(receivers.log_in(load.senders..online, target, room.as_deref())?);
+    let calm = Load::calm("pair", 1, PAUSE);
     let pair = match args.rate {
-        Some(_) => Some(live(&Load::calm("pair", 1, PAUSE), target, dialer, sleep(args.time)).await?.0),
+        Some(_) => Some(live(&calm, target, dialer, sleep(args.time)).await?.0),
         None => None,
+    };
+    let movers = match &room {
+        Some(room) if churn > 0 => Some(receivers.start_churn(churn, target, room)?),
+        _ => None,
     };
     let running = group_load::start(&load, sessions, &meter, &receivers.handle)?;
     sleep(args.warm_up).await;
     let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
-    let began = Instant::now();
-    meter.measure(true);
-    progress::during(args.time, "deliveries", meter.delivered()).await;
-    meter.measure(false);
-    let (elapsed, server) = (began.elapsed(), target.cost(before));
+    let (began, moved_before) = (Instant::now(), movers.as_ref().map(Churn::moved));
+    let measuring = async {
+        meter.measure(true);
+        progress::during(args.time, "deliveries", meter.delivered()).await;
+        meter.measure(false);
+        (began.elapsed(), movers.as_ref().map(Churn::moved), target.cost(before))
+    };
+    let (pair_meanwhile, (elapsed, moved, server)) = match args.rate {
+        Some(_) => {
+            let (latency, measured) = live(&calm, target, dialer, measuring).await?;
+            (Some(latency), measured)
+        }
+        None => (None, measuring.await),
+    };
     let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));
+    let moves = moved.zip(moved_before).map(|(after, before)| after - before);
+    drop(movers);
     let Ended { last, told_to_pull, dropped } = running.end(&meter).await;
     let (ack, delivery) = meter.latencies();
     let (messages, deliveries) = meter.counts();
@@ -245,6 +274,8 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
         delivery,
         last_delivery: last.summary(),
         pair,
+        pair_meanwhile,
+        moves_per_second: moves.map(per_second),
         ratio: ratio.map(|ratio| (ratio * 100.0).round() / 100.0),
         missing: meter.missing(),
         told_to_pull,
@@ -277,6 +308,36 @@ impl Receivers {
 
     fn log_in(&self, online: Range<usize>, target: &Target, room: Option<&str>) -> Result<Vec<Raw>, Failure> {
         tokio::task::block_in_place(|| self.handle.block_on(members::log_in(online, target, &self.dialer, room)))
+    }
+
+    /// Starts users who enter and leave a room; this number does each in a second.
+    fn start_churn(&self, churn: u32, target: &Target, room: &str) -> Result<Churn, Failure> {
+        let users = usize::try_from(churn).unwrap_or(usize::MAX).saturating_mul(2);
+        let sessions = self.log_in(MOVERS..MOVERS + users, target, None)?;
+        let moved = Arc::new(AtomicU64::new(0));
+        let mut tasks = JoinSet::new();
+        for (index, session) in sessions.into_iter().enumerate() {
+            let moving = members::enter_and_leave(session, room.to_owned(), (index, users), Arc::clone(&moved));
+            tasks.spawn_on(moving, &self.handle);
+        }
+        Ok(Churn { moved, _tasks: tasks })
+    }
+}
+
+/// The number of the first user who enters and leaves; the members have lower ones.
+const MOVERS: usize = 200_000;
+
+/// Users who enter and leave a room until this is dropped.
+#[derive(Debug)]
+struct Churn {
+    moved: Arc<AtomicU64>,
+    _tasks: JoinSet<()>,
+}
+
+impl Churn {
+    /// How often they have entered or left.
+    fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
     }
 }
 
@@ -313,8 +374,11 @@ fn show_group(report: &Report, measured: &Measured, output: Output) -> Result<()
     let mut table = Table::new(&latency_columns("", "A SECOND"));
     table.row(latency_row("acknowledged", measured.messages_per_second, &measured.ack));
     table.row(latency_row("delivered", measured.deliveries_per_second, &measured.delivery));
-    for (what, latency) in [("last delivery", Some(&measured.last_delivery)), ("a pair, alone", measured.pair.as_ref())]
-    {
+    for (what, latency) in [
+        ("last delivery", Some(&measured.last_delivery)),
+        ("a pair, alone", measured.pair.as_ref()),
+        ("a pair, meanwhile", measured.pair_meanwhile.as_ref()),
+    ] {
         if let Some(latency) = latency {
             table.row(stage_row(what, latency));
         }
@@ -330,6 +394,9 @@ fn show_group(report: &Report, measured: &Measured, output: Output) -> Result<()
     }
     if measured.told_to_pull > 0 {
         output.line(format!("too slow {} times a session was told to pull", thousands(measured.told_to_pull)))?;
+    }
+    if let Some(moves) = measured.moves_per_second {
+        output.line(format!("moves    {} users a second enter or leave", thousands(moves)))?;
     }
     if let Some(ratio) = measured.ratio {
         output.line(format!("ratio    the p99 of an answer to a sender is {ratio} times that of the pair"))?;

@@ -396,7 +396,8 @@ async fn mute(with: &Target, is_muted: bool, context: &Context, session: &Sessio
 
 async fn mark(args: &MarkArgs, is_set: bool, context: &Context, session: &Session) -> Result<(), Failure> {
     let (with, mark) = (&args.with, args.mark);
-    let info = |id: &String| ConversationBaseInfo { conversation_id: id.clone(), conversation_type: with.kind() as i32 };
+    let info =
+        |id: &String| ConversationBaseInfo { conversation_id: id.clone(), conversation_type: with.kind() as i32 };
     let infos: Vec<ConversationBaseInfo> = std::iter::once(&with.id).chain(&args.also).map(info).collect();
     let count = infos.len();
     let result = session.zim.set_conversation_mark(mark, is_set, infos).await?;

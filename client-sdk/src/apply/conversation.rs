@@ -7,7 +7,7 @@ use zim_protocol::{
 
 use super::Transaction;
 use crate::engine::Origin;
-use crate::store::conversation::set_disabled;
+use crate::store::conversation::{self, set_disabled};
 use crate::store::{conversation_setting, group, message_change};
 use crate::types::Name;
 
@@ -106,7 +106,7 @@ impl Transaction<'_> {
                 }
             }
             // Nothing needs a row.
-            Edit::Draft { name, draft } if draft.is_empty() && store::conversation::id(self.db, &name)?.is_none() => {}
+            Edit::Draft { name, draft } if draft.is_empty() && conversation::id(self.db, &name)?.is_none() => {}
             Edit::Draft { name, draft } => {
                 let id = self.touch(&name)?;
                 conversation_setting::set_draft(self.db, id, &draft, self.viewer.now_ms)?;

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    BlacklistChangeAction, ChangeEntry, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent,
-    EpochChangedEvent, Event, GroupMemberInfo, Message, MessageEntry, MessageSentStatusChangeInfo,
+    BlacklistChangeAction, ChangeEntry, Conversation, ConversationChangeInfo, ConversationChangedEvent,
+    ConversationEvent, EpochChangedEvent, Event, GroupMemberInfo, Message, MessageEntry, MessageSentStatusChangeInfo,
     MessageSentStatusChangedEvent, Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus,
     change_entry, feed_entry::Detail,
 };

@@ -27,13 +27,6 @@ pub(crate) fn id(db: &Connection, name: &Name) -> rusqlite::Result<Option<i64>> 
         .optional()
 }
 
-/// Returns the last position of a conversation that this device knows.
-pub(crate) fn head_seq(db: &Connection, name: &Name) -> rusqlite::Result<Option<i64>> {
-    db.prepare_cached("SELECT head_seq FROM conversation WHERE type = ?1 AND name = ?2")?
-        .query_row(params![name.kind, &*name.id], |row| row.get(0))
-        .optional()
-}
-
 /// Adds a row; returns its id.
 pub(crate) fn add(db: &Connection, name: &Name) -> rusqlite::Result<i64> {
     db.prepare_cached("INSERT INTO conversation (type, name) VALUES (?1, ?2)")?

@@ -188,7 +188,8 @@ fn take_neighbours(db: &Connection, batch: &[New]) -> rusqlite::Result<Vec<New>>
             taken.extend(found.collect::<rusqlite::Result<Vec<New>>>()?);
         }
     }
-    let mut forget = db.prepare_cached("DELETE FROM message_search WHERE rowid = (SELECT doc FROM message_doc WHERE message = ?1)")?;
+    let mut forget =
+        db.prepare_cached("DELETE FROM message_search WHERE rowid = (SELECT doc FROM message_doc WHERE message = ?1)")?;
     let mut remove = db.prepare_cached("DELETE FROM message_doc WHERE message = ?1")?;
     for new in &taken {
         forget.execute([new.id])?;

@@ -1,5 +1,6 @@
 //! Conversations leave the list and return: deleting, drafts, and marking all as read.
 
+use futures_util::StreamExt;
 use zim_integration_tests::{Device, World, eventually, group, is_text, refusal, soon, texts};
 use zim_protocol::{
     ClearConversationTotalUnreadMessageCountRequest, ConversationBaseInfo, ConversationDeleteConfig, ConversationEvent,

@@ -3,7 +3,8 @@
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::{
     CombineMessage, ConversationSearchConfig, ConversationType, ErrorCode, EventKind, GroupMemberMuteConfig, Message,
-    MessageDeleteConfig, MessageEditConfig, MessageSearchConfig, MessageSendConfig, MessageType, SystemMessage, message::Body,
+    MessageDeleteConfig, MessageEditConfig, MessageSearchConfig, MessageSendConfig, MessageType, SystemMessage,
+    message::Body,
 };
 
 use crate::conversation_settings::changes;
@@ -110,14 +111,14 @@ async fn search_finds_what_each_type_of_message_says() {
     let tip = Message { r#type: MessageType::System as i32, body, ..Message::default() };
     soon(ann.insert_message_to_local_db(tip, "bob", PEER, "ann")).await.unwrap();
     let config = MessageSendConfig::default();
-    soon(bob.send_message(Message::command(b"secret command".to_vec()), "ann", PEER, config, Default::default())).await.unwrap();
+    soon(bob.send_message(Message::command(b"secret command".to_vec()), "ann", PEER, config, Default::default()))
+        .await
+        .unwrap();
     bob.say("ann", "after").await;
     ann.receives("after").await;
     let kinds = async |keywords: &[&str], types: &[MessageType]| -> Vec<i32> {
-        let config = MessageSearchConfig {
-            message_types: types.iter().map(|kind| *kind as i32).collect(),
-            ..asking(keywords)
-        };
+        let config =
+            MessageSearchConfig { message_types: types.iter().map(|kind| *kind as i32).collect(), ..asking(keywords) };
         let found = soon(ann.search_global_local_messages(config)).await.unwrap().message_list;
         found.iter().map(|message| message.r#type).collect()
     };

@@ -1,9 +1,13 @@
 //! Pushes to groups, a page of sessions at a time. Each session that is woken takes its turn, so a push to thousands of them at
 //! once would delay every answer and every other push. What arrives for a group during a walk is pushed by the next one, all
 //! of it together: a group that is behind wakes each session once for many messages. A walk to many sessions begins a moment
-//! late, so that the answer to the sender leaves before the pushes take the processors. Members who enter and leave a room with
-//! many sessions can wait longer, until something else is pushed to the room: most of what they cost is to wake the sessions.
+//! late, so that the answer to the sender leaves before the pushes take the processors.
+//!
+//! Most of what a push costs is to wake the session, so a group with many sessions rests after a walk, for a time that grows with
+//! their number. What arrives meanwhile is pushed together. Members who enter and leave a room with many sessions wait until
+//! something else is pushed to it, or for a while.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +29,11 @@ const TURN: usize = 128;
 const DELAY: Duration = Duration::from_millis(2);
 /// How long a walk waits that has more than one turn, and only tells of members who entered and left a room.
 const MEMBERS_DELAY: Duration = Duration::from_millis(200);
+/// How long a group rests from the beginning of a walk that had more than one turn, for each session: 12,500 sessions are woken a
+/// second, which takes some 30 % of a processor. A first message is not delayed by it.
+const REST: Duration = Duration::from_micros(80);
+/// The longest rest.
+const MAX_REST: Duration = Duration::from_millis(500);
 /// The bytes that the walks of a lane hold. Beyond that the lane keeps what is handed over.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -60,6 +69,10 @@ impl Item {
 struct Walk {
     /// When it begins; `None`: it has, or takes the next turn.
     begins: Option<Instant>,
+    /// When it has begun, if its group has many sessions.
+    begun: Option<Instant>,
+    /// Until when its group rests.
+    rests: Option<Instant>,
     /// What this walk pushes.
     items: Vec<Item>,
     /// The last session that has it.
@@ -105,17 +118,18 @@ impl Walks {
 
     /// Adds what the sessions of a group get, behind what they get already.
     pub(super) fn add(&mut self, index: &GroupIndex, group: ConversationKey, item: Item, now: Instant) {
-        let walk = self.walks.entry(group).or_insert_with(|| {
-            let mut walk = Walk::default();
-            if index.len(group) > TURN {
-                walk.wait(&mut self.delayed, group, now + if item.can_wait() { MEMBERS_DELAY } else { DELAY });
-            } else {
-                self.turns.push_back(group);
-            }
-            walk
-        });
-        if walk.begins.is_some_and(|at| at > now + DELAY) && !item.can_wait() {
-            walk.wait(&mut self.delayed, group, now + DELAY);
+        let (walk, is_new) = match self.walks.entry(group) {
+            Entry::Occupied(walk) => (walk.into_mut(), false),
+            Entry::Vacant(place) => (place.insert(Walk::default()), true),
+        };
+        if is_new && index.len(group) <= TURN {
+            self.turns.push_back(group);
+        } else if is_new || walk.begins.is_some() {
+            let due = now + if item.can_wait() { MEMBERS_DELAY } else { DELAY };
+            let due = walk.rests.map_or(due, |rests| rests.max(due));
+            // Those who wait are not delayed by what comes.
+            let due = walk.begins.filter(|_| !walk.items.is_empty()).map_or(due, |begins| begins.min(due));
+            walk.wait(&mut self.delayed, group, due);
         }
         // Until its first session is reached, a walk takes what arrives.
         let list = if walk.after.is_none() { &mut walk.items } else { &mut walk.next };
@@ -151,9 +165,13 @@ impl Walks {
             && (at <= now || self.is_full())
         {
             self.delayed.pop_first();
-            self.turns.push_back(group);
-            if let Some(walk) = self.walks.get_mut(&group) {
-                walk.begins = None;
+            match self.walks.get_mut(&group) {
+                Some(walk) if !walk.items.is_empty() => {
+                    (walk.begins, walk.begun) = (None, Some(now));
+                    self.turns.push_back(group);
+                }
+                // It has only rested.
+                _ => drop(self.walks.remove(&group)),
             }
         }
         let mut woken = 0;
@@ -174,12 +192,23 @@ impl Walks {
                     }
                 }
             }
-            if walk.items.is_empty() {
-                self.walks.remove(&group);
-            } else if next.is_none() && index.len(group) > TURN && walk.items.iter().all(Item::can_wait) {
-                walk.wait(&mut self.delayed, group, now + MEMBERS_DELAY);
-            } else {
+            if next.is_some() {
                 self.turns.push_back(group);
+                continue;
+            }
+            let sessions = u32::try_from(index.len(group)).unwrap_or(u32::MAX);
+            let rests = walk.begun.map(|begun| begun + REST.saturating_mul(sessions).min(MAX_REST));
+            let due = match walk.items.iter().all(Item::can_wait) && !walk.items.is_empty() {
+                true => rests.map(|rests| rests.max(now + MEMBERS_DELAY)),
+                false => rests,
+            };
+            match due.filter(|due| *due > now) {
+                Some(due) => {
+                    walk.rests = rests;
+                    walk.wait(&mut self.delayed, group, due);
+                }
+                None if walk.items.is_empty() => drop(self.walks.remove(&group)),
+                None => self.turns.push_back(group),
             }
         }
     }
@@ -275,8 +304,15 @@ mod tests {
             walks.advance(&index, begun);
             turns += 1;
         }
-        assert!(turns <= 5, "{turns}");
-        assert_eq!((counts(&large), walks.bytes), (vec![(3, 300)], 0));
+        assert!(turns <= 3, "{turns}");
+        // What arrived during the walk waits until the group has rested.
+        let rested = begun + REST * 300;
+        assert_eq!((counts(&large), walks.deadline()), (vec![(2, 300)], Some(rested)));
+        walks.advance(&index, rested.checked_sub(Duration::from_nanos(1)).unwrap());
+        assert_eq!(counts(&large), [(2, 300)]);
+        walks.advance(&index, rested);
+        walks.finish(&index);
+        assert_eq!((counts(&large), walks.bytes, walks.deadline()), (vec![(3, 300)], 0, None));
         let frames: Vec<Vec<Bytes>> = large.iter().map(|session| session.queue.waiting()).collect();
         assert!(frames.iter().all(|all| all == &frames[0]), "the same frames in the same order");
     }
@@ -313,6 +349,9 @@ mod tests {
             assert_eq!(woken(), if is_delayed { 0 } else { TURN });
             walks.advance(&index, now + DELAY);
             assert_eq!((woken(), walks.deadline()), (TURN, None));
+            walks.advance(&index, now + DELAY);
+            let rests = is_delayed.then(|| now + DELAY + REST * u32::try_from(count).unwrap());
+            assert_eq!((woken(), walks.deadline()), (sessions.len(), rests));
             walks.finish(&index);
             assert!(woken() == sessions.len() && walks.is_idle());
         }
@@ -389,20 +428,31 @@ mod tests {
         walks.advance(&index, start + MEMBERS_DELAY);
         assert_eq!(woken(), TURN);
         // What arrives now can wait again after this walk.
-        walks.add(&index, key, entrance(4, 9_999), start + MEMBERS_DELAY);
-        walks.advance(&index, start + MEMBERS_DELAY);
-        assert_eq!((woken(), walks.deadline()), (sessions.len(), Some(start + 2 * MEMBERS_DELAY)));
+        let now = start + MEMBERS_DELAY;
+        walks.add(&index, key, entrance(4, 9_999), now);
+        walks.advance(&index, now);
+        assert_eq!((woken(), walks.deadline()), (sessions.len(), Some(now + MEMBERS_DELAY)));
         assert_eq!(told(&sessions[0]), [(3, 2)]);
-        // Something that cannot wait takes it along.
-        let exit = Detail::Exit(RoomExit::default());
-        walks.add(&index, key, room(5, RoomReceivers::Users(vec![UserKey(1)]), exit), start + MEMBERS_DELAY);
-        assert_eq!(walks.deadline(), Some(start + MEMBERS_DELAY + DELAY));
-        walks.add(&index, key, entrance(6, 9_999), start + MEMBERS_DELAY);
-        assert_eq!(walks.deadline(), Some(start + MEMBERS_DELAY + DELAY), "no later than before");
+        // Something that cannot wait takes it along, once the room has rested.
+        let rested = now + REST * u32::try_from(most + 1).unwrap();
+        let exit = || Detail::Exit(RoomExit::default());
+        walks.add(&index, key, room(5, RoomReceivers::Users(vec![UserKey(1)]), exit()), now);
+        assert_eq!(walks.deadline(), Some(rested));
+        walks.add(&index, key, entrance(6, 9_999), now);
+        assert_eq!(walks.deadline(), Some(rested), "no later than before");
+        walks.advance(&index, rested);
+        walks.advance(&index, rested);
+        // Nothing waits, so the room only rests, and what then arrives waits as long as if nothing had been before.
+        let rested = rested + REST * u32::try_from(most + 1).unwrap();
+        assert_eq!(walks.deadline(), Some(rested));
+        walks.add(&index, key, entrance(7, 9_999), rested - DELAY);
+        assert_eq!(walks.deadline(), Some(rested - DELAY + MEMBERS_DELAY));
+        walks.add(&index, key, room(8, RoomReceivers::Users(vec![UserKey(1)]), exit()), rested - DELAY / 2);
+        assert_eq!(walks.deadline(), Some(rested + DELAY / 2));
         walks.finish(&index);
-        assert_eq!(told(&sessions[0]), [(3, 2), (4, 1), (5, 0), (6, 1)]);
-        assert_eq!(told(&sessions[1]), [(3, 2), (4, 1), (6, 1)]);
-        assert!(walks.is_idle() && walks.deadline().is_none() && walks.bytes == 0);
+        assert_eq!(told(&sessions[0]), [(3, 2), (4, 1), (5, 0), (6, 1), (7, 1), (8, 0)]);
+        assert_eq!(told(&sessions[1]), [(3, 2), (4, 1), (6, 1), (7, 1)]);
+        assert!(walks.is_idle() && walks.deadline().is_none() && walks.bytes == 0 && walks.walks.is_empty());
     }
 
     #[test]

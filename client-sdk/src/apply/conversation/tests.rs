@@ -16,7 +16,12 @@ fn saved(state: State) -> Saved {
 }
 
 /// Applies changes and a state of the conversation with Bob; returns what the app is told of conversations.
-fn run(db: &Connection, recent: &mut Recent, changes: Vec<Change>, state: Option<State>) -> Vec<(ConversationEvent, String)> {
+fn run(
+    db: &Connection,
+    recent: &mut Recent,
+    changes: Vec<Change>,
+    state: Option<State>,
+) -> Vec<(ConversationEvent, String)> {
     let batch = Batch { changes, states: state.map(saved).into_iter().collect(), ..Batch::default() };
     let applied = apply(db, &Viewer::in_test("ann", 10), recent, Job { batch, ..Job::default() }).unwrap();
     let mut told = Vec::new();
