@@ -465,7 +465,7 @@ mod tests {
             walks.add(&index, ConversationKey(1), item, now);
         }
         walks.finish(&index);
-        assert_eq!((told(&sessions[0]), told(&sessions[1])), (vec![(4, 1)], vec![(4, 1), (5, 1)]));
+        assert_eq!((told(&sessions[0]), told(&sessions[1])), (vec![(4, 1)], vec![(5, 2)]));
         assert_eq!(index.len(ConversationKey(1)), 1);
         // Who has returned meanwhile stays.
         index.enter(ConversationKey(1), UserKey(1), &sessions[0], GroupStay { from_rev: 6, ..STAY });

@@ -332,7 +332,7 @@ async fn a_deletion_of_all_that_was_interrupted_is_told(database: Database) {
             .await?;
             tx.execute(
                 "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, \
-                 base_n, base_sent, sent, deducted) VALUES ($1, $2, NULL, 1, 1, 0, 0, 0, 0, 0, 0, 0)",
+                 base_n, base_sent, sent, deducted) VALUES ($1, $2, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)",
                 &params![key, BOB],
             )
             .await?;
