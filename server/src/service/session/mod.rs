@@ -130,6 +130,7 @@ impl SessionService for App {
             is_vouched: proof.is_vouched(),
             one_shot: request.one_shot,
             was_logged_out: request.was_logged_out,
+            logged_out: request.logged_out_user_ids,
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
         };
