@@ -291,10 +291,12 @@ pub(super) async fn has_it(app: &App, pushed: &Pushed, devices: &[Registered]) -
     }
     if pushed.kind != PushKind::Message {
         // The event leaves the server a moment after what is pushed was made.
-        let handled_at = pushed.created_at + i64::from(app.config.push.delay_ms) / 2;
-        let here = app.fanout.handled_by(handled_at, connected.iter().copied());
+        let happened_at = pushed.created_at;
+        let handled_at = happened_at + i64::from(app.config.push.delay_ms) / 2;
+        let here = app.fanout.handled_by((happened_at, handled_at), connected.iter().copied());
         let users = connected.into_iter().map(|user| user.0).collect();
-        let elsewhere = app.bus().stored(StoredQuestion { users, handled_at, ..StoredQuestion::default() }).await;
+        let question = StoredQuestion { users, handled_at, happened_at, ..StoredQuestion::default() };
+        let elsewhere = app.bus().stored(question).await;
         return here.into_iter().chain(elsewhere).collect();
     }
     let conversation = pushed.conversation();
@@ -305,7 +307,7 @@ pub(super) async fn has_it(app: &App, pushed: &Pushed, devices: &[Registered]) -
         conversation_id: conversation.id,
         seq,
         users: connected.into_iter().map(|user| user.0).collect(),
-        handled_at: 0,
+        ..StoredQuestion::default()
     };
     let elsewhere = app.bus().stored(question).await;
     here.into_iter().chain(elsewhere).collect()
