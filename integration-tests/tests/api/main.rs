@@ -67,6 +67,7 @@ mod room_attribute;
 mod room_history;
 mod room_isolation;
 mod room_message;
+mod seen;
 mod sent_again;
 mod session;
 mod status;
