@@ -288,13 +288,13 @@ async fn the_revocation_of_a_message_by_the_owner_is_pushed_to_its_sender_and_no
     let server = PushServer::http();
     let world = World::new().await;
     set_webhook(&world, &server).await;
+    away(&world, "carl", PushToken::webhook("carl")).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let info = GroupInfo { group_id: "crew".to_owned(), ..GroupInfo::default() };
     soon(ann.create_group(info, ["bob", "carl"], GroupAdvancedConfig::default())).await.unwrap();
     for (user, device) in [("ann", &world.device("ann").await), ("bob", &bob)] {
         soon(device.register_push(PushToken::webhook(user))).await.unwrap();
     }
-    away(&world, "carl", PushToken::webhook("carl")).await;
     // Bob has read the conversation up to what they wrote.
     let sent = bob.say(group("crew"), "mine").await;
     bob.read(group("crew")).await;
