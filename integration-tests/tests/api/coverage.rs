@@ -28,7 +28,9 @@ fn sources(folder: &Path, skip: &[&str]) -> String {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !skip.iter().any(|name| path.ends_with(name)) {
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !skip.iter().any(|name| path.ends_with(name))
+            {
                 for line in
                     fs::read_to_string(&path).unwrap().lines().filter(|line| !line.trim_start().starts_with("//"))
                 {

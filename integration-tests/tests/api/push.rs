@@ -6,7 +6,8 @@ use std::sync::Arc;
 use zim_client_sdk::{PushToken, ZPNs, ZPNsConfig};
 use zim_integration_tests::{Device, World, eventually, refusal, soon};
 use zim_protocol::{
-    ConnectionState, DisconnectUserRequest, ErrorCode, PushRegistration, PushSource, RegisterRequest, UpdateUserBadgeRequest,
+    ConnectionState, DisconnectUserRequest, ErrorCode, PushRegistration, PushSource, RegisterRequest,
+    UpdateUserBadgeRequest,
 };
 
 /// The push IDs of a user's devices, by their services.

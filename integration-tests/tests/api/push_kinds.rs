@@ -8,8 +8,7 @@ use zim_protocol::{
     FriendApplicationAcceptConfig, FriendApplicationRejectConfig, FriendApplicationSendConfig, GroupAdvancedConfig,
     GroupBeInviteMode, GroupInfo, GroupInviteApplicationAcceptConfig, GroupInviteApplicationRejectConfig,
     GroupInviteApplicationSendConfig, GroupJoinApplicationAcceptConfig, GroupJoinApplicationRejectConfig,
-    GroupJoinApplicationSendConfig, GroupJoinMode, PushConfig, PushOutcome,
-    RevokeServerMessageRequest,
+    GroupJoinApplicationSendConfig, GroupJoinMode, PushConfig, PushOutcome, RevokeServerMessageRequest,
 };
 
 use crate::push_delivery::{all_done, away, log, set_webhook};

@@ -9,9 +9,9 @@ use zim_client_sdk::PushToken;
 use zim_integration_tests::{Device, PushAnswer, PushServer, RawClient, World, eventually, soon, texts};
 use zim_protocol::{
     Ack, CallCancelConfig, CallInviteConfig, ConversationNotificationStatus, ConversationRef, ConversationType,
-    EventKind, FriendApplicationSendConfig, MessageDeleteConfig, MessageRevokeConfig, MessageSendConfig, PlatformType, PushConfig, PushLogRow, PushOutcome,
-    PushSource, RegisterRequest, SetPushProviderRequest, Stored, StoredPosition, UserOfflinePushRule, client_frame,
-    event_frame,
+    EventKind, FriendApplicationSendConfig, MessageDeleteConfig, MessageRevokeConfig, MessageSendConfig, PlatformType,
+    PushConfig, PushLogRow, PushOutcome, PushSource, RegisterRequest, SetPushProviderRequest, Stored, StoredPosition,
+    UserOfflinePushRule, client_frame, event_frame,
 };
 use zim_server::db::{Scope, Tx, params};
 
