@@ -13,6 +13,9 @@ use zim_protocol::{
 use crate::error::Error;
 use crate::zim::Zim;
 
+/// Which page of the muted members is wanted. The reference has the same fields under two names.
+pub type GroupMemberMutedListQueryConfig = GroupMemberQueryConfig;
+
 impl Zim {
     /// Brings up to 100 users into a group (reference: `inviteUsersIntoGroup`): every member may, or the owner and administrators alone,
     /// as the invite mode says. The devices of the users get `groupStateChanged` (Enter, Invited), those of all members
@@ -179,7 +182,7 @@ impl Zim {
     pub fn query_group_member_muted_list(
         &self,
         group_id: &str,
-        config: GroupMemberQueryConfig,
+        config: GroupMemberMutedListQueryConfig,
     ) -> impl Future<Output = Result<GroupMemberMutedListQueriedResult, Error>> + Send + 'static + use<> {
         self.call(QueryGroupMemberMutedListRequest { group_id: group_id.to_owned(), config: Some(config) })
     }

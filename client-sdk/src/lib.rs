@@ -131,6 +131,7 @@ pub use self::chat::{Call, Chat, Group, History, Items, Revoke, Ring, Room, Send
 pub use self::config::{Area, Config, Trust};
 pub use self::error::Error;
 pub use self::events::{EventStream, HandlerGuard, Lagged};
+pub use self::group_member::GroupMemberMutedListQueryConfig;
 pub use self::log::{LogConfig, LogLevel};
 pub use self::message::MessageSendNotification;
 pub use self::message_media::MediaMessageSendNotification;

@@ -152,19 +152,22 @@ impl Rotating {
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.file.as_ref().is_some_and(|(_, length)| length + line.len() as u64 > FILE_BYTES) {
-            self.file = None;
+        // First: a file that the app has left full is full for this line, too.
+        let (mut file, mut length) = match self.file.take() {
+            Some(open) => open,
+            None => self.open()?,
+        };
+        if length + line.len() as u64 > FILE_BYTES {
+            drop(file);
             for age in (1..FILES).rev() {
                 // The older one may not be there yet.
                 let _ = std::fs::rename(self.path(age - 1), self.path(age));
             }
+            (file, length) = self.open()?;
         }
-        if self.file.is_none() {
-            self.file = Some(self.open()?);
-        }
-        let Some((file, length)) = &mut self.file else { return Ok(0) };
+        // After a failure the file is opened again.
         let written = file.write(line)?;
-        *length += written as u64;
+        self.file = Some((file, length + written as u64));
         Ok(written)
     }
 }
@@ -185,6 +188,20 @@ mod tests {
             std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [3 << 20, 5 << 20, 5 << 20]);
+    }
+
+    #[test]
+    fn a_full_file_of_an_earlier_run_is_rotated() {
+        let folder = tempfile::tempdir().unwrap();
+        let size = |age: usize| std::fs::metadata(Rotating::new(folder.path()).path(age)).map_or(0, |file| file.len());
+        let mut first = Rotating::new(folder.path());
+        first.write(&vec![b'x'; usize::try_from(FILE_BYTES).unwrap()]).unwrap();
+        drop(first);
+        // Each line of an app that runs for a moment only.
+        for _ in 0..2 {
+            Rotating::new(folder.path()).write(b"line").unwrap();
+        }
+        assert_eq!([size(0), size(1), size(2)], [8, FILE_BYTES, 0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub(crate) use zim_engine::Name;
 pub(crate) struct Storage {
     /// The positions up to which messages are stored, of conversations in which some were.
     pub(crate) messages: Vec<(Name, u64)>,
-    /// The position up to which the feed is stored, if an invitation to a call is among what was; otherwise 0.
+    /// The position up to which the feed is stored, if any of it was; otherwise 0.
     pub(crate) feed: u64,
 }
 

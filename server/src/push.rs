@@ -225,6 +225,24 @@ pub(crate) async fn unbind_others(tx: &mut Tx<'_>, app: AppKey, device: [u8; 16]
     Ok(())
 }
 
+/// Ends the pushes to a device for these users of the app.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn unbind_named(
+    tx: &mut Tx<'_>,
+    app: AppKey,
+    device: [u8; 16],
+    user_ids: &[String],
+) -> Result<(), Error> {
+    for user_id in user_ids {
+        let sql = "DELETE FROM push_id WHERE device = $2 \
+                   AND account = (SELECT a.id FROM account a WHERE a.app = $1 AND a.name = $3)";
+        tx.execute(sql, &params![app, device.to_vec(), user_id.as_str()]).await?;
+    }
+    Ok(())
+}
+
 /// Returns what identifies a token within an app.
 pub(crate) fn token_hash(source: PushSource, token: &str) -> Vec<u8> {
     Sha256::new().chain_update((source as i32).to_be_bytes()).chain_update(token).finalize().to_vec()

@@ -1,7 +1,7 @@
 //! `zim revoke`: takes back a message.
 
 use clap::Args;
-use zim_protocol::MessageRevokeConfig;
+use zim_protocol::{MessageRevokeConfig, PushConfig};
 
 use crate::context::Context;
 use crate::exit::Failure;
@@ -27,12 +27,16 @@ pub(crate) struct RevokeArgs {
     /// Data for the apps of those who see it, up to 200 bytes
     #[arg(long, value_name = "TEXT", default_value = "")]
     extended_data: String,
+    /// Tell devices that are away with a push, under this title
+    #[arg(long, value_name = "TITLE")]
+    push: Option<String>,
 }
 
 pub(crate) async fn run(args: RevokeArgs, context: &Context) -> Result<(), Failure> {
     let session = context.one_shot().await?;
     let message = args.with.message(args.seq);
-    let config = MessageRevokeConfig { revoke_extended_data: args.extended_data, ..MessageRevokeConfig::default() };
+    let push_config = args.push.map(|title| PushConfig { title, ..PushConfig::default() });
+    let config = MessageRevokeConfig { push_config, revoke_extended_data: args.extended_data };
     let revoked = session.zim.revoke_message(&message, config).await;
     session.end().await;
     let revoked = revoked?;

@@ -104,11 +104,8 @@ impl SendArgs {
 
     /// Returns what a push of the message says. Standard input and lines are not known yet, so their pushes have a title only.
     fn push_config(&self, title: &str) -> PushConfig {
-        let content = match self.is_from_stdin() || self.kind != Kind::Text {
-            true => String::new(),
-            false => preview(&self.text.join(" "), MAX_PUSH_CHARS),
-        };
-        PushConfig { title: title.to_owned(), content, enable_badge: true, ..PushConfig::default() }
+        let text = if self.is_from_stdin() { String::new() } else { self.text.join(" ") };
+        push_config(title, self.kind, &text)
     }
 
     fn config(&self) -> MessageSendConfig {
@@ -119,6 +116,12 @@ impl SendArgs {
             ..MessageSendConfig::default()
         }
     }
+}
+
+/// Returns what the push of a message of this type says. Only a text is shown.
+pub(crate) fn push_config(title: &str, kind: Kind, text: &str) -> PushConfig {
+    let content = if kind == Kind::Text { preview(text, MAX_PUSH_CHARS) } else { String::new() };
+    PushConfig { title: title.to_owned(), content, enable_badge: true, ..PushConfig::default() }
 }
 
 pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure> {

@@ -69,6 +69,18 @@ async fn a_message_is_pushed_to_a_profile_that_is_away() {
     let tested = admin(&["test", "bob", "--title", "try"]).await.ok().lines();
     assert!(tested.iter().any(|line| line.contains("sent") && line.contains("200")), "{tested:?}");
     assert!(requests.recv().await.unwrap().contains("\"title\":\"try\""));
+    let operator = async |args: &[&str]| {
+        let message = ["--plain", "admin", "--server-data", env.data(), "message"];
+        env.zim("ann", &[&message, args].concat()).await.ok();
+    };
+    operator(&["send", "ann", "bob", "as ann", "--push", "From the operator"]).await;
+    let request = requests.recv().await.unwrap();
+    assert!(request.contains("From the operator") && request.contains("\"content\":\"as ann\""), "{request}");
+    operator(&["revoke", "ann", "bob", "1", "--push", "Gone"]).await;
+    let request = requests.recv().await.unwrap();
+    assert!(request.contains("\"title\":\"Gone\"") && request.contains("\"kind\":\"revoke\""), "{request}");
+    env.zim("ann", &["revoke", "bob", "2", "--push", "Gone, too"]).await.ok();
+    assert!(requests.recv().await.unwrap().contains("\"title\":\"Gone, too\""));
     env.zim("bob", &["push", "badge", "0"]).await.ok();
     env.zim("bob", &["push", "unregister"]).await.ok();
     let left = env.zim("bob", &["--plain", "push", "list"]).await.ok().lines();

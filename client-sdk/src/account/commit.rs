@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use zim_protocol::{
     ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent,
     ErrorCode, Event, Message, MessageReceiptStatus, MessageSentResult, UserOnlineStatus, UserStatus,
-    UserStatusUpdatedEvent, feed_entry::Detail,
+    UserStatusUpdatedEvent,
 };
 
 use super::input::Done;
@@ -23,8 +23,7 @@ use crate::types::{Key, Name, Storage};
 
 /// Returns what a batch stores, as the server is told.
 fn stored(batch: &Batch) -> Storage {
-    let is_call = |change: &Change| matches!(change, Change::Own { detail, .. } if matches!(**detail, Detail::Call(_)));
-    let feed = batch.position.as_ref().filter(|_| batch.changes.iter().any(is_call)).map_or(0, |position| position.pos);
+    let feed = batch.position.as_ref().map_or(0, |position| position.pos);
     let with_messages: HashSet<&Name> = batch.changes.iter().filter_map(Change::name_of_messages).collect();
     let states = batch.states.iter().filter(|saved| with_messages.contains(&saved.name));
     Storage { messages: states.map(|saved| (saved.name.clone(), saved.state.seq)).collect(), feed }

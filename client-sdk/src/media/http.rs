@@ -1,4 +1,6 @@
 //! Uploads by tus 1.0, and downloads with ranges.
+//!
+//! Whoever has the address of a file has the file, or may write to it: errors, which apps log, are without it.
 
 use std::fmt;
 use std::io::{self, SeekFrom};
@@ -194,7 +196,7 @@ impl Http {
     pub(crate) async fn end_upload(&self, url: &str) {
         let Ok(client) = self.client() else { return };
         if let Err(error) = client.delete(url).header("tus-resumable", "1.0.0").send().await {
-            tracing::debug!(%error, "an upload could not be ended");
+            tracing::debug!(error = %error.without_url(), "an upload could not be ended");
         }
     }
 
@@ -219,7 +221,8 @@ impl Http {
         if known > 0 && !tag.is_empty() {
             request = request.header(RANGE, format!("bytes={known}-")).header(IF_RANGE, &tag);
         }
-        let answer = request.send().await.map_err(|error| download_failed("cannot be reached").with_source(error))?;
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| download_failed("cannot be reached").with_source(error.without_url()))?;
         let total = |answer: &Response, begin: u64| {
             let of_range = answer.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()?.rsplit_once('/'));
             let of_range = of_range.and_then(|(_, size)| size.parse::<u64>().ok());
@@ -289,7 +292,7 @@ async fn receive(
             Ok(piece) => piece,
             Err(error) => {
                 out.flush().await.map_err(cannot)?;
-                return Err(download_failed("broke off; try again").with_source(error));
+                return Err(download_failed("broke off; try again").with_source(error.without_url()));
             }
         };
         reached += piece.len() as u64;
@@ -365,7 +368,7 @@ fn not_reached(error: reqwest::Error) -> Failed {
     } else {
         "the connection for the file broke off"
     };
-    Failed::Later(Error::new(ErrorCode::MessageModuleFileConnectError, message).with_source(error))
+    Failed::Later(Error::new(ErrorCode::MessageModuleFileConnectError, message).with_source(error.without_url()))
 }
 
 /// The server refused a request of an upload.
@@ -508,6 +511,40 @@ mod tests {
             let error = download(port, refused, &to).await.unwrap_err();
             let cause = format!("{:?}", std::error::Error::source(&error));
             assert!(cause.contains("redirection"), "{refused}: {cause}");
+        }
+    }
+
+    /// Returns what an app logs of an error, whichever way.
+    fn logged(error: &Error) -> String {
+        let (mut text, mut source) = (format!("{error:?} {error}"), std::error::Error::source(error));
+        while let Some(cause) = source {
+            text.push_str(&format!(" {cause:?} {cause}"));
+            source = cause.source();
+        }
+        text
+    }
+
+    #[tokio::test]
+    async fn no_error_has_the_address_of_a_file() {
+        let port = serve(|path| (path == "/hidden").then(|| "200 OK\r\nContent-Length: 9\r\n\r\ncut".to_owned())).await;
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
+        let (to, from) = (dir.path().join("to"), dir.path().join("from"));
+        std::fs::write(&from, "file").unwrap();
+        let file = LocalFile::read(from.to_string_lossy().into_owned(), MessageType::File).await.unwrap();
+        let Err(Failed::Later(upload)) =
+            http().upload(&format!("http://127.0.0.1:{nobody}/hidden"), &file, Arc::new(|_| {})).await
+        else {
+            panic!("nobody is there");
+        };
+        let errors = [
+            download(port, "/hidden", &to).await.unwrap_err(),
+            download(nobody, "/hidden", &to).await.unwrap_err(),
+            upload,
+        ];
+        for error in errors {
+            assert!(std::error::Error::source(&error).is_some(), "{error:?}");
+            assert!(!logged(&error).contains("hidden"), "{}", logged(&error));
         }
     }
 

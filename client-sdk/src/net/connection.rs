@@ -82,7 +82,7 @@ pub struct Connection<W> {
     acknowledged: u64,
     /// What the account has stored since the last acknowledgement.
     stored: HashMap<Name, u64>,
-    /// The position up to which it has stored the feed, if an invitation to a call is among what it stored since then.
+    /// The position up to which it has stored the feed, if it has stored any of it since then.
     feed: u64,
 }
 
@@ -174,7 +174,7 @@ impl<W> Connection<W> {
         }
     }
 
-    /// Notes that the account has stored its feed up to a position, with an invitation to a call; 0: it has not.
+    /// Notes that the account has stored its feed up to a position; 0: it has not.
     pub fn feed_stored(&mut self, through: u64) {
         self.feed = self.feed.max(through);
     }

@@ -132,6 +132,7 @@ impl Client {
             in_rooms: Vec::new(),
             // Each connection says that for itself.
             was_logged_out: false,
+            logged_out_user_ids: Vec::new(),
         };
         request.validate().map_err(|violation| Error::from(*violation))?;
         // If both are given, the server looks at the token only when the app sign is wrong.

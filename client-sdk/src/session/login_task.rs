@@ -151,13 +151,13 @@ impl LoginTask {
     async fn app_logs_out(&self) {
         self.login.left().await;
         // First: the program may end while it waits for the server.
-        logged_out::note(&self.client.config);
+        logged_out::note(&self.client.config, &self.login.user_id);
         if !self.login.link.is_online() {
             return;
         }
         let answer = timeout(LOGOUT_TIMEOUT, self.login.link.request(None, LogoutRequest {})).await;
         if matches!(answer, Ok(Ok(_))) {
-            logged_out::forget(&self.client.config);
+            logged_out::forget(&self.client.config, &self.login.user_id);
         }
     }
 
@@ -303,8 +303,13 @@ impl LoginTask {
         let connection = dialed.connection.clone();
         link.open(self.client.hello.clone());
         // Hello and the login are sent together: one round trip.
-        let was_logged_out = logged_out::is_noted(&self.client.config);
-        let request = LoginRequest { in_rooms: account.rooms().inside(), was_logged_out, ..self.request() };
+        let noted = logged_out::noted(&self.client.config, &self.login.user_id);
+        let request = LoginRequest {
+            in_rooms: account.rooms().inside(),
+            was_logged_out: noted.is_own,
+            logged_out_user_ids: noted.others.clone(),
+            ..self.request()
+        };
         let mut driven = std::pin::pin!(drive(dialed, link, take));
         let answer = tokio::select! {
             ended = &mut driven => Err(before_login(ended)),
@@ -313,8 +318,8 @@ impl LoginTask {
         let answer = answer?;
         let welcome = link.welcome().await;
         self.client.fence.check(&welcome).map_err(|error| Failed { error, is_final: true })?;
-        if was_logged_out && !self.login.is_leaving() {
-            logged_out::forget(&self.client.config);
+        if !self.login.is_leaving() {
+            noted.forget();
         }
         self.logged_in(&answer, account).await;
         ready.send_replace(true);

@@ -6,14 +6,17 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use zim_protocol::EventKind;
+
 use crate::coverage::reference;
 use crate::owner::in_tests;
+use crate::seen::{calls_function, names_after, shown};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 const PAGE: &str = "../docs/reference/conformance.md";
 const FOLDERS: [&str; 4] = ["api", "journey", "nodes", "upgrade"];
 
-/// A function of a test file: its name with the file's, and its text.
+/// A function of a test file: its name with the file's, and what its text shows.
 struct Function {
     path: String,
     name: String,
@@ -41,7 +44,7 @@ fn functions(folder: &str, file: &Path) -> Vec<Function> {
             let body: String = lines.by_ref().take_while(|line| *line != "}").map(|line| format!("{line}\n")).collect();
             let is_test = attributes.contains("test]");
             let path = format!("{folder}::{module}::{name}");
-            found.push(Function { path, name, is_test, text: format!("{line}\n{body}") });
+            found.push(Function { path, name, is_test, text: shown(&format!("{line}\n{body}")) });
         }
         if !line.starts_with("//") {
             attributes.clear();
@@ -50,26 +53,22 @@ fn functions(folder: &str, file: &Path) -> Vec<Function> {
     found
 }
 
-/// The names that follow a prefix in a text.
-fn after(text: &str, prefix: &str) -> BTreeSet<String> {
-    let names = text.match_indices(prefix).filter(|(at, _)| !text[..*at].ends_with(|c: char| c.is_alphanumeric()));
-    names
-        .map(|(at, _)| text[at + prefix.len()..].chars().take_while(char::is_ascii_alphanumeric).collect::<String>())
-        .filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase()))
-        .collect()
-}
-
-/// The text of a function with that of the helpers of its file that it calls.
+/// What the text of a function shows, with that of the helpers of its file that it calls.
 fn whole(function: &Function, helpers: &[&Function]) -> String {
     let (mut text, mut used) = (function.text.clone(), BTreeSet::new());
     loop {
         let next = helpers.iter().find(|helper| {
-            !used.contains(&helper.name) && helper.name != function.name && text.contains(&format!("{}(", helper.name))
+            !used.contains(&helper.name) && helper.name != function.name && calls_function(&text, &helper.name)
         });
         let Some(helper) = next else { return text };
         used.insert(helper.name.clone());
         text.push_str(&helper.text);
     }
+}
+
+/// Whether it is an event, and no constant of the type.
+fn is_event(name: &str) -> bool {
+    EventKind::ALL.iter().any(|kind| format!("{kind:?}") == name)
 }
 
 /// What the tests of a method show.
@@ -106,7 +105,7 @@ fn page() -> String {
     let mut page = "# Conformance\n\n\
         What the tests of this repository show of each method of the reference: the events that they see, the errors that they\n\
         provoke, and their names. A test belongs to the method with the longest name that its own begins with; an event or an error that it sees\n\
-        along the way counts as well. The page is generated: `UPDATE=1 cargo nextest run -p zim-integration-tests -E 'test(conformance)'`.\n"
+        along the way counts as well, and one that it says not to have come does not. The page is generated: `UPDATE=1 cargo nextest run -p zim-integration-tests -E 'test(conformance)'`.\n"
         .to_owned();
     let tests = tests();
     let table = reference();
@@ -123,8 +122,10 @@ fn page() -> String {
     for (test, text) in &tests {
         let Some(method) = all.owner(&test.name) else { continue };
         let shown = shown.entry(method).or_default();
-        shown.events.extend(after(text, "EventKind::").into_iter().chain(after(text, "Event::")));
-        shown.errors.extend(after(text, "ErrorCode::"));
+        let events = names_after(text, "EventKind::").into_iter().chain(names_after(text, "Event::"));
+        shown.events.extend(events.filter(|name| is_event(name)));
+        let errors = names_after(text, "ErrorCode::").into_iter();
+        shown.errors.extend(errors.filter(|name| name.starts_with(|letter: char| letter.is_ascii_uppercase())));
         shown.tests.insert(test.path.clone());
     }
     let mut module = "";

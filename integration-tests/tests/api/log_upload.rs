@@ -1,5 +1,6 @@
 //! The logs of clients, which the operator reads.
 
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use reqwest::StatusCode;
@@ -45,6 +46,41 @@ fn noise() -> String {
     (0..1 << 20).map(|_| next()).collect()
 }
 
+/// Opens a package with another program than the one that made it. Returns the files in it with their contents, whose checksums fit.
+fn unzipped(bytes: Vec<u8>) -> Vec<(String, String)> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let mut files = Vec::new();
+    for index in 0..archive.len() {
+        let mut file = archive.by_index(index).unwrap();
+        let mut content = String::new();
+        file.read_to_string(&mut content).unwrap();
+        files.push((file.name().to_owned(), content));
+    }
+    files
+}
+
+#[tokio::test]
+async fn upload_log_packs_all_files_oldest_first() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let folder = TempDir::new().unwrap();
+    log_to(&ann, folder.path(), "new\n");
+    std::fs::write(folder.path().join("zim.1.log"), "older\n".repeat(100_000)).unwrap();
+    std::fs::write(folder.path().join("zim.2.log"), "oldest: \u{e9}\n").unwrap();
+    soon(ann.upload_log()).await.unwrap();
+    let mut operator = world.admin().await;
+    let log = logs(&world, &mut operator, "ann").await.remove(0);
+    let files = unzipped(read(&world, &mut operator, &log).await);
+    let expected = [
+        ("zim.2.log", "oldest: \u{e9}\n".to_owned()),
+        ("zim.1.log", "older\n".repeat(100_000)),
+        ("zim.log", "new\n".to_owned()),
+    ];
+    assert_eq!(files, expected.map(|(name, content)| (name.to_owned(), content)));
+    drop(operator);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn upload_log_gives_the_operator_the_last_one_of_ten_minutes() {
     let world = World::new().await;
@@ -67,6 +103,7 @@ async fn upload_log_gives_the_operator_the_last_one_of_ten_minutes() {
     let zipped = read(&world, &mut operator, &second[0]).await;
     assert_eq!((&zipped[..4], i64::try_from(zipped.len()).unwrap()), (&b"PK\x03\x04"[..], second[0].size));
     assert!(zipped.len() > 512 << 10, "it takes two answers");
+    assert_eq!(unzipped(zipped), [("zim.log".to_owned(), noise())]);
     let gone = ReadLogRequest { app_id: world.app_id(), log_id: first.log_id.clone(), offset: 0 };
     assert_eq!(soon(operator.read_log(gone)).await.unwrap_err().code(), Code::InvalidArgument);
     // Another device has a log of its own, and so has the same one later.

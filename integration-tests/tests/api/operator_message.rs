@@ -382,6 +382,7 @@ async fn revoke_server_message_takes_back_any_message_at_any_time() {
         conversation_type: PEER as i32,
         message_seq: sent.message_seq,
         revoke_extended_data: "rules".into(),
+        push_config: None,
     };
     let revoked = soon(operator.revoke_server_message(request.clone())).await.unwrap().into_inner().message.unwrap();
     assert_eq!(revoked.r#type(), MessageType::Revoke);

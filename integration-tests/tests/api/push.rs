@@ -6,7 +6,8 @@ use std::sync::Arc;
 use zim_client_sdk::{PushToken, ZPNs, ZPNsConfig};
 use zim_integration_tests::{Device, World, eventually, refusal, soon};
 use zim_protocol::{
-    DisconnectUserRequest, ErrorCode, PushRegistration, PushSource, RegisterRequest, UpdateUserBadgeRequest,
+    ConnectionState, DisconnectUserRequest, ErrorCode, PushRegistration, PushSource, RegisterRequest,
+    UpdateUserBadgeRequest,
 };
 
 /// The push IDs of a user's devices, by their services.
@@ -203,6 +204,53 @@ async fn query_push_list_is_empty_after_a_logout_without_a_connection_once_someb
     let phone = world.user_at(dir, "ann").await;
     assert_eq!(count(&watcher).await, 1, "it is told once");
     drop(phone);
+    world.end().await;
+}
+
+/// Stops the server, and lets something happen, until all of these clients are connected again.
+async fn without_a_connection(world: &mut World, stays: &[&Device], happens: impl AsyncFnOnce()) {
+    world.stop_server().await;
+    eventually("all notice", async || {
+        world.clock.advance(1_000);
+        stays.iter().all(|device| device.connection_state() == ConnectionState::Reconnecting).then_some(())
+    })
+    .await;
+    happens().await;
+    world.start_server().await;
+    world
+        .advance_until("all are back", async || {
+            stays.iter().all(|device| device.connection_state() == ConnectionState::Connected).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn query_push_list_keeps_another_user_of_the_device_when_a_connection_comes_back() {
+    let mut world = World::new().await;
+    let ann = world.user("ann").await;
+    let bob = world.user_at(ann.dir(), "bob").await;
+    for (device, token) in [(&ann, "ann"), (&bob, "bob")] {
+        register(device, token).await;
+        assert!(registered(device).await[0].is_own_device);
+    }
+    without_a_connection(&mut world, &[&ann, &bob], async || {}).await;
+    assert_eq!((count(&ann).await, count(&bob).await), (1, 1));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_push_list_lacks_the_user_alone_who_has_logged_out_without_a_connection() {
+    let mut world = World::new().await;
+    let ann = world.user("ann").await;
+    let bob = world.user_at(ann.dir(), "bob").await;
+    register(&ann, "ann").await;
+    register(&bob, "bob").await;
+    without_a_connection(&mut world, &[&ann], async || soon(bob.logout()).await).await;
+    let watcher = world.device("bob").await;
+    assert_eq!((count(&ann).await, count(&watcher).await), (1, 0));
+    // The server was told once.
+    without_a_connection(&mut world, &[&ann, &watcher], async || {}).await;
+    assert_eq!(count(&ann).await, 1);
     world.end().await;
 }
 

@@ -284,6 +284,43 @@ async fn a_message_that_was_read_or_revoked_meanwhile_is_not_pushed() {
 }
 
 #[tokio::test]
+async fn the_revocation_of_a_message_by_the_owner_is_pushed_to_its_sender_and_not_to_the_owner() {
+    let server = PushServer::http();
+    let world = World::new().await;
+    set_webhook(&world, &server).await;
+    away(&world, "carl", PushToken::webhook("carl")).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let info = GroupInfo { group_id: "crew".to_owned(), ..GroupInfo::default() };
+    soon(ann.create_group(info, ["bob", "carl"], GroupAdvancedConfig::default())).await.unwrap();
+    for (user, device) in [("ann", &world.device("ann").await), ("bob", &bob)] {
+        soon(device.register_push(PushToken::webhook(user))).await.unwrap();
+    }
+    // Bob has read the conversation up to what they wrote.
+    let sent = bob.say(group("crew"), "mine").await;
+    bob.read(group("crew")).await;
+    bob.quit().await;
+    is_offline(&world, "bob").await;
+    ann.receives("mine").await;
+    let own = ann.history(group("crew")).await.pop().unwrap();
+    assert_eq!(own.message_seq, sent.message_seq);
+    let push = PushConfig { title: "gone".to_owned(), ..PushConfig::default() };
+    let config = MessageRevokeConfig { push_config: Some(push), ..MessageRevokeConfig::default() };
+    soon(ann.revoke_message(&own, config)).await.unwrap();
+    world.clock.advance(DELAY_MS);
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let request = server.next().await;
+        assert_eq!((title(&request).as_str(), &request.json()["data"]["kind"]), ("gone", &json!("revoke")));
+        told.push(request.json()["token"].as_str().unwrap().to_owned());
+    }
+    told.sort();
+    assert_eq!(told, ["bob", "carl"]);
+    all_done(&world).await;
+    assert_eq!(server.waiting(), 0);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn do_not_disturb_a_block_and_the_rule_of_the_user_are_respected() {
     let server = PushServer::http();
     let world = World::new().await;

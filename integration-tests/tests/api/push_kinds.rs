@@ -4,11 +4,11 @@ use serde_json::json;
 use zim_client_sdk::PushToken;
 use zim_integration_tests::{PushServer, World, soon};
 use zim_protocol::{
-    CallAcceptConfig, CallEndConfig, CallInvitationMode, CallInviteConfig, CallQuitConfig,
+    CallAcceptConfig, CallEndConfig, CallInvitationMode, CallInviteConfig, CallQuitConfig, ConversationType,
     FriendApplicationAcceptConfig, FriendApplicationRejectConfig, FriendApplicationSendConfig, GroupAdvancedConfig,
     GroupBeInviteMode, GroupInfo, GroupInviteApplicationAcceptConfig, GroupInviteApplicationRejectConfig,
     GroupInviteApplicationSendConfig, GroupJoinApplicationAcceptConfig, GroupJoinApplicationRejectConfig,
-    GroupJoinApplicationSendConfig, GroupJoinMode, PushConfig, PushOutcome,
+    GroupJoinApplicationSendConfig, GroupJoinMode, PushConfig, PushOutcome, RevokeServerMessageRequest,
 };
 
 use crate::push_delivery::{all_done, away, log, set_webhook};
@@ -46,6 +46,30 @@ async fn gets(world: &World, server: &PushServer, users: &[&str], (kind, sender,
     assert_eq!(tokens, users);
     all_done(world).await;
     assert_eq!(server.waiting(), 0);
+}
+
+#[tokio::test]
+async fn revoke_server_message_is_pushed_to_the_other_user_whoever_sent_it() {
+    let (world, server) = with_phones(&["ann", "bob"]).await;
+    let ann = world.user("ann").await;
+    let sent = ann.say("bob", "hi").await;
+    let again = ann.say("bob", "hi again").await;
+    let mut operator = world.admin().await;
+    for (user, other, message) in [("ann", "bob", sent), ("bob", "ann", again)] {
+        let request = RevokeServerMessageRequest {
+            app_id: world.app_id(),
+            user_id: user.to_owned(),
+            conversation_id: other.to_owned(),
+            conversation_type: ConversationType::Peer as i32,
+            message_seq: message.message_seq,
+            push_config: says("revoke"),
+            ..RevokeServerMessageRequest::default()
+        };
+        soon(operator.revoke_server_message(request)).await.unwrap();
+        gets(&world, &server, &[other], ("revoke", user, user)).await;
+    }
+    drop(operator);
+    world.end().await;
 }
 
 #[tokio::test]

@@ -9,9 +9,9 @@ use zim_client_sdk::PushToken;
 use zim_integration_tests::{Device, PushAnswer, PushServer, RawClient, World, eventually, soon, texts};
 use zim_protocol::{
     Ack, CallCancelConfig, CallInviteConfig, ConversationNotificationStatus, ConversationRef, ConversationType,
-    MessageDeleteConfig, MessageRevokeConfig, MessageSendConfig, PlatformType, PushConfig, PushLogRow, PushOutcome,
-    PushSource, RegisterRequest, SetPushProviderRequest, Stored, StoredPosition, UserOfflinePushRule, client_frame,
-    event_frame,
+    EventKind, FriendApplicationSendConfig, MessageDeleteConfig, MessageRevokeConfig, MessageSendConfig, PlatformType,
+    PushConfig, PushLogRow, PushOutcome, PushSource, RegisterRequest, SetPushProviderRequest, Stored, StoredPosition,
+    UserOfflinePushRule, client_frame, event_frame,
 };
 use zim_server::db::{Scope, Tx, params};
 
@@ -387,6 +387,59 @@ async fn a_cancelled_call_is_pushed_to_a_device_whose_connection_is_dead() {
     assert!(rows.iter().any(|row| row.detail == "the device has it"), "{rows:?}");
     assert_eq!(server.waiting(), 0);
     raw.end().await;
+    world.end().await;
+}
+
+/// A friend application that is pushed.
+fn applies(title: &str) -> FriendApplicationSendConfig {
+    let push = PushConfig { title: title.to_owned(), ..PushConfig::default() };
+    FriendApplicationSendConfig { push_config: Some(push), ..FriendApplicationSendConfig::default() }
+}
+
+/// It got no event, so that it has none to acknowledge.
+#[tokio::test]
+async fn a_device_that_logs_in_after_the_event_and_asks_for_nothing_gets_a_push() {
+    let server = PushServer::http();
+    let world = World::new().await;
+    set_webhook(&world, &server).await;
+    let ann = world.user("ann").await;
+    frozen(&world).await.end().await;
+    is_offline(&world, "bob").await;
+    soon(ann.send_friend_application("bob", applies("new"))).await.unwrap();
+    world.clock.advance(1);
+    let raw = world.raw_user("bob", 1).await;
+    world.clock.advance(DELAY_MS);
+    let request = server.next().await;
+    assert_eq!((title(&request).as_str(), &request.json()["token"]), ("new", &json!("frozen")));
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_device_that_logs_in_after_the_event_and_stores_it_gets_none() {
+    let server = PushServer::http();
+    let world = World::new().await;
+    set_webhook(&world, &server).await;
+    let ann = world.user("ann").await;
+    let phone = world.user("bob").await;
+    let dir = phone.dir();
+    soon(phone.register_push(PushToken::webhook("phone"))).await.unwrap();
+    phone.quit().await;
+    is_offline(&world, "bob").await;
+    soon(ann.send_friend_application("bob", applies("new"))).await.unwrap();
+    let applied_at = world.clock.now_ms();
+    world.clock.advance(1);
+    let phone = world.user_at(dir, "bob").await;
+    phone.next(EventKind::FriendApplicationListChanged).await;
+    let has_it = || {
+        let mut all = world.servers().flat_map(|server| server.app().fanout.all());
+        let is_bob = |user: &str| user == "bob";
+        all.any(|one| one.identity().is_some_and(|user| is_bob(&user.user_id)) && one.has_handled(applied_at, i64::MAX))
+    };
+    ticks_until(&world, "the acknowledgement", has_it).await;
+    world.clock.advance(DELAY_MS);
+    assert_eq!(ends(&world, "bob", 1, "new").await.detail, "the device has it");
+    assert_eq!(server.waiting(), 0);
     world.end().await;
 }
 

@@ -15,7 +15,7 @@ use crate::push_delivery::{away, becomes, log, send, set_provider, titled};
 
 const DELAY_MS: i64 = 2_000;
 /// An RSA key that is used for nothing else.
-const RSA_KEY: &str = include_str!("push_rsa_key.pem");
+pub(crate) const RSA_KEY: &str = include_str!("push_rsa_key.pem");
 
 fn decode(text: &str) -> Vec<u8> {
     use base64::Engine;
@@ -28,7 +28,7 @@ fn encode(bytes: &[u8]) -> String {
 }
 
 /// Takes a token apart: its head, its claims, what is signed, and the signature.
-fn parts(token: &str) -> (Value, Value, String, Vec<u8>) {
+pub(crate) fn parts(token: &str) -> (Value, Value, String, Vec<u8>) {
     let parts: Vec<&str> = token.split('.').collect();
     let json = |part: &str| serde_json::from_slice(&decode(part)).unwrap();
     (json(parts[0]), json(parts[1]), format!("{}.{}", parts[0], parts[1]), decode(parts[2]))

@@ -85,12 +85,17 @@ pub(crate) fn methods() -> Vec<Signature> {
 
 /// The names of one kind, `method` or `type`, that the contract does not have: `absent.txt`.
 pub(crate) fn absent(kind: &str) -> BTreeSet<&'static str> {
-    let mut names = BTreeSet::new();
+    absences(kind).into_keys().collect()
+}
+
+/// The same, each with the reason.
+pub(crate) fn absences(kind: &str) -> BTreeMap<&'static str, &'static str> {
+    let mut names = BTreeMap::new();
     for line in include_str!("absent.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let words: Vec<&str> = line.split(' ').collect();
-        let [of, name, "unwritten" | "local" | "elsewhere" | "unused"] = words[..] else { panic!("{line}") };
+        let [of, name, why @ ("unwritten" | "local" | "elsewhere" | "unused")] = words[..] else { panic!("{line}") };
         if of == kind {
-            assert!(names.insert(name), "{line} is there twice");
+            assert!(names.insert(name, why).is_none(), "{line} is there twice");
         }
     }
     names

@@ -31,12 +31,13 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 24] = [
+const OUR_PARAMETERS: [&str; 25] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
     "LoginRequest.inRooms",
     "LoginRequest.wasLoggedOut",
+    "LoginRequest.loggedOutUserIDs",
     "LoginRequest.oneShot",
     "LoginRequest.resume",
     "SendMessageRequest.clientKey",
@@ -248,6 +249,38 @@ fn fields_whose_absence_has_a_meaning_are_optional() {
         if let Some(message) = check.message(name) {
             assert!(message.get_field_by_json_name(field).unwrap().supports_presence(), "{path} is not optional");
         }
+    }
+}
+
+/// The names of types in a TypeScript type.
+fn named(kind: &str) -> impl Iterator<Item = &str> {
+    kind.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|name| !name.is_empty())
+}
+
+/// The older class reference calls it so, and the tables have the name that it has since.
+const CALLED_BEFORE: [&str; 1] = ["GroupMemberMutedListQueryConfig"];
+
+#[test]
+fn a_type_that_is_unused_is_named_by_no_method_event_or_other_type() {
+    let absences = reference::absences("type");
+    let unused = |name: &str| absences.get(name) == Some(&"unused");
+    let mut uses: Vec<(&str, &str)> = CALLED_BEFORE.iter().map(|name| ("the class reference", *name)).collect();
+    for signature in reference::methods() {
+        let parameters = signature.parameters.iter().flatten().map(|item| item.kind).chain([signature.result]);
+        uses.extend(parameters.flat_map(named).map(|name| (signature.method, name)));
+    }
+    for (event, fields) in reference::events() {
+        uses.extend(fields.iter().flat_map(|field| named(field.kind)).map(|name| (event, name)));
+    }
+    for (name, one) in reference::types().iter().filter(|(name, _)| !unused(name)) {
+        let kinds = one.fields.iter().map(|field| field.kind).chain(one.base);
+        uses.extend(kinds.flat_map(named).map(|used| (*name, used)));
+    }
+    uses.retain(|(_, name)| unused(name));
+    assert!(uses.is_empty(), "absent.txt calls these unused: {uses:?}");
+    let of_sdk = include_str!("../../../client-sdk/src/lib.rs");
+    for name in ["MediaMessageSendNotification"].iter().chain(&CALLED_BEFORE) {
+        assert!(of_sdk.contains(name), "the SDK has no {name}");
     }
 }
 

@@ -51,6 +51,9 @@ pub struct StoredQuestion {
     /// Asks instead which logins have handled all events that they were to get at this time, Unix milliseconds; 0: it does not.
     #[prost(int64, tag = "5")]
     pub handled_at: i64,
+    /// When that happened which the events tell of, Unix milliseconds.
+    #[prost(int64, tag = "6")]
+    pub happened_at: i64,
 }
 
 /// A part of the answer of one node.

@@ -65,6 +65,12 @@ pub struct ConnectionState {
     pub token_moved: tokio::sync::Notify,
     logged_out: AtomicBool,
     fed: AtomicI64,
+    /// Since when it gets events, Unix milliseconds; the maximum: it does not.
+    listens_since: AtomicI64,
+    /// Where the feed ended when the client got all of it first; the maximum: it has not.
+    feed_given: AtomicI64,
+    /// Up to where the client says that it has stored the feed.
+    feed_stored: AtomicI64,
     events_sent: AtomicU64,
     events_acknowledged: AtomicU64,
     handled: Mutex<Handled>,
@@ -93,6 +99,9 @@ impl ConnectionState {
             token_moved: tokio::sync::Notify::new(),
             logged_out: AtomicBool::new(false),
             fed: AtomicI64::new(0),
+            listens_since: AtomicI64::new(i64::MAX),
+            feed_given: AtomicI64::new(i64::MAX),
+            feed_stored: AtomicI64::new(-1),
             events_sent: AtomicU64::new(0),
             events_acknowledged: AtomicU64::new(0),
             handled: Mutex::default(),
@@ -177,9 +186,25 @@ impl ConnectionState {
         count <= sent
     }
 
-    /// Whether the client has handled all events that it was to get at this time, Unix milliseconds, or until now.
-    pub fn has_handled(&self, at_ms: i64) -> bool {
-        self.events_behind() == 0 || self.handled.lock().through() >= at_ms
+    /// Notes that the connection gets all events from this time on, Unix milliseconds.
+    pub(crate) fn set_listening(&self, since_ms: i64) {
+        self.listens_since.store(since_ms, Ordering::Relaxed);
+    }
+
+    /// Notes that the client was given its feed up to where it ends.
+    pub(crate) fn set_feed_given(&self, pos: i64) {
+        // What happened before the connection was made is in the first one.
+        let _ = self.feed_given.compare_exchange(i64::MAX, pos, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether the client has what happened at a time, Unix milliseconds. A connection that is younger got no event of it, so that it
+    /// has none to handle: its client has it once it has stored the feed that it was given instead. Otherwise the client has handled
+    /// all events that it was to get a little later, at `handled_at`, or until now.
+    pub fn has_handled(&self, happened_at: i64, handled_at: i64) -> bool {
+        if self.listens_since.load(Ordering::Relaxed) > happened_at {
+            return self.feed_stored.load(Ordering::Relaxed) >= self.feed_given.load(Ordering::Relaxed);
+        }
+        self.events_behind() == 0 || self.handled.lock().through() >= handled_at
     }
 
     /// Returns how many events the client has not acknowledged: those that wait, and those that were sent.
@@ -190,6 +215,11 @@ impl ConnectionState {
 
     /// Notes what the client has stored.
     pub(crate) fn add_stored(&self, stored: Stored) {
+        if let Ok(feed) = i64::try_from(stored.feed)
+            && feed > 0
+        {
+            self.feed_stored.fetch_max(feed, Ordering::Relaxed);
+        }
         self.stored.lock().add(stored);
     }
 

@@ -264,10 +264,14 @@ impl Fanout {
         self.logins(users, |connection| connection.has_stored(conversation, seq))
     }
 
-    /// Returns the logins of these users on this node that have handled all events that they were to get at a time, Unix
-    /// milliseconds.
-    pub fn handled_by(&self, at_ms: i64, users: impl IntoIterator<Item = UserKey>) -> Vec<LoginKey> {
-        self.logins(users, |connection| connection.has_handled(at_ms))
+    /// Returns the logins of these users on this node that have what happened at the first of these times: see
+    /// [`ConnectionState::has_handled`].
+    pub fn handled_by(
+        &self,
+        (happened_at, handled_at): (i64, i64),
+        users: impl IntoIterator<Item = UserKey>,
+    ) -> Vec<LoginKey> {
+        self.logins(users, |connection| connection.has_handled(happened_at, handled_at))
     }
 
     fn logins(

@@ -96,7 +96,9 @@ async fn hear(app: Arc<App>, (bus, mut heard): (Arc<Nats>, UnboundedReceiver<Hea
                     let users = stored.users.iter().copied().map(UserKey);
                     match stored.handled_at {
                         0 => app.fanout.stored_by(&conversation, stored.seq, users),
-                        at => app.fanout.handled_by(at, users),
+                        // A node of an earlier version does not say when it happened.
+                        at if stored.happened_at == 0 => app.fanout.handled_by((at, at), users),
+                        at => app.fanout.handled_by((stored.happened_at, at), users),
                     }
                 });
                 bus.answer_stored(&question, logins.unwrap_or_default()).await;

@@ -138,8 +138,9 @@ impl Fcm {
             let meaning = if matches!(answer.meaning, Meaning::Gone(_)) { Meaning::Refused } else { answer.meaning };
             return Err(Answer::new(meaning, of_token(answer.detail)));
         }
+        // An answer that broke off may come whole the next time.
         let granted: Granted =
-            serde_json::from_str(&reply.body).map_err(|error| Answer::refused(of_token(error.to_string())))?;
+            serde_json::from_str(&reply.body).map_err(|error| Answer::later(of_token(error.to_string())))?;
         self.token.put(&granted.access_token, now_s + (granted.expires_in - MARGIN_S).max(0));
         Ok(granted.access_token)
     }

@@ -47,7 +47,8 @@ pub(super) struct Reply {
     pub(super) body: String,
 }
 
-/// Sends a request and reads the answer.
+/// Sends a request and reads the answer. Once the status is there it counts, even if the rest never comes: the push service has done
+/// what it says.
 ///
 /// # Errors
 /// There is none; the push may be tried again.
@@ -67,7 +68,7 @@ pub(super) async fn ask(request: RequestBuilder) -> Result<Reply, Answer> {
     let mut response = request.send().await.map_err(not_reached)?;
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(not_reached)? {
+    while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_ANSWER {
             body.truncate(MAX_ANSWER);
@@ -131,6 +132,37 @@ mod tests {
         assert_eq!(reply(503, Some("999999999")).answer().meaning, Meaning::Later(Some(86_400_000)));
         assert_eq!(reply(503, Some("Fri, 31 Dec 2027 23:59:59 GMT")).answer().meaning, Meaning::Later(None));
         assert_eq!(reply(400, None).answer().detail, "400 why");
+    }
+
+    #[tokio::test]
+    async fn a_status_counts_even_if_the_answer_breaks_off() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let client = client("", Duration::from_secs(10), false).unwrap();
+        for (head, meaning) in [
+            ("HTTP/1.1 200 OK", Meaning::Accepted),
+            ("HTTP/1.1 410 Gone", Meaning::Gone(None)),
+            ("HTTP/1.1 503 Busy\r\nretry-after: 7", Meaning::Later(Some(7_000))),
+        ] {
+            let answers = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let read = stream.read(&mut [0; 4_096]).await.unwrap();
+                let answer = format!("{head}\r\ncontent-length: 100\r\n\r\nhalf");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+                read
+            };
+            let (read, reply) = tokio::join!(answers, ask(client.get(&url)));
+            let reply = reply.map_err(|answer| answer.detail).unwrap();
+            assert!(read > 0);
+            assert_eq!((reply.answer().meaning, reply.body.as_str()), (meaning, "half"), "{head}");
+        }
+        // Without a status nothing is known.
+        let closes = async { drop(listener.accept().await.unwrap()) };
+        let ((), reply) = tokio::join!(closes, ask(client.get(&url)));
+        assert_eq!(reply.err().unwrap().meaning, Meaning::Later(None));
     }
 
     #[test]

@@ -106,9 +106,14 @@ impl Notification {
         let mut push = self.clone();
         push.data.payload.clear();
         bytes = encode(&push);
-        while bytes.len() > most && !push.config.content.is_empty() {
-            let half = push.config.content.len() / 2;
-            push.config.content.truncate(push.config.content.floor_char_boundary(half));
+        while bytes.len() > most {
+            // Characters that are escaped take more room than they have bytes: a title alone may be too long.
+            let PushConfig { title, content, .. } = &mut push.config;
+            let text = if content.is_empty() { title } else { content };
+            if text.is_empty() {
+                break;
+            }
+            text.truncate(text.floor_char_boundary(text.len() / 2));
             bytes = encode(&push);
         }
         bytes
@@ -181,6 +186,14 @@ pub(super) mod tests {
         push.data.payload = "pp".to_owned();
         assert_eq!(push.fitted(202, encode), format!("{}|", push.config.content).into_bytes());
         assert_eq!(push.fitted(200, encode), format!("{}|", "é".repeat(50)).into_bytes());
+        let escaped = |push: &Notification| {
+            let PushConfig { title, content, .. } = &push.config;
+            serde_json::json!([title, content]).to_string().into_bytes()
+        };
+        (push.config.title, push.config.content) = ("\u{1}".repeat(100), "text".to_owned());
+        let cut = serde_json::json!(["\u{1}".repeat(50), ""]).to_string();
+        assert_eq!(push.fitted(400, escaped), cut.into_bytes());
+        assert_eq!(push.fitted(1, escaped), br#"["",""]"#, "nothing more can be left out");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use clap::{Args, Subcommand};
 use zim_protocol::{
     BroadcastMessageRequest, ConversationType, EditServerMessageRequest, ListMessagesRequest, Message, MessagePriority,
-    MessageReceivers, MessageSendConfig, RevokeServerMessageRequest, SendServerMessageRequest,
+    MessageReceivers, MessageSendConfig, PushConfig, RevokeServerMessageRequest, SendServerMessageRequest,
     SendServerMessageToUsersRequest,
 };
 
 use super::{Operator, refused};
 use crate::command::history;
-use crate::command::send::{Kind, checked};
+use crate::command::send::{Kind, checked, push_config};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::target::Target;
@@ -23,7 +23,7 @@ Examples:
   zim admin message send support --group crew 'for two of you' --only ann,bob
   zim admin message send host --room stage 'the show begins'
   zim admin message send support bob 'ann is on holiday' --unaware
-  zim admin message send-each support 'your order is on its way' --to ann,bob
+  zim admin message send-each support 'your order is on its way' --to ann,bob --push Support
   zim admin message broadcast support 'the server restarts at 8'
   zim admin message list ann --group crew
   zim admin message edit bob ann 117 'as it was meant'
@@ -66,6 +66,10 @@ impl TextArgs {
         let message = Message { extended_data: self.extended_data, ..message };
         checked(&message).map(|()| message)
     }
+
+    fn push_config(&self, title: &str) -> PushConfig {
+        push_config(title, self.kind, &self.text)
+    }
 }
 
 /// A message as a user.
@@ -96,6 +100,9 @@ pub(crate) struct SendArgs {
     /// A key of your own: of all messages of this user to this conversation with the same key, only the first is sent
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true, conflicts_with = "room")]
     idempotency_key: String,
+    /// Push the message to devices that are away, under this title
+    #[arg(long, value_name = "TITLE")]
+    push: Option<String>,
     /// The app [default: the only one]
     #[arg(long, value_name = "N")]
     app_id: Option<u32>,
@@ -121,6 +128,9 @@ pub(crate) struct SendEachArgs {
     /// A key of your own: of all messages of this user to the same user with the same key, only the first is sent
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     idempotency_key: String,
+    /// Push the message to devices that are away, under this title
+    #[arg(long, value_name = "TITLE")]
+    push: Option<String>,
     /// The app [default: the only one]
     #[arg(long, value_name = "N")]
     app_id: Option<u32>,
@@ -171,6 +181,9 @@ pub(crate) struct RevokeArgs {
     /// What the clients are told besides, up to 200 bytes
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     extended_data: String,
+    /// Tell devices that are away with a push, under this title
+    #[arg(long, value_name = "TITLE")]
+    push: Option<String>,
     /// The app [default: the only one]
     #[arg(long, value_name = "N")]
     app_id: Option<u32>,
@@ -217,6 +230,7 @@ async fn send(args: SendArgs, operator: &mut Operator, context: &Context) -> Res
     let config = MessageSendConfig {
         disable_unread_message_count: args.quiet,
         idempotency_key: args.idempotency_key,
+        push_config: args.push.as_deref().map(|title| args.text.push_config(title)),
         ..MessageSendConfig::default()
     };
     let request = SendServerMessageRequest {
@@ -248,6 +262,7 @@ async fn send_each(args: SendEachArgs, operator: &mut Operator, context: &Contex
     let config = MessageSendConfig {
         disable_unread_message_count: args.quiet,
         idempotency_key: args.idempotency_key,
+        push_config: args.push.as_deref().map(|title| args.text.push_config(title)),
         ..MessageSendConfig::default()
     };
     let message = args.text.message()?;
@@ -326,6 +341,7 @@ async fn revoke(args: RevokeArgs, operator: &mut Operator, context: &Context) ->
         conversation_type: args.with.kind() as i32,
         message_seq: args.seq,
         revoke_extended_data: args.extended_data,
+        push_config: args.push.map(|title| PushConfig { title, ..PushConfig::default() }),
     };
     let done = operator.client.revoke_server_message(request).await.map_err(|status| refused(&status))?.into_inner();
     if context.output.is_json() {

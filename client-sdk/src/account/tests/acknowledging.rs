@@ -33,6 +33,28 @@ async fn events_are_acknowledged_when_they_are_stored() {
     assert_eq!(login.fake.0.lock().handled, 3);
 }
 
+#[tokio::test]
+async fn the_feed_is_acknowledged_as_far_as_it_is_stored() {
+    let login = Login::online().await;
+    login.disconnect();
+    {
+        let mut world = login.fake.0.lock();
+        world.block(&["bob", "cem"]);
+        world.feeds.clear();
+    }
+    // What this device was given after the connection was made.
+    login.connect().await;
+    login.until(|login| login.fake.0.lock().feeds.last() == Some(&2)).await;
+    let push = {
+        let mut world = login.fake.0.lock();
+        world.block(&["dan"]);
+        let feed = world.feed[2..].to_vec();
+        Push { log: zim_protocol::LogKind::Feed as i32, from: 3, to: 3, feed, ..Push::default() }
+    };
+    login.frame(push).await;
+    login.until(|login| login.fake.0.lock().feeds.last() == Some(&3)).await;
+}
+
 /// A gap is no stored position, whatever comes after it.
 #[tokio::test]
 async fn a_position_with_a_gap_before_it_is_not_acknowledged() {

@@ -225,8 +225,8 @@ impl App {
             message_seq: request.message_seq,
             ..Message::default()
         };
-        let revoke_extended_data = request.revoke_extended_data;
-        let config = MessageRevokeConfig { revoke_extended_data, ..MessageRevokeConfig::default() };
+        let RevokeServerMessageRequest { revoke_extended_data, push_config, .. } = request;
+        let config = MessageRevokeConfig { push_config, revoke_extended_data };
         let request = RevokeMessageRequest { message: Some(message), config: Some(config) };
         let revoked = self.revoke_message(user, request).await?;
         Ok(ServerMessageRevokedResult { message: revoked.message })

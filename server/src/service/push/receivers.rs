@@ -134,11 +134,13 @@ pub(super) async fn candidates(
         ConversationType::Peer => "member m JOIN member g ON g.account = m.account AND g.conversation = m.conversation",
         _ => return Ok(Vec::new()),
     };
+    // Nobody is told of their own message, but of its revocation by somebody else.
+    let others = if pushed.kind == PushKind::Revoke { "" } else { "AND x.sender <> g.account" };
     let sql = format!(
-        "SELECT g.account, a.name, a.push_rule, m.read_seq, COALESCE(cs.notification, 0) FROM {from} \
+        "SELECT g.account, a.name, a.push_rule, m.read_seq, COALESCE(cs.notification, 0), x.sender FROM {from} \
          JOIN account a ON a.id = g.account JOIN message x ON x.conversation = g.conversation AND x.seq = $4 \
          LEFT JOIN conversation_setting cs ON cs.account = g.account AND cs.conversation = g.conversation \
-         WHERE g.conversation = $1 AND g.account > $2 AND g.account <= $6 AND g.account <> $3 AND x.sender <> g.account \
+         WHERE g.conversation = $1 AND g.account > $2 AND g.account <= $6 AND g.account <> $3 {others} \
          AND x.seq >= m.from_seq AND x.seq > m.cleared_seq AND {} \
          AND EXISTS (SELECT 1 FROM push_id p WHERE p.account = g.account) ORDER BY g.account LIMIT $5",
         is_shown("x", "g.account")
@@ -149,7 +151,8 @@ pub(super) async fn candidates(
     let candidate = |row: &Row| {
         let (user, name) = (UserKey(row.get(0)?), row.get::<String>(1)?);
         let receiver = Receiver {
-            has_read: row.get::<i64>(3)? >= pushed.seq,
+            // Who wrote it has nothing to read.
+            has_read: row.get::<i64>(3)? >= pushed.seq && row.get::<i64>(5)? != user.0,
             blocks: is_peer && rules::is_refused(pushed.blocks, pushed.sender.0, user.0),
             notification: row.get(4)?,
             is_mentioned: pushed.mentions(&name),
@@ -288,10 +291,12 @@ pub(super) async fn has_it(app: &App, pushed: &Pushed, devices: &[Registered]) -
     }
     if pushed.kind != PushKind::Message {
         // The event leaves the server a moment after what is pushed was made.
-        let handled_at = pushed.created_at + i64::from(app.config.push.delay_ms) / 2;
-        let here = app.fanout.handled_by(handled_at, connected.iter().copied());
+        let happened_at = pushed.created_at;
+        let handled_at = happened_at + i64::from(app.config.push.delay_ms) / 2;
+        let here = app.fanout.handled_by((happened_at, handled_at), connected.iter().copied());
         let users = connected.into_iter().map(|user| user.0).collect();
-        let elsewhere = app.bus().stored(StoredQuestion { users, handled_at, ..StoredQuestion::default() }).await;
+        let question = StoredQuestion { users, handled_at, happened_at, ..StoredQuestion::default() };
+        let elsewhere = app.bus().stored(question).await;
         return here.into_iter().chain(elsewhere).collect();
     }
     let conversation = pushed.conversation();
@@ -302,7 +307,7 @@ pub(super) async fn has_it(app: &App, pushed: &Pushed, devices: &[Registered]) -
         conversation_id: conversation.id,
         seq,
         users: connected.into_iter().map(|user| user.0).collect(),
-        handled_at: 0,
+        ..StoredQuestion::default()
     };
     let elsewhere = app.bus().stored(question).await;
     here.into_iter().chain(elsewhere).collect()

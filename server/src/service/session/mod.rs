@@ -130,6 +130,7 @@ impl SessionService for App {
             is_vouched: proof.is_vouched(),
             one_shot: request.one_shot,
             was_logged_out: request.was_logged_out,
+            logged_out: request.logged_out_user_ids,
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
         };
@@ -155,6 +156,7 @@ impl SessionService for App {
             self.fanout.one_shots.register(user, Arc::clone(connection), ends_before, most);
         } else {
             self.fanout.register(user, Arc::clone(connection));
+            connection.set_listening(self.clock.now_ms());
             // After the registration: a stay that begins or ends meanwhile finds the connection.
             self.enter_groups(user, connection).await?;
             if let Some(identity) = connection.identity() {

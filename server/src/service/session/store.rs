@@ -47,8 +47,10 @@ pub(super) struct NewLogin {
     /// Only the app's back end can have decided that this user exists.
     pub(super) is_vouched: bool,
     pub(super) one_shot: bool,
-    /// The device was logged out without a connection.
+    /// The user was logged out on the device without a connection.
     pub(super) was_logged_out: bool,
+    /// Others who were.
+    pub(super) logged_out: Vec<String>,
     pub(super) policy: DevicePolicy,
     /// The job has locked the user's head. Only a new user needs no lock: no other job sees the account before the
     /// commit.
@@ -96,7 +98,7 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
     if login.one_shot {
         return Ok(admitted);
     }
-    push::unbind_others(tx, login.app, login.device, user).await?;
+    push::unbind_named(tx, login.app, login.device, &login.logged_out).await?;
     if login.was_logged_out {
         push::unbind(tx, login.device, user).await?;
     }
@@ -122,6 +124,8 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
             return Ok(Admitted { ticket, login_at: row.get(2)?, ..admitted });
         }
     }
+    // Not for a login that goes on: several clients of one program may share a device, each with a user of its own.
+    push::unbind_others(tx, login.app, login.device, user).await?;
     let rows = tx
         .fetch(
             "SELECT id, platform, device, login_at FROM session WHERE account = $1 AND state = $2",

@@ -34,6 +34,7 @@ fn login(id: i64) -> NewLogin {
         is_vouched: false,
         one_shot: false,
         was_logged_out: false,
+        logged_out: Vec::new(),
         policy: DevicePolicy::Single,
         is_locked: true,
     }

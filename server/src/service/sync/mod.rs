@@ -94,6 +94,9 @@ impl SyncService for App {
         if let Ok(connection) = caller.connection() {
             let entries = result.feed.iter().filter_map(|entry| Some((entry.pos, entry.detail.as_ref()?)));
             connection.add_ringing(entries.map(|(pos, detail)| (i64::try_from(pos).unwrap_or(i64::MAX), detail)));
+            if !result.feed_more {
+                connection.set_feed_given(i64::try_from(result.pos).unwrap_or(i64::MAX));
+            }
         }
         Ok(result)
     }
