@@ -42,6 +42,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0014_push",
     "0015_group_history",
     "0016_push_order",
+    "0017_operator",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \
