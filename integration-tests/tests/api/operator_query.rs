@@ -331,8 +331,8 @@ async fn dismiss_server_group_tells_all_members_and_those_who_were_away() {
         // The operator is no user.
         assert_eq!(state(device).await, (GroupState::Quit, GroupEvent::Dismissed, String::new()));
         is_disabled(device, "crew").await;
-        assert_eq!(refusal(soon(device.send_to(group("crew"), Message::text("?"))).await), NONE);
         assert_eq!(texts(&device.history(group("crew")).await), ["hi"]);
+        assert_eq!(refusal(soon(device.send_to(group("crew"), Message::text("?"))).await), NONE);
     }
     // The ID is not free.
     let again = soon(ann.create_group(info("crew"), [""; 0], GroupAdvancedConfig::default())).await;
