@@ -49,7 +49,8 @@ pub(crate) fn content(message: &Message) -> String {
 /// Says what happened to a group.
 fn tip(tip: &TipsMessage) -> String {
     let name = |user: &UserInfo| if user.user_name.is_empty() { user.user_id.clone() } else { user.user_name.clone() };
-    let who = tip.operated_user.as_ref().map(name).unwrap_or_default();
+    let who = tip.operated_user.as_ref().map(name).filter(|name| !name.is_empty());
+    let who = who.unwrap_or_else(|| "the operator".to_owned());
     let whom = tip.target_user_list.iter().map(name).collect::<Vec<_>>().join(", ");
     let changed = tip.change_info.as_ref().map(|info| (info.r#type(), info.body.as_ref()));
     let what = match (tip.event(), changed) {
@@ -360,16 +361,19 @@ mod tests {
             user_name: user_name.into(),
             ..UserInfo::default()
         };
-        let shown = |event: TipsMessageEvent, change: Option<(TipsChange, Changed)>| {
+        let shown_by = |who: UserInfo, event: TipsMessageEvent, change: Option<(TipsChange, Changed)>| {
             let tip = TipsMessage {
                 event: event as i32,
-                operated_user: Some(user("ann", "Ann")),
+                operated_user: Some(who),
                 target_user_list: vec![user("bob", ""), user("cai", "Cai")],
                 change_info: change.map(|(kind, body)| TipsMessageChangeInfo { r#type: kind as i32, body: Some(body) }),
             };
             content(&Message { body: Some(Body::Tips(Box::new(tip))), ..Message::default() })
         };
+        let shown = |event, change| shown_by(user("ann", "Ann"), event, change);
         assert_eq!(shown(TipsMessageEvent::GroupInvited, None), "[Ann brought in bob, Cai]");
+        let by_operator = shown_by(UserInfo::default(), TipsMessageEvent::GroupKickedOut, None);
+        assert_eq!(by_operator, "[the operator removed bob, Cai]");
         assert_eq!(shown(TipsMessageEvent::GroupDismissed, None), "[Ann dismissed the group]");
         let named = TipsMessageGroupChangeInfo { group_name: "Crew".into(), ..TipsMessageGroupChangeInfo::default() };
         let change = Some((TipsChange::GroupNameChanged, Changed::Group(named)));

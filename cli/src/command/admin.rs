@@ -2,6 +2,7 @@
 
 mod act;
 mod app;
+mod group;
 mod push;
 mod log;
 mod message;
@@ -86,7 +87,7 @@ enum AdminCommand {
     /// Manage apps: secrets, and who may log in
     #[command(subcommand)]
     App(app::AppCommand),
-    /// Manage users: register, ban, revoke tokens
+    /// Manage users: list, register, ban, revoke tokens
     #[command(subcommand)]
     User(user::UserCommand),
     /// Set up the services that deliver offline push, and see what became of pushes
@@ -95,10 +96,10 @@ enum AdminCommand {
     /// Send messages as a user or to everybody, edit or revoke them, or read a conversation
     #[command(subcommand)]
     Message(message::MessageCommand),
-    /// Create a group as a user, dismiss it, add members or remove them
+    /// List groups and their members, create or dismiss one, add members or remove them
     #[command(subcommand)]
-    Group(act::GroupCommand),
-    /// Create rooms, list or end them, or remove users from one
+    Group(group::GroupCommand),
+    /// Create rooms, list or end them, see who is in one, or remove users from it
     #[command(subcommand)]
     Room(act::RoomCommand),
     /// Call any method of the contract as a user, without a device
@@ -301,7 +302,7 @@ pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failur
         AdminCommand::User(command) => user::run(command, &mut operator, context).await,
         AdminCommand::Push(command) => push::run(command, &mut operator, context).await,
         AdminCommand::Message(command) => message::run(command, &mut operator, context).await,
-        AdminCommand::Group(command) => act::group(command, &mut operator, context).await,
+        AdminCommand::Group(command) => group::run(command, &mut operator, context).await,
         AdminCommand::Room(command) => act::room(command, &mut operator, context).await,
         AdminCommand::Log(command) => log::run(command, &mut operator, context).await,
         AdminCommand::Event(args) => act::event(args, &mut operator, context).await,

@@ -165,12 +165,12 @@ async fn info(group: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
     if output.is_json() {
         return output.json(&found);
     }
-    let rows = rows(&found.group_info.unwrap_or_default(), now_ms());
+    let rows = info_rows(&found.group_info.unwrap_or_default(), now_ms());
     rows.into_iter().try_for_each(|(what, value)| output.line(format!("{what:<13}{value}")))
 }
 
 /// Returns what a group is, without what is empty.
-fn rows(info: &GroupFullInfo, now_ms: i64) -> Vec<(&'static str, String)> {
+pub(crate) fn info_rows(info: &GroupFullInfo, now_ms: i64) -> Vec<(&'static str, String)> {
     let (base, rules) = (info.base_info.clone().unwrap_or_default(), info.verify_info.unwrap_or_default());
     let rows = [
         ("group", preview(&base.group_id, 32)),
@@ -236,7 +236,7 @@ async fn members(group: &str, args: &ListArgs, zim: &Zim, output: Output) -> Res
     if output.is_json() {
         return all.iter().try_for_each(|member| output.json(member));
     }
-    output.table(&table(&all, now_ms()))
+    output.table(&member_table(&all, now_ms()))
 }
 
 async fn groups(with: Vec<String>, args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
@@ -291,7 +291,8 @@ async fn search(keywords: Vec<String>, zim: &Zim, output: Output) -> Result<(), 
     output.table(&group_table(&found))
 }
 
-fn table(members: &[GroupMemberInfo], now_ms: i64) -> Table {
+/// Returns members as a table.
+pub(crate) fn member_table(members: &[GroupMemberInfo], now_ms: i64) -> Table {
     let columns = ["MEMBER", "NAME", "ROLE", "SINCE", "INVITED BY"].map(|name| (name, Align::Left));
     let mut table = Table::new(&columns);
     for member in members {
@@ -331,7 +332,7 @@ mod tests {
             ("who joins", "nobody without an invitation"),
             ("who invites", "the owner and administrators; the invited user must agree"),
         ];
-        assert_eq!(rows(&info, 0), expected.map(|(what, value)| (what, value.to_owned())));
+        assert_eq!(info_rows(&info, 0), expected.map(|(what, value)| (what, value.to_owned())));
     }
 
     #[test]
@@ -348,6 +349,6 @@ mod tests {
         };
         let expected =
             ["MEMBER  NAME   ROLE    SINCE  INVITED BY", "ann            owner", "bob     Bobby  member         ann"];
-        assert_eq!(table(&[ann, bob], 0).render(), expected);
+        assert_eq!(member_table(&[ann, bob], 0).render(), expected);
     }
 }

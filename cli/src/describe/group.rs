@@ -163,8 +163,13 @@ pub(crate) fn application(info: &GroupApplicationInfo) -> String {
     }
 }
 
+/// Returns who did something. The operator of the server is no user.
 fn operator(info: Option<&GroupOperatedInfo>) -> String {
-    info.map_or_else(|| "?".to_owned(), |info| preview(&info.user_id, 32))
+    match info.map(|info| preview(&info.user_id, 32)) {
+        None => "?".to_owned(),
+        Some(user) if user.is_empty() => "the operator".to_owned(),
+        Some(user) => user,
+    }
 }
 
 /// Returns users in a sentence: `bob`, `bob and cai`, `bob, cai and dan`.
@@ -208,14 +213,16 @@ mod tests {
         let base_info =
             Some(GroupInfo { group_id: "crew".into(), group_name: "The crew".into(), ..GroupInfo::default() });
         let group_info = Some(GroupFullInfo { base_info, ..GroupFullInfo::default() });
-        let own = |event: GroupEvent| {
+        let own_by = |event: GroupEvent, user: &str| {
             let (event, group_info) = (event as i32, group_info.clone());
-            state_changed(&GroupStateChangedEvent { event, group_info, operated_info: by("ann"), ..Default::default() })
+            state_changed(&GroupStateChangedEvent { event, group_info, operated_info: by(user), ..Default::default() })
         };
+        let own = |event| own_by(event, "ann");
         assert_eq!(own(GroupEvent::Invited), "ann invited you to the group crew (The crew)");
         assert_eq!(own(GroupEvent::KickedOut), "ann removed you from the group crew (The crew)");
         assert_eq!(own(GroupEvent::Joined), "you joined the group crew (The crew)");
         assert_eq!(own(GroupEvent::Dismissed), "ann dismissed the group crew (The crew)");
+        assert_eq!(own_by(GroupEvent::Dismissed, ""), "the operator dismissed the group crew (The crew)");
         let theirs = |event: GroupMemberEvent| {
             members_changed(&GroupMemberStateChangedEvent {
                 group_id: "crew".into(),

@@ -1,5 +1,6 @@
 //! Connections to the operator's service.
 
+use serde_json::{Value, json};
 use zim_server::AdminAddr;
 use zim_server::config::AdminListen;
 
@@ -85,19 +86,19 @@ async fn messages_groups_and_calls_of_the_operator() {
     assert!(said(&["message", "list", "ann", "bob"]).await.contains("hi there"));
     let renamed = said(&["call", "ann", "Group/UpdateGroupName", r#"{"groupName":"Crew","groupID":"crew"}"#]).await;
     assert!(renamed.contains("Crew"), "{renamed}");
-    assert_eq!(said(&["group", "kick", "ann", "crew", "bob"]).await, "Removed bob from the group crew.");
+    assert_eq!(said(&["group", "kick", "crew", "bob", "--as", "ann"]).await, "Removed bob from the group crew.");
     assert_eq!(said(&["group", "add", "ann", "crew", "bob"]).await, "Added: bob.");
     // What was refused is said, beside what was done.
     for (args, done, failed) in [
-        (&["group", "kick", "ann", "crew", "bob", "nobody"][..], "Removed bob from", "not removed: nobody ("),
-        (&["group", "kick", "ann", "crew", "nobody"], "", "there is no user nobody"),
+        (&["group", "kick", "crew", "bob", "nobody", "--as", "ann"][..], "Removed bob from", "not removed: nobody ("),
+        (&["group", "kick", "crew", "nobody", "--as", "ann"], "", "there is no user nobody"),
         (&["group", "create", "ann", "few", "bob", "nobody"], "Created the group few", "not added: nobody ("),
     ] {
         let ran = env.zim("ann", &[&["admin", "--server-data", env.data(), "--plain"], args].concat()).await;
         assert_eq!((ran.code, ran.stdout.is_empty()), (Some(5), done.is_empty()), "{args:?}");
         assert!(ran.stdout.starts_with(done) && ran.stderr.contains(failed), "{}{}", ran.stdout, ran.stderr);
     }
-    assert_eq!(said(&["group", "dismiss", "ann", "crew"]).await, "Dismissed the group crew.");
+    assert_eq!(said(&["group", "dismiss", "crew", "--as", "ann"]).await, "Dismissed the group crew.");
     assert_eq!(said(&["room", "list"]).await, "There are no rooms.");
     let create = ["room", "create", "ann", "stage", "--name", "The stage", "--keep", "2m", "--attribute", "a=b"];
     assert_eq!(said(&create).await, "Created the room stage.");
@@ -124,6 +125,74 @@ async fn messages_groups_and_calls_of_the_operator() {
         (&["log", "get", "17"], 5, "there is no such log"),
     ] {
         let stderr = refused(args, exit).await;
+        assert!(stderr.contains(message), "{args:?}: {stderr}");
+    }
+    env.end().await;
+}
+
+/// The operator looks at users, groups and rooms, and acts in groups without being a member.
+#[tokio::test]
+async fn lists_of_the_operator_are_tables_and_lines_of_json() {
+    let env = TestEnv::new().await;
+    for user in ["ann", "bob", "cai"] {
+        env.login(user).await;
+    }
+    let admin = async |args: &[&str]| env.zim("ann", &[&["admin", "--server-data", env.data()], args].concat()).await;
+    let said = async |args: &[&str]| admin(&[args, &["--plain"]].concat()).await.ok().stdout.trim().to_owned();
+    let json = async |args: &[&str]| {
+        let ran = admin(&[args, &["--json"]].concat()).await.ok();
+        ran.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    assert_eq!(said(&["group", "list"]).await, "There are no groups.");
+    assert_eq!(said(&["user", "list", "x"]).await, "There are no such users.");
+    said(&["user", "register", "dan", "--name", "Daniel"]).await;
+    said(&["user", "ban", "cai"]).await;
+    let table = said(&["user", "list"]).await;
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["USER", "NAME", "REGISTERED", "SEEN", "BANNED"]);
+    assert_eq!((lines[1][0], lines[3][0], *lines[3].last().unwrap()), ("ann", "cai", "yes"));
+    assert_eq!((&lines[4][..2], &lines[4][lines[4].len() - 2..]), (&["dan", "Daniel"][..], &["never", "no"][..]));
+    let users = json(&["user", "list", "d"]).await;
+    assert_eq!((users.len(), &users[0]["userID"], &users[0]["isBanned"]), (1, &json!("dan"), &json!(false)));
+    said(&["group", "create", "ann", "crew", "bob", "dan", "--name", "The crew"]).await;
+    said(&["group", "create", "bob", "team"]).await;
+    let table = said(&["group", "list"]).await;
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["GROUP", "NAME", "OWNER", "MEMBERS", "CREATED"]);
+    assert_eq!((lines[1][0], &lines[2][..5]), ("team", &["crew", "The", "crew", "ann", "3"][..]));
+    let groups = json(&["group", "list"]).await;
+    assert_eq!((groups.len(), &groups[1]["ownerUserID"], &groups[1]["members"]), (2, &json!("ann"), &json!(3)));
+    let shown = said(&["group", "show", "crew"]).await;
+    assert!(
+        shown.starts_with("group        crew\nowner        ann\nmembers      3\nname         The crew\n"),
+        "{shown}"
+    );
+    assert_eq!(json(&["group", "show", "crew"]).await[0]["groupInfo"]["baseInfo"]["groupName"], json!("The crew"));
+    let members = said(&["group", "members", "crew"]).await;
+    assert!(members.contains("MEMBER") && members.contains("owner") && members.contains("Daniel"), "{members}");
+    let members = json(&["group", "members", "crew"]).await;
+    assert_eq!((members.len(), &members[1]["userID"]), (3, &json!("bob")));
+    // Nobody may do that in their own name, and the operator needs nobody's.
+    assert_eq!(said(&["group", "kick", "crew", "ann"]).await, "Removed ann from the group crew.");
+    assert_eq!(json(&["group", "show", "crew"]).await[0]["ownerUserID"], json!("bob"));
+    let some = admin(&["group", "kick", "crew", "dan", "cai", "--plain"]).await;
+    assert_eq!((some.code, some.stdout.trim()), (Some(5), "Removed dan from the group crew."));
+    assert!(some.stderr.contains("not removed: cai (6000521: not a member)"), "{}", some.stderr);
+    assert_eq!(said(&["group", "dismiss", "crew"]).await, "Dismissed the group crew.");
+    said(&["room", "create", "ann", "stage", "--keep", "2m"]).await;
+    assert_eq!(said(&["room", "members", "stage"]).await, "Nobody is in the room stage.");
+    assert!(json(&["room", "members", "stage"]).await.is_empty());
+    for (args, exit, message) in [
+        (&["user", "list", "a b"][..], 5, "prefix"),
+        (&["group", "show", "crew"], 5, "there is no group crew"),
+        (&["group", "members", "none"], 5, "there is no group none"),
+        (&["group", "kick", "none", "bob"], 5, "there is no group none"),
+        (&["group", "kick", "team", "ann"], 5, "ann is not a member"),
+        (&["group", "dismiss", "none"], 5, "there is no group none"),
+        (&["group", "dismiss", "team", "--as", "ann"], 5, "not"),
+        (&["room", "members", "none"], 5, "there is no room none"),
+    ] {
+        let stderr = admin(args).await.fails(exit);
         assert!(stderr.contains(message), "{args:?}: {stderr}");
     }
     env.end().await;

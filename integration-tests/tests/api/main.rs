@@ -52,6 +52,7 @@ mod mention;
 mod message;
 mod message_transfer;
 mod operator_message;
+mod operator_query;
 mod operator_room;
 mod operator_unaware;
 mod owner;

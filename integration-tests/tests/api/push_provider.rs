@@ -8,7 +8,8 @@ use web_push_native::p256::elliptic_curve::sec1::ToEncodedPoint;
 use zim_client_sdk::PushToken;
 use zim_integration_tests::{PushAnswer, PushServer, World, eventually, soon};
 use zim_protocol::{
-    CallInviteConfig, MessageSendConfig, PushConfig, PushOutcome, PushSource, SetPushProviderRequest, VoIpConfig,
+    CallInviteConfig, MessageSendConfig, PushConfig, PushLogRow, PushOutcome, PushSource, SetPushProviderRequest,
+    TestPushRequest, VoIpConfig,
 };
 
 use crate::push_delivery::{away, becomes, log, send, set_provider, titled};
@@ -200,6 +201,68 @@ async fn apns_speaks_http_2_with_a_token_and_rings_for_a_call() {
         rows.iter().any(|row| row.detail == "410 Unregistered" && row.push_id.is_empty()).then_some(())
     })
     .await;
+    world.end().await;
+}
+
+/// Waits until the last of `count` pushes has failed for good, and returns its row.
+async fn last_failed(world: &World, user: &str, count: usize) -> PushLogRow {
+    eventually("the push has failed", async || {
+        log(world, user, count).await.into_iter().last().filter(|row| row.outcome() == PushOutcome::Failed)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn apns_that_knows_no_such_token_ends_the_registration_and_the_log_says_why() {
+    let server = PushServer::https(&["h2"]);
+    let world = World::new().await;
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let settings = json!({
+        "keyId": "KEY1",
+        "teamId": "TEAM1",
+        "privateKey": pair.serialize_pem(),
+        "topic": "org.example.chat",
+        "sandbox": true,
+        "endpoint": server.url(""),
+        "ca": server.ca(),
+    });
+    set_provider(&world, PushSource::Apns, &settings).await;
+    let (ann, mut operator) = (world.user("ann").await, world.admin().await);
+    for (user, token, reason, why) in [
+        ("bob", "ab", "BadDeviceToken", "400 BadDeviceToken: not valid, or not of the sandbox environment"),
+        ("cai", "cd", "DeviceTokenNotForTopic", "400 DeviceTokenNotForTopic: not of the topic org.example.chat"),
+    ] {
+        away(&world, user, PushToken::apns(token.repeat(32))).await;
+        // What is wrong with the push itself says nothing about the device.
+        server.answer([PushAnswer::status(400).body(r#"{"reason":"PayloadEmpty"}"#)]);
+        send(&ann, user, "1", titled("one")).await;
+        world.clock.advance(DELAY_MS);
+        server.next().await;
+        let row = last_failed(&world, user, 1).await;
+        assert_eq!((row.detail.as_str(), row.push_id.is_empty()), ("400 PayloadEmpty", false));
+        // A try of the operator says the same, and removes nothing.
+        let refused = PushAnswer::status(400).body(&json!({"reason": reason}).to_string());
+        server.answer([refused.clone()]);
+        let request = TestPushRequest { app_id: world.app_id(), user_id: user.into(), ..TestPushRequest::default() };
+        let tests = soon(operator.test_push(request)).await.unwrap().into_inner().tests;
+        server.next().await;
+        assert_eq!((tests.len(), tests[0].detail.as_str()), (1, why));
+        server.answer([refused]);
+        send(&ann, user, "2", titled("two")).await;
+        world.clock.advance(DELAY_MS);
+        server.next().await;
+        let row = last_failed(&world, user, 2).await;
+        assert_eq!((row.detail.as_str(), row.push_id.as_str(), row.attempts), (why, "", 1));
+        // The app registers again at its next login.
+        let phone = world.user(user).await;
+        assert!(soon(phone.query_push_list()).await.unwrap().push_list.is_empty());
+        phone.quit().await;
+        away(&world, user, PushToken::apns(token.repeat(32))).await;
+        send(&ann, user, "3", titled("three")).await;
+        world.clock.advance(DELAY_MS);
+        assert_eq!(server.next().await.json()["aps"]["alert"]["title"], json!("three"));
+    }
+    drop(operator);
     world.end().await;
 }
 

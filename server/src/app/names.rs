@@ -69,8 +69,21 @@ impl App {
         user_ids: Vec<String>,
         missing: fn(&str) -> Error,
     ) -> Result<Named, Error> {
+        self.resolve_users_of(caller.identity()?.app, user_ids, missing).await
+    }
+
+    /// Resolves the users of an app that the operator names.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) async fn resolve_users_of(
+        &self,
+        app: AppKey,
+        user_ids: Vec<String>,
+        missing: fn(&str) -> Error,
+    ) -> Result<Named, Error> {
         let mut named = Named::default();
-        for (user_id, key) in self.user_keys(caller.identity()?.app, user_ids).await? {
+        for (user_id, key) in self.user_keys(app, user_ids).await? {
             match key {
                 Some(key) => named.found.push((key, user_id)),
                 None => {

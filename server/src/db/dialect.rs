@@ -5,6 +5,8 @@
 //!   second B-tree.
 //! - `BYTEA` becomes `BLOB`: SQLite gives a column of an unknown type NUMERIC affinity.
 //! - `FOR UPDATE` and `FOR SHARE` are for PostgreSQL only: SQLite has one writer, and does not parse them.
+//! - `COLLATE "C"` is for PostgreSQL only, and so is a statement of a migration that has it: SQLite compares texts by their bytes
+//!   anyway, and has such an index already.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -46,6 +48,14 @@ impl Dialect {
         match self {
             Self::Sqlite => "",
             Self::Postgres => " FOR SHARE",
+        }
+    }
+
+    /// Returns the end of a text that is compared and sorted by its bytes, and not by the rules of a language.
+    pub fn by_bytes(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " COLLATE \"C\"",
         }
     }
 
@@ -117,14 +127,34 @@ pub(super) fn sqlite_statement(sql: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+/// The collation of PostgreSQL that compares bytes.
+const BY_BYTES: &str = "\"C\"";
+
 /// Rewrites a migration for SQLite.
 pub(super) fn sqlite_migration(sql: &str) -> String {
-    let mut text = String::with_capacity(sql.len());
+    let (mut text, mut statement) = (String::with_capacity(sql.len()), String::new());
+    let mut is_left_out = false;
     for piece in Pieces::of(sql) {
         match piece {
-            Piece::Code(code) => sqlite_types(code, &mut text),
-            Piece::Verbatim(verbatim) => text.push_str(verbatim),
+            Piece::Code(code) => {
+                for part in code.split_inclusive(';') {
+                    sqlite_types(part, &mut statement);
+                    if part.ends_with(';') {
+                        if !std::mem::take(&mut is_left_out) {
+                            text.push_str(&statement);
+                        }
+                        statement.clear();
+                    }
+                }
+            }
+            Piece::Verbatim(verbatim) => {
+                is_left_out |= verbatim == BY_BYTES;
+                statement.push_str(verbatim);
+            }
         }
+    }
+    if !is_left_out {
+        text.push_str(&statement);
     }
     text
 }
@@ -254,6 +284,14 @@ mod tests {
             sqlite_migration(sql),
             "CREATE TABLE a (id INTEGER\n PRIMARY  KEY, -- a BYTEA\n b BLOB NOT NULL, c BIGINT, PRIMARY KEY (id))"
         );
+    }
+
+    #[test]
+    fn an_order_of_bytes_is_left_to_postgres() {
+        let sql = "-- \"C\"\nCREATE INDEX a ON t (a);\n-- Why.\nCREATE INDEX b ON t (b COLLATE \"C\");\nCREATE INDEX c ON t (c)";
+        assert_eq!(sqlite_migration(sql), "-- \"C\"\nCREATE INDEX a ON t (a);\nCREATE INDEX c ON t (c)");
+        assert_eq!(sqlite_migration("CREATE INDEX b ON t (b COLLATE \"C\")"), "");
+        assert_eq!((Dialect::Sqlite.by_bytes(), Dialect::Postgres.by_bytes()), ("", " COLLATE \"C\""));
     }
 
     #[test]

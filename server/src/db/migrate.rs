@@ -43,6 +43,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0015_group_history",
     "0016_push_order",
     "0018_all_deleted",
+    "0017_operator",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

@@ -200,13 +200,15 @@ fn spans(viewer: Option<&Viewer>, (after, through): (i64, i64), is_without_roste
     spans
 }
 
-/// The statement for a page of changes; its parameters are the conversation, the positions, the number of rows and the viewer.
+/// The statement for a page of changes; its parameters are the conversation, the positions, the number of rows and the viewer. The
+/// operator has no account.
 fn select(without_roster: bool, has_viewer: bool) -> String {
     let shown = if has_viewer { format!(" AND {}", is_shown("m", "$5")) } else { String::new() };
     // By the index of kinds, so that the changes of the roster are not even read.
     let kind = if without_roster { format!(" AND h.kind IN ({MESSAGE}, {GROUP})") } else { String::new() };
     format!(
-        "SELECT {COLUMNS}, h.rev, h.at, w.name, h.kind, h.detail, h.actor FROM change h JOIN account w ON w.id = h.actor \
+        "SELECT {COLUMNS}, h.rev, h.at, COALESCE(w.name, ''), h.kind, h.detail, h.actor FROM change h \
+         LEFT JOIN account w ON w.id = h.actor \
          LEFT JOIN message m ON m.conversation = h.conversation AND m.seq = h.subject AND h.kind = {MESSAGE}{shown} \
          LEFT JOIN account a ON a.id = m.sender \
          WHERE h.conversation = $1 AND h.rev > $2 AND h.rev <= $3{kind} ORDER BY h.rev LIMIT $4"

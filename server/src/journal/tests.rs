@@ -7,7 +7,7 @@ use zim_protocol::{ErrorCode, GroupChange, Message, MessageChange, MessageFlag, 
 
 use super::*;
 use crate::db::tests::postgres::Cluster;
-use crate::db::{Bulk as _, Database, Db, DbConfig, Scope, Tx, params};
+use crate::db::{Bulk as _, Database, Db, DbConfig, Scope, Tx, Value, params};
 use crate::effect::{Audience, Effect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
@@ -58,6 +58,16 @@ impl Fixture {
         .await
         .unwrap();
         Self { db, scrambler: Arc::new(Scrambler::new(b"secret", AppKey(7))), effects }
+    }
+
+    /// Returns how SQLite would run a statement.
+    pub(crate) async fn plan(&self, sql: impl Into<String>, values: Vec<Value>) -> String {
+        let sql = format!("EXPLAIN QUERY PLAN {}", sql.into());
+        let plan = self.db.read(async move |tx: &mut Tx<'_>| {
+            let rows = tx.fetch(&sql, &values).await?;
+            rows.iter().map(|row| Ok(row.get::<String>(3)?)).collect::<Result<Vec<_>, Error>>()
+        });
+        plan.await.unwrap().join("; ")
     }
 
     pub(crate) fn message(&self, id: i64, key: u8, text: &str) -> NewMessage {

@@ -8,15 +8,18 @@ use zim_protocol::admin::Admin;
 use zim_protocol::{
     AnyRequest, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
     CallAsUserResult, CreateAppRequest, CreateServerRoomRequest, DeleteAppRequest, DeleteAppResult, DestroyRoomRequest,
-    DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DropWorkRequest, DropWorkResult,
-    EditServerMessageRequest, ErrorCode, GetAppRequest, GetUserRequest, KickRoomUsersRequest, KickRoomUsersResult,
-    ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListLogsRequest, ListLogsResult,
-    ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult, ListPushProvidersRequest,
-    ListPushProvidersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest, ListSessionsResult,
-    ListWorkRequest, ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushProvider,
-    ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest,
-    RemovePushProviderResult, RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest,
-    RevokeTokensResult, RoomCreatedResult, RotateSecretRequest, RotateSecretResult, Rpc, SendExperimentalEventRequest,
+    DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DismissServerGroupRequest, DropWorkRequest,
+    DropWorkResult, EditServerMessageRequest, ErrorCode, GetAppRequest, GetGroupRequest, GetUserRequest, GroupDetails,
+    GroupDismissedResult, GroupMemberKickedResult, KickRoomUsersRequest, KickRoomUsersResult,
+    KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
+    ListGroupMembersRequest, ListGroupMembersResult, ListGroupsRequest, ListGroupsResult, ListLogsRequest,
+    ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult,
+    ListPushProvidersRequest, ListPushProvidersResult, ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest,
+    ListRoomsResult, ListSessionsRequest, ListSessionsResult, ListUsersRequest, ListUsersResult, ListWorkRequest,
+    ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushProvider, ReadLogRequest,
+    ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult,
+    RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult,
+    RoomCreatedResult, RotateSecretRequest, RotateSecretResult, Rpc, SendExperimentalEventRequest,
     SendExperimentalEventResult, SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult,
     ServerMessageRevokedResult, ServerMessageSentResult, ServerMessageSentToUsersResult, SetPushProviderRequest,
     TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess,
@@ -112,6 +115,13 @@ about! {
     CreateServerRoomRequest: user_id;
     DestroyRoomRequest: ;
     ListRoomsRequest: ;
+    ListRoomMembersRequest: ;
+    ListUsersRequest: ;
+    ListGroupsRequest: ;
+    GetGroupRequest: ;
+    ListGroupMembersRequest: ;
+    DismissServerGroupRequest: ;
+    KickServerGroupMembersRequest: ;
     SendServerMessageToUsersRequest: from_user_id;
     EditServerMessageRequest: user_id;
     CallAsUserRequest: user_id;
@@ -192,6 +202,13 @@ rpcs! {
     create_server_room: CreateServerRoomRequest => RoomCreatedResult;
     destroy_room: DestroyRoomRequest => DestroyRoomResult;
     list_rooms: ListRoomsRequest => ListRoomsResult;
+    list_room_members: ListRoomMembersRequest => ListRoomMembersResult;
+    list_users: ListUsersRequest => ListUsersResult;
+    list_groups: ListGroupsRequest => ListGroupsResult;
+    get_group: GetGroupRequest => GroupDetails;
+    list_group_members: ListGroupMembersRequest => ListGroupMembersResult;
+    dismiss_server_group: DismissServerGroupRequest => GroupDismissedResult;
+    kick_server_group_members: KickServerGroupMembersRequest => GroupMemberKickedResult;
     kick_room_users: KickRoomUsersRequest => KickRoomUsersResult;
     call_as_user: CallAsUserRequest => CallAsUserResult;
     send_experimental_event: SendExperimentalEventRequest => SendExperimentalEventResult;

@@ -50,6 +50,8 @@ pub(super) struct Settings {
 /// An app's access to APNs.
 pub(super) struct Apns {
     base: String,
+    /// The tokens of which builds the endpoint knows, for the operator.
+    environment: &'static str,
     topic: String,
     key_id: String,
     team_id: String,
@@ -81,6 +83,7 @@ impl Apns {
         }
         Ok(Self {
             base: base.to_owned(),
+            environment: if sandbox { "sandbox" } else { "production" },
             topic,
             key_id,
             team_id,
@@ -106,7 +109,7 @@ impl Apns {
             .version(Version::HTTP_2)
             .bearer_auth(&token)
             .header(CONTENT_TYPE, "application/json")
-            .header("apns-topic", topic)
+            .header("apns-topic", &topic)
             .header("apns-push-type", kind)
             // A call rings at once.
             .header("apns-priority", resource.priority.filter(|_| !rings).unwrap_or(10).to_string())
@@ -117,7 +120,7 @@ impl Apns {
         let body = push.fitted(most, |push| payload(push, &resource, rings).to_string().into_bytes());
         match http::ask(request.body(body)).await {
             Ok(reply) => {
-                let answer = answer(&reply);
+                let answer = answer(&reply, (self.environment, &topic));
                 if reply.status.as_u16() == 403 {
                     self.token.clear(&token);
                 }
@@ -138,21 +141,28 @@ impl Apns {
 }
 
 /// Returns what an answer means. Apple names the reason in the body.
-fn answer(reply: &Reply) -> Answer {
+///
+/// A token that is not valid here never becomes so, whatever the cause: a device that is gone, a build of another environment, or
+/// settings that are wrong. So its registration is removed, and the app registers again at its next login. The operator reads what
+/// the token was tried with.
+fn answer(reply: &Reply, (environment, topic): (&str, &str)) -> Answer {
     let answer = reply.answer();
     let body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let reason = body["reason"].as_str().unwrap_or_default();
-    let meaning = match (reply.status.as_u16(), reason) {
-        // Alone: what Apple says of a token that it does not know, it also says if the topic or the environment is wrong.
-        (410, _) => Meaning::Gone(body["timestamp"].as_i64()),
+    let (meaning, hint) = match (reply.status.as_u16(), reason) {
+        (400, "BadDeviceToken") => {
+            (Meaning::Gone(None), format!(": not valid, or not of the {environment} environment"))
+        }
+        (400, "DeviceTokenNotForTopic") => (Meaning::Gone(None), format!(": not of the topic {topic}")),
+        (410, _) => (Meaning::Gone(body["timestamp"].as_i64()), String::new()),
         // The next attempt has a new token.
-        (403, "ExpiredProviderToken") => Meaning::Later(None),
-        (404, _) => Meaning::Refused,
-        _ => answer.meaning,
+        (403, "ExpiredProviderToken") => (Meaning::Later(None), String::new()),
+        (404, _) => (Meaning::Refused, String::new()),
+        _ => (answer.meaning, String::new()),
     };
     match reason {
         "" => Answer { meaning, ..answer },
-        reason => Answer::new(meaning, format!("{} {reason}", reply.status.as_u16())),
+        reason => Answer::new(meaning, format!("{} {reason}{hint}", reply.status.as_u16())),
     }
 }
 
@@ -193,14 +203,19 @@ mod tests {
     use super::super::notification::tests::message as sample;
     use super::*;
 
+    /// The environment and the topic.
+    const WITH: (&str, &str) = ("sandbox", "org.example.chat");
+
     #[test]
     fn an_answer_names_its_reason() {
         for (status, reason, meaning) in [
             (200, "", Meaning::Accepted),
-            (400, "BadDeviceToken", Meaning::Refused),
-            (400, "DeviceTokenNotForTopic", Meaning::Refused),
+            (400, "BadDeviceToken", Meaning::Gone(None)),
+            (400, "DeviceTokenNotForTopic", Meaning::Gone(None)),
+            (400, "BadTopic", Meaning::Refused),
             (400, "PayloadEmpty", Meaning::Refused),
             (403, "InvalidProviderToken", Meaning::Refused),
+            (403, "BadDeviceToken", Meaning::Refused),
             (403, "ExpiredProviderToken", Meaning::Later(None)),
             (404, "BadPath", Meaning::Refused),
             (410, "Unregistered", Meaning::Gone(None)),
@@ -209,12 +224,25 @@ mod tests {
         ] {
             let body = if reason.is_empty() { String::new() } else { json!({"reason": reason}).to_string() };
             let status = StatusCode::from_u16(status).unwrap();
-            let found = answer(&Reply { status, headers: HeaderMap::new(), body });
+            let found = answer(&Reply { status, headers: HeaderMap::new(), body }, WITH);
             assert_eq!(found.meaning, meaning, "{status} {reason}");
         }
         let body = r#"{"reason": "Unregistered", "timestamp": 1454948015990}"#.to_owned();
-        let found = answer(&Reply { status: StatusCode::GONE, headers: HeaderMap::new(), body });
+        let found = answer(&Reply { status: StatusCode::GONE, headers: HeaderMap::new(), body }, WITH);
         assert_eq!(found.meaning, Meaning::Gone(Some(1_454_948_015_990)));
+    }
+
+    #[test]
+    fn an_answer_about_a_token_says_what_it_was_tried_with() {
+        for (reason, detail) in [
+            ("BadDeviceToken", "400 BadDeviceToken: not valid, or not of the sandbox environment"),
+            ("DeviceTokenNotForTopic", "400 DeviceTokenNotForTopic: not of the topic org.example.chat"),
+            ("PayloadEmpty", "400 PayloadEmpty"),
+        ] {
+            let body = json!({"reason": reason}).to_string();
+            let found = answer(&Reply { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new(), body }, WITH);
+            assert_eq!(found.detail, detail);
+        }
     }
 
     #[test]

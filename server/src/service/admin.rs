@@ -8,13 +8,16 @@ use zim_protocol::token::Token;
 use zim_protocol::{
     Access, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
     CallAsUserResult, CreateAppRequest, CreateServerRoomRequest, DeleteAppRequest, DeleteAppResult, DestroyRoomRequest,
-    DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DropWorkRequest, DropWorkResult,
-    EditServerMessageRequest, ErrorCode, GetAppRequest, GetUserRequest, KickRoomUsersRequest, KickRoomUsersResult,
-    ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListLogsRequest, ListLogsResult,
-    ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult, ListPushProvidersRequest,
-    ListPushProvidersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest, ListSessionsResult,
-    ListWorkRequest, ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushConfig,
-    PushProvider, ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest,
+    DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DismissServerGroupRequest, DropWorkRequest,
+    DropWorkResult, EditServerMessageRequest, ErrorCode, GetAppRequest, GetGroupRequest, GetUserRequest, GroupDetails,
+    GroupDismissedResult, GroupMemberKickedResult, KickRoomUsersRequest, KickRoomUsersResult,
+    KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
+    ListGroupMembersRequest, ListGroupMembersResult, ListGroupsRequest, ListGroupsResult, ListLogsRequest,
+    ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult,
+    ListPushProvidersRequest, ListPushProvidersResult, ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest,
+    ListRoomsResult, ListSessionsRequest, ListSessionsResult, ListUsersRequest, ListUsersResult, ListWorkRequest,
+    ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushConfig, PushProvider,
+    ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest,
     RemovePushProviderResult, RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest,
     RevokeTokensResult, RoomCreatedResult, RotateSecretRequest, RotateSecretResult, SendExperimentalEventRequest,
     SendExperimentalEventResult, SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult,
@@ -207,6 +210,11 @@ impl AdminService for App {
         self.banned_users(&tenant, next_flag, count).await
     }
 
+    async fn list_users(&self, _: &Caller, request: ListUsersRequest) -> Result<ListUsersResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.users_of(&tenant, request).await
+    }
+
     async fn revoke_tokens(&self, caller: &Caller, request: RevokeTokensRequest) -> Result<RevokeTokensResult, Error> {
         let RevokeTokensRequest { app_id, user_id, made_until } = request;
         let tenant = self.tenant(app_id)?;
@@ -312,6 +320,48 @@ impl AdminService for App {
         self.messages_of(&user, request).await
     }
 
+    async fn list_groups(&self, _: &Caller, request: ListGroupsRequest) -> Result<ListGroupsResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.groups_of(&tenant, request).await
+    }
+
+    async fn get_group(&self, caller: &Caller, request: GetGroupRequest) -> Result<GroupDetails, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("group {}", request.group_id));
+        self.group_details(&tenant, &request.group_id).await
+    }
+
+    async fn list_group_members(
+        &self,
+        caller: &Caller,
+        request: ListGroupMembersRequest,
+    ) -> Result<ListGroupMembersResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("group {}", request.group_id));
+        self.members_of_group(&tenant, request).await
+    }
+
+    async fn dismiss_server_group(
+        &self,
+        caller: &Caller,
+        request: DismissServerGroupRequest,
+    ) -> Result<GroupDismissedResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("group {}", request.group_id));
+        self.dismiss_as_server(caller, &tenant, &request.group_id).await?;
+        Ok(GroupDismissedResult { group_id: request.group_id })
+    }
+
+    async fn kick_server_group_members(
+        &self,
+        caller: &Caller,
+        request: KickServerGroupMembersRequest,
+    ) -> Result<GroupMemberKickedResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("{} users of {}", request.user_ids.len(), request.group_id));
+        self.kick_as_server(caller, &tenant, request).await
+    }
+
     async fn create_server_room(
         &self,
         caller: &Caller,
@@ -333,6 +383,16 @@ impl AdminService for App {
     async fn list_rooms(&self, _: &Caller, request: ListRoomsRequest) -> Result<ListRoomsResult, Error> {
         let tenant = self.tenant(request.app_id)?;
         self.rooms_of(&tenant, request).await
+    }
+
+    async fn list_room_members(
+        &self,
+        caller: &Caller,
+        request: ListRoomMembersRequest,
+    ) -> Result<ListRoomMembersResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        caller.audit().record("detail", format!("room {}", request.room_id));
+        self.members_of_room(&tenant, request).await
     }
 
     async fn kick_room_users(

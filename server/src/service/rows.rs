@@ -15,6 +15,26 @@ use crate::key::UserKey;
 /// The approximate bytes of a page: a quarter of the largest frame, so that a page does not delay a push by much.
 pub(crate) const PAGE_BYTES: usize = 256 * 1024;
 
+/// The most rows on a page of a list of the operator.
+pub(crate) const OPERATORS_PAGE: usize = 100;
+
+/// Returns how many rows the operator wants on a page; 0 stands for a full one.
+pub(crate) fn operators_count(count: u32) -> usize {
+    if count == 0 { OPERATORS_PAGE } else { OPERATORS_PAGE.min(count as usize) }
+}
+
+/// Reads where a page of the operator begins, in a list that is in the order of a number; `first` is the beginning of the list.
+///
+/// # Errors
+/// It is not `next` of such a page.
+pub(crate) fn operators_place(after: &str, first: i64) -> Result<i64, Error> {
+    if after.is_empty() {
+        return Ok(first);
+    }
+    let place = after.parse().ok().filter(|place| *place > 0);
+    place.ok_or_else(|| Error::params_invalid("after must be `next` of the page before"))
+}
+
 /// The columns of a user `a` that [`user_info`] and [`full_info`] read.
 pub(crate) const USER: &str = "a.name, a.user_name, a.avatar_url, a.extended_data";
 

@@ -1,90 +1,22 @@
-//! `zim admin group`, `zim admin room` and `zim admin call`: the operator acts for a user.
+//! `zim admin room`, `zim admin call` and `zim admin event`: what the operator does with rooms, as a user, and to all.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use prost::Message;
 use zim_protocol::{
-    AnyRequest, CallAsUserRequest, CreateGroupRequest, CreateServerRoomRequest, DestroyRoomRequest,
-    DismissGroupRequest, GroupInfo, InviteUsersIntoGroupRequest, KickGroupMembersRequest, KickRoomUsersRequest,
-    ListRoomsRequest, RoomAdvancedConfig, Rpc, SendExperimentalEventRequest, response_to_json,
+    AnyRequest, CallAsUserRequest, CreateServerRoomRequest, DestroyRoomRequest, KickRoomUsersRequest,
+    ListRoomMembersRequest, ListRoomsRequest, RoomAdvancedConfig, Rpc, SendExperimentalEventRequest, response_to_json,
 };
 
 use super::{Operator, refused};
 use crate::attribute::attribute;
 use crate::command::call::{find, read_request};
 use crate::context::{Context, now_ms};
-use crate::exit::{Failure, all_done};
+use crate::exit::Failure;
 use crate::output::{Align, Table, when};
 use crate::text::{preview, printable_json};
 use crate::unknown;
-
-/// `zim admin group`
-#[derive(Debug, Subcommand)]
-#[command(after_help = "\
-Examples:
-  zim admin group create ann team bob
-  zim admin group add ann crew mallory
-  zim admin group kick ann crew bob
-  zim admin group dismiss ann crew")]
-pub(crate) enum GroupCommand {
-    /// Create a group, whose owner is USER
-    Create {
-        /// The owner
-        user: String,
-        /// The group
-        #[arg(value_name = "GROUP")]
-        group: String,
-        /// Its first members
-        #[arg(value_name = "MEMBER")]
-        members: Vec<String>,
-        /// Its name
-        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-        name: String,
-        /// The app [default: the only one]
-        #[arg(long, value_name = "N")]
-        app_id: Option<u32>,
-    },
-    /// Add members to a group, as one of its members
-    Add {
-        /// The owner, an admin, or a member who may invite others
-        user: String,
-        /// The group
-        #[arg(value_name = "GROUP")]
-        group: String,
-        /// The new members
-        #[arg(value_name = "MEMBER", required = true)]
-        members: Vec<String>,
-        /// The app [default: the only one]
-        #[arg(long, value_name = "N")]
-        app_id: Option<u32>,
-    },
-    /// Dismiss a group, as its owner
-    Dismiss {
-        /// The owner
-        user: String,
-        /// The group
-        #[arg(value_name = "GROUP")]
-        group: String,
-        /// The app [default: the only one]
-        #[arg(long, value_name = "N")]
-        app_id: Option<u32>,
-    },
-    /// Remove members from a group, as its owner or as an admin
-    Kick {
-        /// The owner, or an admin
-        user: String,
-        /// The group
-        #[arg(value_name = "GROUP")]
-        group: String,
-        /// The members
-        #[arg(value_name = "MEMBER", required = true)]
-        members: Vec<String>,
-        /// The app [default: the only one]
-        #[arg(long, value_name = "N")]
-        app_id: Option<u32>,
-    },
-}
 
 /// `zim admin room`
 #[derive(Debug, Subcommand)]
@@ -92,6 +24,7 @@ pub(crate) enum GroupCommand {
 Examples:
   zim admin room create host lobby --name 'The lobby' --attribute topic=news
   zim admin room list
+  zim admin room members stage
   zim admin room kick stage bob
   zim admin room destroy stage")]
 pub(crate) enum RoomCommand {
@@ -126,6 +59,15 @@ pub(crate) enum RoomCommand {
     },
     /// List the rooms, with the number of users in each
     List {
+        /// The app [default: the only one]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+    },
+    /// List the users who are in a room, in the order in which they entered
+    Members {
+        /// The room
+        #[arg(value_name = "ROOM")]
+        room: String,
         /// The app [default: the only one]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
@@ -181,63 +123,18 @@ pub(crate) struct EventArgs {
 
 impl Operator {
     /// Calls a method as a user.
-    async fn call_as<R: Rpc>(&mut self, app_id: u32, user: &str, request: &R) -> Result<R::Response, Failure> {
+    pub(super) async fn call_as<R: Rpc>(
+        &mut self,
+        app_id: u32,
+        user: &str,
+        request: &R,
+    ) -> Result<R::Response, Failure> {
         let method = R::METHOD.path.to_owned();
         let request =
             CallAsUserRequest { app_id, user_id: user.to_owned(), method, payload: request.encode_to_vec().into() };
         let answer = self.client.call_as_user(request).await.map_err(|status| refused(&status))?.into_inner();
         R::Response::decode(answer.payload)
             .map_err(|error| Failure::other(format!("the answer cannot be read: {error}")))
-    }
-}
-
-pub(super) async fn group(command: GroupCommand, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
-    let output = context.output;
-    match command {
-        GroupCommand::Create { user, group, members, name, app_id } => {
-            let app_id = operator.app(app_id).await?;
-            let info = GroupInfo { group_id: group.clone(), group_name: name, ..GroupInfo::default() };
-            let request =
-                CreateGroupRequest { group_info: Some(info), user_ids: members, ..CreateGroupRequest::default() };
-            let made = operator.call_as(app_id, &user, &request).await?;
-            if output.is_json() {
-                output.json(&made)?;
-            } else {
-                output.line(format!("Created the group {}, owned by {}.", preview(&group, 32), preview(&user, 32)))?;
-            }
-            all_done(&made.error_user_list, "not added")
-        }
-        GroupCommand::Add { user, group, members, app_id } => {
-            let app_id = operator.app(app_id).await?;
-            let request = InviteUsersIntoGroupRequest { user_ids: members.clone(), group_id: group };
-            let done = operator.call_as(app_id, &user, &request).await?;
-            if output.is_json() {
-                output.json(&done)?;
-            } else {
-                output.done("Added", &members, &done.error_user_list)?;
-            }
-            all_done(&done.error_user_list, "not added")
-        }
-        GroupCommand::Dismiss { user, group, app_id } => {
-            let app_id = operator.app(app_id).await?;
-            let done = operator.call_as(app_id, &user, &DismissGroupRequest { group_id: group.clone() }).await?;
-            if output.is_json() {
-                return output.json(&done);
-            }
-            output.line(format!("Dismissed the group {}.", preview(&group, 32)))
-        }
-        GroupCommand::Kick { user, group, members, app_id } => {
-            let app_id = operator.app(app_id).await?;
-            let request = KickGroupMembersRequest { user_ids: members, group_id: group.clone() };
-            let done = operator.call_as(app_id, &user, &request).await?;
-            let removed = done.kicked_user_ids.iter().map(|user| preview(user, 32)).collect::<Vec<_>>().join(", ");
-            if output.is_json() {
-                output.json(&done)?;
-            } else if !removed.is_empty() {
-                output.line(format!("Removed {removed} from the group {}.", preview(&group, 32)))?;
-            }
-            all_done(&done.error_user_list, "not removed")
-        }
     }
 }
 
@@ -275,6 +172,10 @@ pub(super) async fn room(command: RoomCommand, operator: &mut Operator, context:
             output.line(format!("Ended the room {}; {users} in it.", preview(&room, 32)))
         }
         RoomCommand::List { app_id } => rooms(operator.app(app_id).await?, operator, context).await,
+        RoomCommand::Members { room, app_id } => {
+            let app_id = operator.app(app_id).await?;
+            room_members((app_id, room), operator, context).await
+        }
         RoomCommand::Kick { room, users, app_id } => {
             let app_id = operator.app(app_id).await?;
             kick_from_room((app_id, room, users), operator, context).await
@@ -305,6 +206,36 @@ async fn rooms(app_id: u32, operator: &mut Operator, context: &Context) -> Resul
     match (context.output.is_json(), is_empty) {
         (true, _) => Ok(()),
         (false, true) => context.output.line("There are no rooms."),
+        (false, false) => context.output.table(&table),
+    }
+}
+
+async fn room_members(
+    (app_id, room_id): (u32, String),
+    operator: &mut Operator,
+    context: &Context,
+) -> Result<(), Failure> {
+    let mut table = Table::new(&[("USER", Align::Left), ("NAME", Align::Left), ("CONNECTED", Align::Left)]);
+    let (mut after, mut is_empty) = (String::new(), true);
+    loop {
+        let request = ListRoomMembersRequest { app_id, room_id: room_id.clone(), after, count: 0 };
+        let page = operator.client.list_room_members(request).await.map_err(|status| refused(&status))?.into_inner();
+        is_empty &= page.members.is_empty();
+        for member in &page.members {
+            if context.output.is_json() {
+                context.output.json(member)?;
+            }
+            let connected = if member.is_connected { "yes" } else { "no" };
+            table.row([preview(&member.user_id, 32), preview(&member.user_name, 40), connected.to_owned()]);
+        }
+        after = page.next;
+        if after.is_empty() {
+            break;
+        }
+    }
+    match (context.output.is_json(), is_empty) {
+        (true, _) => Ok(()),
+        (false, true) => context.output.line(format!("Nobody is in the room {}.", preview(&room_id, 32))),
         (false, false) => context.output.table(&table),
     }
 }

@@ -1,11 +1,11 @@
-//! `zim admin user`: registers and bans users, and revokes their tokens.
+//! `zim admin user`: lists, registers and bans users, and revokes their tokens.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use zim_protocol::{
-    BanUserRequest, GetUserRequest, ListBannedUsersRequest, RegisterUserRequest, RevokeTokensRequest, UnbanUserRequest,
-    UserAccess,
+    BanUserRequest, GetUserRequest, ListBannedUsersRequest, ListUsersRequest, RegisterUserRequest, RevokeTokensRequest,
+    UnbanUserRequest, UserAccess, UserRow,
 };
 
 use super::{Operator, refused};
@@ -35,6 +35,15 @@ pub(crate) enum UserCommand {
         /// The name that other users see
         #[arg(long, default_value = "", hide_default_value = true)]
         name: String,
+    },
+    /// List the users of the app, in the order of their IDs
+    List {
+        /// Only those whose IDs begin with this
+        #[arg(value_name = "BEGINNING", default_value = "", hide_default_value = true)]
+        prefix: String,
+        /// The app [default: the only one]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
     },
     /// Show whether a user is registered or banned, and which tokens are revoked
     Show {
@@ -116,6 +125,7 @@ pub(super) async fn run(command: UserCommand, operator: &mut Operator, context: 
                 format!("{user} was already registered; nothing has changed.")
             })
         }
+        UserCommand::List { prefix, app_id } => list((operator.app(app_id).await?, prefix), operator, context).await,
         UserCommand::Show { target } => {
             let request = GetUserRequest { app_id: operator.app(target.app_id).await?, user_id: target.user };
             let user = operator.client.get_user(request).await.map_err(|status| refused(&status))?.into_inner();
@@ -184,6 +194,52 @@ fn show(context: &Context, user: &UserAccess) -> Result<(), Failure> {
         ("revoked", revoked),
     ];
     rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
+}
+
+async fn list((app_id, prefix): (u32, String), operator: &mut Operator, context: &Context) -> Result<(), Failure> {
+    let mut table = Table::new(&[
+        ("USER", Align::Left),
+        ("NAME", Align::Left),
+        ("REGISTERED", Align::Left),
+        ("SEEN", Align::Left),
+        ("BANNED", Align::Left),
+    ]);
+    let (mut after, mut is_empty) = (String::new(), true);
+    loop {
+        let request = ListUsersRequest { app_id, after, count: 0, prefix: prefix.clone() };
+        let page = operator.client.list_users(request).await.map_err(|status| refused(&status))?.into_inner();
+        is_empty &= page.users.is_empty();
+        for user in &page.users {
+            if context.output.is_json() {
+                context.output.json(user)?;
+            }
+            table.row(row(user, now_ms()));
+        }
+        after = page.next;
+        if after.is_empty() {
+            break;
+        }
+    }
+    match (context.output.is_json(), is_empty) {
+        (true, _) => Ok(()),
+        (false, true) => context.output.line("There are no such users."),
+        (false, false) => context.output.table(&table),
+    }
+}
+
+fn row(user: &UserRow, now_ms: i64) -> [String; 5] {
+    let seen = match (user.is_online, user.seen_at) {
+        (true, _) => "online".to_owned(),
+        (false, 0) => "never".to_owned(),
+        (false, at) => when(at, now_ms),
+    };
+    [
+        preview(&user.user_id, 32),
+        preview(&user.user_name, 40),
+        when(user.registered_at, now_ms),
+        seen,
+        if user.is_banned { "yes" } else { "no" }.to_owned(),
+    ]
 }
 
 async fn banned(app_id: u32, operator: &mut Operator, context: &Context) -> Result<(), Failure> {

@@ -186,16 +186,17 @@ impl Group {
             return store::dismiss(tx, self.conversation.key).await;
         }
         self.tip(tx, Tip::of(TipsMessageEvent::GroupLeft, self.me, vec![self.me])).await?;
-        if role == OWNER
-            && let Some(heir) = store::earliest(tx, self.conversation.key).await?
-        {
-            store::set_role(tx, self.conversation.key, heir, OWNER).await?;
-            let at = (self.me, self.now);
-            log.change_roster(tx, &self.conversation, RosterEvent::Updated, [heir], at).await?;
-            let tip = Tip::members(self.me, vec![heir], Change::Owner(heir));
-            self.tips.add_second(tx, &self.conversation, tip).await?;
-        }
-        Ok(())
+        if role == OWNER { self.pass_on(tx, log).await } else { Ok(()) }
+    }
+
+    /// Makes the earliest member the owner, after the owner has gone.
+    async fn pass_on(&self, tx: &mut Tx<'_>, log: &mut LogWriter) -> Result<(), Error> {
+        let Some(heir) = store::earliest(tx, self.conversation.key).await? else { return Ok(()) };
+        store::set_role(tx, self.conversation.key, heir, OWNER).await?;
+        let at = (self.me, self.now);
+        log.change_roster(tx, &self.conversation, RosterEvent::Updated, [heir], at).await?;
+        let tip = Tip::members(self.me, vec![heir], Change::Owner(heir));
+        self.tips.add_second(tx, &self.conversation, tip).await
     }
 
     /// The owner dismisses the group.
@@ -204,6 +205,11 @@ impl Group {
         if !rules::may(Act::Own, self.my_role(tx).await?, MEMBER, false) {
             return Err(Error::not_allowed_in_group("dismiss this group: you are not its owner"));
         }
+        self.end(tx, log).await
+    }
+
+    /// Dismisses the group, whoever wants it.
+    pub(super) async fn end(self, tx: &mut Tx<'_>, log: &mut LogWriter) -> Result<(), Error> {
         let at = (self.me, self.now);
         // The last message of the group.
         self.tip(tx, Tip::of(TipsMessageEvent::GroupDismissed, self.me, Vec::new())).await?;
@@ -238,6 +244,34 @@ impl Group {
         if !removed.is_empty() {
             self.exit(tx, log, RosterEvent::KickedOut, &removed).await?;
             self.tip(tx, Tip::of(TipsMessageEvent::GroupKickedOut, self.me, removed)).await?;
+        }
+        Ok(refused)
+    }
+
+    /// The operator removes members, whatever their role. Nobody is left in a group that ends. Returns those who are no members, with
+    /// the reason.
+    pub(super) async fn expel(
+        self,
+        tx: &mut Tx<'_>,
+        log: &mut LogWriter,
+        users: Vec<(UserKey, String)>,
+    ) -> Result<Vec<(UserKey, Error)>, Error> {
+        let head = self.head(tx).await?;
+        let roles = store::roles(tx, self.conversation.key, users.iter().map(|(user, _)| *user)).await?;
+        let (members, others): (Vec<_>, Vec<_>) = users.into_iter().partition(|(user, _)| roles.contains_key(user));
+        let refused = others.into_iter().map(|(user, user_id)| (user, Error::not_a_member(&user_id))).collect();
+        let removed: Vec<UserKey> = members.into_iter().map(|(user, _)| user).collect();
+        if removed.is_empty() {
+            return Ok(refused);
+        }
+        self.exit(tx, log, RosterEvent::KickedOut, &removed).await?;
+        if i64::try_from(removed.len()).is_ok_and(|count| count >= head.members) {
+            store::dismiss(tx, self.conversation.key).await?;
+            return Ok(refused);
+        }
+        self.tip(tx, Tip::of(TipsMessageEvent::GroupKickedOut, self.me, removed)).await?;
+        if roles.values().any(|role| *role == OWNER) {
+            self.pass_on(tx, log).await?;
         }
         Ok(refused)
     }

@@ -5,6 +5,7 @@ mod application;
 mod data;
 mod members;
 mod membership;
+mod operator;
 mod rules;
 mod store;
 mod tip;
@@ -52,7 +53,7 @@ use crate::db::{Scope, Tx};
 use crate::effect::Audience;
 use crate::error::Error;
 use crate::journal::{ChangedConversation, LogWriter, members};
-use crate::key::{ConversationKey, UserKey};
+use crate::key::{AppKey, ConversationKey, UserKey};
 use crate::push::{self, NewPush, PushKind};
 use crate::service::rows::Page;
 
@@ -526,16 +527,20 @@ impl App {
 
     fn group(&self, caller: &Caller, key: ConversationKey, group_id: &str) -> Result<Group, Error> {
         let identity = caller.identity()?;
+        self.group_for((identity.app, key, group_id), identity.user)
+    }
+
+    fn group_for(&self, (app, key, group_id): (AppKey, ConversationKey, &str), me: UserKey) -> Result<Group, Error> {
         let audience = Audience::Group { conversation: key, name: Arc::from(group_id) };
-        let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
+        let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
         Ok(Group {
             conversation: ChangedConversation { key, audience, scrambler },
             group_id: group_id.to_owned(),
-            me: identity.user,
+            me,
             now: self.clock.now_ms(),
             max_members: self.config.limits.max_group_members.into(),
             shows_history: self.config.groups.history_for_new_members,
-            tips: self.tips(identity.app),
+            tips: self.tips(app),
         })
     }
 

@@ -312,6 +312,15 @@ pub(super) async fn earliest(tx: &mut Tx<'_>, group: ConversationKey) -> Result<
     Ok(tx.fetch_one(sql, &params![group]).await?.map(|row| row.get(0)).transpose()?.map(UserKey))
 }
 
+/// Returns the owner.
+pub(super) async fn owner(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Option<(UserKey, String)>, Error> {
+    // The second condition is that of the index.
+    let sql = "SELECT g.account, a.name FROM group_member g JOIN account a ON a.id = g.account \
+               WHERE g.conversation = $1 AND g.role = 1 AND g.role <= 2";
+    let row = tx.fetch_one(sql, &params![group]).await?;
+    row.map(|row| Ok((UserKey(row.get(0)?), row.get(1)?))).transpose()
+}
+
 /// Which members a list has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {

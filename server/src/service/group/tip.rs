@@ -11,6 +11,8 @@ use zim_protocol::{
     TipsMessagePinStatusChangeInfo, UserInfo, message::Body, tips_message_change_info::Body as Changed,
 };
 
+use super::operator::OPERATOR;
+use super::store;
 use crate::app::App;
 use crate::db::{Bulk, Tx};
 use crate::error::Error;
@@ -34,7 +36,7 @@ pub(crate) enum Change {
 #[derive(Clone, Debug)]
 pub(crate) struct Tip {
     pub(crate) event: TipsMessageEvent,
-    /// Who did it.
+    /// Who did it; 0: the operator.
     pub(crate) actor: UserKey,
     /// To whom it happened.
     pub(crate) targets: Vec<UserKey>,
@@ -99,10 +101,19 @@ impl Tips {
             Some(Change::Owner(user)) => Some(user),
             _ => None,
         };
-        let users = users(tx, [tip.actor].into_iter().chain(tip.targets.iter().copied()).chain(owner)).await?;
+        let sender = match tip.actor {
+            // A message needs a sender: the owner, or one of those who go, if the owner is among them.
+            OPERATOR => {
+                let owner = store::owner(tx, group.key).await?.map(|(owner, _)| owner);
+                owner.or(tip.targets.first().copied()).unwrap_or(OPERATOR)
+            }
+            actor => actor,
+        };
+        let users = users(tx, [sender].into_iter().chain(tip.targets.iter().copied()).chain(owner)).await?;
         let user = |key: UserKey| users.get(&key).cloned().unwrap_or_default();
+        // The operator is nobody.
         let operated_user = user(tip.actor);
-        let sender_name = Arc::from(operated_user.user_id.as_str());
+        let sender_name = Arc::from(user(sender).user_id.as_str());
         let message = TipsMessage {
             event: tip.event as i32,
             operated_user: Some(operated_user),
@@ -117,7 +128,7 @@ impl Tips {
             scrambler: Arc::clone(&group.scrambler),
             conversation: group.key,
             audience: group.audience.clone(),
-            sender: tip.actor,
+            sender,
             sender_name,
             // All devices get it: no answer has it.
             login: LoginKey(0),

@@ -13,15 +13,16 @@ use std::sync::Arc;
 use zim_protocol::{
     ConversationRef, ConversationType, CreateRoomRequest, CreateServerRoomRequest, DeleteRoomAttributesRequest,
     EndRoomAttributesBatchOperationRequest, EnterRoomRequest, ErrorCode, JoinRoomRequest, LeaveAllRoomRequest,
-    LeaveRoomRequest, ListRoomsRequest, ListRoomsResult, LostRoom, QueryRoomAllAttributesRequest,
-    QueryRoomMemberAttributesListRequest, QueryRoomMemberListRequest, QueryRoomMembersAttributesRequest,
-    QueryRoomMembersRequest, QueryRoomOnlineMemberCountRequest, ResumeRoomsRequest, RoomAdvancedConfig,
-    RoomAllLeftResult, RoomAttributesBatchOperatedResult, RoomAttributesOperatedResult, RoomAttributesQueriedResult,
-    RoomAttributesUpdateAction, RoomAttributesUpdateInfo, RoomCreatedResult, RoomEnteredResult, RoomEvent,
-    RoomFullInfo, RoomJoinedResult, RoomLeftResult, RoomMemberAttributesInfo, RoomMemberAttributesListQueriedResult,
-    RoomMemberInfo, RoomMemberQueriedResult, RoomMembersAttributesOperatedResult, RoomMembersAttributesQueriedResult,
-    RoomMembersQueriedResult, RoomOnlineMemberCountQueriedResult, RoomRef, RoomSwitchedResult,
-    SetRoomAttributesRequest, SetRoomMembersAttributesRequest, SwitchRoomRequest, server::RoomService,
+    LeaveRoomRequest, ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest, ListRoomsResult, LostRoom,
+    QueryRoomAllAttributesRequest, QueryRoomMemberAttributesListRequest, QueryRoomMemberListRequest,
+    QueryRoomMembersAttributesRequest, QueryRoomMembersRequest, QueryRoomOnlineMemberCountRequest, ResumeRoomsRequest,
+    RoomAdvancedConfig, RoomAllLeftResult, RoomAttributesBatchOperatedResult, RoomAttributesOperatedResult,
+    RoomAttributesQueriedResult, RoomAttributesUpdateAction, RoomAttributesUpdateInfo, RoomCreatedResult,
+    RoomEnteredResult, RoomEvent, RoomFullInfo, RoomJoinedResult, RoomLeftResult, RoomMemberAttributesInfo,
+    RoomMemberAttributesListQueriedResult, RoomMemberInfo, RoomMemberQueriedResult,
+    RoomMembersAttributesOperatedResult, RoomMembersAttributesQueriedResult, RoomMembersQueriedResult,
+    RoomOnlineMemberCountQueriedResult, RoomRef, RoomSwitchedResult, SetRoomAttributesRequest,
+    SetRoomMembersAttributesRequest, SwitchRoomRequest, server::RoomService,
 };
 
 pub(crate) use self::history::{ROOM_HISTORY, hand_over, viewer};
@@ -34,13 +35,11 @@ use crate::connection::{Caller, ConnectionState, Identity, WriteTo};
 use crate::db::{Scope, Tx};
 use crate::error::{Error, LeftOut};
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
+use crate::service::rows::{operators_count, operators_place};
 use crate::tenant::Tenant;
 
 /// The members of a large room that the list has, as in the reference.
 const MAX_LISTED: i64 = 500;
-
-/// The rooms on a page of the operator's list.
-const MAX_ROOMS: usize = 100;
 
 impl RoomService for App {
     async fn create_room(&self, caller: &Caller, request: CreateRoomRequest) -> Result<RoomCreatedResult, Error> {
@@ -496,11 +495,23 @@ impl App {
     /// Returns a page of the rooms of an app, for the operator.
     pub(crate) async fn rooms_of(&self, tenant: &Tenant, request: ListRoomsRequest) -> Result<ListRoomsResult, Error> {
         let (app, after) = (tenant.key, request.after);
-        let count = if request.count == 0 { MAX_ROOMS } else { request.count as usize };
+        let count = operators_count(request.count);
         let found = self.db.read(async move |tx| store::rooms_of_app(tx, app, &after, count).await).await?;
         let (rooms, is_more) = found;
         let next = rooms.last().filter(|_| is_more).map(|last| last.room_id.clone()).unwrap_or_default();
         Ok(ListRoomsResult { rooms, next })
+    }
+
+    /// Returns a page of the users who are in a room, for the operator.
+    pub(crate) async fn members_of_room(
+        &self,
+        tenant: &Tenant,
+        request: ListRoomMembersRequest,
+    ) -> Result<ListRoomMembersResult, Error> {
+        let page = (operators_place(&request.after, 0)?, operators_count(request.count));
+        let room_id = request.room_id;
+        let key = self.room_key(tenant.key, &room_id).await?.ok_or_else(|| Error::room_not_found(&room_id))?;
+        self.db.read(async move |tx| store::member_rows(tx, key, page).await).await
     }
 
     /// Removes users from a room for the operator. Returns those who were in it.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use zim_protocol::{RoomFullInfo, RoomInfo, RoomMemberAttributesInfo, RoomRow, UserInfo};
+use zim_protocol::{
+    ListRoomMembersResult, RoomFullInfo, RoomInfo, RoomMemberAttributesInfo, RoomMemberRow, RoomRow, UserInfo,
+};
 
 use super::rules::{Attribute, Attributes};
 use crate::db::{Tx, Value, params};
@@ -322,6 +324,28 @@ pub(super) async fn members(
     }
     let is_last = members.len() == rows.len();
     Ok((members, if is_last { 0 } else { last }))
+}
+
+/// Returns up to `count` members after a place, in the order in which they entered, for the operator.
+pub(super) async fn member_rows(
+    tx: &mut Tx<'_>,
+    room: ConversationKey,
+    (after, count): (i64, usize),
+) -> Result<ListRoomMembersResult, Error> {
+    let sql = "SELECT a.name, a.user_name, m.leaves_at, m.place FROM room_member m JOIN account a ON a.id = m.account \
+               WHERE m.conversation = $1 AND m.place > $2 ORDER BY m.place LIMIT $3";
+    let limit = i64::try_from(count).map_err(Error::internal)? + 1;
+    let rows = tx.fetch(sql, &params![room, after, limit]).await?;
+    let mut result = ListRoomMembersResult::default();
+    for row in rows.iter().take(count) {
+        let is_connected = row.get::<i64>(2)? == 0;
+        result.members.push(RoomMemberRow { user_id: row.get(0)?, user_name: row.get(1)?, is_connected });
+        result.next = row.get::<i64>(3)?.to_string();
+    }
+    if rows.len() <= count {
+        result.next.clear();
+    }
+    Ok(result)
 }
 
 /// Returns those of these users who are in the room, with their profiles.

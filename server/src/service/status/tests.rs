@@ -298,16 +298,9 @@ async fn a_change_is_one_row_written_however_many_have_subscribed() {
 async fn the_reads_of_every_login_use_an_index() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
-    let plan = async |sql: &'static str, values: Vec<Value>| {
-        let plan = fixture.db.read(async move |tx: &mut Tx<'_>| {
-            let rows = tx.fetch(&format!("EXPLAIN QUERY PLAN {sql}"), &values).await?;
-            rows.iter().map(|row| Ok(row.get::<String>(3)?)).collect::<Result<Vec<_>, Error>>()
-        });
-        plan.await.unwrap().join("; ")
-    };
-    let platforms = plan(CONNECTED_PLATFORMS, params![ANN].to_vec()).await;
+    let platforms = fixture.plan(CONNECTED_PLATFORMS, params![ANN].to_vec()).await;
     assert!(platforms.contains("USING INDEX session_account (account=?)"), "{platforms}");
-    let connected = plan(CONNECTED_LOGINS, params![0, 10].to_vec()).await;
+    let connected = fixture.plan(CONNECTED_LOGINS, params![0, 10].to_vec()).await;
     assert!(connected.contains("USING INDEX session_connected (id>?)"), "{connected}");
     fixture.db.close().await;
 }

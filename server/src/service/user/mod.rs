@@ -1,5 +1,6 @@
 //! Profiles of users, and each user's own rules.
 
+mod operator;
 mod watchers;
 mod store;
 
