@@ -467,6 +467,14 @@ impl Rooms {
         refs.chunks(RESUMED).map(|rooms| ResumeRoomsRequest { rooms: rooms.to_vec() }).collect()
     }
 
+    /// A backup was restored: changes and messages count from an earlier number again. What was said before comes over no new
+    /// connection.
+    pub(super) fn count_anew(&self) {
+        for room in self.0.lock().rooms.values_mut() {
+            (room.from_rev, room.heard) = (0, 0);
+        }
+    }
+
     /// Returns the stays in these rooms.
     pub(super) fn stays(&self, rooms: &[RoomRef]) -> BTreeMap<String, u64> {
         let inner = self.0.lock();

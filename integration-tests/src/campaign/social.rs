@@ -4,9 +4,9 @@
 
 use zim_protocol::{ErrorCode, FriendApplicationState as State};
 
+use super::action::{Action, SocialAction};
 use super::checks::{DeviceState, EndState, lasts, user_of};
 use super::lists::{Friend, Lists, Profile};
-use super::plan::{Action, SocialAction};
 use super::record::{Call, Failure, Moment};
 use super::store::StoredConversation;
 
@@ -19,6 +19,13 @@ pub(super) struct Write<V> {
     /// Whether it certainly took effect, and lastingly.
     pub(super) is_certain: bool,
     pub(super) value: V,
+}
+
+impl<V> Write<V> {
+    /// Something that may have happened at any time before a moment.
+    pub(super) const fn possible_until(ended: Moment, value: V) -> Self {
+        Self { called: 0, ended, is_certain: false, value }
+    }
 }
 
 /// Whether `value` may be the result of the writes, starting from `at_first`.

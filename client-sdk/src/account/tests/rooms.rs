@@ -272,3 +272,21 @@ fn a_message_that_is_kept_is_not_heard_behind_a_later_one() {
     // Messages that are not kept have no position.
     assert!(hears(0) && hears(0));
 }
+
+/// The user was in the room when the backup was made, left it and entered it again.
+#[test]
+fn a_message_is_heard_after_a_restore_although_the_room_counts_from_an_earlier_change() {
+    let device = Device::default();
+    let entry = device.begin(ROOM).unwrap();
+    device.pushed(entrance(ROOM, entry, 30));
+    let hears = |seq, after_rev| {
+        let message = Some(MessageEntry { seq, ..MessageEntry::default() });
+        device.rooms.accepts(ROOM, &Transient { room: NUMBER, after_rev, message, ..Transient::default() })
+    };
+    assert!(hears(5, 30) && !hears(0, 20));
+    device.lose();
+    device.rooms.count_anew();
+    let asked = device.resume(None).unwrap();
+    device.pushed(entrance(ROOM, asked, 20));
+    assert!(hears(4, 20) && hears(0, 20));
+}
