@@ -219,7 +219,8 @@ async fn poison(tx: &mut Tx<'_>) -> Result<(), Error> {
 
 async fn retain(tx: &mut Tx<'_>) -> Result<(), Error> {
     let statements = [
-        "UPDATE conversation SET floor_seq = (SELECT MIN(base_seq) FROM member WHERE conversation = id)",
+        // Rooms have no such members.
+        "UPDATE conversation SET floor_seq = (SELECT MIN(base_seq) FROM member WHERE conversation = id) WHERE type <> 1",
         "UPDATE conversation SET floor_n = COALESCE((SELECT m.n FROM message m WHERE m.conversation = conversation.id \
          AND m.seq = conversation.floor_seq), 0)",
         "DELETE FROM message WHERE seq <= (SELECT floor_seq FROM conversation c WHERE c.id = message.conversation)",

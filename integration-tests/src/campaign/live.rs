@@ -75,7 +75,7 @@ pub fn act_in_room(zim: &Zim, (room, user): (&str, &str), verb: RoomVerb, text: 
         }
         RoomVerb::SetOf { key, stays } => {
             let config = RoomMemberAttributesSetConfig { is_delete_after_owner_left: Some(!stays) };
-            let set = zim.set_room_members_attributes([(name_of(key), text)].into(), [user], room, config);
+            let set = zim.set_room_members_attributes([(name_of(key), text)].into(), [user.to_owned()], room, config);
             Box::pin(async move { Ok(json!({"isDone": set.await?.error_user_list.is_empty()})) })
         }
     }

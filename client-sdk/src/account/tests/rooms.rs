@@ -160,10 +160,10 @@ fn all_rooms_are_left_or_none_is_known_to_be() {
     let device = Device::default();
     device.enter();
     let stays = device.rooms.begin_leaving_all();
-    let unclear = device.rooms.have_left_all(&stays, Some(&timeout()), |event| device.raise(event));
+    let unclear = device.rooms.have_left_all(&stays, Err(&timeout()), |event| device.raise(event));
     assert_eq!((unclear, device.last()), (vec![ROOM.to_owned()], INTERRUPTED));
     let stays = device.rooms.begin_leaving_all();
-    assert!(device.rooms.have_left_all(&stays, None, |event| device.raise(event)).is_empty());
+    assert!(device.rooms.have_left_all(&stays, Ok(&[]), |event| device.raise(event)).is_empty());
     assert_eq!(device.last(), LEFT);
     assert!(device.rooms.inside().is_empty());
 }
@@ -177,7 +177,7 @@ fn a_late_answer_does_not_end_a_later_stay() {
     assert_eq!(device.last(), LEFT);
     device.enter();
     device.has_left(first, None);
-    device.rooms.have_left_all(&stays, None, |event| device.raise(event));
+    device.rooms.have_left_all(&stays, Ok(&[]), |event| device.raise(event));
     let lost = LostRoom { room_id: ROOM.to_owned(), event: RoomEvent::ConnectTimeout as i32 };
     device.rooms.lost(&stays, vec![lost.clone()], |event| device.raise(event));
     assert!(device.is_connected());
@@ -289,4 +289,30 @@ fn a_message_is_heard_after_a_restore_although_the_room_counts_from_an_earlier_c
     let asked = device.resume(None).unwrap();
     device.pushed(entrance(ROOM, asked, 20));
     assert!(hears(4, 20) && hears(0, 20));
+}
+
+/// The server lets the device in, and out again, before the answers come.
+#[test]
+fn a_room_that_is_left_while_it_is_entered_is_left() {
+    for is_answered_first in [true, false] {
+        let device = Device::default();
+        let entry = device.begin(ROOM).unwrap();
+        let stays = device.rooms.begin_leaving_all();
+        if is_answered_first {
+            device.answered(entry, Ok(()));
+        }
+        let unclear = device.rooms.have_left_all(&stays, Ok(&[ROOM.to_owned()]), |event| device.raise(event));
+        assert_eq!(unclear, [ROOM]);
+        // The room is resumed now, or when the other answer has come.
+        assert_eq!(device.resume(Some(ROOM)).is_some(), is_answered_first);
+        if !is_answered_first {
+            assert!(device.answered(entry, Ok(())).resumes);
+        }
+        // The entrance comes before what follows.
+        device.pushed(entrance(ROOM, entry, 1));
+        let stays = BTreeMap::from([(ROOM.to_owned(), entry)]);
+        let lost = LostRoom { room_id: ROOM.to_owned(), event: RoomEvent::ConnectTimeout as i32 };
+        device.rooms.lost(&stays, vec![lost], |event| device.raise(event));
+        assert_eq!(device.last(), LEFT);
+    }
 }
