@@ -61,7 +61,7 @@ pub(super) fn differences(
     let mut wrong = Vec::new();
     for (id, call) in known(stored, calls, restored) {
         for device in devices {
-            // Of one who has joined, the answer has the users; what they are told later is compared.
+            // Whoever has joined may have heard of nothing else.
             let view = views.of.get(&(device.number, id.to_owned())).filter(|view| !view.users.is_empty());
             let Some(view) = view else { continue };
             let mut add =
@@ -80,10 +80,11 @@ pub(super) fn differences(
             }
             let is_here = is_pending(own.state)
                 || [State::Accepted, State::Ended, State::Cancelled].iter().any(|state| *state as i64 == own.state);
-            if !is_here || !(own.device.is_empty() || own.device == device.installation) {
+            if view.is_unsure || !is_here || !(own.device.is_empty() || own.device == device.installation) {
                 continue;
             }
-            let is_over = call.is_advanced && own.state != State::Cancelled as i64;
+            // If the end comes together with the news that the user has joined, nothing of it is told.
+            let is_over = call.is_advanced && own.state != State::Cancelled as i64 && view.joined.is_empty();
             if is_over && !view.is_ended {
                 add("was not told of the end of the call");
             }
@@ -91,9 +92,10 @@ pub(super) fn differences(
             let is_own_doing = |told: i64, state: i64| {
                 own.state == State::Cancelled as i64 && is_pending(told) && state == State::BeCancelled as i64
             };
-            let is_same = |(user, stored): (&String, i64)| match view.users.get(user) {
-                Some(told) => *told == stored || is_own_doing(*told, stored),
-                None => !view.is_whole,
+            let is_same = |(user, stored): (&String, i64)| match (view.users.get(user), view.joined.get(user)) {
+                (Some(told), _) if *told == stored || is_own_doing(*told, stored) => true,
+                (_, Some(answered)) => *answered == stored,
+                (told, None) => told.is_none() && !view.is_whole,
             };
             if !call.users.iter().map(|(user, of)| (user, of.state)).all(is_same) {
                 add("shows other states of the call");

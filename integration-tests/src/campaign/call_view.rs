@@ -7,14 +7,19 @@ use zim_protocol::{CallInvitationMode, CallUserState as State};
 
 use super::action::{Action, CallVerb};
 use super::record::{Call, Moment, RaisedEvent};
+use super::social::is_unknown;
 
 /// What a device knows of a call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CallView {
     /// The users whose states it was told, `CallUserState`.
     pub(super) users: BTreeMap<String, i64>,
-    /// Whether all of them were told: the device has not joined, of which only the answer has the users.
+    /// Whether all of them were told, with an invitation or the beginning of the call.
     pub(super) is_whole: bool,
+    /// The states in the answer of the last request to join. Events that a slow handler tells later may be older.
+    pub(super) joined: BTreeMap<String, i64>,
+    /// Whether nobody knows whether a request to join took effect.
+    pub(super) is_unsure: bool,
     /// Whether it was told that somebody has ended the call.
     pub(super) is_ended: bool,
     is_advanced: bool,
@@ -22,8 +27,8 @@ pub(super) struct CallView {
     /// The present run of the app, and the states of users that it was told.
     incarnation: u32,
     told: BTreeMap<String, i64>,
-    /// Whether this run of the app has raised that the invitation, or the call, is over.
-    is_over: bool,
+    /// How this run of the app has raised that the invitation, or the call, is over.
+    over: Vec<String>,
 }
 
 /// The calls of all devices, by device and ID; and what no device may raise.
@@ -66,19 +71,19 @@ pub(super) fn is_allowed(is_advanced: bool, is_caller: bool, (from, to): (i64, i
 impl CallViews {
     /// Applies the events of all devices, in order. `user_of` tells whose device it is.
     pub(super) fn new(raised: &[RaisedEvent], calls: &[Call], user_of: impl Fn(usize) -> &'static str) -> Self {
-        let joins = calls.iter().filter(|call| matches!(call.action, Action::Call { verb: CallVerb::Join, .. }));
-        let mut joins: Vec<(Moment, usize, &str)> =
-            joins.map(|call| (call.called, call.device, call.call_id.as_str())).collect();
-        joins.sort_unstable();
+        let mut joins = calls.iter().filter_map(joined).collect::<Vec<_>>();
+        joins.sort_unstable_by_key(|(at, ..)| *at);
         let mut joins = joins.into_iter().peekable();
         let mut views = Self::default();
         for one in raised {
-            while let Some((_, device, call_id)) = joins.next_if(|(called, ..)| *called < one.at) {
-                // What happened while the device was not in the call is in the answer only.
-                let view = views.of.entry((device, call_id.to_owned())).or_default();
-                (view.is_whole, view.is_over) = (false, false);
-                view.users.clear();
+            while let Some((_, call, users)) = joins.next_if(|(at, ..)| *at < one.at) {
+                let view = views.of.entry((call.device, call.call_id.clone())).or_default();
+                match users {
+                    Some(users) => view.joined = users,
+                    None => view.is_unsure = true,
+                }
                 view.told.clear();
+                view.over.clear();
             }
             views.apply(one, user_of(one.device));
         }
@@ -93,7 +98,7 @@ impl CallViews {
             // What was not handled is raised again.
             view.incarnation = one.incarnation;
             view.told.clear();
-            view.is_over = false;
+            view.over.clear();
         }
         let name = event["name"].as_str().unwrap_or_default();
         let where_it_was = || format!("device {} at {}: {event}", one.device, one.at);
@@ -101,18 +106,21 @@ impl CallViews {
             "callInvitationReceived" | "callInvitationCreated" => {
                 view.is_advanced = event["mode"] == CallInvitationMode::Advanced as i32;
                 event["caller"].as_str().unwrap_or_default().clone_into(&mut view.caller);
-                (view.is_whole, view.is_ended, view.is_over) = (true, false, false);
+                (view.is_whole, view.is_ended) = (true, false);
                 view.users.clear();
+                view.over.clear();
                 self.forbidden.extend(view.set_states(event).map(|what| format!("{what}: {}", where_it_was())));
             }
             "callUserStateChanged" => {
                 self.forbidden.extend(view.set_states(event).map(|what| format!("{what}: {}", where_it_was())));
             }
             "callInvitationTimeout" | "callInvitationCancelled" | "callInvitationEnded" => {
-                if view.is_over {
+                // The end of an earlier invitation may be told after the device has joined.
+                let has_joined = view.is_unsure || !view.joined.is_empty();
+                if view.over.iter().any(|over| over == name || !has_joined) {
                     self.twice.push(where_it_was());
                 }
-                view.is_over = true;
+                view.over.push(name.to_owned());
                 let state = match name {
                     "callInvitationTimeout" => Some(State::Timeout),
                     "callInvitationCancelled" => Some(State::BeCancelled),
@@ -128,13 +136,29 @@ impl CallViews {
     }
 }
 
+/// When a device joined a call, and the states of its users in the answer; `None` if nobody knows whether it did.
+fn joined(call: &Call) -> Option<(Moment, &Call, Option<BTreeMap<String, i64>>)> {
+    let Action::Call { verb: CallVerb::Join, .. } = call.action else { return None };
+    match &call.answer {
+        Some((at, Ok(answer))) => Some((*at, call, Some(states(answer).collect()))),
+        Some((_, Err(failure))) if !is_unknown(failure) => None,
+        _ => Some((call.called, call, None)),
+    }
+}
+
+/// The users that an event or an answer has, with their states.
+fn states(of: &Value) -> impl Iterator<Item = (String, i64)> {
+    of["callUserList"].as_array().into_iter().flatten().map(|user| {
+        let user_id = user["userID"].as_str().unwrap_or_default().to_owned();
+        (user_id, user["state"].as_i64().unwrap_or(State::Unknown as i64))
+    })
+}
+
 impl CallView {
     /// Sets the states that an event has. Returns the changes that no rule allows.
     fn set_states(&mut self, event: &Value) -> impl Iterator<Item = String> + use<> {
         let mut forbidden = Vec::new();
-        for user in event["callUserList"].as_array().into_iter().flatten() {
-            let user_id = user["userID"].as_str().unwrap_or_default().to_owned();
-            let state = user["state"].as_i64().unwrap_or(State::Unknown as i64);
+        for (user_id, state) in states(event) {
             if let Some(before) = self.told.insert(user_id.clone(), state) {
                 // A device that has joined does not know the mode.
                 let is_unknown = self.caller.is_empty();

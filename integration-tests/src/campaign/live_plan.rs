@@ -99,8 +99,8 @@ mod tests {
             let send = Step::Action(0, Action::Rename);
             for step in with_rooms_and_calls(seed, vec![send; 50]) {
                 match step {
-                    Step::Action(_, Action::Room { verb, .. }) => found.insert(format!("{verb:?}")),
-                    Step::Action(_, Action::Call { verb, .. }) => found.insert(format!("{verb:?}")),
+                    Step::Action(_, Action::Room { verb, .. }) => found.insert(format!("room {verb:?}")),
+                    Step::Action(_, Action::Call { verb, .. }) => found.insert(format!("call {verb:?}")),
                     _ => false,
                 };
             }

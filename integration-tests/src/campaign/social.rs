@@ -36,7 +36,7 @@ pub(super) fn may_remain<V: PartialEq>(writes: &[Write<V>], value: &V, at_first:
 }
 
 /// Whether the outcome of a call that failed so is unknown.
-fn is_unknown(failure: &Failure) -> bool {
+pub(super) fn is_unknown(failure: &Failure) -> bool {
     use ErrorCode as Code;
     let unknown = [
         Code::NetworkModuleNetworkError,
