@@ -142,7 +142,8 @@ impl Zim {
             let of = Arc::clone(&account);
             account.own(async move {
                 let answer = response.await;
-                for room_id in of.rooms().have_left_all(&stays, answer.as_ref().err(), |event| of.raise(event)) {
+                let left = answer.as_ref().map(|left| left.room_ids.as_slice());
+                for room_id in of.rooms().have_left_all(&stays, left, |event| of.raise(event)) {
                     of.resume_room(&room_id);
                 }
                 answer

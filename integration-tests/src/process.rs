@@ -92,6 +92,8 @@ pub struct ServerInstallation {
     pub node: Option<(String, u32)>,
     /// It keeps what is said in rooms.
     pub keeps_rooms: bool,
+    /// Times of rooms and calls pass within a run: who has no connection leaves a room soon.
+    pub is_hasty: bool,
 }
 
 /// The first app of a server, as clients need it.
@@ -122,6 +124,7 @@ impl ServerInstallation {
             port: free_port(),
             node: None,
             keeps_rooms: false,
+            is_hasty: false,
         }
     }
 
@@ -190,6 +193,7 @@ impl ServerInstallation {
             command.arg(bus).arg(lease_ms.to_string());
         }
         command.args(self.keeps_rooms.then_some("keeps-rooms"));
+        command.args(self.is_hasty.then_some("hasty"));
         let (sender, mut lines) = mpsc::unbounded_channel();
         // Fails when the receiver is dropped.
         let process = ChildProcess::start(&mut command, &self.log(), move |line| drop(sender.send(line)))?;

@@ -163,6 +163,7 @@ impl<L: Remote> AccountTask<L> {
                     // The positions are gone. Until the sync has brought them, queries would find nothing, and there would
                     // be nothing to mark as read.
                     self.shared.is_listed.send_replace(false);
+                    self.shared.rooms.count_anew();
                 }
                 self.shared.watchers.connected(connection);
                 for room_id in self.shared.rooms.left_offline() {

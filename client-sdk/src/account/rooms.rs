@@ -77,6 +77,8 @@ struct Room {
     asked: u64,
     /// Pushes of the room may have been dropped before the answer to the request to enter came.
     has_missed: bool,
+    /// A request to leave all rooms may have ended this stay.
+    may_be_left: bool,
     info: RoomFullInfo,
     /// What the server calls this room; 0: its entrance has not come yet.
     number: i64,
@@ -253,6 +255,7 @@ impl Rooms {
             stay: entry,
             asked: entry,
             has_missed: false,
+            may_be_left: false,
             number: 0,
             from_rev: 0,
             rev: 0,
@@ -355,29 +358,41 @@ impl Rooms {
             .collect()
     }
 
-    /// Handles the answer to the request to leave all rooms. Returns those that have to be resumed.
+    /// Handles the answer to the request to leave all rooms, which has those that the server let the device out of. Returns those that
+    /// have to be resumed.
     pub(crate) fn have_left_all(
         &self,
         stays_in: &BTreeMap<String, u64>,
-        error: Option<&Error>,
+        answer: Result<&[String], &Error>,
         raise: impl Fn(Event),
     ) -> Vec<String> {
         let inner = &mut *self.0.lock();
         let mut unclear = Vec::new();
         for (room_id, stay) in stays_in {
-            match error {
+            match answer {
                 // The device was in no other room, as far as the server knows.
-                None => {
+                Ok(_) => {
                     if inner.end(room_id, *stay) {
                         raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
                     }
                 }
-                Some(error) => {
+                Err(error) => {
                     let room = inner.rooms.get_mut(room_id).filter(|room| room.stay == *stay);
                     if room.is_some_and(|room| stays(room_id, room, is_network(error), &raise)) {
                         unclear.push(room_id.clone());
                     }
                 }
+            }
+        }
+        // A room that the device was about to enter: the server may have let it in before, and then out.
+        let may_be_left = |room_id: &String| match answer {
+            Ok(left) => left.contains(room_id),
+            Err(error) => is_network(error),
+        };
+        for (room_id, room) in inner.rooms.iter_mut().filter(|(room_id, _)| may_be_left(room_id)) {
+            if stays_in.get(room_id) != Some(&room.stay) {
+                room.may_be_left = true;
+                unclear.push(room_id.clone());
             }
         }
         unclear
@@ -467,6 +482,14 @@ impl Rooms {
         refs.chunks(RESUMED).map(|rooms| ResumeRoomsRequest { rooms: rooms.to_vec() }).collect()
     }
 
+    /// A backup was restored: changes and messages count from an earlier number again. What was said before comes over no new
+    /// connection.
+    pub(super) fn count_anew(&self) {
+        for room in self.0.lock().rooms.values_mut() {
+            (room.from_rev, room.heard) = (0, 0);
+        }
+    }
+
     /// Returns the stays in these rooms.
     pub(super) fn stays(&self, rooms: &[RoomRef]) -> BTreeMap<String, u64> {
         let inner = self.0.lock();
@@ -483,6 +506,8 @@ impl Rooms {
     pub(super) fn lost(&self, stays: &BTreeMap<String, u64>, lost: Vec<LostRoom>, raise: impl Fn(Event)) {
         let inner = &mut *self.0.lock();
         for LostRoom { room_id, event } in lost {
+            let may_be_left = inner.rooms.get(&room_id).is_some_and(|room| room.may_be_left);
+            let event = if may_be_left { RoomEvent::Success as i32 } else { event };
             if stays.get(&room_id).is_some_and(|stay| inner.end(&room_id, *stay)) {
                 let event = RoomEvent::try_from(event).unwrap_or(RoomEvent::NetworkDisconnected);
                 raise(state(&room_id, RoomState::Disconnected, event));
@@ -601,6 +626,7 @@ fn entered(room_id: &str, room: &mut Room, (number, rev): (i64, u64), entrance: 
         room.from_rev = rev;
     }
     (room.number, room.rev) = (number, rev);
+    room.may_be_left &= entrance.entry_number == room.stay;
     if let Some(info) = entrance.info {
         room.info = info;
     }

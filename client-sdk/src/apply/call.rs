@@ -64,7 +64,7 @@ fn news(before: Option<&CallEntry>, entry: &CallEntry, viewer: &Viewer, origin: 
         return first_news(entry, info, viewer, origin, is_main(entry));
     };
     let was = state_of(known, me);
-    if !is_pending(was) && is_pending(own) {
+    if !is_pending(was) && is_pending(own) && info.state() != CallState::Ended {
         // The user had left, perhaps on another device while this one was away, and is asked again.
         return vec![received(entry, info, viewer)];
     }

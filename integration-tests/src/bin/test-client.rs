@@ -5,14 +5,19 @@
 //! Events are printed by handlers, which are slow: an event is printed if and only if its handler has returned.
 
 use std::env;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tracing_subscriber::EnvFilter;
 use zim_client_sdk::{Config, MessageSendNotification, Trust, Zim};
-use zim_integration_tests::campaign::{change_group, change_message, change_setting, create_group, kind_of};
+use zim_integration_tests::campaign::{
+    Looks, act_in_call, act_in_room, call_list, change_group, change_message, change_setting, create_group, kind_of,
+    room_as_answered,
+};
 use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
 use zim_protocol::{
@@ -45,8 +50,19 @@ async fn main() -> anyhow::Result<()> {
         .connect_timeout_ms(2_000)
         .resend_window_ms(3_600_000);
     let zim = Zim::new(config)?;
+    let (looks, runtime) = (Arc::new(Looks::default()), Handle::current());
     for kind in EventKind::ALL {
-        zim.on(*kind, |_, event| print_event(event));
+        let (looks, runtime) = (Arc::clone(&looks), runtime.clone());
+        zim.on(*kind, move |zim, event| {
+            print_event(event);
+            if let Some(look) = looks.after(zim, event) {
+                runtime.spawn(async move {
+                    if let Some(event) = look.await {
+                        print_line(json!({"event": event}));
+                    }
+                });
+            }
+        });
     }
     let login = tokio::spawn(log_in(zim.clone(), user.clone()));
     let mut commands = stdin_lines();
@@ -96,6 +112,27 @@ fn execute(zim: &Zim, (clock, user): (&Clock, &str), command: Value) {
             let (zim, user, text) = (zim.clone(), word("user"), word("text"));
             let verb = serde_json::from_value(command["verb"].clone());
             spawn(command, async move { change_group(&zim, &user, verb?, &text).await });
+        }
+        "room" => {
+            // As with other messages, the order is fixed here.
+            let verb = serde_json::from_value(command["verb"].clone());
+            let done = verb.map(|verb| act_in_room(zim, (&word("room"), &word("user")), verb, word("text")));
+            spawn(command, async move { done?.await });
+        }
+        "call" => {
+            let users = serde_json::from_value(command["users"].clone());
+            let verb = serde_json::from_value(command["verb"].clone());
+            let done = users
+                .and_then(|users| verb.map(|verb| act_in_call(zim, (&word("call_id"), users), verb, word("text"))));
+            spawn(command, async move { done?.await });
+        }
+        "room_as_answered" => {
+            let (zim, room) = (zim.clone(), word("room"));
+            spawn(command, async move { room_as_answered(&zim, &room).await });
+        }
+        "call_list" => {
+            let zim = zim.clone();
+            spawn(command, async move { call_list(&zim).await });
         }
         "create_group" => {
             let (zim, members) = (zim.clone(), serde_json::from_value(command["members"].clone()));

@@ -1,6 +1,6 @@
 //! A server as a process, which tests kill. `test-server FOLDER DATABASE PORT` (an empty database means SQLite in the
-//! folder, port 0 any port; then the bus and the lease of a node in milliseconds, and `keeps-rooms` for the history of rooms)
-//! prints its address on the first line, reads commands from stdin, one per line, and answers each with `done` or an error. It
+//! folder, port 0 any port; then the bus and the lease of a node in milliseconds, `keeps-rooms` for the history of rooms, and `hasty` for
+//! short times of rooms and calls) prints its address on the first line, reads commands from stdin, one per line, and answers each with `done` or an error. It
 //! ends at the end of stdin. `test-server new-epoch FOLDER DATABASE` does what an
 //! operator does after a restore, and `test-server migrate FOLDER TO` copies the SQLite database of the folder to PostgreSQL.
 //!
@@ -41,6 +41,7 @@ static COUNT: TaskKind<App> = TaskKind {
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let is_hasty = arguments.pop_if(|last| *last == "hasty").is_some();
     let keeps_rooms = arguments.pop_if(|last| *last == "keeps-rooms").is_some();
     match arguments.as_slice() {
         ["new-epoch", folder, database] => {
@@ -58,6 +59,11 @@ fn main() -> anyhow::Result<ExitCode> {
             config.database = database.parse()?;
             config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().context("PORT")?));
             config.rooms.history = keeps_rooms;
+            if is_hasty {
+                config.limits.room_grace_ms = 1_000;
+                config.limits.call_received_within_ms = 300;
+                config.limits.max_call_s = 600;
+            }
             if let [bus, lease_ms] = node {
                 config.bus = bus.parse()?;
                 config.node_lease_ms = lease_ms.parse().context("LEASE")?;
@@ -134,6 +140,12 @@ async fn execute(server: &Server, clock: &Clock, command: &str) -> anyhow::Resul
             let last = last.map_err(|error| anyhow::anyhow!("{error}: {:?}", error.cause()))?;
             clock.jump((last - clock.now_ms()).max(0));
         }
+        // Sets the clock forward until the next times of all running calls have come.
+        "calls_due" => {
+            let last = server.app().db.read(async |tx| last_of_calls(tx).await).await;
+            let last = last.map_err(|error| anyhow::anyhow!("{error}: {:?}", error.cause()))?;
+            clock.jump((last - clock.now_ms()).max(0));
+        }
         _ => anyhow::bail!("unknown command {command:?}"),
     }
     Ok(())
@@ -159,6 +171,13 @@ async fn schedule(tx: &mut Tx<'_>, count: i64, within_ms: i64, now: i64) -> Resu
 async fn last_task(tx: &mut Tx<'_>) -> Result<i64, Error> {
     let sql = "SELECT COALESCE(MAX(next_at), 0) FROM scheduled_task WHERE kind = $1 AND next_at < $2";
     let row = tx.fetch_one(sql, &params![COUNT.number, i64::MAX]).await?;
+    Ok(row.map_or(Ok(0), |row| row.get(0))?)
+}
+
+/// Returns the last of the times at which something happens to a running call by itself.
+async fn last_of_calls(tx: &mut Tx<'_>) -> Result<i64, Error> {
+    let sql = "SELECT COALESCE(MAX(timer_at), 0) FROM chat_call WHERE state = $1";
+    let row = tx.fetch_one(sql, &params![zim_protocol::CallState::Started as i64]).await?;
     Ok(row.map_or(Ok(0), |row| row.get(0))?)
 }
 
@@ -200,7 +219,8 @@ async fn poison(tx: &mut Tx<'_>) -> Result<(), Error> {
 
 async fn retain(tx: &mut Tx<'_>) -> Result<(), Error> {
     let statements = [
-        "UPDATE conversation SET floor_seq = (SELECT MIN(base_seq) FROM member WHERE conversation = id)",
+        // Rooms have no such members.
+        "UPDATE conversation SET floor_seq = (SELECT MIN(base_seq) FROM member WHERE conversation = id) WHERE type <> 1",
         "UPDATE conversation SET floor_n = COALESCE((SELECT m.n FROM message m WHERE m.conversation = conversation.id \
          AND m.seq = conversation.floor_seq), 0)",
         "DELETE FROM message WHERE seq <= (SELECT floor_seq FROM conversation c WHERE c.id = message.conversation)",

@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::Value;
 use zim_protocol::ErrorCode;
 
+use super::action::Action;
+use super::call;
 use super::group;
 use super::lists::{DeviceLists, Lists, Profile, Subscriptions};
 use super::message;
-use super::plan::{Action, Fault, Kind, POISON, Plan, TEAM};
+use super::plan::{Fault, Kind, POISON, Plan, TEAM};
 use super::record::{Call, Moment, RaisedEvent};
+use super::room;
 use super::rows::Rows;
+use super::settle::LiveState;
 use super::social;
 use super::store::{StoredConversation, StoredMessage, StoredTask};
 use super::testbed::Restored;
@@ -57,6 +61,8 @@ pub(super) struct EndState {
     pub(super) custom_statuses: BTreeMap<String, String>,
     /// The tasks, by subject.
     pub(super) tasks: BTreeMap<i64, StoredTask>,
+    /// Rooms and calls.
+    pub(super) live: LiveState,
     /// The states of the devices.
     pub(super) devices: Vec<DeviceState>,
     /// The states of fresh devices, one for each user.
@@ -110,6 +116,34 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
         "members, roles and names of the group are what the acknowledged calls made them",
         group::group_lost,
     ),
+    (
+        "room_views_differ",
+        "a device shows the rooms, members and attributes that the server stores",
+        room::room_views_differ,
+    ),
+    ("room_answer_wrong", "who asks about a room is told what the server stores", room::room_answer_wrong),
+    ("room_outside", "a device raises events of a room only while it is in it", room::room_outside),
+    ("room_twice", "a device hears what is said in a room at most once", room::room_twice),
+    (
+        "room_order_differs",
+        "what is said in a room has one order for all who hear it, which is that of each sender's calls",
+        room::room_order_differs,
+    ),
+    (
+        "room_lost",
+        "attributes of rooms and members are the last ones acknowledged, and who has left is out",
+        room::room_lost,
+    ),
+    ("call_not_ended", "every call ends, by one user or by itself, and no invitation ends early", call::call_not_ended),
+    (
+        "call_views_differ",
+        "all who are in a call know the states that the server stores, and no device still rings",
+        call::call_views_differ,
+    ),
+    ("call_told_twice", "a device raises once that an invitation or a call is over", call::call_told_twice),
+    ("call_state_forbidden", "the states of users of a call change as the rules allow", call::call_state_forbidden),
+    ("call_lost", "an acknowledged answer, end or departure lasts", call::call_lost),
+    ("call_list_wrong", "the list of calls has what the server stores", call::call_list_wrong),
     ("profile_lost", "names and avatars are the last ones acknowledged", social::profile_lost),
     ("presence_lost", "custom statuses and subscriptions are the last ones acknowledged", social::presence_lost),
     (
@@ -136,6 +170,8 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
 pub(super) const WAITS: &[(&str, &str)] = &[
     ("no_answer", "every request is answered"),
     ("device_behind", "every device converges to the server's state by itself"),
+    ("room_message_lost", "what is said in a room arrives while nothing fails"),
+    ("call_not_heard", "all devices of those who are called ring while nothing fails"),
     ("hint_not_repaired", "a lost last push of a conversation is repaired without later traffic"),
     (
         "reused_key_answered",
@@ -236,7 +272,7 @@ fn stored_twice(end: &EndState) -> Vec<String> {
 }
 
 /// Parses device, incarnation and number of the call from the text of a message.
-fn origin(text: &str) -> Option<(usize, u32, u64)> {
+pub(super) fn origin(text: &str) -> Option<(usize, u32, u64)> {
     let first = text.split(' ').next()?;
     let mut parts = first.strip_prefix(REPLY).unwrap_or(first).split('/');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::plan::{Action, SocialAction};
+use super::action::{Action, SocialAction};
 use super::record::Record;
 use crate::process::{ChildProcess, FirstApp};
 use crate::proxy::Proxy;
@@ -48,6 +48,11 @@ impl Device {
         Ok(())
     }
 
+    /// Returns the ID of this installation, in hex.
+    pub(crate) fn installation(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.folder.join("device-id"))?.trim().to_owned())
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.process.is_some()
     }
@@ -73,8 +78,16 @@ impl Device {
 
     /// Starts an action without waiting for the answer. Does nothing on a closed device.
     pub(crate) fn perform(&mut self, action: &Action, record: &Record) {
+        // Of a call that nobody has heard of, there is nothing to do.
+        if let Some(call_id) = record.call_for(self.number, action) {
+            self.perform_about(action, &call_id, record);
+        }
+    }
+
+    /// The same, about this call if it is about one.
+    pub(crate) fn perform_about(&mut self, action: &Action, call_id: &str, record: &Record) {
         let Some(process) = &mut self.process else { return };
-        let (id, text) = record.call(self.number, self.incarnation, action.clone());
+        let (id, text) = record.call(self.number, self.incarnation, action.clone(), call_id);
         let command = match action {
             Action::Send { peer, .. } => json!({"id": id, "do": "send", "peer": peer, "text": text}),
             Action::Clear { peer } => json!({"id": id, "do": "clear", "peer": peer}),
@@ -87,6 +100,12 @@ impl Device {
             Action::Setting { peer, verb } => json!({"id": id, "do": "setting", "peer": peer, "verb": verb}),
             Action::Group { user, verb } => {
                 json!({"id": id, "do": "group", "user": user, "verb": verb, "text": text})
+            }
+            Action::Room { room, user, verb } => {
+                json!({"id": id, "do": "room", "room": room, "user": user, "verb": verb, "text": text})
+            }
+            Action::Call { users, verb, .. } => {
+                json!({"id": id, "do": "call", "call_id": call_id, "users": users, "verb": verb, "text": text})
             }
             Action::Social { peer, action } => {
                 let (action, is_mutual) = match action {

@@ -22,16 +22,20 @@ use zim_protocol::frame::{FrameDecoder, encode_frame};
 use zim_protocol::response::Outcome;
 use zim_protocol::wire::{ALPN, MAX_FRAME_BYTES};
 use zim_protocol::{
-    BlacklistUsersAddedResult, ClientFrame, EventFrame, LogKind, LoginRequest, Message, MessageSentResult, Request,
-    Response, SendMessageRequest, ServerFrame, client_frame, event_frame, server_frame,
+    BlacklistUsersAddedResult, CallEntry, CallState, ClientFrame, EventFrame, LogKind, LoginRequest, Message,
+    MessageSentResult, Request, Response, SendMessageRequest, ServerFrame, client_frame, event_frame, feed_entry,
+    room_push, server_frame,
 };
 
+use super::plan::USERS;
 use crate::raw;
 
 /// The delay between the early answer to a message and its commit.
 const COMMIT: Duration = Duration::from_millis(150);
 const SEND: &str = "Message/SendMessage";
 const BLOCK: &str = "Blacklist/AddUsersToBlacklist";
+const SET_ATTRIBUTES: &str = "Room/SetRoomAttributes";
+const ACCEPT: &str = "Call/CallAccept";
 
 /// A fault that a server could have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,14 @@ pub enum Planted {
     AnswerBeforeBlock,
     /// Pushes of friends, applications and blacklists carry no entries.
     FeedWithoutEntries,
+    /// Nobody is told of changed attributes of rooms.
+    RoomAttributesHidden,
+    /// One user hears every second message to a room before the one that was sent before it.
+    RoomMessagesReordered,
+    /// Pushes about calls never say that a call has ended.
+    CallEndsHidden,
+    /// Attributes of rooms and acceptances of calls are acknowledged and have no effect.
+    AnswersWithoutEffect,
 }
 
 /// See the module.
@@ -141,6 +153,8 @@ struct Session {
     keys: Mutex<HashMap<u64, Bytes>>,
     /// The ids of requests that the proxy has answered itself.
     answered: Mutex<HashSet<u64>>,
+    /// A message to a room that is held until the next has come.
+    held: Mutex<Option<EventFrame>>,
 }
 
 async fn relay(incoming: Incoming, shared: Arc<Shared>) {
@@ -245,6 +259,13 @@ impl Shared {
                 self.blocks.lock().push((up.clone(), frame));
                 return;
             }
+            if self.planted == Some(Planted::AnswersWithoutEffect)
+                && [SET_ATTRIBUTES, ACCEPT].contains(&request.method.as_str())
+            {
+                // No field of the results is needed.
+                put_answer(down, request.id, Bytes::new());
+                return;
+            }
             if let Ok(send) = SendMessageRequest::decode(request.payload.clone())
                 && request.method == SEND
                 && self.send_message(session, request, &send, &frame, (up, down)).is_some()
@@ -330,6 +351,36 @@ impl Shared {
     }
 
     fn event(&self, session: &Session, mut frame: EventFrame, out: &Out) {
+        let is_hidden = match (&mut frame.frame, self.planted) {
+            (Some(event_frame::Frame::Room(push)), Some(Planted::RoomAttributesHidden)) => {
+                matches!(push.detail, Some(room_push::Detail::Attributes(_)))
+            }
+            (Some(event_frame::Frame::Push(push)), Some(Planted::CallEndsHidden)) => {
+                for entry in &mut push.feed {
+                    if let Some(feed_entry::Detail::Call(CallEntry { info: Some(info), .. })) = &mut entry.detail {
+                        info.state = CallState::Started as i32;
+                    }
+                }
+                false
+            }
+            (Some(event_frame::Frame::Transient(_)), Some(Planted::RoomMessagesReordered))
+                if *session.user.lock() == USERS[1] =>
+            {
+                let mut held = session.held.lock();
+                match held.take() {
+                    Some(earlier) => {
+                        put(out, &frame);
+                        put(out, &earlier);
+                    }
+                    None => *held = Some(frame.clone()),
+                }
+                true
+            }
+            _ => false,
+        };
+        if is_hidden {
+            return;
+        }
         if let Some(event_frame::Frame::Push(push)) = &mut frame.frame
             && push.log() == LogKind::Feed
             && self.planted == Some(Planted::FeedWithoutEntries)

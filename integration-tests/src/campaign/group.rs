@@ -1,7 +1,8 @@
 //! The invariants of the group. As for social actions, the calls alone determine what is possible in the end.
 
+use super::action::{Action, GroupVerb};
 use super::checks::{EndState, user_of};
-use super::plan::{Action, GroupVerb, USERS};
+use super::plan::USERS;
 use super::record::Call;
 use super::social::{Write, may_remain, write};
 use super::store::StoredGroup;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::action::{Action, MessageVerb};
 use super::checks::{EndState, conversation, named, received, user_of};
-use super::plan::{Action, MessageVerb};
 use super::record::Call;
 use super::social::{Write, may_remain, write};
 use super::store::{StoredConversation, StoredMessage};

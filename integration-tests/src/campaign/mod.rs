@@ -3,35 +3,44 @@
 //! (docs/protocol/sync.md).
 //!
 //! `plan.rs` derives all decisions from the seed, `testbed.rs` holds the server and the devices and injects faults,
-//! `record.rs` records what happens, `run.rs` executes a plan to its end, `checks.rs`, `message.rs` and `social.rs` find
-//! violations.
+//! `record.rs` records what happens, `run.rs` executes a plan to its end, `settle.rs` waits until devices agree about rooms and
+//! calls, `checks.rs`, `message.rs`, `social.rs`, `group.rs`, `room.rs` and `call.rs` find violations.
 //! Each client (`bin/test-client.rs`) and the server (`bin/test-server.rs`) is a process, so that a kill is a real one.
 
+mod action;
 mod bot;
+mod call;
+mod call_view;
 mod checks;
 mod device;
 mod lists;
 mod message;
 mod frame_proxy;
 mod group;
+mod live;
+mod live_plan;
 mod plan;
 mod run;
 mod record;
 mod report;
+mod room;
+mod room_view;
 mod rows;
+mod settle;
 mod social;
 mod testbed;
 mod store;
+mod store_live;
 mod verbs;
 
 use std::time::Duration;
 
+pub use self::action::{Action, CallVerb, GroupVerb, MessageVerb, RoomVerb, Saying, SettingVerb, SocialAction};
 pub use self::bot::{BotTally, run_bot};
 pub use self::checks::Violation;
 pub use self::frame_proxy::Planted;
-pub use self::plan::{
-    Action, Database, Fault, GroupVerb, Kind, MessageVerb, Plan, SettingVerb, SocialAction, Step, TEAM,
-};
+pub use self::live::{Looks, act_in_call, act_in_room, call_list, room_as_answered};
+pub use self::plan::{Database, Fault, Kind, Plan, Step, TEAM};
 pub use self::record::Record;
 pub use self::report::Report;
 pub use self::run::{Outcome, Settings, Tally, run};

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
+use super::action::{Action, GroupVerb, MessageVerb, SettingVerb, SocialAction};
+use super::live_plan;
 use crate::random::Random;
 
 /// The users, each of whom writes to all others.
@@ -24,191 +24,6 @@ pub enum Database {
     Sqlite,
     /// A database of a PostgreSQL server.
     Postgres,
-}
-
-/// An action of a device. A new noun starts here: add the action to `Action`, its execution to `bin/test-client.rs`,
-/// its frequency to `Planner::action` and its checks to `checks.rs`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Sends a text to a user or to the group.
-    Send {
-        /// The receiver.
-        peer: &'static str,
-        /// Whether the message cannot be stored.
-        is_poison: bool,
-    },
-    /// Clears the unread count of a conversation.
-    Clear {
-        /// The user or the group.
-        peer: &'static str,
-    },
-    /// Changes the user's name.
-    Rename,
-    /// Changes the user's avatar.
-    Avatar,
-    /// Changes the user's custom status.
-    CustomStatus,
-    /// Changes the relation to another user.
-    Social {
-        /// The other user.
-        peer: &'static str,
-        /// The change.
-        action: SocialAction,
-    },
-    /// Does something to one of the last messages of a conversation.
-    Change {
-        /// The user or the group.
-        peer: &'static str,
-        /// What happens to the message.
-        verb: MessageVerb,
-        /// Chooses the message.
-        pick: u64,
-    },
-    /// Sets something of a conversation.
-    Setting {
-        /// The user or the group.
-        peer: &'static str,
-        /// The setting.
-        verb: SettingVerb,
-    },
-    /// Changes the group.
-    Group {
-        /// The member, or whoever is to become one.
-        user: &'static str,
-        /// The change.
-        verb: GroupVerb,
-    },
-}
-
-/// A change of the group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "their names say it")]
-pub enum GroupVerb {
-    Join,
-    Leave,
-    Kick,
-    Invite,
-    Transfer,
-    /// Makes a member an administrator.
-    Promote,
-    Demote,
-    Rename,
-    Nickname,
-}
-
-impl GroupVerb {
-    /// The weights of the verbs, by repetition: those who left come back soon.
-    const ALL: [Self; 16] = [
-        Self::Join,
-        Self::Join,
-        Self::Join,
-        Self::Join,
-        Self::Leave,
-        Self::Kick,
-        Self::Kick,
-        Self::Invite,
-        Self::Invite,
-        Self::Invite,
-        Self::Transfer,
-        Self::Promote,
-        Self::Demote,
-        Self::Rename,
-        Self::Rename,
-        Self::Nickname,
-    ];
-}
-
-/// What happens to a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "their names say it")]
-pub enum MessageVerb {
-    Revoke,
-    Edit,
-    React,
-    /// Takes a reaction back.
-    TakeBack,
-    Pin,
-    Unpin,
-    Reply,
-    Receipt,
-    /// Deletes it for the user.
-    Delete,
-}
-
-impl MessageVerb {
-    /// The weights of the verbs, by repetition: most messages stay.
-    const ALL: [Self; 14] = [
-        Self::Revoke,
-        Self::Edit,
-        Self::Edit,
-        Self::React,
-        Self::React,
-        Self::React,
-        Self::TakeBack,
-        Self::Pin,
-        Self::Pin,
-        Self::Unpin,
-        Self::Reply,
-        Self::Receipt,
-        Self::Receipt,
-        Self::Delete,
-    ];
-}
-
-/// A setting of a conversation, on or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SettingVerb {
-    /// It is pinned.
-    Pin(bool),
-    /// It has a mark.
-    Mark(bool),
-    /// It is set to do-not-disturb.
-    Quiet(bool),
-}
-
-/// A change of the relation to another user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "their names say it")]
-pub enum SocialAction {
-    AddFriend,
-    Apply,
-    Accept,
-    Reject,
-    /// Deletes from both lists, or from the own list only.
-    DeleteFriend {
-        is_mutual: bool,
-    },
-    /// Changes a friend's alias.
-    Alias,
-    Block,
-    Unblock,
-    /// Subscribes to the other user's status.
-    Subscribe,
-    Unsubscribe,
-}
-
-impl SocialAction {
-    /// The weights of the actions, by repetition: few users stay blocked for long.
-    const ALL: [Self; 18] = [
-        Self::AddFriend,
-        Self::Apply,
-        Self::Apply,
-        Self::Apply,
-        Self::Accept,
-        Self::Accept,
-        Self::Reject,
-        Self::DeleteFriend { is_mutual: true },
-        Self::DeleteFriend { is_mutual: false },
-        Self::Alias,
-        Self::Alias,
-        Self::Block,
-        Self::Unblock,
-        Self::Unblock,
-        Self::Subscribe,
-        Self::Subscribe,
-        Self::Subscribe,
-        Self::Unsubscribe,
-    ];
 }
 
 /// A fault, or the end of one. Numbers of devices are indexes of `DEVICES`.
@@ -389,6 +204,7 @@ impl Plan {
             planner.plan(*kind);
         }
         let mut steps = with_tasks(seed, planner.rounds.into_iter().flatten());
+        steps = live_plan::with_rooms_and_calls(seed, steps);
         if kinds.contains(&Kind::Reset) {
             steps.push(Step::Fault(Fault::Retain));
         }
@@ -429,7 +245,7 @@ fn with_tasks(seed: u64, steps: impl Iterator<Item = Step>) -> Vec<Step> {
     all
 }
 
-fn pick(random: &mut Random, end: usize) -> usize {
+pub(super) fn pick(random: &mut Random, end: usize) -> usize {
     usize::try_from(random.below(end as u64)).unwrap_or(0)
 }
 

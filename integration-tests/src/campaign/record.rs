@@ -8,12 +8,16 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
-use super::plan::{Action, Fault};
+use super::action::{Action, CallVerb};
+use super::plan::Fault;
 
 /// A position in the order of the record.
 pub(super) type Moment = u64;
 /// The first number of the harness's own queries.
 const QUERIES: u64 = 1 << 32;
+
+/// How many calls a device chooses from.
+const CALLS: usize = 3;
 
 /// An action that a device was told to execute.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Call {
     pub(super) action: Action,
     /// The text or name that the action sets, unique to the call.
     pub(super) text: String,
+    /// The call that it concerns; empty: none, or a new one.
+    pub(super) call_id: String,
     /// When it was called.
     pub(super) called: Moment,
     /// When it was answered, and the result; `None` without an answer.
@@ -110,15 +116,45 @@ impl Record {
     }
 
     /// Records a call; returns its number and its unique text.
-    pub(super) fn call(&self, device: usize, incarnation: u32, action: Action) -> (u64, String) {
+    pub(super) fn call(&self, device: usize, incarnation: u32, action: Action, call_id: &str) -> (u64, String) {
         self.change(|events| {
             let number = events.calls.len();
             let poison = matches!(action, Action::Send { is_poison: true, .. });
             let end = if poison { format!(" {}", super::plan::POISON) } else { String::new() };
             let text = format!("{device}/{incarnation}/{number}{end}");
             let called = events.tick();
-            events.calls.push(Call { device, incarnation, action, text: text.clone(), called, answer: None });
+            let (call_text, call_id) = (text.clone(), call_id.to_owned());
+            events.calls.push(Call { device, incarnation, action, text: call_text, call_id, called, answer: None });
             (number as u64, text)
+        })
+    }
+
+    /// Chooses the call that an action of a device concerns, among the last ones that it may have heard of; `None` if there are none.
+    /// Returns an empty string if the action needs none.
+    pub(super) fn call_for(&self, device: usize, action: &Action) -> Option<String> {
+        let Action::Call { verb, pick, .. } = action else { return Some(String::new()) };
+        let name = match verb {
+            CallVerb::Invite { .. } => return Some(String::new()),
+            CallVerb::Accept | CallVerb::Reject => "callInvitationReceived",
+            CallVerb::Cancel | CallVerb::TakeBack | CallVerb::Join => "callInvitationCreated",
+            CallVerb::Add | CallVerb::Quit | CallVerb::End => "callUserStateChanged",
+        };
+        // Whoever knows the ID may join.
+        let is_of_anybody = *verb == CallVerb::Join;
+        self.read(|events| {
+            let mut found: Vec<&str> = Vec::new();
+            let heard = events.raised.iter().rev().filter(|one| is_of_anybody || one.device == device);
+            for call_id in heard.filter(|one| one.event["name"] == name).filter_map(|one| one.event["callID"].as_str())
+            {
+                if !found.contains(&call_id) {
+                    found.push(call_id);
+                }
+                if found.len() == CALLS {
+                    break;
+                }
+            }
+            let at = usize::try_from(*pick).unwrap_or(0).checked_rem(found.len())?;
+            Some(found[at].to_owned())
         })
     }
 
@@ -205,7 +241,10 @@ impl Record {
             let mut lines: Vec<(Moment, String)> = Vec::new();
             for (number, call) in events.calls.iter().enumerate() {
                 let who = format!("device {} incarnation {}", call.device, call.incarnation);
-                lines.push((call.called, format!("{who} call {number}: {:?} {}", call.action, call.text)));
+                lines.push((
+                    call.called,
+                    format!("{who} call {number}: {:?} {} {}", call.action, call.text, call.call_id),
+                ));
                 if let Some((at, answer)) = &call.answer {
                     lines.push((*at, format!("{who} answer {number}: {answer:?}")));
                 }

@@ -37,6 +37,8 @@ const OWN: &[(&str, &str)] = &[
     ("user", "*"),
     // Who is online depends on the order in which devices are closed; `social.rs` compares the rest.
     ("status", "status"),
+    // A call stays known that went on without the user; `call.rs` compares the others.
+    ("call", "*"),
     // Row numbers.
     ("*", "id"),
     // When the server's rows changed, as of the last sync.

@@ -9,13 +9,15 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use zim_protocol::{ConversationType, ErrorCode, LoginRequest, Message, SendMessageRequest};
 
+use super::action::{Action, SocialAction};
 use super::checks::{self, DeviceState, EndState, Violation};
 use super::device::Device;
 use super::frame_proxy::Planted;
 use super::lists::{self, DeviceLists};
-use super::plan::{Action, Fault, Kind, Plan, SocialAction, TEAM, USERS};
+use super::plan::{Fault, Kind, Plan, TEAM, USERS};
 use super::record::Record;
 use super::rows;
+use super::settle;
 use super::social;
 use super::store::{SharedCluster, StoredConversation};
 use super::testbed::{FRAME_PROXY_DEVICE, Programs, Testbed};
@@ -30,7 +32,7 @@ const AUDIT_MS: i64 = 600_000;
 /// The longest time that pushes, pulls and a sync take that failed once: it is repeated after ten seconds.
 const BEFORE_AN_AUDIT: Duration = Duration::from_secs(25);
 /// The number of the first fresh device.
-const FRESH_DEVICES: usize = 100;
+pub(super) const FRESH_DEVICES: usize = 100;
 
 /// The settings of a run.
 #[derive(Clone, Debug)]
@@ -154,6 +156,8 @@ async fn execute(
     }
     wait_for_events(testbed, settings.limit).await?;
     wait_for_tasks(testbed, settings.limit).await?;
+    let (live, found) = settle::settle(testbed, &mut fresh, settings.limit).await?;
+    wrong.extend(found);
     if wrong.is_empty() {
         wait_until_equal(testbed, &mut fresh, settings.limit).await?;
     }
@@ -193,6 +197,7 @@ async fn execute(
             subscriptions,
             custom_statuses,
             tasks,
+            live,
             devices,
             fresh,
             log,
@@ -277,7 +282,10 @@ fn floors(kept: &[StoredConversation], user: &str) -> BTreeMap<String, i64> {
 }
 
 /// Polls until `check` returns true; false on a timeout.
-async fn poll_until(limit: Duration, mut check: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+pub(super) async fn poll_until(
+    limit: Duration,
+    mut check: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<bool> {
     let end = Instant::now() + limit;
     loop {
         let begun = Instant::now();

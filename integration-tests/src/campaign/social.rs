@@ -4,9 +4,9 @@
 
 use zim_protocol::{ErrorCode, FriendApplicationState as State};
 
+use super::action::{Action, SocialAction};
 use super::checks::{DeviceState, EndState, lasts, user_of};
 use super::lists::{Friend, Lists, Profile};
-use super::plan::{Action, SocialAction};
 use super::record::{Call, Failure, Moment};
 use super::store::StoredConversation;
 
@@ -21,6 +21,13 @@ pub(super) struct Write<V> {
     pub(super) value: V,
 }
 
+impl<V> Write<V> {
+    /// Something that may have happened at any time before a moment.
+    pub(super) const fn possible_until(ended: Moment, value: V) -> Self {
+        Self { called: 0, ended, is_certain: false, value }
+    }
+}
+
 /// Whether `value` may be the result of the writes, starting from `at_first`.
 pub(super) fn may_remain<V: PartialEq>(writes: &[Write<V>], value: &V, at_first: &V) -> bool {
     let is_overwritten = |write: &Write<V>| writes.iter().any(|other| other.is_certain && other.called > write.ended);
@@ -29,7 +36,7 @@ pub(super) fn may_remain<V: PartialEq>(writes: &[Write<V>], value: &V, at_first:
 }
 
 /// Whether the outcome of a call that failed so is unknown.
-fn is_unknown(failure: &Failure) -> bool {
+pub(super) fn is_unknown(failure: &Failure) -> bool {
     use ErrorCode as Code;
     let unknown = [
         Code::NetworkModuleNetworkError,

@@ -279,22 +279,29 @@ impl Store {
         Ok(all)
     }
 
-    /// Reads every conversation with its members and messages.
+    /// Returns the expression for the bytes of a column in hex.
+    pub(super) fn hex(&self, column: &str) -> String {
+        match self {
+            Self::Sqlite { .. } => format!("hex({column})"),
+            Self::Postgres { .. } => format!("encode({column}, 'hex')"),
+        }
+    }
+
+    /// Reads every conversation with its members and messages, except rooms.
     ///
     /// # Errors
     /// The database cannot be read.
     pub(super) fn conversations(&self) -> anyhow::Result<Vec<StoredConversation>> {
-        let hex = match self {
-            Self::Sqlite { .. } => "hex(m.body)",
-            Self::Postgres { .. } => "encode(m.body, 'hex')",
-        };
+        let hex = &*self.hex("m.body");
         let number = |text: &str| text.parse::<i64>().with_context(|| format!("{text:?} is no number"));
         let text = |column: &str| format!("CAST({column} AS TEXT)");
         let select = |columns: &[&str], rest: &str| {
             format!("SELECT {} {rest}", columns.iter().map(|column| text(column)).collect::<Vec<_>>().join(", "))
         };
         let mut all = Vec::new();
-        for row in self.rows(&select(&["id", "seq", "floor_seq", "type"], "FROM conversation ORDER BY id"))? {
+        let room = ConversationType::Room as i32;
+        let of_messages = format!("FROM conversation WHERE type <> {room} ORDER BY id");
+        for row in self.rows(&select(&["id", "seq", "floor_seq", "type"], &of_messages))? {
             let id = &row[0];
             let is_group = number(&row[3])? == i64::from(ConversationType::Group as i32);
             let group = if is_group { Some(self.group(id)?) } else { None };

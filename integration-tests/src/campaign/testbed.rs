@@ -7,9 +7,10 @@ use anyhow::Context;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
+use super::action::Action;
 use super::device::Device;
 use super::frame_proxy::{FrameProxy, Planted};
-use super::plan::{Action, DEVICES, Fault, Kind, Plan, Step, USERS};
+use super::plan::{DEVICES, Fault, Kind, Plan, Step, USERS};
 use super::record::{Moment, Record};
 use super::store::{SharedCluster, Store};
 use crate::process::{FirstApp, ServerInstallation, ServerProcess};
@@ -71,6 +72,7 @@ impl Testbed {
         let name = format!("run_{}_{}", plan.seed, std::process::id());
         let store = Store::new(plan.database, folder, &name, cluster)?;
         let mut installation = ServerInstallation::new(&programs.server, folder.join("server"), store.url());
+        installation.is_hasty = true;
         let mut server = installation.start().await?;
         server.run("poison").await?;
         // Creates the tables of the tasks.

@@ -9,7 +9,8 @@ use zim_protocol::{
     MessageRevokeConfig, MessageSendConfig,
 };
 
-use super::plan::{GroupVerb, MessageVerb, SettingVerb, TEAM};
+use super::action::{GroupVerb, MessageVerb, SettingVerb};
+use super::plan::TEAM;
 
 /// The roles of the group.
 const ADMINISTRATOR: i64 = 2;

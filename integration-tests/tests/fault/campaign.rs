@@ -88,9 +88,15 @@ async fn is_caught(planted: Planted, kinds: &[Kind], name: &str) {
 }
 
 async fn is_caught_in(plan: Plan, planted: Planted, name: &str) {
+    is_caught_as(plan, planted, &[name]).await;
+}
+
+async fn is_caught_as(plan: Plan, planted: Planted, names: &[&str]) {
     let outcome = run(plan.clone(), Some(planted), None).await;
-    let names: Vec<&str> = outcome.violations.iter().map(|violation| violation.name).collect();
-    assert!(names.contains(&name), "{planted:?} was not detected by {name}: {:#?}", outcome.violations);
+    let found: Vec<&str> = outcome.violations.iter().map(|violation| violation.name).collect();
+    for name in names {
+        assert!(found.contains(name), "{planted:?} was not detected by {name}: {:#?}", outcome.violations);
+    }
     passes(plan).await;
 }
 
@@ -131,4 +137,25 @@ async fn a_block_that_is_answered_before_it_takes_effect_is_caught() {
 #[tokio::test]
 async fn a_feed_push_without_entries_is_caught() {
     is_caught(Planted::FeedWithoutEntries, &[], "lists_differ").await;
+}
+
+#[tokio::test]
+async fn attributes_of_rooms_that_nobody_is_told_of_are_caught() {
+    is_caught(Planted::RoomAttributesHidden, &[], "room_views_differ").await;
+}
+
+#[tokio::test]
+async fn messages_to_a_room_in_two_orders_are_caught() {
+    is_caught(Planted::RoomMessagesReordered, &[], "room_order_differs").await;
+}
+
+#[tokio::test]
+async fn a_call_whose_end_is_not_told_is_caught() {
+    is_caught(Planted::CallEndsHidden, &[], "call_views_differ").await;
+}
+
+#[tokio::test]
+async fn answers_without_effect_are_caught() {
+    let plan = Plan::of(11, Database::Sqlite, Vec::new());
+    is_caught_as(plan, Planted::AnswersWithoutEffect, &["room_lost", "call_lost"]).await;
 }

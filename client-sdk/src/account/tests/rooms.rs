@@ -160,10 +160,10 @@ fn all_rooms_are_left_or_none_is_known_to_be() {
     let device = Device::default();
     device.enter();
     let stays = device.rooms.begin_leaving_all();
-    let unclear = device.rooms.have_left_all(&stays, Some(&timeout()), |event| device.raise(event));
+    let unclear = device.rooms.have_left_all(&stays, Err(&timeout()), |event| device.raise(event));
     assert_eq!((unclear, device.last()), (vec![ROOM.to_owned()], INTERRUPTED));
     let stays = device.rooms.begin_leaving_all();
-    assert!(device.rooms.have_left_all(&stays, None, |event| device.raise(event)).is_empty());
+    assert!(device.rooms.have_left_all(&stays, Ok(&[]), |event| device.raise(event)).is_empty());
     assert_eq!(device.last(), LEFT);
     assert!(device.rooms.inside().is_empty());
 }
@@ -177,7 +177,7 @@ fn a_late_answer_does_not_end_a_later_stay() {
     assert_eq!(device.last(), LEFT);
     device.enter();
     device.has_left(first, None);
-    device.rooms.have_left_all(&stays, None, |event| device.raise(event));
+    device.rooms.have_left_all(&stays, Ok(&[]), |event| device.raise(event));
     let lost = LostRoom { room_id: ROOM.to_owned(), event: RoomEvent::ConnectTimeout as i32 };
     device.rooms.lost(&stays, vec![lost.clone()], |event| device.raise(event));
     assert!(device.is_connected());
@@ -271,4 +271,48 @@ fn a_message_that_is_kept_is_not_heard_behind_a_later_one() {
     assert_eq!([1, 3, 2, 3, 4].map(hears), [true, true, false, false, true]);
     // Messages that are not kept have no position.
     assert!(hears(0) && hears(0));
+}
+
+/// The user was in the room when the backup was made, left it and entered it again.
+#[test]
+fn a_message_is_heard_after_a_restore_although_the_room_counts_from_an_earlier_change() {
+    let device = Device::default();
+    let entry = device.begin(ROOM).unwrap();
+    device.pushed(entrance(ROOM, entry, 30));
+    let hears = |seq, after_rev| {
+        let message = Some(MessageEntry { seq, ..MessageEntry::default() });
+        device.rooms.accepts(ROOM, &Transient { room: NUMBER, after_rev, message, ..Transient::default() })
+    };
+    assert!(hears(5, 30) && !hears(0, 20));
+    device.lose();
+    device.rooms.count_anew();
+    let asked = device.resume(None).unwrap();
+    device.pushed(entrance(ROOM, asked, 20));
+    assert!(hears(4, 20) && hears(0, 20));
+}
+
+/// The server lets the device in, and out again, before the answers come.
+#[test]
+fn a_room_that_is_left_while_it_is_entered_is_left() {
+    for is_answered_first in [true, false] {
+        let device = Device::default();
+        let entry = device.begin(ROOM).unwrap();
+        let stays = device.rooms.begin_leaving_all();
+        if is_answered_first {
+            device.answered(entry, Ok(()));
+        }
+        let unclear = device.rooms.have_left_all(&stays, Ok(&[ROOM.to_owned()]), |event| device.raise(event));
+        assert_eq!(unclear, [ROOM]);
+        // The room is resumed now, or when the other answer has come.
+        assert_eq!(device.resume(Some(ROOM)).is_some(), is_answered_first);
+        if !is_answered_first {
+            assert!(device.answered(entry, Ok(())).resumes);
+        }
+        // The entrance comes before what follows.
+        device.pushed(entrance(ROOM, entry, 1));
+        let stays = BTreeMap::from([(ROOM.to_owned(), entry)]);
+        let lost = LostRoom { room_id: ROOM.to_owned(), event: RoomEvent::ConnectTimeout as i32 };
+        device.rooms.lost(&stays, vec![lost], |event| device.raise(event));
+        assert_eq!(device.last(), LEFT);
+    }
 }

@@ -218,6 +218,18 @@ fn a_device_that_knew_its_user_in_the_call_rings_when_they_are_asked_again() {
     assert_eq!(told(Some(&before), &again, "bob"), [EventKind::CallInvitationReceived]);
 }
 
+/// The user was asked again while this device was away, and then the call was ended: states of those who have not answered stay.
+#[test]
+fn a_device_does_not_ring_for_a_call_that_is_over_when_it_hears_of_the_invitation() {
+    let again = [("ann", State::Ended), ("bob", State::Received)];
+    let over = ended(entry(&[], &again), "ann");
+    let left = entry(&HERE, &[("ann", State::Accepted), ("bob", State::Quit)]);
+    assert!(told(Some(&left), &over, "bob").is_empty());
+    // As far as this device knows, the user is in the call.
+    let before = entry(&HERE, &[("ann", State::Accepted), ("bob", State::Accepted)]);
+    assert_eq!(told(Some(&before), &over, "bob"), [EventKind::CallInvitationEnded, CHANGED]);
+}
+
 /// While Bob's device was away, Ann took the invitation back, and then Eve came into the call and ended it.
 #[test]
 fn who_was_cancelled_is_not_told_what_others_did_later() {
