@@ -42,8 +42,8 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0014_push",
     "0015_group_history",
     "0016_push_order",
-    "0018_all_deleted",
     "0017_operator",
+    "0018_all_deleted",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \
