@@ -105,7 +105,7 @@ impl Tips {
             // A message needs a sender: the owner, or one of those who go, if the owner is among them.
             OPERATOR => {
                 let owner = store::owner(tx, group.key).await?.map(|(owner, _)| owner);
-                owner.or(tip.targets.first().copied()).unwrap_or(OPERATOR)
+                owner.or_else(|| tip.targets.first().copied()).unwrap_or(OPERATOR)
             }
             actor => actor,
         };
