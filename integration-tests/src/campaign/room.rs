@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use serde_json::{Value, json};
+
 use super::action::{Action, GOES_WITH_OWNER, ROOM_KEYS, RoomVerb};
 use super::checks::{EndState, origin, user_of};
 use super::plan::USERS;
@@ -69,10 +71,10 @@ pub(super) fn room_answer_wrong(end: &EndState) -> Vec<String> {
     for ((device, room), answer) in &end.live.answers {
         let stored = end.live.rooms.get(room).cloned().unwrap_or_default();
         let listed = answer["members"].as_array().into_iter().flatten();
-        let listed: Vec<&str> = listed.filter_map(|user| user.as_str()).collect();
+        let listed: Vec<&str> = listed.filter_map(Value::as_str).collect();
         let members: BTreeSet<&str> = stored.members.keys().map(String::as_str).collect();
         let is_same = listed.len() == members.len() && listed.iter().all(|user| members.contains(user));
-        if !is_same || answer["attributes"] != serde_json::json!(stored.attributes) {
+        if !is_same || answer["attributes"] != json!(stored.attributes) {
             wrong.push(format!("device {device} is told of {room}: {answer}; stored: {stored:?}"));
         }
     }
