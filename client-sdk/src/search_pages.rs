@@ -1,5 +1,5 @@
-//! Where the pages of searches end. Between two pages messages come, change and go: what a page was must not depend on what is stored
-//! when the next one is asked for.
+//! Where the pages of searches end. Between two pages messages come, change and go: the next page begins behind the last message of the
+//! page before, even if that is gone. Only messages of the same millisecond can change their places meanwhile.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;

@@ -398,7 +398,12 @@ async fn mark(args: &MarkArgs, is_set: bool, context: &Context, session: &Sessio
     let (with, mark) = (&args.with, args.mark);
     let info =
         |id: &String| ConversationBaseInfo { conversation_id: id.clone(), conversation_type: with.kind() as i32 };
-    let infos: Vec<ConversationBaseInfo> = std::iter::once(&with.id).chain(&args.also).map(info).collect();
+    let mut infos: Vec<ConversationBaseInfo> = Vec::with_capacity(1 + args.also.len());
+    for info in std::iter::once(&with.id).chain(&args.also).map(info) {
+        if !infos.contains(&info) {
+            infos.push(info);
+        }
+    }
     let count = infos.len();
     let result = session.zim.set_conversation_mark(mark, is_set, infos).await?;
     let failed: Vec<String> =

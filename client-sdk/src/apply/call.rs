@@ -70,7 +70,7 @@ fn news(before: Option<&CallEntry>, entry: &CallEntry, viewer: &Viewer, origin: 
     }
     if !is_pending(was) && was != CallUserState::Accepted {
         // The user came back by themselves.
-        return Vec::new();
+        return on_joining(entry, info, viewer, origin);
     }
     // All devices ring. Once the user is in the call, it is on one of them.
     if !is_pending(was) && !before.is_some_and(is_main) && !is_main(entry) {
@@ -136,7 +136,7 @@ fn first_news(entry: &CallEntry, info: &CallInfo, viewer: &Viewer, origin: Origi
         return vec![received(entry, info, viewer)];
     }
     if info.caller != me || own != CallUserState::Accepted || origin == Origin::First {
-        return Vec::new();
+        return on_joining(entry, info, viewer, origin);
     }
     let mut events = vec![Event::CallInvitationCreated(CallInvitationCreatedEvent {
         call_id: info.call_id.clone(),
@@ -151,6 +151,14 @@ fn first_news(entry: &CallEntry, info: &CallInfo, viewer: &Viewer, origin: Origi
         events.push(state_changed(info, info.call_user_list.clone()));
     }
     events
+}
+
+/// Returns what the device is told with which the user has joined: the states of all users. The answer to the request has them, too,
+/// but what others did right after it is already in this entry, and would be told to nobody.
+fn on_joining(entry: &CallEntry, info: &CallInfo, viewer: &Viewer, origin: Origin) -> Vec<Event> {
+    let is_here = entry.main_device == viewer.device && state_of(info, &viewer.user_id) == CallUserState::Accepted;
+    let is_news = is_here && origin != Origin::First && info.state() != CallState::Ended;
+    if is_news { vec![state_changed(info, info.call_user_list.clone())] } else { Vec::new() }
 }
 
 fn state_changed(info: &CallInfo, call_user_list: Vec<CallUserInfo>) -> Event {

@@ -100,6 +100,8 @@ impl Transaction<'_> {
                     let id = self.touch(&name)?;
                     match end.filter(|_| is_everywhere) {
                         Some(end) => conversation_setting::hide_below(self.db, id, end)?,
+                        // The server has got it meanwhile, with a message that it did not delete.
+                        None if is_everywhere && conversation_setting::is_on_server(self.db, id)? => continue,
                         None => conversation_setting::hide_here(self.db, id)?,
                     }
                     self.quiet.insert(id);

@@ -154,6 +154,12 @@ pub(crate) struct Standing {
     pub(crate) head_seq: i64,
 }
 
+/// Returns whether the server has a conversation.
+pub(crate) fn is_on_server(db: &Connection, conversation: i64) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT head_seq + head_rev > 0 FROM conversation WHERE id = ?1")?
+        .query_row([conversation], |row| row.get(0))
+}
+
 /// Returns how a conversation stands, if this device knows it.
 pub(crate) fn standing(db: &Connection, name: &Name) -> rusqlite::Result<Option<Standing>> {
     db.prepare_cached(

@@ -567,7 +567,8 @@ async fn call_join_comes_in_without_an_invitation() {
         becomes(device, &call_id, "eve", State::Accepted).await;
     }
     assert_eq!(refusal(join(&eve, &call_id).await), IN_CALL);
-    // Who joins is told from now on, and may do what others may.
+    // Who joins is told of all users, and from now on of what they do, and may do what others may.
+    assert_eq!(changed(&eve).await, shown(&users));
     accept(&bob, &call_id).await.unwrap();
     assert_eq!(changed(&eve).await, shown(&[("bob", State::Accepted)]));
     quit(&eve, &call_id).await.unwrap();

@@ -10,7 +10,7 @@ use zim_protocol::EventKind;
 
 use crate::coverage::reference;
 use crate::owner::in_tests;
-use crate::seen::{calls_function, names_after, shown};
+use crate::seen::{calls_function, constants, imports, names_after, shown, uses};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 const PAGE: &str = "../docs/reference/conformance.md";
@@ -79,17 +79,40 @@ struct Shown {
     tests: BTreeSet<String>,
 }
 
+/// The files of tests in a folder.
+fn files(folder: &str) -> Vec<PathBuf> {
+    let path = PathBuf::from(HERE).join("tests").join(folder);
+    let mut files: Vec<PathBuf> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|end| end == "rs"));
+    files.sort();
+    files
+}
+
 fn tests() -> Vec<(Function, String)> {
     let mut tests = Vec::new();
     for folder in FOLDERS {
-        let path = PathBuf::from(HERE).join("tests").join(folder);
-        let mut files: Vec<PathBuf> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.retain(|file| file.extension().is_some_and(|end| end == "rs"));
-        files.sort();
-        for file in files {
-            let functions = functions(folder, &file);
+        let files: Vec<(PathBuf, String)> =
+            files(folder).into_iter().map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect();
+        let public: BTreeMap<String, String> = files.iter().flat_map(|(_, source)| constants(source, true)).collect();
+        for (file, source) in &files {
+            let functions = functions(folder, file);
             let helpers: Vec<&Function> = functions.iter().filter(|function| !function.is_test).collect();
-            let texts: Vec<String> = functions.iter().map(|function| whole(function, &helpers)).collect();
+            let mut texts: Vec<String> = functions.iter().map(|function| whole(function, &helpers)).collect();
+            // A code that a test names by a constant.
+            let mut codes: BTreeMap<&String, String> = BTreeMap::new();
+            codes.extend(
+                public.iter().filter(|(name, _)| imports(source, name)).map(|(name, code)| (name, code.clone())),
+            );
+            let own = constants(source, false);
+            codes.extend(own.iter().map(|(name, code)| (name, code.clone())));
+            for text in &mut texts {
+                let used: String = codes
+                    .iter()
+                    .filter(|(name, _)| uses(text, name))
+                    .map(|(_, code)| format!(" ErrorCode::{code}"))
+                    .collect();
+                text.push_str(&used);
+            }
             tests.extend(functions.into_iter().zip(texts).filter(|(function, _)| function.is_test));
         }
     }

@@ -13,6 +13,7 @@ use zim_protocol::{
     PushConfig, PushLogRow, PushOutcome, PushSource, RegisterRequest, SetPushProviderRequest, Stored, StoredPosition,
     UserOfflinePushRule, client_frame, event_frame,
 };
+use zim_server::connection::Happened;
 use zim_server::db::{Scope, Tx, params};
 
 use crate::push_delivery::{away, is_offline, log, send, set_webhook, title, titled};
@@ -427,19 +428,53 @@ async fn a_device_that_logs_in_after_the_event_and_stores_it_gets_none() {
     phone.quit().await;
     is_offline(&world, "bob").await;
     soon(ann.send_friend_application("bob", applies("new"))).await.unwrap();
-    let applied_at = world.clock.now_ms();
+    let applied = Happened { at: world.clock.now_ms(), handled_at: i64::MAX, is_in_feed: true };
     world.clock.advance(1);
     let phone = world.user_at(dir, "bob").await;
     phone.next(EventKind::FriendApplicationListChanged).await;
     let has_it = || {
         let mut all = world.servers().flat_map(|server| server.app().fanout.all());
         let is_bob = |user: &str| user == "bob";
-        all.any(|one| one.identity().is_some_and(|user| is_bob(&user.user_id)) && one.has_handled(applied_at, i64::MAX))
+        all.any(|one| one.identity().is_some_and(|user| is_bob(&user.user_id)) && one.has_handled(applied))
     };
     ticks_until(&world, "the acknowledgement", has_it).await;
     world.clock.advance(DELAY_MS);
     assert_eq!(ends(&world, "bob", 1, "new").await.detail, "the device has it");
     assert_eq!(server.waiting(), 0);
+    world.end().await;
+}
+
+/// What is revoked is not in the feed, so that the feed says nothing about it: a device that has stored its feed may still lose its
+/// connection before it has asked for the conversation.
+#[tokio::test]
+async fn a_revocation_is_pushed_to_a_device_that_logs_in_after_it() {
+    let server = PushServer::http();
+    let world = World::new().await;
+    set_webhook(&world, &server).await;
+    let ann = world.user("ann").await;
+    let phone = world.user("bob").await;
+    let dir = phone.dir();
+    soon(phone.register_push(PushToken::webhook("phone"))).await.unwrap();
+    let sent = send(&ann, "bob", "hi", MessageSendConfig::default()).await;
+    phone.receives("hi").await;
+    phone.quit().await;
+    is_offline(&world, "bob").await;
+    let push = PushConfig { title: "gone".to_owned(), ..PushConfig::default() };
+    let config = MessageRevokeConfig { push_config: Some(push), ..MessageRevokeConfig::default() };
+    let revoked = Happened { at: world.clock.now_ms(), handled_at: i64::MAX, is_in_feed: true };
+    soon(ann.revoke_message(&sent, config)).await.unwrap();
+    // Something else is in the feed, which the device acknowledges.
+    soon(ann.send_friend_application("bob", FriendApplicationSendConfig::default())).await.unwrap();
+    world.clock.advance(1);
+    let phone = world.user_at(dir, "bob").await;
+    let has_its_feed = || {
+        let mut all = world.servers().flat_map(|server| server.app().fanout.all());
+        all.any(|one| one.identity().is_some_and(|user| *user.user_id == *"bob") && one.has_handled(revoked))
+    };
+    ticks_until(&world, "the acknowledgement", has_its_feed).await;
+    world.clock.advance(DELAY_MS);
+    assert_eq!(title(&server.next().await), "gone");
+    phone.quit().await;
     world.end().await;
 }
 

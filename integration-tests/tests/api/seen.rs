@@ -1,7 +1,7 @@
 //! What the text of a test shows: the names of events that it sees and of errors that it provokes. What it says not to have come is none
 //! of them, and neither is what a helper would see of which it says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns code without comments and without what is in literals, with one space where there is any between words.
 pub(crate) fn code(text: &str) -> String {
@@ -216,6 +216,50 @@ pub(crate) fn names_after(code: &str, prefix: &str) -> BTreeSet<String> {
         .map(|(at, _)| code[at + prefix.len()..].chars().take_while(|letter| is_word(*letter)).collect::<String>())
         .filter(|name| !name.is_empty())
         .collect()
+}
+
+/// The constants of error codes in a file, each with the name of its code; `is_public`: only those that other files can have.
+pub(crate) fn constants(source: &str, is_public: bool) -> BTreeMap<String, String> {
+    let source = code(source);
+    let mut found = BTreeMap::new();
+    for (at, _) in source.match_indices("const ").filter(|(at, _)| is_start(&source, *at)) {
+        let rest = &source[at + "const ".len()..];
+        let parts =
+            rest.split_once(": ErrorCode = ErrorCode::").and_then(|(name, rest)| Some((name, rest.split_once(';')?.0)));
+        if let Some((name, value)) = parts
+            && name.chars().chain(value.chars()).all(is_word)
+            && (!is_public || source[..at].ends_with("pub(crate) "))
+        {
+            found.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    found
+}
+
+/// Whether a file has a name from another one.
+pub(crate) fn imports(source: &str, name: &str) -> bool {
+    let source = code(source);
+    let imports = source.match_indices("use ").filter_map(|(at, _)| source[at..].split_once(';'));
+    imports
+        .map(|(import, _)| import)
+        .filter(|import| import.contains("crate::") || import.contains("super::"))
+        .any(|import| uses(import, name))
+}
+
+/// Whether code has a name.
+pub(crate) fn uses(code: &str, name: &str) -> bool {
+    words(code, name).next().is_some()
+}
+
+#[test]
+fn constants_of_error_codes_are_found() {
+    let source = "use crate::call::{GONE, NONE};\npub(crate) const FULL: ErrorCode =\n    ErrorCode::RoomFull;\n\
+                  const BAD: ErrorCode = ErrorCode::Invalid;\nconst KIND: Type = Type::Peer;\n";
+    let all = [("BAD", "Invalid"), ("FULL", "RoomFull")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(constants(source, false), BTreeMap::from(all.clone()));
+    assert_eq!(constants(source, true), BTreeMap::from([all[1].clone()]));
+    assert!(imports(source, "NONE") && !imports(source, "NON") && !imports(source, "BAD"));
+    assert!(uses("assert(refused, BAD)", "BAD") && !uses("NOT_BAD", "BAD"));
 }
 
 #[test]

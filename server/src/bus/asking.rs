@@ -54,6 +54,9 @@ pub struct StoredQuestion {
     /// When that happened which the events tell of, Unix milliseconds.
     #[prost(int64, tag = "6")]
     pub happened_at: i64,
+    /// It is in the feeds of the users.
+    #[prost(bool, tag = "7")]
+    pub is_in_feed: bool,
 }
 
 /// A part of the answer of one node.

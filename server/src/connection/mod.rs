@@ -84,6 +84,17 @@ pub struct ConnectionState {
     allowance_of_login: OnceLock<Arc<Mutex<Allowance>>>,
 }
 
+/// Something that a user's devices are told of.
+#[derive(Clone, Copy, Debug)]
+pub struct Happened {
+    /// When it happened, Unix milliseconds.
+    pub at: i64,
+    /// When the events that tell of it had been handed over, Unix milliseconds.
+    pub handled_at: i64,
+    /// An entry of the user's feed tells of it. What happens to a message is in its conversation instead.
+    pub is_in_feed: bool,
+}
+
 impl ConnectionState {
     /// Creates the state of a connection after its `Hello`.
     pub fn new(address: SocketAddr, platform: i32, device: [u8; 16], sdk_version: String, queue_bytes: usize) -> Self {
@@ -198,13 +209,14 @@ impl ConnectionState {
     }
 
     /// Whether the client has what happened at a time, Unix milliseconds. A connection that is younger got no event of it, so that it
-    /// has none to handle: its client has it once it has stored the feed that it was given instead. Otherwise the client has handled
-    /// all events that it was to get a little later, at `handled_at`, or until now.
-    pub fn has_handled(&self, happened_at: i64, handled_at: i64) -> bool {
-        if self.listens_since.load(Ordering::Relaxed) > happened_at {
-            return self.feed_stored.load(Ordering::Relaxed) >= self.feed_given.load(Ordering::Relaxed);
+    /// has none to handle: its client has it once it has stored the feed that it was given instead, if it is in the feed. Otherwise
+    /// the client has handled all events that it was to get a little later, or until now.
+    pub fn has_handled(&self, what: Happened) -> bool {
+        if self.listens_since.load(Ordering::Relaxed) > what.at {
+            let is_fed = self.feed_stored.load(Ordering::Relaxed) >= self.feed_given.load(Ordering::Relaxed);
+            return what.is_in_feed && is_fed;
         }
-        self.events_behind() == 0 || self.handled.lock().through() >= handled_at
+        self.events_behind() == 0 || self.handled.lock().through() >= what.handled_at
     }
 
     /// Returns how many events the client has not acknowledged: those that wait, and those that were sent.

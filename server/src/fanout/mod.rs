@@ -31,7 +31,7 @@ use self::group_index::GroupIndex;
 use self::lane::Lane;
 pub use self::one_shots::OneShots;
 use self::passed::Passed;
-use crate::connection::ConnectionState;
+use crate::connection::{ConnectionState, Happened};
 use crate::effect::Effect;
 use crate::key::{LoginKey, UserKey};
 
@@ -264,14 +264,9 @@ impl Fanout {
         self.logins(users, |connection| connection.has_stored(conversation, seq))
     }
 
-    /// Returns the logins of these users on this node that have what happened at the first of these times: see
-    /// [`ConnectionState::has_handled`].
-    pub fn handled_by(
-        &self,
-        (happened_at, handled_at): (i64, i64),
-        users: impl IntoIterator<Item = UserKey>,
-    ) -> Vec<LoginKey> {
-        self.logins(users, |connection| connection.has_handled(happened_at, handled_at))
+    /// Returns the logins of these users on this node that have what happened: see [`ConnectionState::has_handled`].
+    pub fn handled_by(&self, what: Happened, users: impl IntoIterator<Item = UserKey>) -> Vec<LoginKey> {
+        self.logins(users, |connection| connection.has_handled(what))
     }
 
     fn logins(

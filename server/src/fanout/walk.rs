@@ -29,8 +29,8 @@ const TURN: usize = 128;
 const DELAY: Duration = Duration::from_millis(2);
 /// How long a walk waits that has more than one turn, and only tells of members who entered and left a room.
 const MEMBERS_DELAY: Duration = Duration::from_millis(200);
-/// How long a group rests from the beginning of a walk that had more than one turn, for each session: 12,500 sessions are woken a
-/// second, which takes some 30 % of a processor. A first message is not delayed by it.
+/// How long a group rests from the beginning of a walk that had more than one turn, for each session of the lane: a group wakes 12,500
+/// sessions of a lane a second, which takes some 30 % of a processor. A first message is not delayed by it.
 const REST: Duration = Duration::from_micros(80);
 /// The longest rest.
 const MAX_REST: Duration = Duration::from_millis(500);
@@ -134,7 +134,10 @@ impl Walks {
         // Until its first session is reached, a walk takes what arrives.
         let list = if walk.after.is_none() { &mut walk.items } else { &mut walk.next };
         // Many who enter and leave a room in a short time are one push. Who has left is forgotten after all of the walk.
-        let last = list.iter_mut().rev().find(|item| !matches!(item, Item::Forget(_)));
+        let last = match &item {
+            Item::Push(_) => list.iter_mut().rev().find(|item| !matches!(item, Item::Forget(_))),
+            _ => None,
+        };
         let merged = match (&last, &item) {
             (Some(Item::Push(last)), Item::Push(push)) => last.merged(push),
             _ => None,
@@ -208,7 +211,11 @@ impl Walks {
                     walk.wait(&mut self.delayed, group, due);
                 }
                 None if walk.items.is_empty() => drop(self.walks.remove(&group)),
-                None => self.turns.push_back(group),
+                None => {
+                    // The walk took longer than the rest, or the group has grown.
+                    walk.begun = (index.len(group) > TURN).then_some(now);
+                    self.turns.push_back(group);
+                }
             }
         }
     }
@@ -453,6 +460,30 @@ mod tests {
         assert_eq!(told(&sessions[0]), [(3, 2), (4, 1), (5, 0), (6, 1), (7, 1), (8, 0)]);
         assert_eq!(told(&sessions[1]), [(3, 2), (4, 1), (6, 1), (7, 1)]);
         assert!(walks.is_idle() && walks.deadline().is_none() && walks.bytes == 0 && walks.walks.is_empty());
+    }
+
+    #[test]
+    fn a_group_rests_although_a_walk_took_longer_than_its_rest() {
+        let most = u32::try_from(TURN).unwrap() + 1;
+        let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
+        let sessions = group(1, &index, most.into());
+        let key = ConversationKey(1);
+        walks.add(&index, key, message(1, 1), start);
+        walks.advance(&index, start + DELAY);
+        walks.add(&index, key, message(1, 2), start + DELAY);
+        // The rest of the first walk is over when it ends, so the second one begins at once.
+        let late = start + DELAY + REST * most + Duration::from_millis(1);
+        walks.advance(&index, late);
+        assert_eq!(walks.deadline(), None);
+        walks.add(&index, key, message(1, 3), late);
+        while !walks.is_idle() {
+            walks.advance(&index, late);
+        }
+        walks.add(&index, key, message(1, 4), late);
+        assert_eq!(walks.deadline(), Some(late + REST * most));
+        assert!(counts(&sessions)[0].0 >= 2, "{:?}", counts(&sessions));
+        walks.finish(&index);
+        assert_eq!(counts(&sessions), [(4, sessions.len())]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use zim_protocol::ConversationRef;
 
 use crate::app::App;
 use crate::bus::{self, Bus, BusError, BusState, Connected, Heard, Nats};
+use crate::connection::Happened;
 use crate::effect::Effect;
 use crate::key::UserKey;
 
@@ -96,9 +97,11 @@ async fn hear(app: Arc<App>, (bus, mut heard): (Arc<Nats>, UnboundedReceiver<Hea
                     let users = stored.users.iter().copied().map(UserKey);
                     match stored.handled_at {
                         0 => app.fanout.stored_by(&conversation, stored.seq, users),
-                        // A node of an earlier version does not say when it happened.
-                        at if stored.happened_at == 0 => app.fanout.handled_by((at, at), users),
-                        at => app.fanout.handled_by((stored.happened_at, at), users),
+                        handled_at => {
+                            // A node of an earlier version does not say when it happened.
+                            let at = if stored.happened_at == 0 { handled_at } else { stored.happened_at };
+                            app.fanout.handled_by(Happened { at, handled_at, is_in_feed: stored.is_in_feed }, users)
+                        }
                     }
                 });
                 bus.answer_stored(&question, logins.unwrap_or_default()).await;

@@ -224,6 +224,7 @@ async fn room_members(
         for member in &page.members {
             if context.output.is_json() {
                 context.output.json(member)?;
+                continue;
             }
             let connected = if member.is_connected { "yes" } else { "no" };
             table.row([preview(&member.user_id, 32), preview(&member.user_name, 40), connected.to_owned()]);

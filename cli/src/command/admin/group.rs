@@ -143,8 +143,9 @@ async fn list(app_id: u32, operator: &mut Operator, context: &Context) -> Result
         for group in &page.groups {
             if context.output.is_json() {
                 context.output.json(group)?;
+            } else {
+                table.row(row(group, now_ms()));
             }
-            table.row(row(group, now_ms()));
         }
         after = page.next;
         if after.is_empty() {

@@ -212,8 +212,9 @@ async fn list((app_id, prefix): (u32, String), operator: &mut Operator, context:
         for user in &page.users {
             if context.output.is_json() {
                 context.output.json(user)?;
+            } else {
+                table.row(row(user, now_ms()));
             }
-            table.row(row(user, now_ms()));
         }
         after = page.next;
         if after.is_empty() {

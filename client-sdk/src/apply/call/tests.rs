@@ -199,7 +199,7 @@ fn who_has_left_gets_nothing_until_they_are_asked_again() {
     let again = entry(&HERE, &[("ann", State::Accepted), ("bob", State::Inviting), ("eve", State::Accepted)]);
     assert_eq!(told(Some(&later), &again, "bob"), [EventKind::CallInvitationReceived]);
     let joined = entry(&HERE, &[("ann", State::Accepted), ("bob", State::Accepted), ("eve", State::Accepted)]);
-    assert!(told(Some(&later), &joined, "bob").is_empty(), "the answer to the request has the users");
+    assert_eq!(told(Some(&later), &joined, "bob"), [CHANGED]);
 }
 
 #[test]
@@ -239,4 +239,19 @@ fn who_was_cancelled_is_not_told_what_others_did_later() {
     let events = news(Some(&before), &now, &viewer("bob"), Origin::Other);
     let [Event::CallInvitationCancelled(event)] = &events[..] else { panic!("{events:?}") };
     assert_eq!(event.extended_data, "");
+}
+
+/// What others do right after a user has joined may be in the entry that tells of the joining, and the answer does not have it.
+#[test]
+fn the_device_that_has_joined_is_told_of_all_users() {
+    let joined = [("ann", State::Accepted), ("bob", State::Rejected), ("eve", State::Accepted)];
+    assert_eq!(told(None, &entry(&HERE, &joined), "eve"), [CHANGED]);
+    let left = entry(&HERE, &[("ann", State::Accepted), ("bob", State::Received), ("eve", State::Quit)]);
+    assert_eq!(changed(&left, &entry(&HERE, &joined), "eve"), ["ann", "bob", "eve"]);
+    // Neither the other devices of the user, nor one that hears of it later, nor of a call that is over.
+    assert!(told(None, &entry(&THERE, &joined), "eve").is_empty());
+    assert!(told(Some(&left), &entry(&THERE, &joined), "eve").is_empty());
+    assert!(told(None, &entry(&[], &joined), "eve").is_empty());
+    assert!(news(None, &entry(&HERE, &joined), &viewer("eve"), Origin::First).is_empty());
+    assert!(told(None, &ended(entry(&HERE, &joined), "ann"), "eve").is_empty());
 }

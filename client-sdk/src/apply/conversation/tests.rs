@@ -2,7 +2,7 @@ use prost::Message as _;
 use rusqlite::Connection;
 use zim_protocol::{ConversationEvent, Event, Message, MessageEntry, MessageFlag, MessageType};
 
-use crate::apply::{Job, Recent, Viewer, apply};
+use crate::apply::{Edit, Job, Recent, Settle, Viewer, apply};
 use crate::engine::{Batch, Change, Saved, State};
 use crate::store::{self, memory};
 use crate::types::Name;
@@ -72,4 +72,27 @@ fn an_empty_conversation_that_is_not_touched_is_told_once_as_well() {
     db.execute("UPDATE conversation SET is_listed = 1 WHERE id = ?1", [id]).unwrap();
     let told = run(&db, &mut recent, vec![Change::Sweep], None);
     assert_eq!(told, [(ConversationEvent::Deleted, "bob".to_owned())]);
+}
+
+/// Only this device had the conversation when it asked the server to delete all, and the first message comes before the answer.
+#[test]
+fn deleting_all_keeps_a_conversation_that_the_server_has_got_meanwhile() {
+    for is_on_server in [true, false] {
+        let (db, mut recent) = (memory().unwrap(), Recent::default());
+        let draft = Settle::Edit(Edit::Draft { name: bob(), draft: "a draft".to_owned() });
+        let edit = |recent: &mut Recent, settle| {
+            apply(&db, &Viewer::in_test("ann", 10), recent, Job { settle: vec![settle], ..Job::default() }).unwrap();
+        };
+        edit(&mut recent, draft);
+        let seen = store::conversation_setting::listed(&db).unwrap();
+        assert_eq!(seen, [(bob(), None)]);
+        if is_on_server {
+            let there = State { head_seq: 1, seq: 1, known: true, last_ts: 5, ..State::default() };
+            run(&db, &mut recent, vec![first_message()], Some(there));
+        }
+        edit(&mut recent, Settle::Edit(Edit::HideAll { seen: Some(seen) }));
+        let left = store::conversation_setting::listed(&db).unwrap();
+        let expected = if is_on_server { vec![(bob(), Some(2))] } else { Vec::new() };
+        assert_eq!(left, expected);
+    }
 }

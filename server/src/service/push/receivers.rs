@@ -13,6 +13,7 @@ use super::rules::{Receiver, Standing};
 use super::store::{platform, source};
 use crate::app::App;
 use crate::bus::StoredQuestion;
+use crate::connection::Happened;
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::journal::{is_shown, rules};
@@ -291,11 +292,11 @@ pub(super) async fn has_it(app: &App, pushed: &Pushed, devices: &[Registered]) -
     }
     if pushed.kind != PushKind::Message {
         // The event leaves the server a moment after what is pushed was made.
-        let happened_at = pushed.created_at;
-        let handled_at = happened_at + i64::from(app.config.push.delay_ms) / 2;
-        let here = app.fanout.handled_by((happened_at, handled_at), connected.iter().copied());
+        let (at, is_in_feed) = (pushed.created_at, pushed.kind != PushKind::Revoke);
+        let handled_at = at + i64::from(app.config.push.delay_ms) / 2;
+        let here = app.fanout.handled_by(Happened { at, handled_at, is_in_feed }, connected.iter().copied());
         let users = connected.into_iter().map(|user| user.0).collect();
-        let question = StoredQuestion { users, handled_at, happened_at, ..StoredQuestion::default() };
+        let question = StoredQuestion { users, handled_at, happened_at: at, is_in_feed, ..StoredQuestion::default() };
         let elsewhere = app.bus().stored(question).await;
         return here.into_iter().chain(elsewhere).collect();
     }
