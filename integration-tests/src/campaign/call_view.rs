@@ -9,15 +9,18 @@ use super::action::{Action, CallVerb};
 use super::record::{Call, Moment, RaisedEvent};
 use super::social::is_unknown;
 
+/// The states of users, `CallUserState`.
+type States = BTreeMap<String, i64>;
+
 /// What a device knows of a call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CallView {
     /// The users whose states it was told, `CallUserState`.
-    pub(super) users: BTreeMap<String, i64>,
+    pub(super) users: States,
     /// Whether all of them were told, with an invitation or the beginning of the call.
     pub(super) is_whole: bool,
     /// The states in the answer of the last request to join. Events that a slow handler tells later may be older.
-    pub(super) joined: BTreeMap<String, i64>,
+    pub(super) joined: States,
     /// Whether nobody knows whether a request to join took effect.
     pub(super) is_unsure: bool,
     /// Whether it was told that somebody has ended the call.
@@ -26,7 +29,7 @@ pub(super) struct CallView {
     caller: String,
     /// The present run of the app, and the states of users that it was told.
     incarnation: u32,
-    told: BTreeMap<String, i64>,
+    told: States,
     /// How this run of the app has raised that the invitation, or the call, is over.
     over: Vec<String>,
 }
@@ -137,7 +140,7 @@ impl CallViews {
 }
 
 /// When a device joined a call, and the states of its users in the answer; `None` if nobody knows whether it did.
-fn joined(call: &Call) -> Option<(Moment, &Call, Option<BTreeMap<String, i64>>)> {
+fn joined(call: &Call) -> Option<(Moment, &Call, Option<States>)> {
     let Action::Call { verb: CallVerb::Join, .. } = call.action else { return None };
     match &call.answer {
         Some((at, Ok(answer))) => Some((*at, call, Some(states(answer).collect()))),
