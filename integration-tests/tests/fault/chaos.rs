@@ -111,6 +111,8 @@ impl Chaos {
     /// Closes a device after its messages are answered, and opens it again.
     async fn reopen(&mut self, at: usize) {
         self.places[at].proxy.restore();
+        // A login is given up after two seconds, in which a handshake that loses packets may not succeed.
+        self.places[at].proxy.set_conditions(NetworkConditions::default());
         let mark = format!(" {at} ");
         let (own, others): (Vec<_>, Vec<_>) = self.calls.drain(..).partition(|(text, _)| text.contains(&mark));
         self.calls = others;
