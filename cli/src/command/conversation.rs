@@ -56,15 +56,12 @@ pub(crate) enum ConversationCommand {
     /// Delete a conversation, or all, from the list, until there is a new message; its messages stay
     Delete(DeleteArgs),
     /// Show the total number of unread messages, of all conversations or of some
-    Unread(UnreadArgs),
+    Unread(WhichArgs),
 }
 
 /// `zim conversation list`
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only those of this type: peer, with a user, or group
-    #[arg(long, value_name = "TYPE", value_parser = parse_type)]
-    r#type: Option<ConversationType>,
     /// Only those with unread messages
     #[arg(long)]
     unread: bool,
@@ -74,15 +71,8 @@ pub(crate) struct ListArgs {
     /// Only those that are not pinned
     #[arg(long, conflicts_with = "pinned")]
     unpinned: bool,
-    /// Only those with one of these marks, with commas between them; -1: with any mark, 0: without
-    #[arg(
-        long = "mark",
-        value_name = "MARKS",
-        value_delimiter = ',',
-        allow_negative_numbers = true,
-        value_parser = clap::value_parser!(i64).range(-1..=20)
-    )]
-    marks: Vec<i64>,
+    #[command(flatten)]
+    which: WhichArgs,
     #[command(flatten)]
     page: PageArgs,
 }
@@ -95,8 +85,8 @@ impl ListArgs {
             _ => ConversationPinnedFilter::All,
         };
         ConversationFilterOption {
-            conversation_types: self.r#type.iter().map(|kind| *kind as i32).collect(),
-            marks: self.marks.clone(),
+            conversation_types: self.which.types(),
+            marks: self.which.marks.clone(),
             is_only_unread_conversation: self.unread,
             pinned_filter: pinned as i32,
         }
@@ -203,9 +193,9 @@ pub(crate) struct MarkArgs {
     also: Vec<String>,
 }
 
-/// `zim conversation unread`
-#[derive(Debug, Args)]
-pub(crate) struct UnreadArgs {
+/// Which conversations are meant.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WhichArgs {
     /// Only those of this type: peer, with a user, or group
     #[arg(long, value_name = "TYPE", value_parser = parse_type)]
     r#type: Option<ConversationType>,
@@ -218,6 +208,12 @@ pub(crate) struct UnreadArgs {
         value_parser = clap::value_parser!(i64).range(-1..=20)
     )]
     marks: Vec<i64>,
+}
+
+impl WhichArgs {
+    fn types(&self) -> Vec<i32> {
+        self.r#type.iter().map(|kind| *kind as i32).collect()
+    }
 }
 
 pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Result<(), Failure> {
@@ -434,11 +430,8 @@ async fn delete(with: Option<Target>, context: &Context, session: &Session) -> R
     done(context, &deleted, format!("The conversation {name} is deleted from the list. Its messages stay."))
 }
 
-async fn unread(args: UnreadArgs, context: &Context, session: &Session) -> Result<(), Failure> {
-    let config = ConversationTotalUnreadMessageCountQueryConfig {
-        conversation_types: args.r#type.iter().map(|kind| *kind as i32).collect(),
-        marks: args.marks,
-    };
+async fn unread(args: WhichArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let config = ConversationTotalUnreadMessageCountQueryConfig { conversation_types: args.types(), marks: args.marks };
     let total = session.zim.query_conversation_total_unread_message_count(config).await?;
     if context.output.is_json() {
         return context.output.json(&total);

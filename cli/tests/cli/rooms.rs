@@ -36,7 +36,7 @@ async fn a_room_is_entered_talked_in_and_left() {
     let members = all(&env.zim("bob", &["room", "members", "stage"]).await.ok());
     let members: Vec<_> = members.iter().map(|member| member["userID"].as_str().unwrap()).collect();
     assert_eq!(members, ["bob", "cai"]);
-    // The command of Bob ends with this event, so he could not ask any more.
+    // The command of Bob ends with this event, and then Bob is not in the room any more.
     let of = env.zim("cai", &["room", "of", "stage", "cai", "--set", "seat=1", "--plain"]).await.ok().stdout;
     assert!(of.ends_with("cai   seat=1\n"), "{of}");
     let said: Vec<_> = bob.finish().await.ok().lines();
