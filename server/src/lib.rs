@@ -64,6 +64,7 @@ mod first_run;
 pub mod server;
 /// Copies an SQLite database to PostgreSQL.
 mod transfer;
+mod turns;
 /// Commands of the program that need no running server.
 mod maintenance;
 /// The signals that stop the server.

@@ -21,7 +21,7 @@ use super::login::live;
 use super::members::{self, group_id, room_id};
 use super::meter::Meter;
 use super::peer::window;
-use super::process::{Cost, Sample};
+use super::process::{self, Cost, Sample};
 use super::raw::{Dialer, Raw, SharedDialer};
 use super::show::{latency_columns, latency_row, show_cost, show_errors, stage_row, thousands};
 use super::target::Target;
@@ -33,7 +33,7 @@ use crate::progress;
 /// Members of each group who are online, unless `--online` says otherwise: each costs a connection on both sides.
 const ONLINE: usize = 1_000;
 /// The pause of the sender of the pair that a group is compared with.
-const PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 /// `zim bench group`
 #[derive(Clone, Debug, Args)]
@@ -221,7 +221,7 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
         size: args.size,
     };
     let meter = Meter::with_copies(online - 1);
-    let receivers = Receivers::new(target)?;
+    let receivers = Receivers::new(target, args.rate.is_some())?;
     let mut sessions = members::log_in(0..load.senders, target, dialer, room.as_deref()).await?;
     sessions.extend(receivers.log_in(load.senders..online, target, room.as_deref())?);
     let calm = Load::calm("pair", 1, PAUSE);
@@ -287,17 +287,27 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
     })
 }
 
-/// The members who only receive, on a thread of their own, so that their work does not delay the senders' answers.
+/// The members who only receive, on a thread of their own, so that their work does not delay the senders' answers. With a
+/// rate, when latencies are compared, the thread has a low priority: elsewhere the clients do not take the server's processors.
 #[derive(Debug)]
-struct Receivers {
+pub(crate) struct Receivers {
     runtime: Option<Runtime>,
     handle: Handle,
     dialer: SharedDialer,
 }
 
 impl Receivers {
-    fn new(target: &Target) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    pub(crate) fn new(target: &Target, is_low: bool) -> Result<Self, Failure> {
+        let lower = move || {
+            if is_low {
+                process::lower_priority();
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .on_thread_start(lower)
+            .enable_all()
+            .build()?;
         let dialer = {
             // Sockets are served by the runtime in which they are created.
             let _within = runtime.enter();
@@ -306,7 +316,16 @@ impl Receivers {
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime), dialer })
     }
 
-    fn log_in(&self, online: Range<usize>, target: &Target, room: Option<&str>) -> Result<Vec<Raw>, Failure> {
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(crate) fn log_in(
+        &self,
+        online: Range<usize>,
+        target: &Target,
+        room: Option<&str>,
+    ) -> Result<Vec<Raw>, Failure> {
         tokio::task::block_in_place(|| self.handle.block_on(members::log_in(online, target, &self.dialer, room)))
     }
 

@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::progress;
 
 /// The role of the members in the names of users.
-const ROLE: &str = "g";
+pub(crate) const ROLE: &str = "g";
 /// The number of concurrent logins.
 const LOGINS_AT_ONCE: usize = 32;
 /// How long those stay who enter and leave a room again and again.

@@ -16,6 +16,7 @@ mod meter;
 mod peer;
 mod process;
 mod raw;
+mod readers;
 mod sdk;
 mod show;
 mod spread;
@@ -43,6 +44,7 @@ Examples:
   zim bench group --members 10000 --online 500 --rate 20
   zim bench room --members 100,1000,5000
   zim bench room --members 1000 --set rooms.history=true
+  zim bench readers
   zim bench call --pairs 20
   zim bench call --ringing 1000 --timeout 10s
   zim bench login --for 5s --live-pairs 5
@@ -67,6 +69,8 @@ enum BenchCommand {
     Group(group::GroupArgs),
     /// Measure messages to rooms and their deliveries to all who are in them
     Room(group::RoomArgs),
+    /// Measure answers to members of a group who all open it at once, and messages of others meanwhile
+    Readers(readers::ReadersArgs),
     /// Measure calls a second, from the invitation to the end, or how late the timeouts of calls are that nobody answers
     Call(call::CallArgs),
     /// Measure logins a second, each on a new connection
@@ -103,6 +107,7 @@ async fn measure(command: BenchCommand, target: &target::Target, output: Output)
         BenchCommand::Peer(args) => Box::pin(peer::run(args, target, output)).await,
         BenchCommand::Group(args) => Box::pin(group::run(args, target, output)).await,
         BenchCommand::Room(args) => Box::pin(group::run_rooms(args, target, output)).await,
+        BenchCommand::Readers(args) => Box::pin(readers::run(args, target, output)).await,
         BenchCommand::Call(args) => Box::pin(call::run(args, target, output)).await,
         BenchCommand::Login(args) => Box::pin(login::run(args, target, output)).await,
         BenchCommand::Idle(args) => Box::pin(idle::run(args, target, output)).await,

@@ -54,6 +54,13 @@ impl Sample {
     }
 }
 
+/// Lets other threads run before this one. Does nothing if the system refuses it.
+pub(crate) fn lower_priority() {
+    // On Linux this is the priority of the thread, elsewhere that of the process, which has other threads.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(10);
+}
+
 /// Parses `VmRSS:     1234 kB` in /proc/PID/status.
 #[cfg(target_os = "linux")]
 fn rss_bytes(status: &str) -> Option<u64> {

@@ -26,6 +26,7 @@ use crate::meter::Meter;
 use crate::room_rates::RoomRates;
 use crate::task::{Kinds, Timers};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
+use crate::turns::Turns;
 
 pub(crate) use self::names::Named;
 pub(crate) use self::tenant::{OLD_SECRETS_END, Rotated};
@@ -71,6 +72,8 @@ pub struct App {
     pub(crate) allowances: Allowances,
     pub(crate) block_fence: BlockFence,
     pub(crate) room_rates: Arc<RoomRates>,
+    /// The turns of read marks and receipts.
+    pub(crate) readers: Turns,
     pub(crate) unmarked_logins: UnmarkedLogins,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
@@ -127,6 +130,7 @@ impl App {
         for app in db.read(async move |tx| app_rows(tx).await).await? {
             tenants.add(app.into_tenant(&secret));
         }
+        let readers = Turns::new(db.queues());
         let node = db.lease().map_or(0, |lease| lease.number());
         let app = Arc::new(Self {
             ids: IdGenerator::new(clock.clone(), node, newest),
@@ -147,6 +151,7 @@ impl App {
             secret,
             block_fence: BlockFence::default(),
             room_rates: Arc::default(),
+            readers,
             unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         });

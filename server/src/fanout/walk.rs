@@ -3,9 +3,9 @@
 //! of it together: a group that is behind wakes each session once for many messages. A walk to many sessions begins a moment
 //! late, so that the answer to the sender leaves before the pushes take the processors.
 //!
-//! Most of what a push costs is to wake the session, so a group with many sessions rests after a walk, for a time that grows with
-//! their number. What arrives meanwhile is pushed together. Members who enter and leave a room with many sessions wait until
-//! something else is pushed to it, or for a while.
+//! Most of what a push costs is to wake the session, so a group with many sessions wakes them at a pace. What arrives meanwhile is
+//! pushed together by the next walk, and what others do in this time is not delayed by more than a few wakes. Members who enter and
+//! leave a room with many sessions wait until something else is pushed to it, or for a while.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -29,11 +29,15 @@ const TURN: usize = 128;
 const DELAY: Duration = Duration::from_millis(2);
 /// How long a walk waits that has more than one turn, and only tells of members who entered and left a room.
 const MEMBERS_DELAY: Duration = Duration::from_millis(200);
-/// How long a group rests from the beginning of a walk that had more than one turn, for each session of the lane: a group wakes 12,500
-/// sessions of a lane a second, which takes some 30 % of a processor. A first message is not delayed by it.
-const REST: Duration = Duration::from_micros(80);
-/// The longest rest.
-const MAX_REST: Duration = Duration::from_millis(500);
+/// The pace of a group with more sessions than one turn has: the time for each session of the lane that it wakes. At 6,250 sessions
+/// a second this takes some 30 % of a processor.
+const PACE: Duration = Duration::from_micros(160);
+/// The longest time that the pace makes of a walk.
+const MAX_WALK: Duration = Duration::from_millis(500);
+/// How far a group may be ahead of its pace: the first 100 sessions of a lane do not wait for it.
+const AHEAD: Duration = Duration::from_millis(16);
+/// Sessions of such a group that are woken together.
+const PACED_PAGE: usize = 16;
 /// The bytes that the walks of a lane hold. Beyond that the lane keeps what is handed over.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -67,12 +71,10 @@ impl Item {
 
 #[derive(Debug, Default)]
 struct Walk {
-    /// When it begins; `None`: it has, or takes the next turn.
-    begins: Option<Instant>,
-    /// When it has begun, if its group has many sessions.
-    begun: Option<Instant>,
-    /// Until when its group rests.
-    rests: Option<Instant>,
+    /// When it begins or goes on; `None`: it takes the next turn.
+    due: Option<Instant>,
+    /// When the sessions that were woken would all have been woken at the pace.
+    paced: Option<Instant>,
     /// What this walk pushes.
     items: Vec<Item>,
     /// The last session that has it.
@@ -82,9 +84,21 @@ struct Walk {
 }
 
 impl Walk {
-    /// Begins at a time, instead of at another one.
+    /// When more sessions may be woken.
+    fn may_wake(&self) -> Option<Instant> {
+        self.paced.and_then(|paced| paced.checked_sub(AHEAD))
+    }
+
+    /// Notes that this many of the sessions of a group were woken.
+    fn woke(&mut self, woken: usize, sessions: usize, now: Instant) {
+        let each = PACE.min(MAX_WALK / u32::try_from(sessions.max(1)).unwrap_or(u32::MAX));
+        let paced = self.paced.map_or(now, |paced| paced.max(now));
+        self.paced = Some(paced + each * u32::try_from(woken).unwrap_or(u32::MAX));
+    }
+
+    /// Begins or goes on at a time, instead of at another one.
     fn wait(&mut self, delayed: &mut BTreeSet<(Instant, ConversationKey)>, group: ConversationKey, at: Instant) {
-        if let Some(before) = self.begins.replace(at) {
+        if let Some(before) = self.due.replace(at) {
             delayed.remove(&(before, group));
         }
         delayed.insert((at, group));
@@ -124,11 +138,11 @@ impl Walks {
         };
         if is_new && index.len(group) <= TURN {
             self.turns.push_back(group);
-        } else if is_new || walk.begins.is_some() {
+        } else if walk.after.is_none() && (is_new || walk.due.is_some()) {
             let due = now + if item.can_wait() { MEMBERS_DELAY } else { DELAY };
-            let due = walk.rests.map_or(due, |rests| rests.max(due));
+            let due = walk.may_wake().map_or(due, |at| at.max(due));
             // Those who wait are not delayed by what comes.
-            let due = walk.begins.filter(|_| !walk.items.is_empty()).map_or(due, |begins| begins.min(due));
+            let due = walk.due.filter(|_| !walk.items.is_empty()).map_or(due, |before| before.min(due));
             walk.wait(&mut self.delayed, group, due);
         }
         // Until its first session is reached, a walk takes what arrives.
@@ -170,22 +184,27 @@ impl Walks {
             self.delayed.pop_first();
             match self.walks.get_mut(&group) {
                 Some(walk) if !walk.items.is_empty() => {
-                    (walk.begins, walk.begun) = (None, Some(now));
+                    walk.due = None;
                     self.turns.push_back(group);
                 }
-                // It has only rested.
+                // Its pace no longer counts.
                 _ => drop(self.walks.remove(&group)),
             }
         }
-        let mut woken = 0;
+        let (mut woken, is_full) = (0, self.is_full());
         while woken < TURN {
             let Some(group) = self.turns.pop_front() else { return };
             let Some(walk) = self.walks.get_mut(&group) else { continue };
-            let (page, next) = index.page(group, walk.after, PAGE);
+            let sessions = index.len(group);
+            let is_paced = sessions > TURN;
+            let (page, next) = index.page(group, walk.after, if is_paced { PACED_PAGE } else { PAGE });
             for (session, stay) in &page {
                 push(session, stay, &walk.items);
             }
             woken += page.len().max(1);
+            if is_paced {
+                walk.woke(page.len(), sessions, now);
+            }
             walk.after = next;
             if next.is_none() {
                 self.bytes -= walk.items.iter().map(Item::bytes).sum::<usize>();
@@ -195,27 +214,18 @@ impl Walks {
                     }
                 }
             }
-            if next.is_some() {
-                self.turns.push_back(group);
-                continue;
-            }
-            let sessions = u32::try_from(index.len(group)).unwrap_or(u32::MAX);
-            let rests = walk.begun.map(|begun| begun + REST.saturating_mul(sessions).min(MAX_REST));
-            let due = match walk.items.iter().all(Item::can_wait) && !walk.items.is_empty() {
-                true => rests.map(|rests| rests.max(now + MEMBERS_DELAY)),
-                false => rests,
+            let due = match walk.items.is_empty() {
+                // The walk is kept for its pace.
+                true => walk.paced,
+                false if next.is_none() && is_paced && walk.items.iter().all(Item::can_wait) => {
+                    Some(walk.may_wake().map_or(now + MEMBERS_DELAY, |at| at.max(now + MEMBERS_DELAY)))
+                }
+                false => walk.may_wake().filter(|_| !is_full),
             };
             match due.filter(|due| *due > now) {
-                Some(due) => {
-                    walk.rests = rests;
-                    walk.wait(&mut self.delayed, group, due);
-                }
+                Some(due) => walk.wait(&mut self.delayed, group, due),
                 None if walk.items.is_empty() => drop(self.walks.remove(&group)),
-                None => {
-                    // The walk took longer than the rest, or the group has grown.
-                    walk.begun = (index.len(group) > TURN).then_some(now);
-                    self.turns.push_back(group);
-                }
+                None => self.turns.push_back(group),
             }
         }
     }
@@ -291,6 +301,24 @@ mod tests {
         counts.into_iter().collect()
     }
 
+    /// Lets a lane work until a time. Returns when it last did something.
+    fn work(walks: &mut Walks, index: &GroupIndex, until: Instant) -> Option<Instant> {
+        let mut last = None;
+        while let Some(at) = walks.deadline().filter(|at| *at <= until) {
+            walks.advance(index, at);
+            while !walks.is_idle() {
+                walks.advance(index, at);
+            }
+            last = Some(at);
+        }
+        last
+    }
+
+    /// The sessions of a large group that are woken at once: what it may be ahead, in whole pages.
+    fn at_once() -> usize {
+        (AHEAD.as_micros() / PACE.as_micros()) as usize / PACED_PAGE * PACED_PAGE + PACED_PAGE
+    }
+
     #[test]
     fn a_large_group_takes_turns_with_others_and_everybody_gets_everything_in_order() {
         let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
@@ -299,29 +327,47 @@ mod tests {
         walks.add(&index, ConversationKey(1), message(1, 1), start);
         walks.add(&index, ConversationKey(1), message(1, 2), start + DELAY / 2);
         walks.advance(&index, begun);
-        assert_eq!(counts(&large), [(0, 300 - TURN), (2, TURN)], "both messages together");
+        assert_eq!(counts(&large), [(0, 300 - at_once()), (2, at_once())], "both messages together");
         // A small group does not wait until the large one is through.
         walks.add(&index, ConversationKey(2), message(2, 1), begun);
         walks.add(&index, ConversationKey(1), message(1, 3), begun);
         walks.advance(&index, begun);
         assert_eq!(counts(&small), [(1, 3)]);
-        assert!(counts(&large)[0].0 == 0, "{:?}", counts(&large));
-        let mut turns = 0;
-        while !walks.is_idle() {
-            walks.advance(&index, begun);
-            turns += 1;
-        }
-        assert!(turns <= 3, "{turns}");
-        // What arrived during the walk waits until the group has rested.
-        let rested = begun + REST * 300;
-        assert_eq!((counts(&large), walks.deadline()), (vec![(2, 300)], Some(rested)));
-        walks.advance(&index, rested.checked_sub(Duration::from_nanos(1)).unwrap());
-        assert_eq!(counts(&large), [(2, 300)]);
-        walks.advance(&index, rested);
-        walks.finish(&index);
-        assert_eq!((counts(&large), walks.bytes, walks.deadline()), (vec![(3, 300)], 0, None));
+        assert_eq!(counts(&large), [(0, 300 - at_once()), (2, at_once())], "the rest waits for the pace");
+        assert_eq!(walks.deadline(), Some(begun + PACE * u32::try_from(at_once()).unwrap() - AHEAD));
+        // Whoever has the first two does not get the third before all have the first two.
+        let all_have_two = begun + PACE * 300 - AHEAD;
+        work(&mut walks, &index, all_have_two - PACE * u32::try_from(2 * PACED_PAGE).unwrap());
+        assert!(counts(&large)[0].0 == 0 && counts(&large).len() == 2, "{:?}", counts(&large));
+        let last = work(&mut walks, &index, begun + Duration::from_secs(1)).unwrap();
+        assert_eq!(counts(&large), [(3, 300)]);
+        assert_eq!(last, begun + PACE * 600, "until its pace no longer counts");
+        assert_eq!((walks.bytes, walks.deadline(), walks.walks.len()), (0, None, 0));
         let frames: Vec<Vec<Bytes>> = large.iter().map(|session| session.queue.waiting()).collect();
         assert!(frames.iter().all(|all| all == &frames[0]), "the same frames in the same order");
+    }
+
+    #[test]
+    fn the_walk_of_a_very_large_group_does_not_take_longer() {
+        let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
+        let sessions = group(1, &index, 2 * i64::try_from(MAX_WALK.as_micros() / PACE.as_micros()).unwrap());
+        walks.add(&index, ConversationKey(1), message(1, 1), start);
+        work(&mut walks, &index, start + DELAY + MAX_WALK / 2);
+        assert_eq!(counts(&sessions).len(), 2, "at a pace, too");
+        work(&mut walks, &index, start + DELAY + MAX_WALK);
+        assert_eq!(counts(&sessions), [(1, sessions.len())]);
+    }
+
+    #[test]
+    fn a_lane_that_was_busy_does_not_hurry_afterwards() {
+        let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
+        let sessions = group(1, &index, 400);
+        walks.add(&index, ConversationKey(1), message(1, 1), start);
+        let late = start + Duration::from_secs(9);
+        walks.advance(&index, start + DELAY);
+        walks.advance(&index, late);
+        walks.advance(&index, late);
+        assert_eq!(counts(&sessions), [(0, 400 - 2 * at_once()), (1, 2 * at_once())]);
     }
 
     #[test]
@@ -355,10 +401,16 @@ mod tests {
             let woken = || sessions.iter().filter(|session| !session.queue.is_empty()).count();
             assert_eq!(woken(), if is_delayed { 0 } else { TURN });
             walks.advance(&index, now + DELAY);
-            assert_eq!((woken(), walks.deadline()), (TURN, None));
-            walks.advance(&index, now + DELAY);
-            let rests = is_delayed.then(|| now + DELAY + REST * u32::try_from(count).unwrap());
-            assert_eq!((woken(), walks.deadline()), (sessions.len(), rests));
+            let paced = |count: usize| now + DELAY + PACE * u32::try_from(count).unwrap();
+            assert_eq!(
+                (woken(), walks.deadline()),
+                match is_delayed {
+                    true => (at_once(), Some(paced(at_once()) - AHEAD)),
+                    false => (TURN, None),
+                }
+            );
+            work(&mut walks, &index, now + Duration::from_millis(19));
+            assert_eq!((woken(), walks.deadline()), (sessions.len(), is_delayed.then(|| paced(sessions.len()))));
             walks.finish(&index);
             assert!(woken() == sessions.len() && walks.is_idle());
         }
@@ -432,58 +484,34 @@ mod tests {
         walks.add(&index, key, entrance(3, 9_999), start + DELAY);
         walks.advance(&index, start + MEMBERS_DELAY.checked_sub(Duration::from_nanos(1)).unwrap());
         assert_eq!((woken(), walks.deadline()), (0, Some(start + MEMBERS_DELAY)));
-        walks.advance(&index, start + MEMBERS_DELAY);
-        assert_eq!(woken(), TURN);
-        // What arrives now can wait again after this walk.
+        let paced = |count: usize| PACE * u32::try_from(count).unwrap();
+        // What arrives during the walk can wait again after it.
         let now = start + MEMBERS_DELAY;
-        walks.add(&index, key, entrance(4, 9_999), now);
         walks.advance(&index, now);
-        assert_eq!((woken(), walks.deadline()), (sessions.len(), Some(now + MEMBERS_DELAY)));
+        assert_eq!(woken(), at_once());
+        walks.add(&index, key, entrance(4, 9_999), now);
+        let ended = work(&mut walks, &index, now + DELAY * 10).unwrap();
+        assert_eq!((woken(), walks.deadline()), (sessions.len(), Some(ended + MEMBERS_DELAY)));
         assert_eq!(told(&sessions[0]), [(3, 2)]);
-        // Something that cannot wait takes it along, once the room has rested.
-        let rested = now + REST * u32::try_from(most + 1).unwrap();
+        // Something that cannot wait takes it along at once.
         let exit = || Detail::Exit(RoomExit::default());
-        walks.add(&index, key, room(5, RoomReceivers::Users(vec![UserKey(1)]), exit()), now);
-        assert_eq!(walks.deadline(), Some(rested));
-        walks.add(&index, key, entrance(6, 9_999), now);
-        assert_eq!(walks.deadline(), Some(rested), "no later than before");
-        walks.advance(&index, rested);
-        walks.advance(&index, rested);
-        // Nothing waits, so the room only rests, and what then arrives waits as long as if nothing had been before.
-        let rested = rested + REST * u32::try_from(most + 1).unwrap();
-        assert_eq!(walks.deadline(), Some(rested));
-        walks.add(&index, key, entrance(7, 9_999), rested - DELAY);
-        assert_eq!(walks.deadline(), Some(rested - DELAY + MEMBERS_DELAY));
-        walks.add(&index, key, room(8, RoomReceivers::Users(vec![UserKey(1)]), exit()), rested - DELAY / 2);
-        assert_eq!(walks.deadline(), Some(rested + DELAY / 2));
+        walks.add(&index, key, room(5, RoomReceivers::Users(vec![UserKey(1)]), exit()), ended);
+        let due = walks.deadline().unwrap();
+        assert!(due >= ended + DELAY && due < ended + MEMBERS_DELAY / 2);
+        walks.add(&index, key, entrance(6, 9_999), ended);
+        assert_eq!(walks.deadline(), Some(due), "no later than before");
+        work(&mut walks, &index, due + DELAY * 10);
+        // Nothing waits. What then arrives waits as long as if nothing had been before.
+        let idle = walks.deadline().unwrap();
+        assert!(idle <= due + AHEAD + paced(sessions.len()));
+        walks.add(&index, key, entrance(7, 9_999), idle - DELAY);
+        assert_eq!(walks.deadline(), Some(idle - DELAY + MEMBERS_DELAY));
+        walks.add(&index, key, room(8, RoomReceivers::Users(vec![UserKey(1)]), exit()), idle - DELAY / 2);
+        assert_eq!(walks.deadline(), Some(idle + DELAY / 2));
         walks.finish(&index);
         assert_eq!(told(&sessions[0]), [(3, 2), (4, 1), (5, 0), (6, 1), (7, 1), (8, 0)]);
         assert_eq!(told(&sessions[1]), [(3, 2), (4, 1), (6, 1), (7, 1)]);
         assert!(walks.is_idle() && walks.deadline().is_none() && walks.bytes == 0 && walks.walks.is_empty());
-    }
-
-    #[test]
-    fn a_group_rests_although_a_walk_took_longer_than_its_rest() {
-        let most = u32::try_from(TURN).unwrap() + 1;
-        let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
-        let sessions = group(1, &index, most.into());
-        let key = ConversationKey(1);
-        walks.add(&index, key, message(1, 1), start);
-        walks.advance(&index, start + DELAY);
-        walks.add(&index, key, message(1, 2), start + DELAY);
-        // The rest of the first walk is over when it ends, so the second one begins at once.
-        let late = start + DELAY + REST * most + Duration::from_millis(1);
-        walks.advance(&index, late);
-        assert_eq!(walks.deadline(), None);
-        walks.add(&index, key, message(1, 3), late);
-        while !walks.is_idle() {
-            walks.advance(&index, late);
-        }
-        walks.add(&index, key, message(1, 4), late);
-        assert_eq!(walks.deadline(), Some(late + REST * most));
-        assert!(counts(&sessions)[0].0 >= 2, "{:?}", counts(&sessions));
-        walks.finish(&index);
-        assert_eq!(counts(&sessions), [(4, sessions.len())]);
     }
 
     #[test]

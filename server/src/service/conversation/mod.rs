@@ -40,6 +40,7 @@ impl ConversationService for App {
         request: ClearConversationUnreadMessageCountRequest,
     ) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
         let user = caller.identity()?.user;
+        let _turn = self.readers.wait().await;
         let (kind, id) = (request.conversation_type, request.conversation_id);
         let conversation = self.conversation_of(caller, kind, &id).await?;
         caller
@@ -62,6 +63,7 @@ impl ConversationService for App {
         _: ClearConversationTotalUnreadMessageCountRequest,
     ) -> Result<ConversationTotalUnreadMessageCountClearedResult, Error> {
         let user = caller.identity()?.user;
+        let _turn = self.readers.wait().await;
         let mut after = i64::MIN;
         loop {
             let unread = self.db.read(async move |tx| setting::unread(tx, user, after, CLEARED_AT_ONCE).await).await?;

@@ -46,6 +46,7 @@ impl MessageReceiptService for App {
         request: SendMessageReceiptsReadRequest,
     ) -> Result<MessageReceiptsReadSentResult, Error> {
         let identity = caller.identity()?;
+        let _turn = self.readers.wait().await;
         let (user, now) = (identity.user, self.clock.now_ms());
         let name = ConversationRef { r#type: request.conversation_type, id: request.conversation_id };
         let (conversation, _) = self.existing_conversation(identity, &name).await?;
@@ -120,6 +121,7 @@ impl MessageReceiptService for App {
         if request.conversation_type() != ConversationType::Peer {
             return Err(Error::params_invalid("conversationType must be 0: only a peer conversation has this receipt"));
         }
+        let _turn = self.readers.wait().await;
         let name = ConversationRef { r#type: request.conversation_type, id: request.conversation_id };
         let (conversation, _) = self.existing_conversation(identity, &name).await?;
         let peer = self.resolve_peer(identity, &name.id).await?;
