@@ -185,6 +185,8 @@ async fn what_is_stored_is_shown_without_a_connection() {
     let mut app = App::of(&bob, 10).await;
     assert_eq!(app.shown, all);
     world.start_server().await;
+    let is_back = async || (ann.connection_state() == ConnectionState::Connected).then_some(());
+    eventually("the connection", is_back).await;
     soon(ann.set_group_member_nickname("A", "ann", "crew")).await.unwrap();
     app.shows(&members(&[&ann]).await).await;
     assert_eq!(app.shown[0].member_nickname, "A");
@@ -252,7 +254,8 @@ async fn what_is_told_adds_up_to_the_members() {
         let mut random = Random::new(seed);
         let mut is_cut = false;
         for step in 0..60 {
-            let (who, whom) = (random.below(5) as usize, names[random.below(5) as usize]);
+            let mut one = || usize::try_from(random.below(5)).unwrap();
+            let (who, whom) = (one(), names[one()]);
             let device = &devices[who];
             // Many of these are refused.
             match random.below(14) {
