@@ -61,6 +61,11 @@ impl LocalServer {
         &self.file.server
     }
 
+    /// Returns the address of the metrics.
+    pub(crate) fn http(&self) -> Option<&str> {
+        self.file.http.as_deref()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.file.pid
     }

@@ -24,6 +24,8 @@ pub(crate) struct StartFile {
     pub(crate) pid: u32,
     /// `host:port` for clients.
     pub(crate) server: String,
+    /// `host:port` of the metrics, if there is one.
+    pub(crate) http: Option<String>,
     /// The URL of the operator's service, if there is one.
     pub(crate) admin: Option<String>,
     pub(crate) fingerprint: String,

@@ -4,6 +4,8 @@
 
 mod common;
 mod operator;
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/certificate.rs"]
 mod certificate;
 #[path = "cli/conversations.rs"]

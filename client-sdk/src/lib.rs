@@ -137,7 +137,7 @@ pub use self::message::MessageSendNotification;
 pub use self::message_media::MediaMessageSendNotification;
 #[doc(hidden)]
 pub use self::net::quic_client_config;
-pub use self::observe::{ConversationList, Diff, Timeline};
+pub use self::observe::{ConversationList, Diff, MemberList, Timeline};
 pub use self::push::{PushToken, ZPNs, ZPNsConfig, ZPNsRegistered};
 pub use self::session::ConnectionStates;
 pub use self::zim::Zim;

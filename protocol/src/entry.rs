@@ -10,6 +10,10 @@ use crate::v1::{
 /// The `orderKey` of a stored message is its position times this. Messages that are not stored yet get keys in between.
 pub const ORDER_KEY_STEP: i64 = 100;
 
+/// How many places in the list of members of a group a change of its members takes: a member's place is the change that let them in,
+/// times this, and their index among its users.
+pub const PLACES_OF_CHANGE: i64 = 128;
+
 impl MessageEntry {
     /// Whether this flag is set.
     pub fn has(&self, flag: MessageFlag) -> bool {

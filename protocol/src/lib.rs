@@ -82,7 +82,7 @@ pub mod token;
 /// exports them.
 pub mod app;
 
-pub use self::entry::ORDER_KEY_STEP;
+pub use self::entry::{ORDER_KEY_STEP, PLACES_OF_CHANGE};
 pub use self::event::{EventKind, EventType, UnknownEvent};
 pub use self::rpc::{
     Access, AnyRequest, JsonError, METHODS, Method, Rate, RequestError, Rpc, SERVER_METHODS, Scheduling, method,

@@ -4,22 +4,22 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 use tokio::runtime::{Handle, Runtime};
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 use zim_protocol::ConversationType;
 
+use super::group_life::{Done, Life, Rates};
 use super::group_load::{self, Ended, GroupLoad};
+use super::group_parts::{self, Part};
 use super::histogram::Latency;
 use super::load::Load;
 use super::login::live;
 use super::members::{self, group_id, room_id};
-use super::meter::Meter;
+use super::meter::{Meter, SharedMeter};
 use super::peer::window;
 use super::process::{self, Cost, Sample};
 use super::raw::{Dialer, Raw, SharedDialer};
@@ -28,12 +28,13 @@ use super::target::Target;
 use crate::duration;
 use crate::exit::Failure;
 use crate::output::{Output, Table};
-use crate::progress;
 
 /// Members of each group who are online, unless `--online` says otherwise: each costs a connection on both sides.
 const ONLINE: usize = 1_000;
 /// The pause of the sender of the pair that a group is compared with.
 pub(crate) const PAUSE: Duration = Duration::from_millis(10);
+/// How long the pair is measured alone, at most.
+const ALONE: Duration = Duration::from_secs(30);
 
 /// `zim bench group`
 #[derive(Clone, Debug, Args)]
@@ -45,6 +46,15 @@ pub(crate) struct GroupArgs {
     /// Members who are online, each with a session [default: all, but at most 1000]
     #[arg(long, value_name = "N", value_parser = members)]
     online: Option<usize>,
+    /// Further users who join the group, and as many who leave it, each second
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    churn: u32,
+    /// Reactions to messages, each second, of further members who are online
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    reactions: u32,
+    /// Receipts for messages, each second, of further members who are online; all messages ask for them then
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    receipts: u32,
     #[command(flatten)]
     load: LoadArgs,
 }
@@ -83,6 +93,9 @@ struct LoadArgs {
     /// Duration of the load before each measurement
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
     warm_up: Duration,
+    /// Equal parts of the measurement, each with its latencies and with what waits in the server: shows whether a queue grows
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    parts: u32,
 }
 
 fn members(text: &str) -> Result<usize, String> {
@@ -136,12 +149,22 @@ struct Measured {
     /// The same pair during the load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pair_meanwhile: Option<Latency>,
-    /// Users who entered the room or left it during the load.
+    /// Users who entered or left during the load.
     #[serde(skip_serializing_if = "Option::is_none")]
     moves_per_second: Option<u64>,
-    /// The p99 of an answer to a sender, divided by that of the pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reactions_per_second: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipts_per_second: Option<u64>,
+    /// The p99 of an answer to a sender, divided by that of the pair alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
+    /// The p99 of the pair during the load, divided by that of the pair alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pair_ratio: Option<f64>,
+    /// The parts of the measurement, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<Part>,
     /// Deliveries of acknowledged messages that did not arrive before the end.
     missing: u64,
     /// How often the server told a session to pull, because it was too slow for pushes.
@@ -165,8 +188,8 @@ struct Place {
     members: usize,
     /// Those who are online.
     online: usize,
-    /// Those who enter and those who leave, each second.
-    churn: u32,
+    /// What happens beside the messages.
+    rates: Rates,
 }
 
 pub(crate) async fn run(args: GroupArgs, target: &Target, output: Output) -> Result<(), Failure> {
@@ -175,7 +198,8 @@ pub(crate) async fn run(args: GroupArgs, target: &Target, output: Output) -> Res
     let mut groups = Vec::with_capacity(args.members.len());
     for members in args.members {
         let online = args.online.unwrap_or(ONLINE).min(members);
-        let place = Place { kind: ConversationType::Group, members, online, churn: 0 };
+        let rates = Rates { churn: args.churn, reactions: args.reactions, receipts: args.receipts };
+        let place = Place { kind: ConversationType::Group, members, online, rates };
         groups.push(measure(&args.load, place, target, &dialer).await?);
     }
     report(Report { groups, ..Report::new("group", &args.load) }, output)
@@ -185,7 +209,8 @@ pub(crate) async fn run_rooms(args: RoomArgs, target: &Target, output: Output) -
     let dialer = Arc::new(Dialer::new(target, 4)?);
     let mut rooms = Vec::with_capacity(args.members.len());
     for members in args.members {
-        let place = Place { kind: ConversationType::Room, members, online: members, churn: args.churn };
+        let rates = Rates { churn: args.churn, ..Rates::default() };
+        let place = Place { kind: ConversationType::Room, members, online: members, rates };
         rooms.push(measure(&args.load, place, target, &dialer).await?);
     }
     report(Report { rooms, ..Report::new("room", &args.load) }, output)
@@ -206,7 +231,7 @@ fn report(report: Report, output: Output) -> Result<(), Failure> {
 }
 
 async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &SharedDialer) -> Result<Measured, Failure> {
-    let Place { kind, members, online, churn } = place;
+    let Place { kind, members, online, rates } = place;
     let (to, room) = match kind {
         ConversationType::Room => (room_id(target, members), Some(room_id(target, members))),
         _ => (group_id(target, members), None),
@@ -219,6 +244,7 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
         rate: args.rate,
         window: args.window,
         size: args.size,
+        has_receipt: rates.receipts > 0,
     };
     let meter = Meter::with_copies(online - 1);
     let receivers = Receivers::new(target, args.rate.is_some())?;
@@ -226,24 +252,21 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
     sessions.extend(receivers.log_in(load.senders..online, target, room.as_deref())?);
     let calm = Load::calm("pair", 1, PAUSE);
     let pair = match args.rate {
-        Some(_) => Some(live(&calm, target, dialer, sleep(args.time)).await?.0),
+        Some(_) => Some(live(&calm, target, dialer, sleep(args.time.min(ALONE))).await?.0),
         None => None,
     };
-    let movers = match &room {
-        Some(room) if churn > 0 => Some(receivers.start_churn(churn, target, room)?),
-        _ => None,
-    };
+    let life = receivers.start_life(&load.to, place, target, &meter)?;
     let running = group_load::start(&load, sessions, &meter, &receivers.handle)?;
     sleep(args.warm_up).await;
     let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
-    let (began, moved_before) = (Instant::now(), movers.as_ref().map(Churn::moved));
+    let (began, done_before) = (Instant::now(), life.done());
     let measuring = async {
         meter.measure(true);
-        progress::during(args.time, "deliveries", meter.delivered()).await;
+        let parts = group_parts::measure(args.parts, args.time, &running, &meter, target).await;
         meter.measure(false);
-        (began.elapsed(), movers.as_ref().map(Churn::moved), target.cost(before))
+        (began.elapsed(), life.done(), target.cost(before), parts)
     };
-    let (pair_meanwhile, (elapsed, moved, server)) = match args.rate {
+    let (pair_meanwhile, (elapsed, done, server, parts)) = match args.rate {
         Some(_) => {
             let (latency, measured) = live(&calm, target, dialer, measuring).await?;
             (Some(latency), measured)
@@ -251,8 +274,8 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
         None => (None, measuring.await),
     };
     let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));
-    let moves = moved.zip(moved_before).map(|(after, before)| after - before);
-    drop(movers);
+    let Done { moves, reactions, receipts } = done.since(done_before);
+    drop(life);
     let Ended { last, told_to_pull, dropped } = running.end(&meter).await;
     let (ack, delivery) = meter.latencies();
     let (messages, deliveries) = meter.counts();
@@ -262,7 +285,12 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
         let us = cost.cpu_percent * 10_000.0 * elapsed.as_secs_f64() / deliveries.max(1) as f64;
         (us * 100.0).round() / 100.0
     };
-    let ratio = pair.map(|pair| ack.p99.as_secs_f64() / pair.p99.as_secs_f64().max(f64::MIN_POSITIVE));
+    let to_pair = |latency: Latency| {
+        let ratio = latency.p99.as_secs_f64() / pair?.p99.as_secs_f64().max(f64::MIN_POSITIVE);
+        Some((ratio * 100.0).round() / 100.0)
+    };
+    // What is not asked for is not reported.
+    let asked = |rate: u32, count: u64| (rate > 0).then(|| per_second(count));
     Ok(Measured {
         members,
         online,
@@ -275,8 +303,12 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
         last_delivery: last.summary(),
         pair,
         pair_meanwhile,
-        moves_per_second: moves.map(per_second),
-        ratio: ratio.map(|ratio| (ratio * 100.0).round() / 100.0),
+        moves_per_second: asked(rates.churn, moves),
+        reactions_per_second: asked(rates.reactions, reactions),
+        receipts_per_second: asked(rates.receipts, receipts),
+        ratio: to_pair(ack),
+        pair_ratio: pair_meanwhile.and_then(to_pair),
+        parts,
         missing: meter.missing(),
         told_to_pull,
         dropped,
@@ -329,36 +361,19 @@ impl Receivers {
         tokio::task::block_in_place(|| self.handle.block_on(members::log_in(online, target, &self.dialer, room)))
     }
 
-    /// Starts users who enter and leave a room; this number does each in a second.
-    fn start_churn(&self, churn: u32, target: &Target, room: &str) -> Result<Churn, Failure> {
-        let users = usize::try_from(churn).unwrap_or(usize::MAX).saturating_mul(2);
-        let sessions = self.log_in(MOVERS..MOVERS + users, target, None)?;
-        let moved = Arc::new(AtomicU64::new(0));
-        let mut tasks = JoinSet::new();
-        for (index, session) in sessions.into_iter().enumerate() {
-            let moving = members::enter_and_leave(session, room.to_owned(), (index, users), Arc::clone(&moved));
-            tasks.spawn_on(moving, &self.handle);
-        }
-        Ok(Churn { moved, _tasks: tasks })
+    /// Starts what happens beside the messages.
+    fn start_life(&self, to: &str, place: Place, target: &Target, meter: &SharedMeter) -> Result<Life, Failure> {
+        let Place { kind, members, online, rates } = place;
+        let movers = self.log_in(MOVERS..MOVERS + rates.movers(kind), target, None)?;
+        // Members who are not online yet, if there are enough of them; otherwise further devices of members.
+        let first = if online + rates.members() <= members { online } else { 0 };
+        let actors = self.log_in(first..first + rates.members().min(members), target, None)?;
+        Ok(Life::start((to, kind), rates, (movers, actors), meter, &self.handle))
     }
 }
 
 /// The number of the first user who enters and leaves; the members have lower ones.
 const MOVERS: usize = 200_000;
-
-/// Users who enter and leave a room until this is dropped.
-#[derive(Debug)]
-struct Churn {
-    moved: Arc<AtomicU64>,
-    _tasks: JoinSet<()>,
-}
-
-impl Churn {
-    /// How often they have entered or left.
-    fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
-    }
-}
 
 impl Drop for Receivers {
     fn drop(&mut self) {
@@ -414,12 +429,22 @@ fn show_group(report: &Report, measured: &Measured, output: Output) -> Result<()
     if measured.told_to_pull > 0 {
         output.line(format!("too slow {} times a session was told to pull", thousands(measured.told_to_pull)))?;
     }
-    if let Some(moves) = measured.moves_per_second {
-        output.line(format!("moves    {} users a second enter or leave", thousands(moves)))?;
+    for (what, count, text) in [
+        ("moves   ", measured.moves_per_second, "users a second enter or leave"),
+        ("reacted ", measured.reactions_per_second, "reactions a second"),
+        ("read    ", measured.receipts_per_second, "receipts a second"),
+    ] {
+        if let Some(count) = count {
+            output.line(format!("{what} {} {text}", thousands(count)))?;
+        }
     }
     if let Some(ratio) = measured.ratio {
-        output.line(format!("ratio    the p99 of an answer to a sender is {ratio} times that of the pair"))?;
+        output.line(format!("ratio    the p99 of an answer to a sender is {ratio} times that of the pair alone"))?;
     }
+    if let Some(ratio) = measured.pair_ratio {
+        output.line(format!("         the p99 of the pair is {ratio} times that of the pair alone"))?;
+    }
+    group_parts::show(&measured.parts, output)?;
     show_cost(measured.server, output)?;
     match (measured.server_us_per_delivery, measured.clients_us_per_delivery) {
         (Some(server), Some(clients)) => {

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, interval_at, sleep, timeout};
-use zim_protocol::{ConversationType, Message, Response, SendMessageRequest};
+use zim_protocol::{ConversationType, Message, MessageSendConfig, Response, SendMessageRequest};
 
 use super::arrivals::Arrivals;
 use super::histogram::Histogram;
@@ -44,6 +44,8 @@ pub(crate) struct GroupLoad {
     /// Messages of each sender that are not delivered to all.
     pub(crate) window: usize,
     pub(crate) size: usize,
+    /// The messages ask for receipts.
+    pub(crate) has_receipt: bool,
 }
 
 /// The latencies that some receivers measured.
@@ -172,6 +174,20 @@ pub(crate) fn start(
 }
 
 impl GroupRunning {
+    /// Returns the latencies of the deliveries until now.
+    pub(crate) fn delivery(&self) -> Histogram {
+        let mut all = Histogram::default();
+        for share in &self.receipts.shares {
+            all.merge(&share.lock().delivery);
+        }
+        all
+    }
+
+    /// Returns how often a session was told to pull until now.
+    pub(crate) fn told_to_pull(&self) -> u64 {
+        self.receipts.told_to_pull.load(Ordering::Relaxed)
+    }
+
     /// Waits for messages in flight, then ends the load.
     pub(crate) async fn end(mut self, meter: &Meter) -> Ended {
         meter.stop();
@@ -267,7 +283,7 @@ impl Sender {
             message: Some(Message::text(text)),
             to_conversation_id: self.load.to.clone(),
             conversation_type: self.load.kind as i32,
-            config: None,
+            config: self.load.has_receipt.then(asks_for_receipt),
             client_key: self.keys.next(),
             omit_content: true,
         }
@@ -288,6 +304,10 @@ impl Sender {
         }
         Ok(())
     }
+}
+
+fn asks_for_receipt() -> MessageSendConfig {
+    MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() }
 }
 
 /// What is measured of an event frame. The rest is skipped: clients and server share the machine.

@@ -59,6 +59,13 @@ impl Histogram {
         self.max_us = self.max_us.max(other.max_us);
     }
 
+    /// Returns what was recorded after a copy was made. Its longest latency is that of the bucket.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let counts: Box<[u64]> = self.counts.iter().zip(&before.counts).map(|(now, then)| now - then).collect();
+        let max_us = counts.iter().rposition(|count| *count > 0).map_or(0, upper).min(self.max_us);
+        Self { counts, count: self.count - before.count, max_us }
+    }
+
     /// Returns the latency in microseconds that `per_mille` of the values do not exceed.
     fn per_mille(&self, per_mille: u64) -> u64 {
         let wanted = (self.count * per_mille).div_ceil(1_000).max(1);
@@ -136,5 +143,16 @@ mod tests {
         assert_eq!(Histogram::default().summary(), Latency::default());
         let json = serde_json::to_value(Latency { p50: Duration::from_micros(1_234), ..Latency::default() }).unwrap();
         assert_eq!(json["p50Ms"], 1.234);
+    }
+
+    #[test]
+    fn what_came_later_is_told_apart() {
+        let mut histogram = Histogram::default();
+        histogram.record(Duration::from_secs(1));
+        let before = histogram.clone();
+        assert_eq!(histogram.since(&before).summary(), Latency::default());
+        (1..=10).for_each(|us| histogram.record(Duration::from_micros(us)));
+        let later = histogram.since(&before).summary();
+        assert_eq!((later.p50, later.max), (Duration::from_micros(5), Duration::from_micros(10)));
     }
 }

@@ -1,14 +1,11 @@
 //! The members of the groups and rooms of a benchmark: they become users, join, and log in for the measurement.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use zim_protocol::{CreateGroupRequest, EnterRoomRequest, GroupInfo, JoinGroupRequest, LeaveRoomRequest, RoomInfo};
+use zim_protocol::{CreateGroupRequest, EnterRoomRequest, GroupInfo, JoinGroupRequest, RoomInfo};
 
-use super::raw::{Dialer, Events, Raw};
+use super::raw::{Dialer, Raw};
 use super::show::thousands;
 use super::target::Target;
 use crate::exit::Failure;
@@ -16,11 +13,9 @@ use crate::output::Output;
 use crate::progress;
 
 /// The role of the members in the names of users.
-pub(crate) const ROLE: &str = "g";
+pub(super) const ROLE: &str = "g";
 /// The number of concurrent logins.
-const LOGINS_AT_ONCE: usize = 32;
-/// How long those stay who enter and leave a room again and again.
-const STAY: Duration = Duration::from_secs(1);
+pub(super) const LOGINS_AT_ONCE: usize = 32;
 /// The members of a group that is created at once: the owner, and users whom the request names.
 pub(crate) const BLOCK: usize = 100;
 
@@ -34,42 +29,14 @@ pub(crate) fn room_id(target: &Target, members: usize) -> String {
     target.user("room", members)
 }
 
-async fn enter(member: &mut Raw, room_id: &str) -> Result<(), Failure> {
+/// Enters a room.
+pub(super) async fn enter(member: &mut Raw, room_id: &str) -> Result<(), Failure> {
     let room_info = Some(RoomInfo { room_id: room_id.to_owned(), room_name: String::new() });
     member.request(&EnterRoomRequest { room_info, config: None, entry_number: 1 }).await.map(drop)
 }
 
-/// Enters a room and leaves it a second later, and so on; `(index, of)` spreads the users over the two seconds that this takes. Ends with
-/// the session.
-pub(crate) async fn enter_and_leave(
-    mut session: Raw,
-    room_id: String,
-    (index, of): (usize, usize),
-    moved: Arc<AtomicU64>,
-) {
-    let mut events = Events::of(&session);
-    // What happens in the room arrives, and nobody looks at it.
-    let reading = async move { while events.next().await.is_ok() {} };
-    let moving = async move {
-        let part = u32::try_from(index).unwrap_or(0);
-        tokio::time::sleep(STAY * 2 * part / u32::try_from(of).unwrap_or(1).max(1)).await;
-        let mut ticks = tokio::time::interval(STAY);
-        for is_in in [false, true].into_iter().cycle() {
-            ticks.tick().await;
-            let done = match is_in {
-                false => enter(&mut session, &room_id).await,
-                true => session.request(&LeaveRoomRequest { room_id: room_id.clone() }).await.map(drop),
-            };
-            if done.is_err() {
-                return;
-            }
-            moved.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    tokio::join!(reading, moving);
-}
-
-async fn create(owner: &mut Raw, group_id: String, user_ids: Vec<String>) -> Result<(), Failure> {
+/// Creates a group.
+pub(super) async fn create(owner: &mut Raw, group_id: String, user_ids: Vec<String>) -> Result<(), Failure> {
     let group_info = Some(GroupInfo { group_name: group_id.clone(), group_id, ..GroupInfo::default() });
     let created = owner.request(&CreateGroupRequest { group_info, user_ids, config: None }).await?;
     match created.error_user_list.first() {

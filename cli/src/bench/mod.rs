@@ -5,7 +5,10 @@ mod attack;
 mod attackers;
 mod call;
 mod group;
+mod group_life;
 mod group_load;
+mod group_parts;
+mod growth;
 mod histogram;
 mod history;
 mod idle;
@@ -15,6 +18,7 @@ mod members;
 mod meter;
 mod peer;
 mod process;
+mod queues;
 mod raw;
 mod readers;
 mod sdk;
@@ -42,6 +46,8 @@ Examples:
   zim bench peer --conversations 50000
   zim bench group --members 100,1000
   zim bench group --members 10000 --online 500 --rate 20
+  zim bench group --members 10000 --online 2000 --rate 50 --churn 20 --reactions 50 --receipts 200 --for 5m --parts 5
+  zim bench members --large 99000 --small 100 --joins 1000
   zim bench room --members 100,1000,5000
   zim bench room --members 1000 --set rooms.history=true
   zim bench readers
@@ -67,6 +73,8 @@ enum BenchCommand {
     Peer(peer::PeerArgs),
     /// Measure messages to groups and their deliveries to all members, and the latency until the last one has it
     Group(group::GroupArgs),
+    /// Measure joins into a large group and a small one, and the first and the last page of members
+    Members(growth::MembersArgs),
     /// Measure messages to rooms and their deliveries to all who are in them
     Room(group::RoomArgs),
     /// Measure answers to members of a group who all open it at once, and messages of others meanwhile
@@ -106,6 +114,7 @@ async fn measure(command: BenchCommand, target: &target::Target, output: Output)
     match command {
         BenchCommand::Peer(args) => Box::pin(peer::run(args, target, output)).await,
         BenchCommand::Group(args) => Box::pin(group::run(args, target, output)).await,
+        BenchCommand::Members(args) => Box::pin(growth::run(args, target, output)).await,
         BenchCommand::Room(args) => Box::pin(group::run_rooms(args, target, output)).await,
         BenchCommand::Readers(args) => Box::pin(readers::run(args, target, output)).await,
         BenchCommand::Call(args) => Box::pin(call::run(args, target, output)).await,

@@ -104,8 +104,9 @@ pub(crate) struct Target {
     pub(crate) access: Access,
     /// A random name for the users of this run, so that several runs can use the same server.
     pub(crate) run: String,
-    /// The process of the server, if it is on this machine.
+    /// The process of the server, and the address of its metrics, if it is on this machine.
     pid: Option<u32>,
+    http: Option<String>,
     own: Option<LocalServer>,
 }
 
@@ -115,7 +116,8 @@ impl Target {
         if let Some(folder) = &args.server_data {
             let found =
                 StartFile::find(Some(folder))?.ok_or_else(|| Failure::other("no server runs with this data folder"))?;
-            return Self::new(found.profile()?, Some(found.pid), None).await;
+            let target = Self::new(found.profile()?, Some(found.pid), None).await?;
+            return Ok(Self { http: found.http, ..target });
         }
         if args.server.is_some() {
             let mut profile = Profile {
@@ -131,7 +133,9 @@ impl Target {
         let arguments: Vec<String> = settings.flat_map(|setting| ["--set".to_owned(), setting]).collect();
         let own = LocalServer::start(args.server_bin.as_deref(), &arguments, args.database.as_deref()).await?;
         output.note(format!("started a server on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
-        Self::new(own.profile()?, Some(own.pid()), Some(own)).await
+        let http = own.http().map(str::to_owned);
+        let target = Self::new(own.profile()?, Some(own.pid()), Some(own)).await?;
+        Ok(Self { http, ..target })
     }
 
     async fn new(profile: Profile, pid: Option<u32>, own: Option<LocalServer>) -> Result<Self, Failure> {
@@ -148,7 +152,7 @@ impl Target {
         let mut run = [0; 3];
         getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;
         let access = Access { address, name, app_id, app_sign };
-        Ok(Self { profile, access, run: zim_protocol::id::hex(&run), pid, own })
+        Ok(Self { profile, access, run: zim_protocol::id::hex(&run), pid, http: None, own })
     }
 
     /// Returns the name of a user of this run.
@@ -159,6 +163,11 @@ impl Target {
     /// Returns a sample of the server, if it is on this machine.
     pub(crate) fn sample(&self) -> Option<Sample> {
         self.pid.and_then(Sample::of)
+    }
+
+    /// Returns the address of the server's metrics, if it is on this machine.
+    pub(crate) fn http(&self) -> Option<&str> {
+        self.http.as_deref()
     }
 
     /// Returns the cost of the server since `before`.

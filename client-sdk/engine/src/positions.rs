@@ -66,6 +66,7 @@ impl SyncEngine {
         if page.without_roster {
             // Only a head says whether the user is still a member.
             state.known = false;
+            self.output.batch.changes.push(Change::Skipped(name.clone()));
         }
         state.target_seq = state.target_seq.max(page.end_seq);
         state.target_rev = state.target_rev.max(page.end_rev);
@@ -294,7 +295,11 @@ impl SyncEngine {
             // that is new to the user, the first change tells how they came in.
             let is_entered = (is_new || is_local) && !is_first && head.group.is_some();
             let has_changes = is_entered || !state.held.is_empty();
-            state.rev = state.rev.max(if has_changes { head.from_rev.saturating_sub(1) } else { head.end_rev });
+            let rev = if has_changes { head.from_rev.saturating_sub(1) } else { head.end_rev };
+            if rev > state.rev && !is_new {
+                self.output.batch.changes.push(Change::Skipped(name.clone()));
+            }
+            state.rev = state.rev.max(rev);
         }
         state.asked = false;
         if head.end_rev < state.head_rev {

@@ -173,6 +173,8 @@ pub enum Change {
         /// The epoch of the server from now on.
         epoch: Bytes,
     },
+    /// Changes of a conversation were skipped: what follows from all of them is not known any more.
+    Skipped(Name),
     /// Empty conversations that the server no longer knows leave the list.
     Sweep,
 }

@@ -16,10 +16,11 @@ use super::remote::Remote;
 use super::rooms::Wish;
 use super::task::{AUDIT_MS, AccountTask, InFlight, PAUSE_MS, Stored};
 use super::typing::is_typing;
-use crate::apply::{Edit, Local, Settle};
+use crate::apply::{Awaited, Edit, Local, Settle};
 use crate::engine::Origin;
 use crate::error::Error;
 use crate::outbox::{Submission, is_network};
+use crate::store::member_list::MemberPage;
 use crate::store::message::without_reply;
 use crate::types::{Key, Name};
 
@@ -44,6 +45,8 @@ pub(crate) enum Input {
     Users(Vec<UserFullInfo>, Stored),
     /// Members of a group that were requested.
     Members(String, Vec<GroupMemberInfo>, Stored),
+    /// A page of the list of members of a group, and what happened since the request.
+    MemberPage(String, Box<(MemberPage, Arc<Awaited>)>, Stored),
     /// The user's own status, as a request of this device changed it.
     OwnStatus(UserStatus, Stored),
     /// A change of what this device has, and the positions that no longer count as unread in its conversation; `None`: all.
@@ -122,6 +125,7 @@ impl<L: Remote> AccountTask<L> {
                     Input::Filled { done, .. }
                     | Input::Users(_, done)
                     | Input::Members(_, _, done)
+                    | Input::MemberPage(_, _, done)
                     | Input::OwnStatus(_, done)
                     | Input::Local(_, _, done)
                     | Input::Edit(_, done) => {
@@ -185,6 +189,11 @@ impl<L: Remote> AccountTask<L> {
             }
             Input::Members(group_id, members, done) => {
                 self.job.settle.push(Settle::Members { group_id, members });
+                self.after.done.push(done);
+            }
+            Input::MemberPage(group_id, page, done) => {
+                let (page, awaited) = *page;
+                self.job.settle.push(Settle::MemberPage { group_id, page, awaited });
                 self.after.done.push(done);
             }
             Input::OwnStatus(status, done) => {

@@ -47,7 +47,7 @@ use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 use self::typing::TELL_MS;
 pub(crate) use self::watchers::Wake;
 use self::watchers::Watchers;
-use crate::apply::{Deleted, Deleting, Edit, Local, OwnDeletion, Viewer};
+use crate::apply::{Awaited, Deleted, Deleting, Edit, Local, OwnDeletion, Rosters, Viewer};
 use crate::config::Config;
 use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
@@ -55,6 +55,7 @@ use crate::events::Heard;
 use crate::media::Http;
 use crate::outbox::Submission;
 use crate::search_pages::SearchPages;
+use crate::store::member_list::MemberPage;
 use crate::store::{self, Store};
 use crate::types::{Key, Name};
 
@@ -87,6 +88,7 @@ pub(crate) struct Account<L: Remote> {
     /// Held by an export or an import of messages.
     transfer: tokio::sync::Mutex<()>,
     deleting: Arc<Deleting>,
+    rosters: Arc<Rosters>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -199,7 +201,7 @@ impl<L: Remote> Account<L> {
             watchers: Watchers::default(),
             rooms: Rooms::new(settings.is_one_shot),
         });
-        let deleting = Arc::new(Deleting::default());
+        let (deleting, rosters) = (Arc::new(Deleting::default()), Arc::new(Rosters::default()));
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),
             device: settings.device,
@@ -211,6 +213,7 @@ impl<L: Remote> Account<L> {
             is_caught_up: false,
             heard: Heard::default(),
             deleting: Arc::clone(&deleting),
+            rosters: Arc::clone(&rosters),
         };
         let (inbox, inputs) = mpsc::unbounded_channel();
         let parts = Parts {
@@ -244,6 +247,7 @@ impl<L: Remote> Account<L> {
             searches: SearchPages::default(),
             transfer: tokio::sync::Mutex::default(),
             deleting,
+            rosters,
             task: Mutex::new(Some(task)),
         }))
     }
@@ -460,6 +464,21 @@ impl<L: Remote> Account<L> {
     /// Stores members of a group that the server sent.
     pub(crate) async fn store_members(&self, group_id: String, members: Vec<GroupMemberInfo>) -> Result<(), Error> {
         self.ask(|done| Input::Members(group_id, members, done)).await
+    }
+
+    /// Notes that a page of the members of a group is about to be requested.
+    pub(crate) fn await_members(&self, group_id: &str) -> Arc<Awaited> {
+        self.rosters.begin(group_id)
+    }
+
+    /// Stores a page of the members of a group.
+    pub(crate) async fn store_member_page(
+        &self,
+        group_id: String,
+        page: MemberPage,
+        awaited: Arc<Awaited>,
+    ) -> Result<(), Error> {
+        self.ask(|done| Input::MemberPage(group_id, Box::new((page, awaited)), done)).await
     }
 
     /// Stores profiles that the server sent.

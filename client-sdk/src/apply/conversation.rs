@@ -45,6 +45,9 @@ impl Transaction<'_> {
             group::write(self.db, &info)?;
             group::write_own(self.db, &to.id, (head.role, head.mute_expired_time))?;
             set_disabled(self.db, id, head.has_left)?;
+            if head.role == 0 {
+                self.forget_members(&to.id)?;
+            }
         }
         if self.recent.has_deleted(self.db)? {
             // All that there is may have been deleted on this device, which the server does not know.

@@ -1,28 +1,40 @@
 //! Groups: who entered and left, and what they are.
 
 use zim_protocol::{
-    Event, GroupAliasEntry, GroupAliasUpdatedEvent, GroupAttributesUpdateAction, GroupAttributesUpdateInfo,
-    GroupAttributesUpdatedEvent, GroupAvatarUrlUpdatedEvent, GroupChange, GroupEvent, GroupFullInfo, GroupInfo,
-    GroupMemberEvent, GroupMemberInfo, GroupMemberInfoUpdatedEvent, GroupMemberState, GroupMemberStateChangedEvent,
-    GroupMuteInfo, GroupMutedInfoUpdatedEvent, GroupNameUpdatedEvent, GroupNoticeUpdatedEvent, GroupState,
-    GroupStateChangedEvent, GroupVerifyInfoUpdatedEvent, RosterChange, UserInfo, group_change::Detail,
+    ConversationType, Event, GroupAliasEntry, GroupAliasUpdatedEvent, GroupAttributesUpdateAction,
+    GroupAttributesUpdateInfo, GroupAttributesUpdatedEvent, GroupAvatarUrlUpdatedEvent, GroupChange, GroupEvent,
+    GroupFullInfo, GroupInfo, GroupMemberEvent, GroupMemberInfo, GroupMemberInfoUpdatedEvent, GroupMemberState,
+    GroupMemberStateChangedEvent, GroupMuteInfo, GroupMutedInfoUpdatedEvent, GroupNameUpdatedEvent,
+    GroupNoticeUpdatedEvent, GroupState, GroupStateChangedEvent, GroupVerifyInfoUpdatedEvent, RosterChange, UserInfo,
+    group_change::Detail,
 };
 
-use super::Transaction;
 use super::user::full_info;
+use super::{Awaited, Transaction};
 use crate::engine::Origin;
 use crate::store::conversation::set_disabled;
+use crate::store::member_list::{self, MemberPage};
 use crate::store::{conversation_setting, group};
 use crate::types::Name;
 
 impl Transaction<'_> {
     /// Applies a change of the members of a group. All devices get the events, including the one that made the change.
-    pub(super) fn roster(&mut self, name: &Name, conversation: i64, change: RosterChange) -> rusqlite::Result<()> {
+    pub(super) fn roster(
+        &mut self,
+        name: &Name,
+        (conversation, rev): (i64, u64),
+        change: RosterChange,
+    ) -> rusqlite::Result<()> {
         let viewer = self.viewer.user_id.clone();
         let own = change.user_list.iter().find(|member| member.user_id == *viewer).cloned();
         let is_dismissed = change.group_event() == GroupEvent::Dismissed;
         let group_id = name.id.to_string();
-        self.store_roster(&group_id, &change)?;
+        if own.is_some() && change.state() == GroupMemberState::Enter && change.group_event() != GroupEvent::Unspecified
+        {
+            // What is known of the list is from an earlier stay.
+            self.forget_places(&group_id)?;
+        }
+        self.store_roster(&group_id, rev, &change)?;
         let RosterChange { mut user_list, operated_info, .. } = change.clone();
         for member in &mut user_list {
             member.mute_expired_time = group::mute_at(member.mute_expired_time, self.viewer.now_ms);
@@ -45,7 +57,7 @@ impl Transaction<'_> {
             let own = own.filter(|_| is_member).unwrap_or_default();
             group::write_own(self.db, &group_id, (own.member_role, own.mute_expired_time))?;
             if !is_member {
-                group::forget_members(self.db, &group_id)?;
+                self.forget_members(&group_id)?;
             }
             let info = self.group_info(&group_id)?;
             let attributes = info.group_attributes.clone();
@@ -78,18 +90,42 @@ impl Transaction<'_> {
     }
 
     /// Keeps the local list of members in step. The change has what is true of its users now.
-    fn store_roster(&mut self, group_id: &str, change: &RosterChange) -> rusqlite::Result<()> {
+    fn store_roster(&mut self, group_id: &str, rev: u64, change: &RosterChange) -> rusqlite::Result<()> {
+        let user_ids = change.user_list.iter().map(|member| member.user_id.as_str());
+        self.viewer.rosters.changed(group_id, user_ids.clone());
         for member in &change.user_list {
-            self.store_incidental_profile(full_info(UserInfo {
-                user_id: member.user_id.clone(),
-                user_name: member.user_name.clone(),
-                user_avatar_url: member.user_avatar_url.clone(),
-                user_extended_data: member.user_extended_data.clone(),
-            }))?;
+            self.store_profile_of(member.clone())?;
             if change.state() == GroupMemberState::Enter && member.member_role != 0 {
                 group::write_member(self.db, group_id, member)?;
             } else {
                 group::forget_member(self.db, group_id, &member.user_id)?;
+            }
+        }
+        if change.state() == GroupMemberState::Enter && change.group_event() != GroupEvent::Unspecified {
+            member_list::enter(self.db, group_id, rev, user_ids)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the members of a group that the user is not in.
+    pub(super) fn forget_members(&mut self, group_id: &str) -> rusqlite::Result<()> {
+        self.viewer.rosters.void(Some(group_id));
+        group::forget_members(self.db, group_id)
+    }
+
+    /// Forgets where the members of a group stand in its list.
+    pub(super) fn forget_places(&mut self, group_id: &str) -> rusqlite::Result<()> {
+        self.viewer.rosters.void(Some(group_id));
+        member_list::forget(self.db, group_id)
+    }
+
+    /// Stores a page of the list of members, unless something made it useless meanwhile.
+    pub(super) fn store_page(&mut self, group_id: &str, page: MemberPage, awaited: &Awaited) -> rusqlite::Result<()> {
+        let Some(changed) = awaited.meanwhile() else { return Ok(()) };
+        if member_list::add_page(self.db, group_id, &page, |user_id| changed.contains(user_id))? {
+            self.touch(&Name::new(ConversationType::Group as i32, group_id))?;
+            for member in page.members {
+                self.store_profile_of(member)?;
             }
         }
         Ok(())
@@ -97,7 +133,11 @@ impl Transaction<'_> {
 
     /// Stores a member that was requested.
     pub(super) fn store_member(&mut self, group_id: &str, member: GroupMemberInfo) -> rusqlite::Result<()> {
-        group::write_member(self.db, group_id, &member)?;
+        group::write_requested(self.db, group_id, &member)?;
+        self.store_profile_of(member)
+    }
+
+    fn store_profile_of(&mut self, member: GroupMemberInfo) -> rusqlite::Result<()> {
         self.store_incidental_profile(full_info(UserInfo {
             user_id: member.user_id,
             user_name: member.user_name,
@@ -162,7 +202,7 @@ impl Transaction<'_> {
 
     /// Applies the name that the user gave a group. The local copy tells whether it is news.
     pub(super) fn group_alias(&mut self, entry: GroupAliasEntry, origin: Origin) -> rusqlite::Result<()> {
-        self.touch(&Name::new(zim_protocol::ConversationType::Group as i32, entry.group_id.as_str()))?;
+        self.touch(&Name::new(ConversationType::Group as i32, entry.group_id.as_str()))?;
         if group::write_alias(self.db, &entry)? && origin != Origin::First {
             let operated_user_id = self.viewer.user_id.to_string();
             let GroupAliasEntry { group_id, alias } = entry;

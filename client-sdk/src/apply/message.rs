@@ -189,7 +189,7 @@ impl Transaction<'_> {
                 Some(change_entry::Detail::Message(entry)) => entry,
                 Some(change_entry::Detail::Roster(change)) => {
                     if conversation::advance_roster(self.db, id, rev)? {
-                        self.roster(name, id, change)?;
+                        self.roster(name, (id, rev), change)?;
                     }
                     continue;
                 }

@@ -12,6 +12,7 @@ mod message;
 mod message_change;
 mod receipt;
 mod recent;
+mod rosters;
 mod status;
 mod user;
 
@@ -33,8 +34,10 @@ pub(crate) use self::deleting::{Deleted, Deleting, OwnDeletion};
 pub(crate) use self::local::Local;
 use self::recent::Known;
 pub(crate) use self::recent::Recent;
+pub(crate) use self::rosters::{Awaited, Rosters};
 use crate::engine::{Batch, Change, Origin, Uncounted};
 use crate::events::Heard;
+use crate::store::member_list::MemberPage;
 use crate::store::outgoing::{Pending, Place};
 use crate::store::pending::Durable;
 use crate::store::{self, Length, block, pending, rule};
@@ -99,6 +102,15 @@ pub(crate) enum Settle {
         /// The members.
         members: Vec<GroupMemberInfo>,
     },
+    /// A page of the list of members of a group.
+    MemberPage {
+        /// The group.
+        group_id: String,
+        /// The page.
+        page: MemberPage,
+        /// What happened since the request.
+        awaited: Arc<Awaited>,
+    },
     /// Current profiles and statuses of other users.
     Snapshot(Snapshot),
     /// The user's own status, as a request of this device changed it: not news to its app.
@@ -129,13 +141,14 @@ impl Job {
             Change::Changes { entries, .. } => entries.iter().map(rows_of).sum(),
             Change::Profiles(profiles) => profiles.len(),
             Change::Statuses(statuses) => statuses.len(),
-            Change::DropAll { .. } | Change::Drop(_) | Change::Sweep => usize::MAX,
+            Change::DropAll { .. } | Change::Drop(_) | Change::Skipped(_) | Change::Sweep => usize::MAX,
             _ => 1,
         };
         let rows = self.batch.changes.iter().map(entries).fold(self.batch.states.len(), usize::saturating_add);
         let settled = |settle: &Settle| match settle {
             Settle::Users(users) => users.len(),
             Settle::Members { members, .. } => members.len(),
+            Settle::MemberPage { page, .. } => page.members.len(),
             Settle::Snapshot(snapshot) => snapshot.profiles.len() + snapshot.statuses.len(),
             Settle::Edit(Edit::HideAll { .. }) => usize::MAX,
             _ => 1,
@@ -176,6 +189,8 @@ pub(crate) struct Viewer {
     pub(crate) heard: Heard,
     /// What this device is deleting.
     pub(crate) deleting: Arc<Deleting>,
+    /// The pages of members that are on their way.
+    pub(crate) rosters: Arc<Rosters>,
 }
 
 #[cfg(test)]
@@ -193,6 +208,7 @@ impl Viewer {
             is_caught_up: true,
             heard: Heard::all(),
             deleting: Arc::default(),
+            rosters: Arc::default(),
         }
     }
 }
@@ -391,7 +407,12 @@ impl<'a> Transaction<'a> {
                 store::status::mark_stale(self.db)?;
                 store::conversation_setting::mark_stale(self.db)?;
                 store::group::forget_all(self.db)?;
+                self.viewer.rosters.void(None);
                 store::conversation::drop_all(self.db)
+            }
+            Change::Skipped(name) => {
+                self.touch(&name)?;
+                self.forget_places(&name.id)
             }
             // Conversations are swept at the end, when all states are stored.
             Change::Sweep => {
@@ -475,6 +496,7 @@ impl<'a> Transaction<'a> {
             Settle::Members { group_id, members } => {
                 members.into_iter().try_for_each(|member| self.store_member(&group_id, member))?;
             }
+            Settle::MemberPage { group_id, page, awaited } => self.store_page(&group_id, page, &awaited)?,
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
             Settle::Local(local) => self.local(*local)?,
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),

@@ -13,6 +13,7 @@ use zim_protocol::{
 
 use super::{Chat, Items, present};
 use crate::error::Error;
+use crate::observe::MemberList;
 
 /// The size of the pages of members.
 const PAGE: i64 = 100;
@@ -93,6 +94,25 @@ impl Group {
         I::Item: Into<String>,
     {
         self.zim().invite_users_into_group(user_ids, self.id()).await
+    }
+
+    /// Returns the first `limit` members, and each change of them from now on. A limit of 0 is one of 100.
+    ///
+    /// ```no_run
+    /// # async fn example(zim: &zim_client_sdk::Zim) -> Result<(), zim_client_sdk::Error> {
+    /// let mut members = zim.group("crew").observe_members(50).await?;
+    /// while members.next().await.is_some() {
+    ///     let names: Vec<&str> = members.items().iter().map(|member| member.user_id.as_str()).collect();
+    ///     println!("{}", names.join(", "));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Zim::observe_group_members`](crate::Zim::observe_group_members).
+    pub async fn observe_members(&self, limit: usize) -> Result<MemberList, Error> {
+        self.zim().observe_group_members(self.id(), limit).await
     }
 
     /// Changes the name.

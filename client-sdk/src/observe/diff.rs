@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use zim_protocol::{Conversation, Message};
+use zim_protocol::{Conversation, GroupMemberInfo, Message};
 
 /// One change of a list. The changes that arrive together are applied in their order: each index refers to the list after
 /// the changes before it.
@@ -85,6 +85,14 @@ impl Item for Message {
     fn key(&self) -> Self::Key<'_> {
         let id = if self.local_message_id.is_empty() { &self.message_id } else { &self.local_message_id };
         (&self.sender_user_id, id)
+    }
+}
+
+impl Item for GroupMemberInfo {
+    type Key<'a> = &'a str;
+
+    fn key(&self) -> Self::Key<'_> {
+        &self.user_id
     }
 }
 

@@ -1,4 +1,4 @@
-//! Lists that follow the local database: conversations, and the messages of one conversation. Each has the current items
+//! Lists that follow the local database: conversations, the messages of one conversation, and the members of a group. Each has the current items
 //! at once, also without a connection, and then tells their changes, whatever caused them: this device, another one, other
 //! users, a reconnect, or a restored backup of the server.
 
@@ -8,6 +8,8 @@ mod diff;
 mod observed;
 /// The list of conversations.
 mod conversations;
+/// The members of a group.
+mod members;
 /// What a timeline shows.
 mod view;
 /// The messages of one conversation.
@@ -17,6 +19,7 @@ use zim_protocol::ConversationType;
 
 pub use self::conversations::ConversationList;
 pub use self::diff::Diff;
+pub use self::members::MemberList;
 pub use self::timeline::Timeline;
 use crate::error::Error;
 use crate::message::{MAX_PAGE, conversation_name};
@@ -81,6 +84,31 @@ impl Zim {
     ) -> Result<Timeline, Error> {
         let name = conversation_name(conversation_id, conversation_type)?;
         Timeline::open(self.account()?, name, limit_of(limit)).await
+    }
+
+    /// Returns the first `limit` members of a group, in the order in which they entered, and each change of them from now on: who
+    /// enters and leaves, roles, nicknames and mutes. A limit of 0 is one of 100.
+    ///
+    /// It starts with what this device has stored, and the rest comes from the server in pages, as changes. While the user is not in
+    /// the group it is empty. It ends with the login, and it does not keep the client alive.
+    ///
+    /// ```no_run
+    /// # async fn example(zim: zim_client_sdk::Zim) -> Result<(), zim_client_sdk::Error> {
+    /// let mut members = zim.observe_group_members("crew", 50).await?;
+    /// let mut shown = members.items().to_vec();
+    /// while let Some(diffs) = members.next().await {
+    ///     diffs.into_iter().for_each(|diff| diff.apply(&mut shown));
+    ///     println!("{} members", shown.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// No user is logged in, the name is not that of a group, or the local database cannot be read.
+    pub async fn observe_group_members(&self, group_id: &str, limit: usize) -> Result<MemberList, Error> {
+        let name = conversation_name(group_id, ConversationType::Group)?;
+        MemberList::open(self.account()?, name, limit_of(limit)).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows of groups and of their members, as far as this device knows them.
 
 use prost::Message as _;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use zim_protocol::{
     ConversationType, GroupAliasEntry, GroupFullInfo, GroupInfo, GroupMemberInfo, GroupMessageNotificationStatus,
     GroupMuteMode, GroupSearchInfo,
@@ -98,7 +98,17 @@ pub(crate) fn read(db: &Connection, group_id: &str) -> rusqlite::Result<Option<G
     }))
 }
 
-/// Stores a member.
+/// Stores a member as a request returned them. Those whose place is known follow the changes, which may be newer.
+pub(crate) fn write_requested(db: &Connection, group_id: &str, member: &GroupMemberInfo) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO group_member (group_id, user_id, info) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (group_id, user_id) DO UPDATE SET info = excluded.info WHERE place IS NULL",
+    )?
+    .execute(params![group_id, member.user_id, member.encode_to_vec()])?;
+    Ok(())
+}
+
+/// Stores a member as a change tells them.
 pub(crate) fn write_member(db: &Connection, group_id: &str, member: &GroupMemberInfo) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO group_member (group_id, user_id, info) VALUES (?1, ?2, ?3) \
@@ -117,6 +127,7 @@ pub(crate) fn forget_member(db: &Connection, group_id: &str, user_id: &str) -> r
 /// Removes the members of a group that the user is no longer in.
 pub(crate) fn forget_members(db: &Connection, group_id: &str) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM group_member WHERE group_id = ?1")?.execute([group_id])?;
+    db.prepare_cached("UPDATE chat_group SET listed_to = NULL WHERE group_id = ?1")?.execute([group_id])?;
     Ok(())
 }
 
@@ -124,7 +135,7 @@ pub(crate) fn forget_members(db: &Connection, group_id: &str) -> rusqlite::Resul
 /// again.
 pub(crate) fn forget_all(db: &Connection) -> rusqlite::Result<()> {
     db.execute("DELETE FROM group_member", [])?;
-    db.execute("UPDATE chat_group SET alias = '', role = 0, mute_until = 0, muted_until = 0", [])?;
+    db.execute("UPDATE chat_group SET alias = '', role = 0, mute_until = 0, muted_until = 0, listed_to = NULL", [])?;
     Ok(())
 }
 
@@ -193,26 +204,33 @@ pub(crate) fn search_members(
     Ok(hits.into_page())
 }
 
+/// Selects members `m` with their profiles.
+pub(super) const SELECT_MEMBERS: &str = "SELECT m.info, u.user_name, u.avatar_url, u.extended_data FROM group_member m \
+     LEFT JOIN user u ON u.user_id = m.user_id";
+
+/// Reads a row of [`SELECT_MEMBERS`].
+pub(super) fn member_of(row: &Row<'_>) -> rusqlite::Result<GroupMemberInfo> {
+    let mut member = GroupMemberInfo::decode(&*row.get::<_, Vec<u8>>(0)?).unwrap_or_default();
+    if let Some(user_name) = row.get::<_, Option<String>>(1)? {
+        member.user_name = user_name;
+        member.user_avatar_url = row.get(2)?;
+        member.member_avatar_url.clone_from(&member.user_avatar_url);
+        member.user_extended_data = row.get(3)?;
+    }
+    Ok(member)
+}
+
 fn members_with(
     db: &Connection,
     group_id: &str,
     keywords: &Keywords,
     names: MemberNames,
 ) -> rusqlite::Result<Vec<GroupMemberInfo>> {
-    let mut statement = db.prepare_cached(
-        "SELECT m.info, u.user_name, u.avatar_url, u.extended_data FROM group_member m \
-         LEFT JOIN user u ON u.user_id = m.user_id WHERE m.group_id = ?1 ORDER BY m.user_id",
-    )?;
+    let mut statement = db.prepare_cached(&format!("{SELECT_MEMBERS} WHERE m.group_id = ?1 ORDER BY m.user_id"))?;
     let mut rows = statement.query([group_id])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let mut member = GroupMemberInfo::decode(&*row.get::<_, Vec<u8>>(0)?).unwrap_or_default();
-        if let Some(user_name) = row.get::<_, Option<String>>(1)? {
-            member.user_name = user_name;
-            member.user_avatar_url = row.get(2)?;
-            member.member_avatar_url.clone_from(&member.user_avatar_url);
-            member.user_extended_data = row.get(3)?;
-        }
+        let member = member_of(row)?;
         if keywords.are_in(names.of(&member)) {
             found.push(member);
         }

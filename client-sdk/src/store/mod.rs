@@ -14,6 +14,7 @@ pub(crate) mod friend;
 pub(crate) mod friend_application;
 pub(crate) mod group;
 pub(crate) mod group_application;
+pub(crate) mod member_list;
 pub(crate) mod message;
 pub(crate) mod message_change;
 pub(crate) mod message_search;

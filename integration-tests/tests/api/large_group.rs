@@ -3,8 +3,9 @@
 use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{World, group, soon};
 use zim_protocol::{
-    ConversationType, Event, EventKind, GroupAdvancedConfig, GroupEvent, GroupInfo, GroupMuteConfig, GroupMuteMode,
-    Message, MessageReactionAddConfig, MessageRevokeConfig, MessageSendConfig,
+    ConversationNotificationStatus, ConversationType, Event, EventKind, GroupAdvancedConfig, GroupEvent, GroupInfo,
+    GroupMemberQueryConfig, GroupMuteConfig, GroupMuteMode, Message, MessageReactionAddConfig, MessageRevokeConfig,
+    MessageSendConfig,
 };
 use zim_server::db::{Dialect, Scope, Tx, params};
 
@@ -99,14 +100,15 @@ async fn cost<T>(world: &World, what: impl Future<Output = T>) -> (T, Cost) {
 }
 
 /// Returns what a message costs in a group, and what happens to it and to the group then. Two members are online.
-async fn costs(members: i64) -> [(&'static str, Cost); 7] {
-    let world = World::new().await;
-    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+async fn costs(members: i64) -> [(&'static str, Cost); 11] {
+    let world = World::with(|config| config.limits.max_group_members = 100_000).await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
     let info = GroupInfo { group_id: "crew".into(), ..GroupInfo::default() };
     soon(ann.create_group(info, ["bob"], GroupAdvancedConfig::default())).await.unwrap();
     ann.say(group("crew"), "first").await;
     bob.receives("first").await;
-    add_members(&world, members - 2).await;
+    // And one who comes later.
+    add_members(&world, members - 3).await;
     let ((), plain) = cost(&world, async {
         ann.say(group("crew"), "plain").await;
         bob.receives("plain").await;
@@ -134,6 +136,26 @@ async fn costs(members: i64) -> [(&'static str, Cost); 7] {
         bob.next(EventKind::MessageRevokeReceived).await;
     })
     .await;
+    let ((), join) = cost(&world, async {
+        soon(cai.join_group("crew")).await.unwrap();
+        bob.next(EventKind::GroupMemberStateChanged).await;
+    })
+    .await;
+    let ((), role) = cost(&world, async {
+        soon(ann.set_group_member_role(2, "cai", "crew")).await.unwrap();
+        bob.next(EventKind::GroupMemberInfoUpdated).await;
+    })
+    .await;
+    let ((), leave) = cost(&world, async {
+        soon(cai.leave_group("crew")).await.unwrap();
+        bob.next(EventKind::GroupMemberStateChanged).await;
+    })
+    .await;
+    let ((), disturb) = cost(&world, async {
+        let no = ConversationNotificationStatus::DoNotDisturb;
+        soon(bob.set_conversation_notification_status(no, "crew", GROUP)).await.unwrap();
+    })
+    .await;
     let ((), mute) = cost(&world, async {
         let config = GroupMuteConfig { mode: Some(GroupMuteMode::All as i32), ..GroupMuteConfig::default() };
         soon(ann.mute_group(true, "crew", config)).await.unwrap();
@@ -158,6 +180,10 @@ async fn costs(members: i64) -> [(&'static str, Cost); 7] {
         ("receipt", receipt),
         ("reaction", reaction),
         ("revoke", revoke),
+        ("join", join),
+        ("role", role),
+        ("leave", leave),
+        ("do not disturb", disturb),
         ("mute", mute),
         ("dismiss", dismiss),
     ]
@@ -166,10 +192,62 @@ async fn costs(members: i64) -> [(&'static str, Cost); 7] {
 /// A message writes itself, the conversation that has it, and the sender's count of sent messages.
 #[tokio::test]
 async fn what_happens_in_a_group_writes_as_many_rows_however_many_members_it_has() {
-    let few = costs(3).await;
+    let few = costs(4).await;
     assert_eq!(few[0], ("message", (3, 1)));
     assert_eq!(few[1], ("message with a receipt", (4, 2)));
     // None of them writes rows by the dozen.
     assert!(few.iter().all(|(_, (written, _))| (1..=12).contains(written)), "{few:?}");
     assert_eq!(costs(100_000).await, few);
+}
+
+/// Returns how many times clients have pulled.
+async fn pulls(world: &World) -> u64 {
+    let metrics = world.metrics().await;
+    let of_pulls = metrics.lines().filter(|line| line.starts_with("zim_requests_total{method=\"Sync/Pull\""));
+    of_pulls.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_device_that_missed_ten_thousand_joins_catches_up_in_one_page_and_loses_no_message() {
+    let world = World::new().await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    let info = GroupInfo { group_id: "crew".into(), ..GroupInfo::default() };
+    soon(ann.create_group(info, ["bob"], GroupAdvancedConfig::default())).await.unwrap();
+    ann.say(group("crew"), "before").await;
+    bob.receives("before").await;
+    let dir = bob.dir();
+    bob.quit().await;
+    soon(cai.join_group("crew")).await.unwrap();
+    // That join, ten thousand times.
+    let repeated = world.server().app().db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
+        let sql = "WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < 9999) \
+                   INSERT INTO change (conversation, rev, kind, actor, at, subject, detail) \
+                   SELECT h.conversation, h.rev + i, h.kind, h.actor, h.at, h.subject, h.detail FROM n \
+                   CROSS JOIN change h JOIN conversation c ON c.id = h.conversation AND c.rev = h.rev \
+                   WHERE c.type = 2 AND c.name = 'crew'";
+        let rows = tx.execute(sql, &[]).await?;
+        tx.execute("UPDATE conversation SET rev = rev + 9999 WHERE type = 2 AND name = 'crew'", &[]).await?;
+        Ok(rows)
+    });
+    assert_eq!(repeated.await.unwrap(), 9_999);
+    let texts: Vec<String> = (1..=5).map(|number| number.to_string()).collect();
+    for text in &texts {
+        ann.say(group("crew"), text).await;
+    }
+    let before = pulls(&world).await;
+    let bob = world.user_at(dir, "bob").await;
+    bob.receives("5").await;
+    bob.caught_up(0).await;
+    assert_eq!(pulls(&world).await - before, 1);
+    let received: Vec<String> =
+        bob.received_from("crew").iter().map(|(message, _)| message.as_text().unwrap().to_owned()).collect();
+    assert_eq!(received, texts);
+    assert!(bob.seen_of(EventKind::GroupMemberStateChanged).is_empty());
+    // What happens from now on is told.
+    soon(cai.leave_group("crew")).await.unwrap();
+    bob.next(EventKind::GroupMemberStateChanged).await;
+    let config = GroupMemberQueryConfig { next_flag: 0, count: 10 };
+    let members = soon(bob.query_group_member_list("crew", config)).await.unwrap().user_list;
+    assert_eq!(members.iter().map(|member| member.user_id.as_str()).collect::<Vec<_>>(), ["ann", "bob"]);
+    world.end().await;
 }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use zim_protocol::{Group, GroupFullInfo, GroupInfo, GroupMemberInfo, GroupMessageNotificationStatus};
+use zim_protocol::{
+    Group, GroupFullInfo, GroupInfo, GroupMemberInfo, GroupMessageNotificationStatus, PLACES_OF_CHANGE,
+};
 
 use super::rules::{self, Settings};
 use crate::db::{Tx, Value, params};
@@ -13,9 +15,6 @@ use crate::journal::mute::{MUTE, Mute};
 use crate::journal::{MEMBER, member_info};
 use crate::key::{AppKey, ConversationKey, UserKey};
 use crate::service::rows::{GROUP, PAGE_BYTES, Page, group_info};
-
-/// The users of one event of the roster are at consecutive places, and those of the next event behind them.
-const PLACES: i64 = 128;
 
 /// The earlier stays of a user in a group that are kept. A read goes through all of them.
 const MAX_SPANS: i64 = 100;
@@ -178,7 +177,7 @@ pub(super) async fn enter(
                 i64::from(place.enter_type),
                 place.at,
                 place.operator,
-                place.rev * PLACES + index,
+                place.rev * PLACES_OF_CHANGE + index,
                 list_place
             ],
         )
