@@ -210,7 +210,7 @@ impl Servers {
 
     async fn stop(&mut self, at: usize) -> anyhow::Result<()> {
         self.wake(at)?;
-        let Some(mut server) = self.take(at) else { return Ok(()) };
+        let Some(server) = self.take(at) else { return Ok(()) };
         let node = &mut self.nodes[at];
         node.is_wanted = false;
         let stopped = server.stop().await;
@@ -438,7 +438,8 @@ impl Servers {
             NodeFault::Stop(at) => self.stop(at).await?,
             NodeFault::Pause(at) => {
                 let node = &mut self.nodes[at];
-                if let Some(server) = node.server.as_mut().filter(|server| server.is_alive())
+                if let Some(server) = &mut node.server
+                    && server.is_alive()
                     && node.paused_at.is_none()
                 {
                     server.signal("STOP")?;
