@@ -63,7 +63,7 @@ pub use self::fixture::{App, Fixture, assert_same, to_json, view, without_device
 pub use self::folder::share_identity;
 pub use self::logs::Logged;
 pub use self::port::free_port;
-pub use self::process::{FirstApp, ServerInstallation, ServerProcess};
+pub use self::process::{DATABASE_LOST, FirstApp, ServerInstallation, ServerProcess};
 pub use self::proxy::{NetworkConditions, Proxy};
 pub use self::push_server::{PushAnswer, PushRequest, PushServer};
 pub use self::random::Random;

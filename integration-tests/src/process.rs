@@ -17,6 +17,9 @@ use zim_client_sdk::Trust;
 use crate::port::free_port;
 use crate::wait::TIMEOUT;
 
+/// The exit code of a supervised node that no longer may use its database.
+pub const DATABASE_LOST: u8 = 9;
+
 /// A child process, killed on drop.
 #[derive(Debug)]
 pub(crate) struct ChildProcess {
@@ -65,6 +68,11 @@ impl ChildProcess {
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
+
+    /// The code with which it has ended; `None`: it runs, or a signal has ended it.
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok()??.code()
+    }
 }
 
 impl Drop for ChildProcess {
@@ -94,6 +102,10 @@ pub struct ServerInstallation {
     pub keeps_rooms: bool,
     /// Times of rooms and calls pass within a run: who has no connection leaves a room soon.
     pub is_hasty: bool,
+    /// As in production, its clock follows that of the database, and it ends when it may no longer use the database.
+    pub is_supervised: bool,
+    /// How far ahead its clock is when it starts, milliseconds.
+    pub ahead_ms: i64,
 }
 
 /// The first app of a server, as clients need it.
@@ -125,6 +137,8 @@ impl ServerInstallation {
             node: None,
             keeps_rooms: false,
             is_hasty: false,
+            is_supervised: false,
+            ahead_ms: 0,
         }
     }
 
@@ -194,12 +208,15 @@ impl ServerInstallation {
         }
         command.args(self.keeps_rooms.then_some("keeps-rooms"));
         command.args(self.is_hasty.then_some("hasty"));
+        if self.is_supervised {
+            command.arg(format!("supervised={}", self.ahead_ms));
+        }
         let (sender, mut lines) = mpsc::unbounded_channel();
         // Fails when the receiver is dropped.
         let process = ChildProcess::start(&mut command, &self.log(), move |line| drop(sender.send(line)))?;
         let address = next_line(&mut lines).await.with_context(|| self.last_of_log())?;
         let address: SocketAddr = address.parse()?;
-        Ok(ServerProcess { process, lines, address })
+        Ok(ServerProcess { process, lines, owed: 0, address })
     }
 
     /// Copies its SQLite database to PostgreSQL, as an operator does.
@@ -238,6 +255,8 @@ async fn next_line(lines: &mut mpsc::UnboundedReceiver<String>) -> anyhow::Resul
 pub struct ServerProcess {
     process: ChildProcess,
     lines: mpsc::UnboundedReceiver<String>,
+    /// Commands without an answer, because nobody waits for it any more.
+    owed: usize,
     address: SocketAddr,
 }
 
@@ -252,13 +271,23 @@ impl ServerProcess {
         self.process.is_alive()
     }
 
-    /// Runs a command of `test-server` and waits for its end.
+    /// Whether it has ended because it may no longer use its database.
+    pub fn has_lost_its_database(&mut self) -> bool {
+        self.process.exit_code() == Some(i32::from(DATABASE_LOST))
+    }
+
+    /// Runs a command of `test-server` and waits for its end. If it is cancelled, its answer is not taken for that of a later one.
     ///
     /// # Errors
     /// The process has ended, or the command fails.
     pub async fn run(&mut self, command: &str) -> anyhow::Result<String> {
         self.process.write_line(command);
-        let answer = next_line(&mut self.lines).await.with_context(|| command.to_owned())?;
+        self.owed += 1;
+        let mut answer = String::new();
+        while self.owed > 0 {
+            answer = next_line(&mut self.lines).await.with_context(|| command.to_owned())?;
+            self.owed -= 1;
+        }
         answer.strip_prefix("done").map(|rest| rest.trim().to_owned()).with_context(|| format!("{command}: {answer}"))
     }
 

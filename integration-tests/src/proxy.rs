@@ -112,6 +112,13 @@ impl Proxy {
         self.state.lock().conditions = conditions;
     }
 
+    /// Sends the clients' datagrams to another server from now on. What the one before still sends is lost.
+    pub fn set_server(&self, server: SocketAddr) {
+        let mut state = self.state.lock();
+        state.server = server;
+        state.generation += 1;
+    }
+
     /// Changes the ports that the server sees the clients come from, as after a change of networks.
     pub fn change_source_ports(&self) {
         self.state.lock().generation += 1;

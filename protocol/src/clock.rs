@@ -30,6 +30,7 @@ enum Source {
 struct Times {
     now_ms: i64,
     steady_ms: i64,
+    is_correctable: bool,
 }
 
 impl Default for Clock {
@@ -53,16 +54,38 @@ impl Clock {
         }
     }
 
-    /// Corrects the time of day of a [`Clock::correctable`] clock: it is `now_ms` now. It does nothing to any other clock.
+    /// Corrects the time of day of a [`Clock::correctable`] clock: it is `now_ms` now. It does nothing to a system clock, nor to a
+    /// manual one unless [`Clock::take_corrections`] says so.
     pub fn correct(&self, now_ms: i64) {
-        if let Source::Corrected(correction) = &self.0 {
-            correction.store(now_ms.saturating_sub(system_ms()), Ordering::Relaxed);
+        match &self.0 {
+            Source::System => {}
+            Source::Corrected(correction) => correction.store(now_ms.saturating_sub(system_ms()), Ordering::Relaxed),
+            Source::Manual(times) => {
+                times.send_if_modified(|times| {
+                    let is_wrong = times.is_correctable && times.now_ms != now_ms;
+                    if is_wrong {
+                        times.now_ms = now_ms;
+                    }
+                    is_wrong
+                });
+            }
+        }
+    }
+
+    /// Sets whether [`Clock::correct`] sets a manual clock. It does nothing to any other clock.
+    pub fn take_corrections(&self, takes: bool) {
+        if let Source::Manual(times) = &self.0 {
+            times.send_modify(|times| times.is_correctable = takes);
         }
     }
 
     /// Returns a clock that stands at `start_ms` until [`Clock::advance`] or [`Clock::jump`] moves it.
     pub fn manual(start_ms: i64) -> Self {
-        Self(Source::Manual(Arc::new(watch::Sender::new(Times { now_ms: start_ms, steady_ms: 0 }))))
+        Self(Source::Manual(Arc::new(watch::Sender::new(Times {
+            now_ms: start_ms,
+            steady_ms: 0,
+            is_correctable: false,
+        }))))
     }
 
     /// Returns the time of day, Unix milliseconds.
@@ -167,6 +190,18 @@ mod tests {
         assert!((corrected.clone().now_ms() - corrected.now_ms()).abs() < 60_000, "clones share the correction");
         corrected.correct(system.now_ms());
         assert!((corrected.now_ms() - system.now_ms()).abs() < 60_000);
+    }
+
+    #[test]
+    fn a_manual_clock_is_corrected_as_long_as_it_takes_corrections() {
+        let clock = Clock::manual(1_000);
+        clock.take_corrections(true);
+        clock.clone().correct(9_000);
+        // No time passes.
+        assert_eq!((clock.now_ms(), clock.steady_ms()), (9_000, 0));
+        clock.take_corrections(false);
+        clock.correct(2_000);
+        assert_eq!(clock.now_ms(), 9_000);
     }
 
     #[tokio::test]

@@ -29,9 +29,12 @@ struct Args {
     /// A single seed; prints its plan
     #[arg(long)]
     seed: Option<u64>,
-    /// Database of the server
-    #[arg(long, value_enum, default_value = "sqlite")]
-    database: Which,
+    /// Database of the server [default: sqlite]
+    #[arg(long, value_enum)]
+    database: Option<Which>,
+    /// Number of servers: 1, or 2 that share a PostgreSQL database and a NATS server
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    nodes: u8,
     /// Number of concurrent runs
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -52,6 +55,23 @@ enum Which {
     Postgres,
     /// Every fifth seed on PostgreSQL
     Both,
+}
+
+impl Args {
+    fn plan(&self, seed: u64) -> Plan {
+        match self.nodes {
+            1 => Plan::new(seed, self.database.unwrap_or(Which::Sqlite).of(seed)),
+            _ => Plan::on_nodes(seed),
+        }
+    }
+
+    /// Returns the options that repeat a seed.
+    fn repeat(&self, seed: u64) -> String {
+        match self.nodes {
+            1 => format!("just fault --seed {seed} --database {:?}", self.plan(seed).database).to_lowercase(),
+            nodes => format!("just fault --seed {seed} --nodes {nodes}"),
+        }
+    }
 }
 
 impl Which {
@@ -86,6 +106,10 @@ impl Campaign {
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    anyhow::ensure!(
+        args.nodes == 1 || matches!(args.database, None | Some(Which::Postgres)),
+        "two nodes share a PostgreSQL database: leave --database out"
+    );
     let own = std::env::current_exe()?;
     let beside = own.parent().context("no folder")?;
     let programs = Programs { server: beside.join("test-server"), client: beside.join("test-client") };
@@ -147,11 +171,10 @@ fn work(campaign: &Campaign) -> anyhow::Result<()> {
         if seed >= campaign.end {
             return Ok(());
         }
-        let database = args.database.of(seed);
-        if database == Database::Postgres && cluster.is_none() {
+        let plan = args.plan(seed);
+        if plan.database == Database::Postgres && cluster.is_none() {
             cluster = Some(Arc::new(Mutex::new(Cluster::private()?)));
         }
-        let plan = Plan::new(seed, database);
         if args.seed.is_some() {
             println!("{plan}");
         }
@@ -188,7 +211,7 @@ async fn one(
 
 fn print_outcome(args: &Args, seed: u64, outcome: &anyhow::Result<Outcome>, begun: Instant) {
     let took = begun.elapsed().as_millis();
-    let again = format!("just fault --seed {seed} --database {:?}", args.database.of(seed)).to_lowercase();
+    let again = args.repeat(seed);
     match outcome {
         Ok(outcome) if outcome.violations.is_empty() => {
             let tally = &outcome.tally;

@@ -1,6 +1,7 @@
 //! A server as a process, which tests kill. `test-server FOLDER DATABASE PORT` (an empty database means SQLite in the
-//! folder, port 0 any port; then the bus and the lease of a node in milliseconds, `keeps-rooms` for the history of rooms, and `hasty` for
-//! short times of rooms and calls) prints its address on the first line, reads commands from stdin, one per line, and answers each with `done` or an error. It
+//! folder, port 0 any port; then the bus and the lease of a node in milliseconds, `keeps-rooms` for the history of rooms, `hasty` for
+//! short times of rooms and calls, and `supervised=AHEAD` for a node as in production, whose clock is so many milliseconds ahead until
+//! it is corrected) prints its address on the first line, reads commands from stdin, one per line, and answers each with `done` or an error. It
 //! ends at the end of stdin. `test-server new-epoch FOLDER DATABASE` does what an
 //! operator does after a restore, and `test-server migrate FOLDER TO` copies the SQLite database of the folder to PostgreSQL.
 //!
@@ -13,9 +14,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
-use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
+use zim_integration_tests::{DATABASE_LOST, print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
 use zim_server::app::App;
+use zim_server::bus::BusState;
 use zim_server::config::Config;
 use zim_server::db::{Dialect, Scope, Tx, params};
 use zim_server::error::Error;
@@ -41,6 +43,8 @@ static COUNT: TaskKind<App> = TaskKind {
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let supervised = arguments.pop_if(|last| last.starts_with("supervised="));
+    let ahead_ms = supervised.and_then(|last| last.split_once('=')).map(|(_, ahead)| ahead.parse()).transpose()?;
     let is_hasty = arguments.pop_if(|last| *last == "hasty").is_some();
     let keeps_rooms = arguments.pop_if(|last| *last == "keeps-rooms").is_some();
     match arguments.as_slice() {
@@ -75,28 +79,43 @@ fn main() -> anyhow::Result<ExitCode> {
             config.limits.request_burst = many;
             config.limits.pull_burst = many;
             config.limits.stop_timeout_ms = 1_000;
-            tokio::runtime::Runtime::new()?.block_on(serve(config))
+            tokio::runtime::Runtime::new()?.block_on(serve(config, ahead_ms))
         }
-        _ => anyhow::bail!("test-server FOLDER DATABASE PORT [BUS LEASE] [keeps-rooms]"),
+        _ => anyhow::bail!("test-server FOLDER DATABASE PORT [BUS LEASE] [keeps-rooms] [hasty] [supervised=AHEAD]"),
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+/// `ahead_ms`: the node is supervised, and its clock is so far ahead.
+async fn serve(config: Config, ahead_ms: Option<i64>) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_env("ZIM_TEST_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let clock = ticking_clock();
+    if let Some(ahead_ms) = ahead_ms {
+        clock.jump(ahead_ms);
+        clock.take_corrections(true);
+    }
     let server = Server::start_with_tasks(config, clock.clone(), &[&COUNT]).await?;
     print_line(server.local_addr());
     let mut commands = stdin_lines();
     let mut left = 0;
-    while let Some(command) = commands.recv().await {
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            reason = server.database_lost(), if ahead_ms.is_some() => {
+                tracing::error!(reason, "the server stops");
+                // What is left behind waits for a database that does not respond.
+                server.stop().await;
+                return Ok(ExitCode::from(DATABASE_LOST));
+            }
+        };
+        let Some(command) = command else { break };
         if command == "stop" {
             left = server.stop().await;
             print_line(format_args!("done {left}"));
             break;
         }
         match execute(&server, &clock, &command).await {
-            Ok(()) => print_line("done"),
+            Ok(answer) => print_line(format_args!("done {answer}")),
             Err(error) => print_line(format_args!("{error:#}")),
         }
     }
@@ -106,7 +125,9 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
 /// How often setting the page limit is tried.
 const ROOM_TRIES: u32 = 50;
 
-async fn execute(server: &Server, clock: &Clock, command: &str) -> anyhow::Result<()> {
+/// Executes a command, and returns what it answers.
+async fn execute(server: &Server, clock: &Clock, command: &str) -> anyhow::Result<String> {
+    let mut answer = String::new();
     let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
     match word {
         // Sets the clock, in milliseconds from its present time.
@@ -134,21 +155,32 @@ async fn execute(server: &Server, clock: &Clock, command: &str) -> anyhow::Resul
             let (count, within_ms, now) = (count.parse()?, within_ms.parse()?, clock.now_ms());
             job(server, async move |tx| schedule(tx, count, within_ms, now).await).await?;
         }
-        // Sets the clock forward until all of them are due.
+        // Sets the clock forward until all of them are due, and says how far.
         "tasks_due" => {
             let last = server.app().db.read(async |tx| last_task(tx).await).await;
             let last = last.map_err(|error| anyhow::anyhow!("{error}: {:?}", error.cause()))?;
-            clock.jump((last - clock.now_ms()).max(0));
+            answer = set_forward(clock, last).to_string();
         }
-        // Sets the clock forward until the next times of all running calls have come.
+        // Sets the clock forward until the next times of all running calls have come, and says how far.
         "calls_due" => {
             let last = server.app().db.read(async |tx| last_of_calls(tx).await).await;
             let last = last.map_err(|error| anyhow::anyhow!("{error}: {:?}", error.cause()))?;
-            clock.jump((last - clock.now_ms()).max(0));
+            answer = set_forward(clock, last).to_string();
         }
+        // The clock no longer follows that of the database, so that it can be set.
+        "free" => clock.take_corrections(false),
+        // Says whether hints reach the other nodes.
+        "bus" => answer = if server.app().bus().state() == BusState::Down { "down" } else { "up" }.to_owned(),
         _ => anyhow::bail!("unknown command {command:?}"),
     }
-    Ok(())
+    Ok(answer)
+}
+
+/// Sets the clock forward to a time, if that has not come. Returns how far.
+fn set_forward(clock: &Clock, to: i64) -> i64 {
+    let ms = (to - clock.now_ms()).max(0);
+    clock.jump(ms);
+    ms
 }
 
 async fn schedule(tx: &mut Tx<'_>, count: i64, within_ms: i64, now: i64) -> Result<(), Error> {

@@ -8,9 +8,12 @@ use zim_protocol::ErrorCode;
 use super::action::Action;
 use super::call;
 use super::group;
+use super::kind::Kind;
+use super::lease;
 use super::lists::{DeviceLists, Lists, Profile, Subscriptions};
 use super::message;
-use super::plan::{Fault, Kind, POISON, Plan, TEAM};
+use super::outage::{is_caught_in, stops_storing};
+use super::plan::{Fault, POISON, Plan, TEAM};
 use super::record::{Call, Moment, RaisedEvent};
 use super::room;
 use super::rows::Rows;
@@ -73,6 +76,12 @@ pub(super) struct EndState {
     pub(super) crashed: usize,
     /// The number of tasks that stopped servers left behind.
     pub(super) leaked_tasks: usize,
+    /// What nodes did after their lease.
+    pub(super) late: Vec<String>,
+    /// The number of nodes that ended because their lease had.
+    pub(super) lost_leases: usize,
+    /// When the run began and ended, Unix milliseconds.
+    pub(super) lasted_ms: (i64, i64),
 }
 
 /// A violation of an invariant.
@@ -163,6 +172,12 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
     ("raised_out_of_order", "devices raise messages in the order of their log", raised_out_of_order),
     ("raised_twice", "a device that is not restarted raises a message once", raised_twice),
     ("task_not_once", "a task takes effect exactly once, and not before its time", task_not_once),
+    (lease::LATE, "a node stores nothing and does not serve after its lease has ended", lease::written_after_the_lease),
+    (
+        "clock_not_followed",
+        "times that nodes store are those of the database, whatever their own clocks say",
+        lease::clock_not_followed,
+    ),
     ("server_crashed", "the server never ends by itself, leaves no task behind, and never panics", server_crashed),
 ];
 
@@ -283,22 +298,9 @@ fn is_interrupted(call: &Call) -> bool {
     matches!(&call.answer, Some((_, Err(failure))) if failure.code == 0)
 }
 
-/// Whether a call was waiting for its answer while the server could not store anything.
-fn is_caught_in(call: &Call, faults: &[(Moment, Fault)]) -> bool {
-    let answered = call.answer.as_ref().map_or(Moment::MAX, |(at, _)| *at);
-    let begins =
-        |fault: &Fault| matches!(fault, Fault::KillPostgres | Fault::DiskFull { .. } | Fault::WriteFails { .. });
-    let ends = |fault: &Fault| matches!(fault, Fault::StartPostgres | Fault::DiskFreed | Fault::WriteWorks);
-    faults.iter().enumerate().any(|(index, (at, fault))| {
-        let end = faults[index..].iter().find(|(_, later)| ends(later)).map_or(Moment::MAX, |(end, _)| *end);
-        begins(fault) && *at < answered && call.called < end
-    })
-}
-
 fn call_order(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
-    let cannot_store =
-        [Kind::DiskFull, Kind::WriteFails, Kind::KillPostgres].into_iter().any(|kind| end.plan.has(kind));
+    let cannot_store = end.faults.iter().any(|(_, fault)| stops_storing(fault));
     for kept in &end.kept {
         let mut last: HashMap<(usize, u32), u64> = HashMap::new();
         // Replies are sent when their devices have read the history.
@@ -330,7 +332,8 @@ fn poison_spread(end: &EndState) -> Vec<String> {
         .collect();
     // With these faults any message may fail.
     let faults = [Kind::DiskFull, Kind::WriteFails, Kind::KillPostgres, Kind::JumpDevice, Kind::Restore];
-    if faults.into_iter().any(|kind| end.plan.has(kind)) {
+    let cannot_store = end.faults.iter().any(|(_, fault)| stops_storing(fault)) || end.lost_leases > 0;
+    if cannot_store || faults.into_iter().any(|kind| end.plan.has(kind)) {
         return wrong;
     }
     let expected = [

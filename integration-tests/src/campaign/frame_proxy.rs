@@ -58,6 +58,15 @@ pub enum Planted {
     CallEndsHidden,
     /// Attributes of rooms and acceptances of calls are acknowledged and have no effect.
     AnswersWithoutEffect,
+    /// A node writes on although its lease has ended. It is planted on the way to the database, see `statements.rs`.
+    IgnoresLease,
+}
+
+impl Planted {
+    /// Whether a proxy of frames plants it.
+    pub(super) fn is_in_frames(self) -> bool {
+        self != Self::IgnoresLease
+    }
 }
 
 /// See the module.

@@ -2,7 +2,8 @@
 //! are killed, disks fill up, clocks jump, backups are restored. Afterwards the invariants of the protocol must hold
 //! (docs/protocol/sync.md).
 //!
-//! `plan.rs` derives all decisions from the seed, `testbed.rs` holds the server and the devices and injects faults,
+//! `plan.rs` derives all decisions from the seed, `servers.rs` runs one server or two nodes, `testbed.rs` holds the devices, too, and
+//! injects faults,
 //! `record.rs` records what happens, `run.rs` executes a plan to its end, `settle.rs` waits until devices agree about rooms and
 //! calls, `checks.rs`, `message.rs`, `social.rs`, `group.rs`, `room.rs` and `call.rs` find violations.
 //! Each client (`bin/test-client.rs`) and the server (`bin/test-server.rs`) is a process, so that a kill is a real one.
@@ -17,8 +18,13 @@ mod lists;
 mod message;
 mod frame_proxy;
 mod group;
+mod kind;
+mod lease;
+mod link;
 mod live;
 mod live_plan;
+mod node_plan;
+mod outage;
 mod plan;
 mod run;
 mod record;
@@ -26,8 +32,10 @@ mod report;
 mod room;
 mod room_view;
 mod rows;
+mod servers;
 mod settle;
 mod social;
+mod statements;
 mod testbed;
 mod store;
 mod store_live;
@@ -39,8 +47,10 @@ pub use self::action::{Action, CallVerb, GroupVerb, MessageVerb, RoomVerb, Sayin
 pub use self::bot::{BotTally, run_bot};
 pub use self::checks::Violation;
 pub use self::frame_proxy::Planted;
+pub use self::kind::Kind;
 pub use self::live::{Looks, act_in_call, act_in_room, call_list, room_as_answered};
-pub use self::plan::{Database, Fault, Kind, Plan, Step, TEAM};
+pub use self::node_plan::NodeFault;
+pub use self::plan::{Database, Fault, Plan, Step, TEAM};
 pub use self::record::Record;
 pub use self::report::Report;
 pub use self::run::{Outcome, Settings, Tally, run};

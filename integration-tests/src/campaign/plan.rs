@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::action::{Action, GroupVerb, MessageVerb, SettingVerb, SocialAction};
+use super::kind::Kind;
 use super::live_plan;
+use super::node_plan::{NODES, NodeFault, with_nodes};
 use crate::random::Random;
 
 /// The users, each of whom writes to all others.
@@ -62,84 +64,8 @@ pub enum Fault {
     Restore,
     /// Reads everything and deletes what is read from the server.
     Retain,
-}
-
-/// A kind of fault, as counted in the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "`title` says what each is")]
-pub enum Kind {
-    Cut,
-    BadNetwork,
-    NewAddress,
-    KillServer,
-    StopServer,
-    KillDevice,
-    CloseDevice,
-    DiskFull,
-    WriteFails,
-    Poison,
-    LastPush,
-    JumpServer,
-    JumpDevice,
-    KillPostgres,
-    Restore,
-    Away,
-    Reset,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 17] = [
-        Self::Cut,
-        Self::BadNetwork,
-        Self::NewAddress,
-        Self::KillServer,
-        Self::StopServer,
-        Self::KillDevice,
-        Self::CloseDevice,
-        Self::DiskFull,
-        Self::WriteFails,
-        Self::Poison,
-        Self::LastPush,
-        Self::JumpServer,
-        Self::JumpDevice,
-        Self::KillPostgres,
-        Self::Restore,
-        Self::Away,
-        Self::Reset,
-    ];
-
-    /// Returns a short description.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Cut => "a device's link is cut, and restored later",
-            Self::BadNetwork => "a device's datagrams are lost, duplicated, delayed and reordered",
-            Self::NewAddress => "a device's address changes",
-            Self::KillServer => "SIGKILL to the server, in the middle of commits",
-            Self::StopServer => "an operator stops the server",
-            Self::KillDevice => "SIGKILL to a client, in the middle of sending",
-            Self::CloseDevice => "a client is closed, and its database is opened again",
-            Self::DiskFull => "the database is full (SQLITE_FULL)",
-            Self::WriteFails => "writes to the database's files are cut short (EFBIG)",
-            Self::Poison => "a statement fails in the middle of a batch",
-            Self::LastPush => "the last push of a conversation is dropped, without later traffic",
-            Self::JumpServer => "the server's clock jumps",
-            Self::JumpDevice => "a device's clock jumps",
-            Self::KillPostgres => "SIGKILL to PostgreSQL",
-            Self::Restore => "a backup is restored, with a new epoch",
-            Self::Away => "a device is away for the rest of the run",
-            Self::Reset => "a device is away until the entries it lacks are removed: reset",
-        }
-    }
-
-    /// Whether the fault is possible with this database.
-    const fn is_possible(self, database: Database) -> bool {
-        match self {
-            Self::DiskFull | Self::WriteFails => matches!(database, Database::Sqlite),
-            Self::KillPostgres => matches!(database, Database::Postgres),
-            _ => true,
-        }
-    }
+    /// Of nodes.
+    Node(NodeFault),
 }
 
 /// A step of a run.
@@ -172,6 +98,8 @@ pub struct Plan {
     pub seed: u64,
     /// The server's database.
     pub database: Database,
+    /// The number of servers that share it.
+    pub nodes: usize,
     /// The kinds of faults.
     pub kinds: Vec<Kind>,
     /// The steps, in order.
@@ -193,8 +121,30 @@ impl Plan {
         Self::of(seed, database, kinds)
     }
 
-    /// Derives a plan with these kinds of faults from a seed.
+    /// Derives a plan for two nodes on one PostgreSQL database from a seed.
+    pub fn on_nodes(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x2_0de5_0000);
+        let possible: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_possible_on_nodes()).collect();
+        let of_nodes: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_of_nodes()).collect();
+        let mut kinds: Vec<Kind> = (0..random.below(4)).map(|_| possible[pick(&mut random, possible.len())]).collect();
+        // They are what runs on nodes are for.
+        kinds.push(of_nodes[pick(&mut random, of_nodes.len())]);
+        kinds.sort();
+        kinds.dedup();
+        Self::of_nodes(seed, kinds)
+    }
+
+    /// Derives a plan for two nodes with these kinds of faults from a seed.
+    pub fn of_nodes(seed: u64, kinds: Vec<Kind>) -> Self {
+        Self::with(seed, (Database::Postgres, NODES), kinds)
+    }
+
+    /// Derives a plan for one server with these kinds of faults from a seed.
     pub fn of(seed: u64, database: Database, kinds: Vec<Kind>) -> Self {
+        Self::with(seed, (database, 1), kinds)
+    }
+
+    fn with(seed: u64, (database, nodes): (Database, usize), kinds: Vec<Kind>) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
         let count = 12 + pick(&mut random, 10);
         let mut planner =
@@ -205,10 +155,13 @@ impl Plan {
         }
         let mut steps = with_tasks(seed, planner.rounds.into_iter().flatten());
         steps = live_plan::with_rooms_and_calls(seed, steps);
+        if nodes > 1 {
+            steps = with_nodes(seed, &kinds, steps);
+        }
         if kinds.contains(&Kind::Reset) {
             steps.push(Step::Fault(Fault::Retain));
         }
-        Self { seed, database, kinds, steps }
+        Self { seed, database, nodes, kinds, steps }
     }
 
     /// Whether the plan contains this kind of fault.
@@ -219,7 +172,8 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {} on {:?}: {:?}", self.seed, self.database, self.kinds)?;
+        let nodes = if self.nodes == 1 { String::new() } else { format!(", {} nodes", self.nodes) };
+        writeln!(f, "seed {} on {:?}{nodes}: {:?}", self.seed, self.database, self.kinds)?;
         self.steps.iter().enumerate().try_for_each(|(at, step)| writeln!(f, "{at:4} {step:?}"))
     }
 }
@@ -415,6 +369,15 @@ impl Planner {
             }
             // Handled in `action`, and at the end of the run.
             Kind::Poison | Kind::LastPush => {}
+            // `node_plan.rs` adds them.
+            Kind::KillNode
+            | Kind::KillNodes
+            | Kind::PauseNode
+            | Kind::CutDatabase
+            | Kind::CutBus
+            | Kind::KillBus
+            | Kind::ClocksApart
+            | Kind::ChangeNode => {}
             Kind::JumpServer => (0..times).for_each(|_| {
                 let ms = jump(&mut self.random);
                 self.span(Fault::JumpServer { ms }, None, 1);

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::checks::{CHECKS, WAITS};
-use super::plan::{Database, Kind};
+use super::kind::Kind;
+use super::plan::Database;
 use super::run::{Outcome, Tally};
 
 /// The sums over all runs of a campaign.
@@ -14,6 +15,7 @@ pub struct Report {
     runs: BTreeMap<&'static str, usize>,
     first: Option<u64>,
     last: u64,
+    has_nodes: bool,
     total: Tally,
     kinds: BTreeMap<Kind, usize>,
     found: Vec<(u64, String)>,
@@ -23,10 +25,12 @@ pub struct Report {
 impl Report {
     /// Adds the outcome of a run.
     pub fn add(&mut self, outcome: &Outcome) {
-        let database = match outcome.plan.database {
-            Database::Sqlite => "SQLite",
-            Database::Postgres => "PostgreSQL",
+        let database = match (outcome.plan.database, outcome.plan.nodes) {
+            (Database::Sqlite, _) => "SQLite",
+            (Database::Postgres, 1) => "PostgreSQL",
+            (Database::Postgres, _) => "two nodes with PostgreSQL and NATS",
         };
+        self.has_nodes |= outcome.plan.nodes > 1;
         *self.runs.entry(database).or_default() += 1;
         self.seed(outcome.plan.seed);
         for kind in &outcome.plan.kinds {
@@ -41,6 +45,7 @@ impl Report {
         total.tasks += tally.tasks;
         total.rows += tally.rows;
         total.server_kills += tally.server_kills;
+        total.lost_leases += tally.lost_leases;
         total.client_kills += tally.client_kills;
         total.cuts += tally.cuts;
         for violation in &outcome.violations {
@@ -91,7 +96,8 @@ impl Report {
             ("events recorded", self.total.events),
             ("tasks scheduled", self.total.tasks),
             ("device rows compared with those of fresh devices", self.total.rows),
-            ("SIGKILLs to a server or its database", self.total.server_kills),
+            ("SIGKILLs to a server, its database or NATS", self.total.server_kills),
+            ("nodes that ended because their lease had", self.total.lost_leases),
             ("SIGKILLs to a client", self.total.client_kills),
             ("links cut", self.total.cuts),
             ("minutes", usize::try_from(self.took.as_secs() / 60).unwrap_or(0)),
@@ -104,7 +110,7 @@ impl Report {
         };
         row(&["fault (a run often has several at once)", "runs with it"]);
         row(&["---", "---:"]);
-        for kind in Kind::ALL {
+        for kind in Kind::ALL.into_iter().filter(|kind| self.has_nodes || !kind.is_of_nodes()) {
             row(&[kind.title(), &grouped(self.kinds.get(&kind).copied().unwrap_or(0))]);
         }
         let _ = writeln!(text);

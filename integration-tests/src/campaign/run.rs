@@ -1,20 +1,25 @@
 //! The execution of a run, from its plan to the violations found.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+use zim_protocol::clock::Clock;
 use zim_protocol::{ConversationType, ErrorCode, LoginRequest, Message, SendMessageRequest};
 
 use super::action::{Action, SocialAction};
 use super::checks::{self, DeviceState, EndState, Violation};
 use super::device::Device;
 use super::frame_proxy::Planted;
+use super::kind::Kind;
+use super::lease;
 use super::lists::{self, DeviceLists};
-use super::plan::{Fault, Kind, Plan, TEAM, USERS};
+use super::node_plan::NodeFault;
+use super::plan::{Fault, Plan, TEAM, USERS};
 use super::record::Record;
 use super::rows;
 use super::settle;
@@ -70,6 +75,7 @@ pub struct Tally {
     pub tasks: usize,
     pub rows: usize,
     pub server_kills: usize,
+    pub lost_leases: usize,
     pub client_kills: usize,
     pub cuts: usize,
 }
@@ -90,8 +96,15 @@ pub async fn run(
     let end = match played {
         Ok(end) => end,
         Err(error) => {
-            std::fs::write(folder.join("record.txt"), record.text())?;
-            return Err(error);
+            record.note(format!("the run did not end: {error:#}"));
+            std::fs::write(folder.join("record.txt"), format!("{plan}\n{}", record.text()))?;
+            // What a node does after its lease may be the reason.
+            let late = if plan.nodes > 1 { lease::late(&testbed.store).unwrap_or_default() } else { Vec::new() };
+            if late.is_empty() {
+                return Err(error);
+            }
+            let violations = late.into_iter().map(|what| Violation { name: lease::LATE, what }).collect();
+            return Ok(Outcome { plan, violations, tally: Tally::default(), record });
         }
     };
     let (end, mut violations) = end;
@@ -113,7 +126,13 @@ fn tally(end: &EndState, record: &Record) -> Tally {
         events: end.raised.len(),
         tasks: end.tasks.len(),
         rows: end.devices.iter().map(|seen| seen.rows.len()).sum(),
-        server_kills: faults(|one| matches!(one, Fault::KillServer | Fault::KillPostgres)),
+        server_kills: faults(|one| {
+            matches!(
+                one,
+                Fault::KillServer | Fault::KillPostgres | Fault::Node(NodeFault::Kill(_) | NodeFault::KillBus)
+            )
+        }),
+        lost_leases: end.lost_leases,
         client_kills: faults(|one| matches!(one, Fault::KillDevice(_))),
         cuts: faults(|one| matches!(one, Fault::Cut(_))),
     }
@@ -125,6 +144,7 @@ async fn execute(
     settings: &Settings,
 ) -> anyhow::Result<(EndState, Vec<Violation>)> {
     let mut wrong = Vec::new();
+    let begun_ms = Clock::system().now_ms();
     wait_for_logins(&testbed.devices, &testbed.record, settings.limit).await?;
     wait_for_first_sync(testbed, settings.limit).await?;
     let create = json!({"do": "create_group", "members": &USERS[1..3]});
@@ -155,6 +175,7 @@ async fn execute(
         wrong.extend(converge(testbed, &mut fresh, settings.limit).await?);
     }
     wait_for_events(testbed, settings.limit).await?;
+    testbed.servers.free_clocks(&testbed.store).await?;
     wait_for_tasks(testbed, settings.limit).await?;
     let (live, found) = settle::settle(testbed, &mut fresh, settings.limit).await?;
     wrong.extend(found);
@@ -181,8 +202,11 @@ async fn execute(
     let fresh = seen.split_off(devices.len());
     let (calls, raised, faults) =
         record.read(|events| (events.calls.clone(), events.raised.clone(), events.faults.clone()));
-    let log = std::fs::read_to_string(testbed.installation.log()).unwrap_or_default();
-    let (restored, crashed, leaked_tasks) = (testbed.restored, testbed.crashed, testbed.leaked_tasks);
+    let late = if plan.nodes > 1 { lease::late(&testbed.store)? } else { Vec::new() };
+    let late = [late, std::mem::take(&mut testbed.servers.undead)].concat();
+    let (restored, servers, lasted_ms) = (testbed.restored, &testbed.servers, (begun_ms, Clock::system().now_ms()));
+    let (log, crashed, leaked_tasks) = (servers.logs(), servers.crashed, servers.leaked_tasks);
+    let lost_leases = servers.lost_leases;
     let (plan, devices) = (plan.clone(), seen);
     Ok((
         EndState {
@@ -203,6 +227,9 @@ async fn execute(
             log,
             crashed,
             leaked_tasks,
+            late,
+            lost_leases,
+            lasted_ms,
         },
         wrong,
     ))
@@ -212,7 +239,7 @@ async fn execute(
 /// is set forward.
 async fn wait_for_tasks(testbed: &mut Testbed, limit: Duration) -> anyhow::Result<()> {
     poll_until(limit, async || {
-        testbed.run_on_server("tasks_due").await?;
+        testbed.servers.set_forward("tasks_due", &testbed.store).await?;
         Ok(testbed.store.tasks()?.values().all(|task| !task.effects.is_empty()))
     })
     .await?;
@@ -407,15 +434,22 @@ async fn lose_the_last_push(testbed: &mut Testbed, limit: Duration) -> anyhow::R
     Ok((!is_repaired).then(|| Violation { name: "hint_not_repaired", what: format!("{text:?} never arrived") }))
 }
 
-/// Sends from a raw client the same key with the same text again, and with another text.
-async fn reuse_a_key(testbed: &mut Testbed) -> anyhow::Result<Option<Violation>> {
-    let server = testbed.server.as_ref().context("no server")?.address();
-    let to = testbed.frame_proxy.as_ref().map_or(server, super::frame_proxy::FrameProxy::address);
-    let mut raw = RawClient::connect(to, testbed.installation.certificate()?).await;
+/// Logs in a client that sends what it likes.
+async fn raw_client(testbed: &Testbed, to: SocketAddr) -> anyhow::Result<RawClient> {
+    let mut raw = RawClient::connect(to, testbed.servers.certificate()?).await;
     raw.handshake(hello(9)).await;
     let (app_id, app_sign) = (testbed.app.app_id, testbed.app.app_sign.clone());
     let login = LoginRequest { user_id: RAW_USER.to_owned(), app_id, app_sign, ..LoginRequest::default() };
     raw.call(&login).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    Ok(raw)
+}
+
+/// Sends from a raw client the same key with the same text again, and with another text.
+async fn reuse_a_key(testbed: &mut Testbed) -> anyhow::Result<Option<Violation>> {
+    // On two nodes, one of them has stored it, and the other answers.
+    let [first_server, other_server] = [0, 1].map(|device| testbed.servers.address(device));
+    let frame_proxy = testbed.frame_proxy.as_ref().map(super::frame_proxy::FrameProxy::address);
+    let mut raw = raw_client(testbed, frame_proxy.unwrap_or(first_server)).await?;
     let send = |text: &str| SendMessageRequest {
         message: Some(Message::text(text)),
         to_conversation_id: USERS[0].to_owned(),
@@ -423,11 +457,12 @@ async fn reuse_a_key(testbed: &mut Testbed) -> anyhow::Result<Option<Violation>>
         client_key: vec![7; 16].into(),
         ..SendMessageRequest::default()
     };
-    let [first, again, other] = [
-        raw.call(&send("the first text")).await,
-        raw.call(&send("the first text")).await,
-        raw.call(&send("other text")).await,
-    ];
+    let first = raw.call(&send("the first text")).await;
+    if first_server != other_server {
+        raw.end().await;
+        raw = raw_client(testbed, other_server).await?;
+    }
+    let [again, other] = [raw.call(&send("the first text")).await, raw.call(&send("other text")).await];
     raw.end().await;
     let seq = |answer: &Result<zim_protocol::MessageSentResult, _>| {
         let message = answer.as_ref().ok().and_then(|result| result.message.as_ref());

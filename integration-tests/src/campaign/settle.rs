@@ -78,7 +78,7 @@ pub(super) async fn settle(
     wrong.extend(call_everybody(testbed, &state, limit).await?);
     poll_until(limit, async || {
         // Sets the clock forward to the next timeout.
-        testbed.run_on_server("calls_due").await?;
+        testbed.servers.set_forward("calls_due", &testbed.store).await?;
         Ok(testbed.store.calls()?.values().all(|call| call.state == CallState::Ended as i64))
     })
     .await?;

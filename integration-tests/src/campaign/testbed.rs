@@ -10,10 +10,13 @@ use tokio::time::{Instant, timeout_at};
 use super::action::Action;
 use super::device::Device;
 use super::frame_proxy::{FrameProxy, Planted};
-use super::plan::{DEVICES, Fault, Kind, Plan, Step, USERS};
+use super::kind::Kind;
+use super::node_plan::NodeFault;
+use super::plan::{DEVICES, Fault, Plan, Step, USERS};
 use super::record::{Moment, Record};
+use super::servers::Servers;
 use super::store::{SharedCluster, Store};
-use crate::process::{FirstApp, ServerInstallation, ServerProcess};
+use crate::process::FirstApp;
 use crate::proxy::{NetworkConditions, Proxy};
 
 /// The worst network over which connections still survive.
@@ -49,18 +52,13 @@ pub(super) struct Testbed {
     pub(crate) programs: Programs,
     pub(crate) app: FirstApp,
     pub(crate) frame_proxy: Option<FrameProxy>,
-    pub(crate) server: Option<ServerProcess>,
-    pub(crate) installation: ServerInstallation,
+    pub(crate) servers: Servers,
     backup_begun: Option<Moment>,
     pub(crate) restored: Option<Restored>,
-    /// Servers that ended by themselves.
-    pub(crate) crashed: usize,
-    /// Tasks that stopped servers left behind.
-    pub(crate) leaked_tasks: usize,
 }
 
 impl Testbed {
-    /// Starts the server and all devices, which begin to log in.
+    /// Starts the servers and all devices, which begin to log in.
     pub(crate) async fn new(
         plan: &Plan,
         planted: Option<Planted>,
@@ -71,23 +69,18 @@ impl Testbed {
         let record = Record::default();
         let name = format!("run_{}_{}", plan.seed, std::process::id());
         let store = Store::new(plan.database, folder, &name, cluster)?;
-        let mut installation = ServerInstallation::new(&programs.server, folder.join("server"), store.url());
-        installation.is_hasty = true;
-        let mut server = installation.start().await?;
-        server.run("poison").await?;
-        // Creates the tables of the tasks.
-        server.run("tasks 0 0").await?;
-        let app = installation.first_app()?;
-        let address = server.address();
-        let frame_proxy = match (plan.has(Kind::LastPush), planted) {
+        let servers = Servers::start((plan, planted), programs, folder, &store, &record).await?;
+        let app = servers.first().first_app()?;
+        let in_frames = planted.filter(|planted| planted.is_in_frames());
+        let frame_proxy = match (plan.has(Kind::LastPush), in_frames) {
             (false, None) => None,
-            _ => Some(FrameProxy::new(address, &installation.folder, planted)?),
+            _ => Some(FrameProxy::new(servers.address(FRAME_PROXY_DEVICE), &servers.first().folder, in_frames)?),
         };
         let mut devices = Vec::new();
         for (number, user) in DEVICES.into_iter().enumerate() {
             // A planted fault concerns all devices; a dropped push concerns one.
-            let via_frame_proxy = frame_proxy.as_ref().filter(|_| planted.is_some() || number == FRAME_PROXY_DEVICE);
-            let to = via_frame_proxy.map_or(address, FrameProxy::address);
+            let via_frame_proxy = frame_proxy.as_ref().filter(|_| in_frames.is_some() || number == FRAME_PROXY_DEVICE);
+            let to = via_frame_proxy.map_or_else(|| servers.address(number), FrameProxy::address);
             let proxy = Proxy::to(to, plan.seed.wrapping_mul(100) + number as u64).await;
             let mut device = Device::new(number, user, proxy, folder.join(format!("device{number}")));
             device.open(&programs.client, &app, &record)?;
@@ -101,18 +94,15 @@ impl Testbed {
             programs: programs.clone(),
             app,
             frame_proxy,
-            server: Some(server),
-            installation,
+            servers,
             backup_begun: None,
             restored: None,
-            crashed: 0,
-            leaked_tasks: 0,
         })
     }
 
     /// Opens a device without a local database.
     pub(crate) async fn fresh_device(&mut self, number: usize, user: &'static str) -> anyhow::Result<Device> {
-        let proxy = Proxy::to(self.server.as_ref().context("no server")?.address(), 0).await;
+        let proxy = Proxy::to(self.servers.address(number), 0).await;
         let mut device = Device::new(number, user, proxy, self.folder.join(format!("device{number}")));
         device.open(&self.programs.client, &self.app, &self.record)?;
         Ok(device)
@@ -120,6 +110,7 @@ impl Testbed {
 
     /// Executes a step.
     pub(crate) async fn execute(&mut self, step: &Step) -> anyhow::Result<()> {
+        self.servers.supervise(&self.store).await;
         match step {
             Step::Action(device, action) => {
                 let record = self.record.clone();
@@ -132,7 +123,7 @@ impl Testbed {
             }
             Step::Tasks { count, within_ms } => {
                 // The disk may be full, or the database down: then they are not scheduled.
-                if let Err(error) = self.run_on_server(&format!("tasks {count} {within_ms}")).await {
+                if let Err(error) = self.servers.run(&format!("tasks {count} {within_ms}")).await {
                     self.record.note(format!("no tasks: {error:#}"));
                 }
                 Ok(())
@@ -166,24 +157,20 @@ impl Testbed {
             Fault::BadNetwork(device) => self.devices[device].proxy.set_conditions(BAD_NETWORK),
             Fault::GoodNetwork(device) => self.devices[device].proxy.set_conditions(NetworkConditions::default()),
             Fault::NewAddress(device) => self.devices[device].proxy.change_source_ports(),
-            Fault::KillServer => drop(self.take_server()),
-            Fault::StopServer => {
-                if let Some(server) = self.take_server() {
-                    self.leaked_tasks += server.stop().await?;
-                }
-            }
-            Fault::StartServer => self.start_server().await?,
+            Fault::KillServer => self.servers.kill_all(),
+            Fault::StopServer => self.servers.stop_all().await?,
+            Fault::StartServer => self.servers.start_all(&self.store).await?,
             Fault::KillDevice(device) => self.devices[device].kill(&record)?,
             Fault::CloseDevice(device) => self.devices[device].close(&record).await?,
             Fault::OpenDevice(device) => self.devices[device].open(&self.programs.client, &self.app, &record)?,
-            Fault::DiskFull { pages } => self.run_on_server(&format!("room {pages}")).await?,
-            Fault::DiskFreed => self.run_on_server(&format!("room {ROOM}")).await?,
+            Fault::DiskFull { pages } => self.servers.run(&format!("room {pages}")).await?,
+            Fault::DiskFreed => self.servers.run(&format!("room {ROOM}")).await?,
             Fault::WriteFails { bytes } => {
                 let limit = self.store.log_bytes() + bytes;
-                self.server.as_ref().map_or(Ok(()), |server| server.limit_files(Some(limit)))?;
+                self.servers.limit_files(Some(limit))?;
             }
-            Fault::WriteWorks => self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?,
-            Fault::JumpServer { ms } => self.run_on_server(&format!("jump {ms}")).await?,
+            Fault::WriteWorks => self.servers.limit_files(None)?,
+            Fault::JumpServer { ms } => self.servers.run(&format!("jump {ms}")).await?,
             Fault::JumpDevice { device, ms } => {
                 self.devices[device].send_command(json!({"do": "jump", "ms": ms}), &record);
             }
@@ -196,34 +183,10 @@ impl Testbed {
             Fault::Backup => self.back_up().await?,
             Fault::Restore => self.restore().await?,
             Fault::Retain => self.retain().await?,
-        }
-        Ok(())
-    }
-
-    /// Takes the server if it runs. A server that has ended by itself is counted as crashed.
-    fn take_server(&mut self) -> Option<ServerProcess> {
-        let mut server = self.server.take()?;
-        if server.is_alive() {
-            return Some(server);
-        }
-        self.crashed += 1;
-        None
-    }
-
-    /// Runs a command on the server, if it runs.
-    pub(crate) async fn run_on_server(&mut self, command: &str) -> anyhow::Result<()> {
-        if let Some(server) = &mut self.server {
-            server.run(command).await?;
-        }
-        Ok(())
-    }
-
-    /// Starts the server, unless it runs or its database is down.
-    async fn start_server(&mut self) -> anyhow::Result<()> {
-        if self.server.is_none() && self.store.is_up() {
-            let mut server = self.installation.start().await?;
-            server.run("poison").await?;
-            self.server = Some(server);
+            Fault::Node(NodeFault::Move { device, node }) => {
+                self.devices[device].proxy.set_server(self.servers.address(node));
+            }
+            Fault::Node(fault) => self.servers.inject(fault, &self.store).await?,
         }
         Ok(())
     }
@@ -240,7 +203,7 @@ impl Testbed {
             }
         }
         self.wait(usize::MAX, super::TIMEOUT).await;
-        self.run_on_server("retain").await
+        self.servers.run("retain").await
     }
 
     async fn back_up(&mut self) -> anyhow::Result<()> {
@@ -249,12 +212,12 @@ impl Testbed {
         let is_online = matches!(self.store, Store::Sqlite { .. });
         let begun = self.record.note("the backup begins");
         if is_online {
-            self.start_server().await?;
+            self.servers.start_all(&self.store).await?;
             self.store.back_up()?;
         } else {
-            drop(self.take_server());
+            self.servers.clear()?;
             self.store.back_up()?;
-            self.start_server().await?;
+            self.servers.start_all(&self.store).await?;
         }
         self.backup_begun = Some(begun);
         Ok(())
@@ -263,10 +226,10 @@ impl Testbed {
     async fn restore(&mut self) -> anyhow::Result<()> {
         let Some(backup_begun) = self.backup_begun else { return Ok(()) };
         self.store.start()?;
-        drop(self.take_server());
+        self.servers.clear()?;
         self.store.restore()?;
-        self.installation.new_epoch()?;
-        self.start_server().await?;
+        self.servers.first().new_epoch()?;
+        self.servers.start_all(&self.store).await?;
         let done = self.record.note("the backup is restored");
         self.restored = Some(Restored { backup_begun, done });
         Ok(())
@@ -275,12 +238,7 @@ impl Testbed {
     /// Ends all faults, except for devices that are away.
     pub(crate) async fn recover(&mut self) -> anyhow::Result<()> {
         self.store.start()?;
-        if self.server.is_some() {
-            self.server = self.take_server();
-        }
-        self.start_server().await?;
-        self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?;
-        self.run_on_server(&format!("room {ROOM}")).await?;
+        self.servers.recover(&self.store, ROOM).await?;
         let record = self.record.clone();
         for device in &mut self.devices {
             device.proxy.restore();

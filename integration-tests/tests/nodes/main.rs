@@ -5,6 +5,7 @@
 mod bad_input;
 mod bus;
 mod calls;
+mod campaign;
 mod migrate;
 mod processes;
 mod rooms;
