@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::action::{Action, GroupVerb, MessageVerb, SettingVerb, SocialAction};
 use super::live_plan;
+use super::message_plan;
 use crate::random::Random;
 
 /// The users, each of whom writes to all others.
@@ -205,6 +206,7 @@ impl Plan {
         }
         let mut steps = with_tasks(seed, planner.rounds.into_iter().flatten());
         steps = live_plan::with_rooms_and_calls(seed, steps);
+        steps = message_plan::with_more_verbs(seed, steps);
         if kinds.contains(&Kind::Reset) {
             steps.push(Step::Fault(Fault::Retain));
         }
