@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use zim_client_sdk::{Config, MessageSendNotification, Trust, Zim};
 use zim_integration_tests::campaign::{
     Looks, act_in_call, act_in_room, call_list, change_group, change_message, change_setting, create_group, kind_of,
-    room_as_answered,
+    opened, room_as_answered,
 };
 use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
@@ -262,8 +262,12 @@ async fn history(zim: &Zim, peer: &str) -> anyhow::Result<Value> {
         }
         all.splice(0..0, page.message_list);
     }
-    let stored = all.iter().filter(|message| message.message_seq > 0);
-    Ok(stored.map(|one| json!({"seq": one.message_seq, "text": one.as_text(), "from": one.sender_user_id})).collect())
+    let mut stored = Vec::new();
+    for one in all.iter().filter(|message| message.message_seq > 0) {
+        let text = opened(zim, one).await;
+        stored.push(json!({"seq": one.message_seq, "text": text, "from": one.sender_user_id}));
+    }
+    Ok(stored.into())
 }
 
 /// Logs in, retrying until it succeeds, as an app does that is opened without a network.

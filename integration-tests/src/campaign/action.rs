@@ -127,6 +127,20 @@ pub enum MessageVerb {
     Receipt,
     /// Deletes it for the user.
     Delete,
+    /// Deletes several for the user.
+    DeleteSome,
+    /// Deletes all messages of the conversation for the user.
+    DeleteAll,
+    /// Deletes the conversation from the user's list.
+    DeleteConversation,
+    /// Sends a receipt for everything in the conversation.
+    ReceiptAll,
+    /// Sends a message that combines some.
+    Combine,
+    /// Adds a message on this device only.
+    Insert,
+    /// Sets data of a message that only this device has.
+    LocalData,
 }
 
 impl MessageVerb {
@@ -146,6 +160,26 @@ impl MessageVerb {
         Self::Receipt,
         Self::Receipt,
         Self::Delete,
+    ];
+
+    /// Those of `message_plan.rs`. What a user has deleted says little about what is lost, so few delete everything.
+    pub(super) const MORE: [Self; 16] = [
+        Self::DeleteSome,
+        Self::DeleteSome,
+        Self::DeleteAll,
+        Self::DeleteConversation,
+        Self::DeleteConversation,
+        Self::ReceiptAll,
+        Self::ReceiptAll,
+        Self::ReceiptAll,
+        Self::Combine,
+        Self::Combine,
+        Self::Combine,
+        Self::Combine,
+        Self::Insert,
+        Self::Insert,
+        Self::LocalData,
+        Self::LocalData,
     ];
 }
 

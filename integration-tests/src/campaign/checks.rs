@@ -7,13 +7,18 @@ use zim_protocol::ErrorCode;
 
 use super::action::Action;
 use super::call;
+use super::combine;
+use super::counts;
+use super::deletion;
 use super::group;
 use super::kind::Kind;
 use super::lease;
 use super::lists::{DeviceLists, Lists, Profile, Subscriptions};
+use super::local::{self, LocalRows};
 use super::message;
 use super::outage::{is_caught_in, stops_storing};
 use super::plan::{Fault, POISON, Plan, TEAM};
+use super::raised::{self, received};
 use super::record::{Call, Moment, RaisedEvent};
 use super::room;
 use super::rows::Rows;
@@ -21,6 +26,7 @@ use super::settle::LiveState;
 use super::social;
 use super::store::{StoredConversation, StoredMessage, StoredTask};
 use super::testbed::Restored;
+use super::verbs::{COMBINED, REPLY};
 
 /// The state of a device at the end.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub(super) struct DeviceState {
     pub(super) rows: Rows,
     /// The lists, and the known profiles.
     pub(super) known: DeviceLists,
+    /// What only this device has.
+    pub(super) local: LocalRows,
 }
 
 /// The state at the end of a run.
@@ -93,9 +101,6 @@ pub struct Violation {
     pub what: String,
 }
 
-/// Begins the text of a reply; the rest is the text of the call.
-const REPLY: char = 'r';
-
 type Check = fn(&EndState) -> Vec<String>;
 
 /// Every check: its name, the invariant, and the function. A new noun adds its own.
@@ -111,9 +116,26 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
     ("clear_lost", "read messages stay read", clear_lost),
     (
         "change_lost",
-        "revocations, edits, reactions, receipts and deletions are the last ones acknowledged",
+        "revocations, edits, reactions, pins, receipts and deletions are the last ones acknowledged",
         message::change_lost,
     ),
+    ("answer_lost", "a reply and a combined message that are acknowledged are stored", combine::answer_lost),
+    (
+        "combined_changed",
+        "a combined message shows what its sender saw, whatever becomes of that",
+        combine::combined_changed,
+    ),
+    ("deletion_lost", "what a user deletes is gone for them, and nothing else is", deletion::deletion_lost),
+    (
+        "deletion_not_raised",
+        "a device that has raised a message raises that the user deleted it elsewhere",
+        deletion::deletion_not_raised,
+    ),
+    ("list_wrong", "a conversation is in the list unless its user deleted it", deletion::list_wrong),
+    ("receipts_lost", "a receipt for a whole conversation covers all that came before it", counts::receipts_lost),
+    ("receipts_not_raised", "devices of both users raise such a receipt", counts::receipts_not_raised),
+    ("counts_drift", "replies, reactions, readers and pins are as many as are counted", counts::counts_drift),
+    ("local_lost", "what only one device has stays there, and nowhere else", local::local_lost),
     (
         "revocation_not_raised",
         "a device that has raised a message raises its revocation",
@@ -168,9 +190,9 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
         social::events_differ,
     ),
     ("rows_differ", "the rows of a device equal those of a fresh device", rows_differ),
-    ("never_raised", "every device raises every message at least once", never_raised),
-    ("raised_out_of_order", "devices raise messages in the order of their log", raised_out_of_order),
-    ("raised_twice", "a device that is not restarted raises a message once", raised_twice),
+    ("never_raised", "every device raises every message at least once", raised::never_raised),
+    ("raised_out_of_order", "devices raise messages in the order of their log", raised::raised_out_of_order),
+    ("raised_twice", "a device that is not restarted raises a message once", raised::raised_twice),
     ("task_not_once", "a task takes effect exactly once, and not before its time", task_not_once),
     (lease::LATE, "a node stores nothing and does not serve after its lease has ended", lease::written_after_the_lease),
     (
@@ -277,7 +299,7 @@ fn stored_twice(end: &EndState) -> Vec<String> {
             if !message.is_revoked && !texts.insert(first) || !keys.insert((&message.sender, &message.key)) {
                 wrong.push(format!("{} has {message:?} twice", named(kept)));
             }
-            let is_sent = message.is_revoked || sent.contains(first.strip_prefix(REPLY).unwrap_or(first));
+            let is_sent = message.is_revoked || sent.contains(call_of(first));
             if !is_sent && message.sender != super::run::RAW_USER {
                 wrong.push(format!("{} has {message:?}, which nobody sent", named(kept)));
             }
@@ -286,10 +308,15 @@ fn stored_twice(end: &EndState) -> Vec<String> {
     wrong
 }
 
+/// Returns the text of the call that has sent a message with this text.
+pub(super) fn call_of(text: &str) -> &str {
+    let first = text.split(' ').next().unwrap_or_default();
+    first.strip_prefix([REPLY, COMBINED]).unwrap_or(first)
+}
+
 /// Parses device, incarnation and number of the call from the text of a message.
 pub(super) fn origin(text: &str) -> Option<(usize, u32, u64)> {
-    let first = text.split(' ').next()?;
-    let mut parts = first.strip_prefix(REPLY).unwrap_or(first).split('/');
+    let mut parts = call_of(text).split('/');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
@@ -303,8 +330,8 @@ fn call_order(end: &EndState) -> Vec<String> {
     let cannot_store = end.faults.iter().any(|(_, fault)| stops_storing(fault));
     for kept in &end.kept {
         let mut last: HashMap<(usize, u32), u64> = HashMap::new();
-        // Replies are sent when their devices have read the history.
-        let sent = kept.messages.iter().filter(|message| !message.text.starts_with(REPLY));
+        // Replies and combined messages are sent when their devices have read the history.
+        let sent = kept.messages.iter().filter(|message| !message.text.starts_with([REPLY, COMBINED]));
         for (device, incarnation, number) in sent.filter_map(|message| origin(&message.text)) {
             // One that the server could not store fails, and later ones are stored. A device that does not learn of the failure,
             // because it is killed, or waits no longer, sends it again.
@@ -404,6 +431,10 @@ fn unread_wrong(end: &EndState) -> Vec<String> {
                 // A message that was revoked after the stay counts on a device that does not know of it.
                 unread = shown.as_u64().and_then(|shown| usize::try_from(shown).ok()).unwrap_or(0);
             }
+            let may_be_absent = kept.is_deleted_by(seen.user) || !kept.has_stayed(seen.user);
+            if shown.is_null() && may_be_absent && kept.deleted_below.contains_key(seen.user) {
+                continue;
+            }
             total += if kept.quiet.contains(seen.user) { 0 } else { unread };
             // A conversation whose first message failed exists on the server and is not shown.
             if *shown != unread && kept.head > 0 {
@@ -415,16 +446,6 @@ fn unread_wrong(end: &EndState) -> Vec<String> {
         }
     }
     wrong
-}
-
-/// The messages of an event: peer, position and text.
-pub(super) fn received(raised: &RaisedEvent) -> impl Iterator<Item = (&str, i64, &str)> {
-    let is_received = ["peerMessageReceived", "groupMessageReceived"].iter().any(|name| raised.event["name"] == *name);
-    let list = raised.event["messageList"].as_array().filter(|_| is_received);
-    list.into_iter().flatten().map(|message| {
-        let word = |name: &str| message[name].as_str().unwrap_or_default();
-        (word("conversationID"), message["messageSeq"].as_i64().unwrap_or(0), word("message"))
-    })
 }
 
 fn clear_lost(end: &EndState) -> Vec<String> {
@@ -462,80 +483,6 @@ fn rows_differ(end: &EndState) -> Vec<String> {
                 less.len(),
                 more.len()
             ));
-        }
-    }
-    wrong
-}
-
-/// The messages that a device must have raised: the peer, and the positions.
-pub(super) fn expected<'e>(kept: &'e StoredConversation, user: &str, device: usize) -> Option<(&'e str, Vec<i64>)> {
-    let peer = kept.called_by(user).filter(|_| kept.has_stayed(user))?;
-    let is_own = |message: &&StoredMessage| origin(&message.text).is_some_and(|(of, ..)| of == device);
-    // One that was revoked or deleted before the device had it is not raised.
-    let seqs = kept.messages.iter().filter(|message| message.is_seen_by(user) && !is_own(message));
-    let seqs = seqs.filter(|message| kept.is_open_to(user, message.seq));
-    let seqs = seqs.map(|message| message.seq);
-    Some((peer, seqs.collect()))
-}
-
-/// The messages that a device has raised: peers and positions.
-pub(super) fn raised_by(raised: &[RaisedEvent], device: usize) -> BTreeSet<(String, i64)> {
-    let of = raised.iter().filter(|one| one.device == device);
-    of.flat_map(received).map(|(peer, seq, _)| (peer.to_owned(), seq)).collect()
-}
-
-fn never_raised(end: &EndState) -> Vec<String> {
-    let mut wrong = Vec::new();
-    if end.restored.is_some() {
-        // A device that starts over raises only later messages, and when each device started over is not known.
-        return wrong;
-    }
-    for seen in &end.devices {
-        let raised = raised_by(&end.raised, seen.number);
-        for (peer, seqs) in end.kept.iter().filter_map(|kept| expected(kept, seen.user, seen.number)) {
-            let is_missing = |seq: &&i64| !raised.contains(&(peer.to_owned(), **seq));
-            let missing: Vec<&i64> = seqs.iter().filter(is_missing).collect();
-            if !missing.is_empty() {
-                wrong.push(format!("device {} with {peer}: {missing:?}", seen.number));
-            }
-        }
-    }
-    wrong
-}
-
-fn raised_out_of_order(end: &EndState) -> Vec<String> {
-    let mut wrong = Vec::new();
-    if end.restored.is_some() {
-        // Positions of different epochs are not comparable.
-        return wrong;
-    }
-    for device in 0..end.devices.len() {
-        let (mut last, mut seen) = (HashMap::new(), BTreeSet::new());
-        for (peer, seq, text) in end.raised.iter().filter(|one| one.device == device).flat_map(received) {
-            // A client that ended too early raises a message again.
-            if !seen.insert((peer, seq)) {
-                continue;
-            }
-            if let Some(before) = last.insert(peer, seq).filter(|before| *before > seq) {
-                wrong.push(format!("device {device} with {peer}: {seq} ({text:?}) after {before}"));
-            }
-        }
-    }
-    wrong
-}
-
-fn raised_twice(end: &EndState) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let mut wrong = Vec::new();
-    if end.restored.is_some() {
-        // A new epoch is a new log.
-        return wrong;
-    }
-    for one in &end.raised {
-        for (peer, seq, text) in received(one) {
-            if !seen.insert((one.device, one.incarnation, peer, seq, text)) {
-                wrong.push(format!("device {} with {peer}: {seq} ({text:?})", one.device));
-            }
         }
     }
     wrong

@@ -19,6 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use zim_protocol::frame::{FrameDecoder, encode_frame};
+use zim_protocol::message::Body;
 use zim_protocol::response::Outcome;
 use zim_protocol::wire::{ALPN, MAX_FRAME_BYTES};
 use zim_protocol::{
@@ -36,6 +37,8 @@ const SEND: &str = "Message/SendMessage";
 const BLOCK: &str = "Blacklist/AddUsersToBlacklist";
 const SET_ATTRIBUTES: &str = "Room/SetRoomAttributes";
 const ACCEPT: &str = "Call/CallAccept";
+const DELETE_ALL: &str = "Message/DeleteAllMessage";
+const RECEIPT_FOR_ALL: &str = "MessageReceipt/SendConversationMessageReceiptRead";
 
 /// A fault that a server could have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +59,13 @@ pub enum Planted {
     RoomMessagesReordered,
     /// Pushes about calls never say that a call has ended.
     CallEndsHidden,
-    /// Attributes of rooms and acceptances of calls are acknowledged and have no effect.
+    /// Attributes of rooms, acceptances of calls, deletions of all messages and receipts for conversations are acknowledged and
+    /// have no effect.
     AnswersWithoutEffect,
+    /// No device is told what its user has deleted on another one.
+    DeletionsHidden,
+    /// A combined message combines something else.
+    CombinesOther,
     /// A node writes on although its lease has ended. It is planted on the way to the database, see `statements.rs`.
     IgnoresLease,
 }
@@ -269,7 +277,7 @@ impl Shared {
                 return;
             }
             if self.planted == Some(Planted::AnswersWithoutEffect)
-                && [SET_ATTRIBUTES, ACCEPT].contains(&request.method.as_str())
+                && [SET_ATTRIBUTES, ACCEPT, DELETE_ALL, RECEIPT_FOR_ALL].contains(&request.method.as_str())
             {
                 // No field of the results is needed.
                 put_answer(down, request.id, Bytes::new());
@@ -295,6 +303,18 @@ impl Shared {
         (up, down): (&Out, &Out),
     ) -> Option<()> {
         match self.planted {
+            Some(Planted::CombinesOther) => {
+                let mut send = send.clone();
+                let Some(Body::Combine(combine)) = send.message.as_mut().and_then(|message| message.body.as_mut())
+                else {
+                    return None;
+                };
+                // The server takes it from the sender.
+                combine.message_list.last_mut()?.body = Message::text("something else").body;
+                let request = Request { payload: send.encode_to_vec().into(), ..request.clone() };
+                put(up, &ClientFrame { frame: Some(client_frame::Frame::Request(request)) });
+                Some(())
+            }
             Some(Planted::ReusedKeyAnswersOld) => {
                 let answers = self.answers.lock();
                 let Some(old) = answers.get(&send.client_key) else {
@@ -370,6 +390,13 @@ impl Shared {
                         info.state = CallState::Started as i32;
                     }
                 }
+                false
+            }
+            (Some(event_frame::Frame::Push(push)), Some(Planted::DeletionsHidden)) => {
+                let is_deletion = |detail: &feed_entry::Detail| {
+                    matches!(detail, feed_entry::Detail::MessageDeletion(_) | feed_entry::Detail::Cleared(_))
+                };
+                push.feed.retain(|entry| !entry.detail.as_ref().is_some_and(is_deletion));
                 false
             }
             (Some(event_frame::Frame::Transient(_)), Some(Planted::RoomMessagesReordered))

@@ -3,63 +3,105 @@
 use std::collections::BTreeMap;
 
 use super::action::{Action, MessageVerb};
-use super::checks::{EndState, conversation, named, received, user_of};
+use super::checks::{EndState, conversation, named, user_of};
+use super::raised::received;
 use super::record::Call;
 use super::social::{Write, may_remain, write};
 use super::store::{StoredConversation, StoredMessage};
 
-/// A change of a message whose position its device has told: the call, the conversation, the position and the verb.
-fn changes(end: &EndState) -> impl Iterator<Item = (&Call, &StoredConversation, i64, MessageVerb)> {
-    end.calls.iter().filter_map(|call| {
+/// The most pinned messages of a conversation.
+pub(super) const MAX_PINNED: usize = 10;
+
+/// The changes of messages of a conversation, and of the conversation.
+pub(super) fn verbs<'e>(
+    end: &'e EndState,
+    kept: &'e StoredConversation,
+) -> impl Iterator<Item = (&'e Call, MessageVerb)> {
+    end.calls.iter().filter_map(move |call| {
         let Action::Change { peer, verb, .. } = call.action else { return None };
-        let (_, answer) = call.acknowledged()?;
-        Some((call, conversation(end, user_of(call), peer)?, answer["seq"].as_i64()?, verb))
+        let of = conversation(end, user_of(call), peer)?;
+        std::ptr::eq(of, kept).then_some((call, verb))
     })
+}
+
+/// The positions of the messages that a call changed, as its device has told.
+pub(super) fn changed(call: &Call) -> impl Iterator<Item = i64> {
+    let seqs = call.acknowledged().and_then(|(_, answer)| answer["seqs"].as_array());
+    seqs.into_iter().flatten().filter_map(serde_json::Value::as_i64)
 }
 
 /// Whether a change without a known position may be one of this conversation.
 fn has_unknown(end: &EndState, kept: &StoredConversation, of: &[MessageVerb]) -> bool {
-    end.calls.iter().any(|call| {
-        let Action::Change { peer, verb, .. } = call.action else { return false };
-        let is_here = conversation(end, user_of(call), peer).is_some_and(|other| std::ptr::eq(other, kept));
-        is_here && of.contains(&verb) && call.acknowledged().is_none()
-    })
+    verbs(end, kept).any(|(call, verb)| of.contains(&verb) && call.acknowledged().is_none())
 }
 
 pub(super) fn change_lost(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut by_message: BTreeMap<(usize, i64), Vec<(&Call, MessageVerb)>> = BTreeMap::new();
-    for (call, kept, seq, verb) in changes(end) {
-        let index = end.kept.iter().position(|other| std::ptr::eq(other, kept)).unwrap_or(0);
-        by_message.entry((index, seq)).or_default().push((call, verb));
-    }
-    for ((index, seq), calls) in by_message {
-        let kept = &end.kept[index];
-        let Some(message) = kept.messages.iter().find(|message| message.seq == seq) else { continue };
-        let what = || format!("{} {seq}: {message:?} after {calls:?}", named(kept));
-        let writes = |of: MessageVerb| calls.iter().filter(move |(_, verb)| *verb == of);
-        let is_certain =
-            |(call, _): &&(&Call, MessageVerb)| write(end, call, true, ()).is_some_and(|one| one.is_certain);
-        if writes(MessageVerb::Revoke).any(|one| is_certain(&one)) && !message.is_revoked {
-            wrong.push(format!("the revocation is lost: {}", what()));
+    for kept in &end.kept {
+        let mut by_message: BTreeMap<i64, Vec<(&Call, MessageVerb)>> = BTreeMap::new();
+        for (call, verb) in verbs(end, kept) {
+            changed(call).for_each(|seq| by_message.entry(seq).or_default().push((call, verb)));
         }
-        for (call, _) in writes(MessageVerb::Delete).filter(is_certain) {
-            if !message.hidden.contains(user_of(call)) {
-                wrong.push(format!("a deletion is lost: {}", what()));
+        for message in &kept.messages {
+            if let Some(calls) = by_message.get(&message.seq) {
+                wrong.extend(lost(end, kept, message, calls));
             }
         }
-        if message.is_revoked {
-            continue;
-        }
-        for (call, _) in writes(MessageVerb::Receipt).filter(is_certain) {
-            if !message.receipts.contains(user_of(call)) {
-                wrong.push(format!("a receipt is lost: {}", what()));
-            }
-        }
-        wrong.extend(lost_edit(end, kept, message, &calls).then(|| format!("an edit is lost: {}", what())));
-        wrong.extend(lost_reaction(end, kept, message, &calls).then(|| format!("a reaction is lost: {}", what())));
     }
     wrong
+}
+
+fn lost(
+    end: &EndState,
+    kept: &StoredConversation,
+    message: &StoredMessage,
+    calls: &[(&Call, MessageVerb)],
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let what = |lost: &str| format!("{lost}: {} {message:?} after {calls:?}", named(kept));
+    let writes = |of: MessageVerb| calls.iter().filter(move |(_, verb)| *verb == of);
+    let is_certain = |(call, _): &&(&Call, MessageVerb)| write(end, call, true, ()).is_some_and(|one| one.is_certain);
+    if writes(MessageVerb::Revoke).any(|one| is_certain(&one)) && !message.is_revoked {
+        wrong.push(what("the revocation is lost"));
+    }
+    for (call, _) in writes(MessageVerb::Delete).chain(writes(MessageVerb::DeleteSome)).filter(is_certain) {
+        if !message.hidden.contains(user_of(call)) {
+            wrong.push(what("a deletion is lost"));
+        }
+    }
+    if message.is_revoked {
+        return wrong;
+    }
+    for (call, _) in writes(MessageVerb::Receipt).filter(is_certain) {
+        if !message.receipts.contains(user_of(call)) {
+            wrong.push(what("a receipt is lost"));
+        }
+    }
+    wrong.extend(lost_edit(end, kept, message, calls).then(|| what("an edit is lost")));
+    wrong.extend(lost_reaction(end, kept, message, calls).then(|| what("a reaction is lost")));
+    wrong.extend(lost_pin(end, kept, message, calls).then(|| what("a pin is lost")));
+    wrong
+}
+
+/// A message that is pinned while the most are removes the one that was pinned first.
+fn lost_pin(
+    end: &EndState,
+    kept: &StoredConversation,
+    message: &StoredMessage,
+    calls: &[(&Call, MessageVerb)],
+) -> bool {
+    let pins = [MessageVerb::Pin, MessageVerb::Unpin];
+    let writes: Vec<Write<bool>> = calls
+        .iter()
+        .filter(|(_, verb)| pins.contains(verb))
+        .filter_map(|(call, verb)| write(end, call, true, *verb == MessageVerb::Pin))
+        .collect();
+    let is_pinned = message.noted.is_pinned;
+    let may_be_evicted = verbs(end, kept).filter(|(_, verb)| *verb == MessageVerb::Pin).count() > MAX_PINNED;
+    !writes.is_empty()
+        && !may_remain(&writes, &is_pinned, &false)
+        && !has_unknown(end, kept, &pins)
+        && (is_pinned || !may_be_evicted)
 }
 
 fn lost_edit(
@@ -113,7 +155,7 @@ pub(super) fn revocation_not_raised(end: &EndState) -> Vec<String> {
                 let is_own = end.calls.iter().any(|call| {
                     call.device == seen.number
                         && matches!(call.action, Action::Change { peer: to, verb: MessageVerb::Revoke, .. } if to == peer)
-                        && call.acknowledged().is_none_or(|(_, answer)| answer["seq"] == message.seq)
+                        && (call.acknowledged().is_none() || changed(call).any(|seq| seq == message.seq))
                 });
                 if !is_told && !is_own {
                     wrong.push(format!("device {} with {peer}: {}", seen.number, message.seq));

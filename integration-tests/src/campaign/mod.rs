@@ -5,7 +5,8 @@
 //! `plan.rs` derives all decisions from the seed, `servers.rs` runs one server or two nodes, `testbed.rs` holds the devices, too, and
 //! injects faults,
 //! `record.rs` records what happens, `run.rs` executes a plan to its end, `settle.rs` waits until devices agree about rooms and
-//! calls, `checks.rs`, `message.rs`, `social.rs`, `group.rs`, `room.rs` and `call.rs` find violations.
+//! calls, `checks.rs`, `raised.rs`, `message.rs`, `deletion.rs`,
+//! `combine.rs`, `counts.rs`, `local.rs`, `social.rs`, `group.rs`, `room.rs` and `call.rs` find violations.
 //! Each client (`bin/test-client.rs`) and the server (`bin/test-server.rs`) is a process, so that a kill is a real one.
 
 mod action;
@@ -13,6 +14,9 @@ mod bot;
 mod call;
 mod call_view;
 mod checks;
+mod combine;
+mod counts;
+mod deletion;
 mod device;
 mod lists;
 mod message;
@@ -23,9 +27,12 @@ mod lease;
 mod link;
 mod live;
 mod live_plan;
+mod local;
+mod message_plan;
 mod node_plan;
 mod outage;
 mod plan;
+mod raised;
 mod run;
 mod record;
 mod report;
@@ -39,6 +46,7 @@ mod statements;
 mod testbed;
 mod store;
 mod store_live;
+mod store_message;
 mod verbs;
 
 use std::time::Duration;
@@ -56,7 +64,7 @@ pub use self::report::Report;
 pub use self::run::{Outcome, Settings, Tally, run};
 pub use self::store::SharedCluster;
 pub use self::testbed::Programs;
-pub use self::verbs::{change_group, change_message, change_setting, create_group, kind_of};
+pub use self::verbs::{change_group, change_message, change_setting, create_group, kind_of, opened};
 
 /// The longest wait for anything at the end of a run.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

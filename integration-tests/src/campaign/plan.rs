@@ -5,6 +5,7 @@ use std::fmt;
 use super::action::{Action, GroupVerb, MessageVerb, SettingVerb, SocialAction};
 use super::kind::Kind;
 use super::live_plan;
+use super::message_plan;
 use super::node_plan::{NODES, NodeFault, with_nodes};
 use crate::random::Random;
 
@@ -155,6 +156,7 @@ impl Plan {
         }
         let mut steps = with_tasks(seed, planner.rounds.into_iter().flatten());
         steps = live_plan::with_rooms_and_calls(seed, steps);
+        steps = message_plan::with_more_verbs(seed, steps);
         if nodes > 1 {
             steps = with_nodes(seed, &kinds, steps);
         }

@@ -52,8 +52,11 @@ const OWN: &[(&str, &str)] = &[
     ("message", "local_data"),
     ("message", "config"),
     ("message", "status"),
-    // A failed message moves the conversation up on the sending device.
+    // A failed message moves the conversation up on the sending device, and brings it back if it was deleted; `deletion.rs` compares
+    // the lists.
     ("conversation", "order_key"),
+    ("conversation", "hidden_below"),
+    ("conversation", "is_listed"),
 ];
 
 /// The rows of a device as text, each with its table.

@@ -15,7 +15,7 @@ use super::store::StoredConversation;
 pub(super) struct Write<V> {
     pub(super) called: Moment,
     /// When it ended; `Moment::MAX` if that is unknown.
-    ended: Moment,
+    pub(super) ended: Moment,
     /// Whether it certainly took effect, and lastingly.
     pub(super) is_certain: bool,
     pub(super) value: V,
@@ -234,7 +234,7 @@ fn is_stored(end: &EndState, text: &str) -> bool {
 
 /// The moment at which a call is known to have taken effect, by its answer or by an event.
 fn known_at(end: &EndState, call: &Call) -> Option<Moment> {
-    let raised = end.raised.iter().find(|one| super::checks::received(one).any(|(.., text)| text == call.text));
+    let raised = end.raised.iter().find(|one| super::raised::received(one).any(|(.., text)| text == call.text));
     let raised = raised.map(|one| one.at);
     call.acknowledged().map(|(at, _)| at).into_iter().chain(raised).min()
 }

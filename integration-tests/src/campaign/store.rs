@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use zim_protocol::{ConversationNotificationStatus, ConversationType, Message, MessageType};
 
 use super::plan::{Database, TEAM};
+use super::store_message::Noted;
 use crate::postgres::Cluster;
 
 /// The status of a conversation whose messages do not disturb.
@@ -52,16 +53,18 @@ pub(super) struct StoredMessage {
     pub(super) sender: String,
     /// The client key.
     pub(super) key: String,
-    /// The text; empty if it was revoked.
+    /// The text, or the title of a combined message with what it combines; empty if it was revoked.
     pub(super) text: String,
     /// Whether it was revoked.
     pub(super) is_revoked: bool,
-    /// The users who have taken it from their view.
+    /// The users who have taken it from their view, by itself or with all others.
     pub(super) hidden: BTreeSet<String>,
     /// The users with a reaction.
     pub(super) reactions: BTreeSet<String>,
     /// The users who have sent a receipt.
     pub(super) receipts: BTreeSet<String>,
+    /// What is counted and noted beside it.
+    pub(super) noted: Noted,
 }
 
 impl StoredMessage {
@@ -97,6 +100,12 @@ pub(super) struct StoredConversation {
     pub(super) members: Vec<(String, i64)>,
     /// The users who have set it to do-not-disturb.
     pub(super) quiet: BTreeSet<String>,
+    /// The position up to which users have deleted all messages, by those who have.
+    pub(super) cleared: BTreeMap<String, i64>,
+    /// The position up to which users have sent a receipt for everything, by those who have.
+    pub(super) receipts_through: BTreeMap<String, i64>,
+    /// The position with which it returns to the lists of those who have deleted it.
+    pub(super) deleted_below: BTreeMap<String, i64>,
     /// The messages, in order.
     pub(super) messages: Vec<StoredMessage>,
 }
@@ -128,6 +137,11 @@ impl StoredConversation {
             let is_in = |(from, to): &(i64, Option<i64>)| *from <= seq && to.is_none_or(|to| seq <= to);
             group.stays.get(user).is_some_and(|stays| stays.iter().any(is_in))
         })
+    }
+
+    /// Whether a user has deleted it from their list, and nothing has brought it back.
+    pub(super) fn is_deleted_by(&self, user: &str) -> bool {
+        self.deleted_below.get(user).is_some_and(|below| *below > self.head)
     }
 
     /// Whether a user is in it and has never left it. Of what changed after somebody had left, their devices know different parts.
@@ -328,25 +342,31 @@ impl Store {
                      WHERE s.conversation = {id} AND s.notification = {QUIET}"
                 ),
             ))?;
+            let marks = self.marks(id)?;
+            let (mut noted, combined) = (self.noted(id)?, self.combined(id)?);
             let messages = self.rows(&select(
                 &["m.seq", "m.n", "m.ts", "a.name", "m.key_hi", "m.key_lo", hex, "m.kind"],
                 &format!("FROM message m JOIN account a ON a.id = m.sender WHERE m.conversation = {id} ORDER BY m.seq"),
             ))?;
             let messages = messages.into_iter().map(|row| {
                 let seq = number(&row[0])?;
+                let mut hidden = hidden.remove(&seq).unwrap_or_default();
+                hidden.extend(marks.cleared.iter().filter(|(_, to)| seq <= **to).map(|(user, _)| user.clone()));
                 Ok(StoredMessage {
                     seq,
                     n: number(&row[1])?,
                     ts: number(&row[2])?,
                     sender: row[3].clone(),
                     key: format!("{}:{}", row[4], row[5]),
-                    text: text_of(&row[6])?,
+                    text: combined.get(&seq).cloned().map_or_else(|| text_of(&row[6]), Ok)?,
                     is_revoked: number(&row[7])? == i64::from(MessageType::Revoke as i32),
-                    hidden: hidden.remove(&seq).unwrap_or_default(),
+                    hidden,
                     reactions: reactions.remove(&seq).unwrap_or_default(),
                     receipts: receipts.remove(&seq).unwrap_or_default(),
+                    noted: noted.remove(&seq).unwrap_or_default(),
                 })
             });
+            let messages = messages.collect::<anyhow::Result<_>>()?;
             all.push(StoredConversation {
                 group,
                 head: number(&row[1])?,
@@ -356,7 +376,10 @@ impl Store {
                     .map(|row| Ok((row[0].clone(), number(&row[1])?)))
                     .collect::<anyhow::Result<_>>()?,
                 quiet: quiet.into_iter().map(|row| row[0].clone()).collect(),
-                messages: messages.collect::<anyhow::Result<_>>()?,
+                cleared: marks.cleared,
+                receipts_through: marks.receipts_through,
+                deleted_below: marks.deleted_below,
+                messages,
             });
         }
         Ok(all)
@@ -399,8 +422,13 @@ impl Store {
 
 /// Decodes the text of a stored body in hex.
 fn text_of(hex: &str) -> anyhow::Result<String> {
+    let message: Message = decoded(hex)?;
+    Ok(message.as_text().unwrap_or_default().to_owned())
+}
+
+/// Decodes what is stored, in hex.
+pub(super) fn decoded<M: prost::Message + Default>(hex: &str) -> anyhow::Result<M> {
     let bytes: Vec<u8> =
         (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16)).collect::<Result<_, _>>()?;
-    let message: Message = prost::Message::decode(&bytes[..])?;
-    Ok(message.as_text().unwrap_or_default().to_owned())
+    Ok(M::decode(&bytes[..])?)
 }

@@ -1,12 +1,12 @@
 //! What a client does to a message or to a conversation when the campaign tells it to.
 
-use anyhow::Context;
 use serde_json::{Value, json};
 use zim_client_sdk::{MessageSendNotification, Zim};
+use zim_protocol::message::Body;
 use zim_protocol::{
-    ConversationBaseInfo, ConversationNotificationStatus, ConversationType, GroupAdvancedConfig, GroupInfo, Message,
-    MessageDeleteConfig, MessageEditConfig, MessagePinConfig, MessageQueryConfig, MessageReactionAddConfig,
-    MessageRevokeConfig, MessageSendConfig,
+    CombineMessage, ConversationBaseInfo, ConversationDeleteConfig, ConversationNotificationStatus, ConversationType,
+    GroupAdvancedConfig, GroupInfo, Message, MessageDeleteConfig, MessageEditConfig, MessagePinConfig,
+    MessageQueryConfig, MessageReactionAddConfig, MessageRevokeConfig, MessageSendConfig,
 };
 
 use super::action::{GroupVerb, MessageVerb, SettingVerb};
@@ -17,6 +17,14 @@ const ADMINISTRATOR: i64 = 2;
 const MEMBER: i64 = 3;
 /// The last messages, of which one is chosen.
 const LAST: i64 = 12;
+/// The most messages that are deleted or combined at once.
+const SOME: usize = 3;
+/// These begin the text of a reply, the title of a combined message and the text of an inserted one; the rest is the text of the call.
+pub(super) const REPLY: char = 'r';
+pub(super) const COMBINED: char = 'c';
+pub(super) const INSERTED: char = 'i';
+/// Separates what a combined message combines.
+const PART: &str = " | ";
 /// The type of all reactions.
 pub(super) const REACTION: &str = "+1";
 
@@ -55,7 +63,8 @@ pub async fn change_group(zim: &Zim, user: &str, verb: GroupVerb, text: &str) ->
     Ok(json!({"isDone": is_done}))
 }
 
-/// Does something to one of the last messages of the conversation with `peer`. Returns its position.
+/// Does something to some of the last messages of the conversation with `peer`, or to the conversation. Returns the positions of the
+/// messages and what came of it.
 ///
 /// # Errors
 /// There is no such message, or the call fails.
@@ -66,20 +75,53 @@ pub async fn change_message(
     (verb, pick): (MessageVerb, u64),
     text: String,
 ) -> anyhow::Result<Value> {
+    match verb {
+        MessageVerb::DeleteAll | MessageVerb::DeleteConversation | MessageVerb::ReceiptAll | MessageVerb::Insert => {
+            change_conversation(zim, peer, verb, text).await
+        }
+        _ => {
+            let chosen = choose(zim, user, peer, (verb, pick)).await?;
+            let [message, ..] = &*chosen else { anyhow::bail!("there is no message for it") };
+            let done = change(zim, message, (&chosen, peer), verb, text).await?;
+            let seqs: Vec<i64> = chosen.iter().map(|message| message.message_seq).collect();
+            Ok(json!({"seqs": seqs, "done": done}))
+        }
+    }
+}
+
+/// Chooses among the last messages of a conversation one that something is possible with, or a few.
+async fn choose(zim: &Zim, user: &str, peer: &str, (verb, pick): (MessageVerb, u64)) -> anyhow::Result<Vec<Message>> {
     let config = MessageQueryConfig { count: LAST, reverse: true, ..MessageQueryConfig::default() };
     let last = zim.query_history_message(peer, kind_of(peer), config).await?.message_list;
-    let is_possible = |message: &&Message| {
+    let is_possible = |message: &Message| {
         let is_own = message.sender_user_id == user;
         let is_right = match verb {
-            MessageVerb::Revoke | MessageVerb::Edit => is_own,
+            MessageVerb::Revoke => is_own,
+            MessageVerb::Edit => is_own && message.as_text().is_some(),
             MessageVerb::Receipt => !is_own,
             _ => true,
         };
-        message.message_seq > 0 && message.as_text().is_some() && is_right
+        message.message_seq > 0 && said(message).is_some() && is_right
     };
-    let possible: Vec<&Message> = last.iter().filter(is_possible).collect();
-    let at = usize::try_from(pick)? % possible.len().max(1);
-    let message = *possible.get(at).context("there is no message for it")?;
+    let possible: Vec<Message> = last.into_iter().filter(is_possible).collect();
+    let pick = usize::try_from(pick)?;
+    let count = match verb {
+        MessageVerb::DeleteSome | MessageVerb::Combine => 1 + pick % SOME,
+        _ => 1,
+    };
+    let at = pick % possible.len().max(1);
+    Ok(possible.iter().cycle().skip(at).take(count.min(possible.len())).cloned().collect())
+}
+
+/// Does something to a message, or to all of `chosen`.
+async fn change(
+    zim: &Zim,
+    message: &Message,
+    (chosen, peer): (&[Message], &str),
+    verb: MessageVerb,
+    text: String,
+) -> anyhow::Result<Value> {
+    let mut done = Value::Null;
     match verb {
         MessageVerb::Revoke => drop(zim.revoke_message(message, MessageRevokeConfig::default()).await?),
         MessageVerb::Edit => {
@@ -95,21 +137,103 @@ pub async fn change_message(
         MessageVerb::Pin => zim.pin_message(message, true, MessagePinConfig::default()).await?,
         MessageVerb::Unpin => zim.pin_message(message, false, MessagePinConfig::default()).await?,
         MessageVerb::Reply => {
-            let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
             // The answer is no message of the plan's: it is sent when the history has been read.
-            let reply = Message::text(format!("r{text}"));
-            drop(zim.reply_message(reply, message, config, notification).await?);
+            let reply = Message::text(format!("{REPLY}{text}"));
+            let sent = zim.reply_message(reply, message, asking(), MessageSendNotification::default()).await?;
+            done = json!({"seq": sent.message.map(|sent| sent.message_seq)});
         }
         MessageVerb::Receipt => {
-            let result = zim.send_message_receipts_read(std::slice::from_ref(message), peer, kind_of(peer)).await?;
+            let result = zim.send_message_receipts_read(chosen, peer, kind_of(peer)).await?;
             anyhow::ensure!(result.error_message_ids.is_empty(), "the receipt was refused");
         }
-        MessageVerb::Delete => {
+        MessageVerb::Combine => {
+            let combine = CombineMessage {
+                title: format!("{COMBINED}{text}"),
+                summary: text,
+                message_list: chosen.to_vec(),
+                ..CombineMessage::default()
+            };
+            let combine = Message { body: Some(Body::Combine(Box::new(combine))), ..Message::default() };
+            let (config, notification) = (asking(), MessageSendNotification::default());
+            let sent = zim.send_message(combine, peer, kind_of(peer), config, notification).await?;
+            let parts: Vec<Option<&str>> = chosen.iter().map(said).collect();
+            done = json!({"seq": sent.message.map(|sent| sent.message_seq), "parts": parts});
+        }
+        MessageVerb::LocalData => {
+            drop(zim.update_message_local_extended_data(&text, message).await?);
+            done = json!({"id": message.message_id});
+        }
+        _ => {
             let config = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
-            drop(zim.delete_messages(std::slice::from_ref(message), peer, kind_of(peer), config).await?);
+            drop(zim.delete_messages(chosen, peer, kind_of(peer), config).await?);
         }
     }
-    Ok(json!({"seq": message.message_seq}))
+    Ok(done)
+}
+
+async fn change_conversation(zim: &Zim, peer: &str, verb: MessageVerb, text: String) -> anyhow::Result<Value> {
+    let kind = kind_of(peer);
+    match verb {
+        MessageVerb::DeleteAll => {
+            let config = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
+            drop(zim.delete_all_message(peer, kind, config).await?);
+        }
+        MessageVerb::DeleteConversation => {
+            let config = ConversationDeleteConfig { is_also_delete_server_conversation: true };
+            drop(zim.delete_conversation(peer, kind, config).await?);
+        }
+        MessageVerb::Insert => {
+            let inserted = Message::text(format!("{INSERTED}{text}"));
+            drop(zim.insert_message_to_local_db(inserted, peer, kind, peer).await?);
+        }
+        _ => drop(zim.send_conversation_message_receipt_read(peer, kind).await?),
+    }
+    Ok(Value::Null)
+}
+
+fn asking() -> MessageSendConfig {
+    MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() }
+}
+
+/// Returns the text of a message, or the title of a combined one; `None` of one that was revoked.
+fn said(message: &Message) -> Option<&str> {
+    match &message.body {
+        Some(Body::Combine(combine)) => Some(&combine.title),
+        _ => message.as_text(),
+    }
+}
+
+/// Returns what a message shows; of a combined one also what it combines, as whoever opens it sees it.
+pub async fn opened(zim: &Zim, message: &Message) -> Option<String> {
+    let Some(Body::Combine(combine)) = &message.body else { return message.as_text().map(str::to_owned) };
+    let found = match zim.query_combine_message_detail(message).await {
+        Ok(found) => found.message.unwrap_or_default(),
+        Err(error) => return Some(with_parts(&combine.title, &[error.to_string()])),
+    };
+    let mut parts = Vec::new();
+    if let Some(Body::Combine(found)) = &found.body {
+        for part in &found.message_list {
+            parts.push(Box::pin(opened(zim, part)).await.unwrap_or_default());
+        }
+    }
+    Some(with_parts(&combine.title, &parts))
+}
+
+/// Returns what a stored combined message shows.
+pub(super) fn stored_parts(combine: &CombineMessage) -> String {
+    let parts: Vec<String> = combine
+        .message_list
+        .iter()
+        .map(|part| match &part.body {
+            Some(Body::Combine(inner)) => stored_parts(inner),
+            _ => part.as_text().unwrap_or_default().to_owned(),
+        })
+        .collect();
+    with_parts(&combine.title, &parts)
+}
+
+fn with_parts(title: &str, parts: &[String]) -> String {
+    format!("{title} [{}]", parts.join(PART))
 }
 
 /// Sets something of the conversation with `peer`.

@@ -1,7 +1,8 @@
 //! The matrix of types: for each type of message, in which conversations it goes and what can happen to it there.
 
-use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{Chat, Device, World, eventually, group, room, soon};
+use serde_json::json;
+use zim_client_sdk::{MessageSendNotification, PushToken};
+use zim_integration_tests::{Chat, Device, PushServer, World, eventually, group, room, soon};
 use zim_protocol::message::Body;
 use zim_protocol::{
     AudioMessage, BarrageMessage, CombineMessage, ConversationType, CustomMessageLiteInfo, Event, FileMessage,
@@ -11,26 +12,29 @@ use zim_protocol::{
 };
 
 use crate::group::create;
+use crate::push_delivery::{DELAY_MS, all_done, is_offline, set_webhook, titled};
 
 /// The columns: where it goes (peer, group, room); then, in peer conversations and groups: it is in the history, it makes a
-/// conversation, it counts as unread, it has a receipt, it can be replied to, reacted to, revoked, edited, pinned; and: a
-/// client can insert it locally. `-`: it is refused, or does not come to be.
+/// conversation, it counts as unread, it has a receipt, it can be replied to, reacted to, revoked, edited, pinned; a client can
+/// insert it locally; and: a device that is away gets a push if the sender says what it shows. `-`: it is refused, or does not come
+/// to be.
 const MATRIX: &[(MessageType, &str)] = &[
-    //                         where  history conversation unread receipt reply reaction revoke edit pin insert
-    (MessageType::Text, "      PGR    x       x            x      x       x     x        x      x    x   x"),
-    (MessageType::Command, "   PGR    -       -            -      -       -     -        -      -    -   -"),
-    (MessageType::Multiple, "  PGR    x       x            x      x       x     x        x      x    x   x"),
-    (MessageType::Image, "     PGR    x       x            x      x       x     x        x      -    x   x"),
-    (MessageType::File, "      PGR    x       x            x      x       x     x        x      -    x   x"),
-    (MessageType::Audio, "     PGR    x       x            x      x       x     x        x      -    x   x"),
-    (MessageType::Video, "     PGR    x       x            x      x       x     x        x      -    x   x"),
-    (MessageType::Barrage, "   --R    -       -            -      -       -     -        -      -    -   -"),
-    (MessageType::System, "    ---    -       -            -      -       -     -        -      -    -   x"),
-    (MessageType::Revoke, "    ---    x       x            -      -       -     -        -      -    -   -"),
-    (MessageType::Tips, "      ---    x       x            -      -       -     -        -      -    -   -"),
+    //                         where  history conversation unread receipt reply reaction revoke edit pin insert push
+    (MessageType::Text, "      PGR    x       x            x      x       x     x        x      x    x   x      x"),
+    (MessageType::Command, "   PGR    -       -            -      -       -     -        -      -    -   -      -"),
+    (MessageType::Multiple, "  PGR    x       x            x      x       x     x        x      x    x   x      x"),
+    (MessageType::Image, "     PGR    x       x            x      x       x     x        x      -    x   x      x"),
+    (MessageType::File, "      PGR    x       x            x      x       x     x        x      -    x   x      x"),
+    (MessageType::Audio, "     PGR    x       x            x      x       x     x        x      -    x   x      x"),
+    (MessageType::Video, "     PGR    x       x            x      x       x     x        x      -    x   x      x"),
+    (MessageType::Barrage, "   --R    -       -            -      -       -     -        -      -    -   -      -"),
+    (MessageType::System, "    ---    -       -            -      -       -     -        -      -    -   x      -"),
+    // Pushed as what it is: the revocation says so.
+    (MessageType::Revoke, "    ---    x       x            -      -       -     -        -      -    -   -      x"),
+    (MessageType::Tips, "      ---    x       x            -      -       -     -        -      -    -   -      -"),
     // It names messages of conversations, so no room takes it.
-    (MessageType::Combine, "   PG-    x       x            x      x       x     x        x      -    x   -"),
-    (MessageType::Custom, "    PGR    x       x            x      x       x     x        x      x    x   x"),
+    (MessageType::Combine, "   PG-    x       x            x      x       x     x        x      -    x   -      x"),
+    (MessageType::Custom, "    PGR    x       x            x      x       x     x        x      x    x   x      x"),
 ];
 
 /// What happened, in the columns' order.
@@ -47,7 +51,7 @@ struct Seen {
     is_pinned: bool,
 }
 
-fn columns(line: &str) -> (&str, Seen, bool) {
+fn columns(line: &str) -> (&str, Seen, bool, bool) {
     let cells: Vec<&str> = line.split_whitespace().collect();
     let [places, rest @ ..] = &cells[..] else { panic!("{line}") };
     let is: Vec<bool> = rest.iter().map(|cell| *cell == "x").collect();
@@ -62,7 +66,7 @@ fn columns(line: &str) -> (&str, Seen, bool) {
         is_edited: is[7],
         is_pinned: is[8],
     };
-    (places, seen, is[9])
+    (places, seen, is[9], is[10])
 }
 
 /// A message of a type, with files that are elsewhere.
@@ -110,7 +114,15 @@ fn message(kind: MessageType, named: Option<&Message>) -> Message {
 async fn send(device: &Device, chat: Chat<'_>, message: Message) -> Result<Message, zim_client_sdk::Error> {
     // A receipt is asked for where there may be one; a command that asks for one is refused.
     let has_receipt = chat.kind != ConversationType::Room && message.r#type() != MessageType::Command;
-    let config = MessageSendConfig { has_receipt, ..MessageSendConfig::default() };
+    send_with(device, chat, message, MessageSendConfig { has_receipt, ..MessageSendConfig::default() }).await
+}
+
+async fn send_with(
+    device: &Device,
+    chat: Chat<'_>,
+    message: Message,
+    config: MessageSendConfig,
+) -> Result<Message, zim_client_sdk::Error> {
     let sent = device.send_message(message, chat.id, chat.kind, config, MessageSendNotification::default());
     Ok(soon(sent).await?.message.unwrap())
 }
@@ -181,7 +193,7 @@ async fn messages_of_each_type_can_what_the_matrix_says() {
     let ann = world.user("ann").await;
     crate::room::create(&ann, "stage").await;
     for (row, (kind, line)) in MATRIX.iter().enumerate() {
-        let (places, expected, is_inserted) = columns(line);
+        let (places, expected, is_inserted, _) = columns(line);
         let (user, crew) = (format!("bob{row}"), format!("crew{row}"));
         let bob = world.user(&user).await;
         soon(bob.join_room("stage")).await.unwrap();
@@ -241,6 +253,63 @@ async fn messages_of_each_type_can_what_the_matrix_says() {
         let inserted = soon(inserted).await;
         assert_eq!(inserted.is_ok(), is_inserted, "{kind:?}: {inserted:?}");
         bob.quit().await;
+    }
+    world.end().await;
+}
+
+/// Lets a message of a type come to be, with a push that has a title if a sender says what it shows; returns whether it did.
+async fn comes_with_push(ann: &Device, chat: Chat<'_>, (kind, named): (MessageType, &Message), title: &str) -> bool {
+    match kind {
+        MessageType::Tips if chat.kind == ConversationType::Group => {
+            soon(ann.update_group_name(title, chat.id)).await.unwrap();
+            true
+        }
+        MessageType::Revoke if chat.kind != ConversationType::Room => {
+            let sent = send(ann, chat, Message::text("hi")).await.unwrap();
+            let config =
+                MessageRevokeConfig { push_config: titled(title).push_config, ..MessageRevokeConfig::default() };
+            soon(ann.revoke_message(&sent, config)).await.unwrap();
+            true
+        }
+        MessageType::Tips | MessageType::Revoke => false,
+        kind => send_with(ann, chat, message(kind, Some(named)), titled(title)).await.is_ok(),
+    }
+}
+
+#[tokio::test]
+async fn messages_of_each_type_are_pushed_where_the_matrix_says() {
+    let server = PushServer::http();
+    let world = World::with(|config| config.groups.tips = true).await;
+    set_webhook(&world, &server).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    crate::room::create(&ann, "stage").await;
+    soon(bob.join_room("stage")).await.unwrap();
+    create(&ann, "crew", &["bob"]).await;
+    let named = send(&ann, Chat::from("bob"), Message::text("named")).await.unwrap();
+    soon(bob.register_push(PushToken::webhook("phone"))).await.unwrap();
+    bob.quit().await;
+    is_offline(&world, "bob").await;
+    for (place, chat) in [('R', room("stage")), ('P', Chat::from("bob")), ('G', group("crew"))] {
+        for (kind, line) in MATRIX {
+            let (places, _, _, is_pushed) = columns(line);
+            let title = format!("{kind:?} {place}");
+            let is_made = match kind {
+                MessageType::Revoke => place != 'R',
+                MessageType::Tips => place == 'G',
+                _ => places.contains(place),
+            };
+            assert_eq!(comes_with_push(&ann, chat, (*kind, &named), &title).await, is_made, "{title}");
+            world.clock.advance(DELAY_MS);
+            if is_made && is_pushed && place != 'R' {
+                let body = server.next().await.json();
+                let pushed = if *kind == MessageType::Revoke { "revoke" } else { "message" };
+                assert_eq!((&body["title"], &body["token"]), (&json!(title), &json!("phone")));
+                assert_eq!(body["data"]["kind"], json!(pushed), "{title}");
+            }
+            // A push would have been noted together with the message.
+            all_done(&world).await;
+            assert_eq!(server.waiting(), 0, "{title}");
+        }
     }
     world.end().await;
 }

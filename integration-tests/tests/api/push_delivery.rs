@@ -11,7 +11,7 @@ use zim_protocol::{
 };
 
 /// The default delay of a push, milliseconds.
-const DELAY_MS: i64 = 2_000;
+pub(crate) const DELAY_MS: i64 = 2_000;
 const SECRET: &str = "0123456789abcdef";
 
 /// A push that says this.

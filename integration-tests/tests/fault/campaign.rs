@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use zim_integration_tests::campaign::{
-    self, Action, Database, Kind, Outcome, Plan, Planted, Programs, Settings, SharedCluster, SocialAction, Step,
+    self, Action, Database, Kind, MessageVerb, Outcome, Plan, Planted, Programs, Settings, SharedCluster, SocialAction,
+    Step,
 };
 use zim_integration_tests::postgres::Cluster;
 
@@ -154,8 +155,34 @@ async fn a_call_whose_end_is_not_told_is_caught() {
     is_caught(Planted::CallEndsHidden, &[], "call_views_differ").await;
 }
 
+/// A plan at whose end ann sends bob a text, and bob's first device does these things with their conversation, one after the other.
+fn with_verbs(verbs: &[MessageVerb]) -> Plan {
+    let mut plan = Plan::of(11, Database::Sqlite, Vec::new());
+    let (ann, bob) = (0, 2);
+    let unblock = Action::Social { peer: "ann", action: SocialAction::Unblock };
+    let send = Action::Send { peer: "bob", is_poison: false };
+    let verbs = verbs.iter().map(|verb| (bob, Action::Change { peer: "ann", verb: *verb, pick: 11 }));
+    for (device, action) in [(bob, unblock), (ann, send)].into_iter().chain(verbs) {
+        plan.steps.push(Step::Action(device, action));
+        plan.steps.push(Step::Wait { answers: usize::MAX, at_most_ms: 10_000 });
+    }
+    plan
+}
+
 #[tokio::test]
 async fn answers_without_effect_are_caught() {
-    let plan = Plan::of(11, Database::Sqlite, Vec::new());
-    is_caught_as(plan, Planted::AnswersWithoutEffect, &["room_lost", "call_lost"]).await;
+    let plan = with_verbs(&[MessageVerb::ReceiptAll, MessageVerb::DeleteAll]);
+    let names = ["room_lost", "call_lost", "receipts_lost", "deletion_lost"];
+    is_caught_as(plan, Planted::AnswersWithoutEffect, &names).await;
+}
+
+#[tokio::test]
+async fn deletions_that_other_devices_are_not_told_of_are_caught() {
+    let plan = with_verbs(&[MessageVerb::React, MessageVerb::DeleteSome]);
+    is_caught_as(plan, Planted::DeletionsHidden, &["rows_differ", "deletion_not_raised"]).await;
+}
+
+#[tokio::test]
+async fn a_message_that_combines_something_else_is_caught() {
+    is_caught_in(with_verbs(&[MessageVerb::Combine]), Planted::CombinesOther, "combined_changed").await;
 }

@@ -1,9 +1,9 @@
 //! A device of the model: the SDK's sync engine, a store that survives a crash, and the network to the server.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use zim_client_sdk::engine::{Change, Name, Origin, Output, Position, Ranges, Request, State, SyncEngine};
-use zim_protocol::{Dirty, Page, Push, SyncResult};
+use zim_protocol::{Dirty, MessageEntry, MessageType, Page, Push, SyncResult, change_entry, feed_entry::Detail};
 
 use super::server::{NAMES, Server, User};
 
@@ -29,6 +29,25 @@ pub(crate) enum Event {
     Dirty(Dirty),
 }
 
+/// A stored message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub key: u64,
+    pub version: u64,
+    pub is_revoked: bool,
+}
+
+impl Row {
+    fn of(entry: &MessageEntry) -> Self {
+        let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
+        Self {
+            key: number(&entry.client_key),
+            version: number(&entry.content),
+            is_revoked: entry.kind == MessageType::Revoke as i32,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Device {
     pub user: User,
@@ -39,10 +58,14 @@ pub(crate) struct Device {
     pub events: Vec<Event>,
     pub requests: Vec<Request>,
     pub answers: Vec<Answer>,
-    /// The database: positions, ranges, and the key of each stored message.
+    /// The database: positions, ranges, each stored message, what the user deleted, and how many have read a message.
     position: Position,
     states: HashMap<Name, State>,
-    pub rows: BTreeMap<(Name, u64), u64>,
+    pub rows: BTreeMap<(Name, u64), Row>,
+    hidden: BTreeSet<(Name, u64)>,
+    /// The positions up to which the user deleted all messages.
+    cleared: HashMap<Name, u64>,
+    pub readers: BTreeMap<(Name, u64), i64>,
     /// The last message raised to the app, by conversation.
     raised: HashMap<Name, u64>,
 }
@@ -60,6 +83,9 @@ impl Device {
             position: Position::default(),
             states: HashMap::new(),
             rows: BTreeMap::new(),
+            hidden: BTreeSet::new(),
+            cleared: HashMap::new(),
+            readers: BTreeMap::new(),
             raised: HashMap::new(),
         }
     }
@@ -117,7 +143,11 @@ impl Device {
                 let seq = push.to;
                 self.core.open(&name);
                 self.core.push(push, Origin::Own);
-                self.rows.insert((name.clone(), seq), key);
+                // A pull may have brought it, as it is after a change.
+                if !self.is_deleted(&name, seq) {
+                    let sent = Row { key, version: 0, is_revoked: false };
+                    self.rows.entry((name.clone(), seq)).or_insert(sent);
+                }
                 self.core.hold(&name, seq);
             }
             Answer::Read(push) => self.core.push(push, Origin::Own),
@@ -145,12 +175,20 @@ impl Device {
                             let last = self.raised.insert(name.clone(), entry.seq).unwrap_or(0);
                             assert!(entry.seq > last, "{} was raised {} after {last}", NAMES[self.user], entry.seq);
                         }
-                        if !entry.content.is_empty() {
-                            let key = u64::from_be_bytes(entry.client_key[..].try_into().unwrap());
-                            self.rows.insert((name.clone(), entry.seq), key);
+                        self.keep(&name, &entry);
+                    }
+                }
+                Change::Changes { name, entries, .. } => {
+                    for entry in entries {
+                        // A message that is not held comes as it is now, when it is asked for.
+                        if let Some(change_entry::Detail::Message(message)) = entry.detail
+                            && let Some(row) = self.rows.get_mut(&(name.clone(), message.seq))
+                        {
+                            *row = Row::of(&message);
                         }
                     }
                 }
+                Change::Own { detail, .. } => self.own(*detail),
                 Change::Drop(name) => {
                     self.rows.retain(|(of, _), _| *of != name);
                     self.states.remove(&name);
@@ -160,19 +198,16 @@ impl Device {
                     self.rows.clear();
                     self.states.clear();
                     self.raised.clear();
+                    self.hidden.clear();
+                    self.cleared.clear();
+                    self.readers.clear();
                 }
                 Change::Head(head) => {
                     if let (Some(name), Some(last)) = (&head.conversation, &head.last_message) {
-                        let key = u64::from_be_bytes(last.client_key[..].try_into().unwrap());
-                        self.rows.insert((Name::from(name), last.seq), key);
+                        self.keep(&Name::from(name), last);
                     }
                 }
-                Change::Own { .. }
-                | Change::LoggedIn { .. }
-                | Change::Profiles(_)
-                | Change::Statuses(_)
-                | Change::Sweep
-                | Change::Changes { .. } => {}
+                Change::LoggedIn { .. } | Change::Profiles(_) | Change::Statuses(_) | Change::Sweep => {}
             }
         }
         for saved in batch.states {
@@ -189,6 +224,38 @@ impl Device {
         }
         if self.is_online {
             self.requests.extend(requests);
+        }
+    }
+
+    /// Stores a message, unless its user has deleted it.
+    fn keep(&mut self, name: &Name, entry: &MessageEntry) {
+        if !entry.content.is_empty() && !self.is_deleted(name, entry.seq) {
+            self.rows.insert((name.clone(), entry.seq), Row::of(entry));
+        }
+    }
+
+    fn is_deleted(&self, name: &Name, seq: u64) -> bool {
+        self.hidden.contains(&(name.clone(), seq)) || self.cleared.get(name).is_some_and(|cleared| seq <= *cleared)
+    }
+
+    /// Applies an entry of the feed.
+    fn own(&mut self, detail: Detail) {
+        match detail {
+            Detail::MessageDeletion(deletion) => {
+                let place = (Name::from(&deletion.conversation.unwrap()), deletion.seq);
+                self.rows.remove(&place);
+                self.hidden.insert(place);
+            }
+            Detail::Cleared(cleared) => {
+                let name = Name::from(&cleared.conversation.unwrap());
+                self.rows.retain(|(of, seq), _| *of != name || *seq > cleared.cleared_seq);
+                self.cleared.insert(name, cleared.cleared_seq);
+            }
+            Detail::Receipt(receipt) => {
+                let place = (Name::from(&receipt.conversation.unwrap()), receipt.seq);
+                self.readers.insert(place, receipt.read_member_count);
+            }
+            _ => {}
         }
     }
 

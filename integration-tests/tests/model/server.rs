@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zim_protocol::{
-    Base, ChangeEntry, ConversationHead, ConversationRef, FeedEntry, GroupFullInfo, MessageEntry, MessageFlag, Page,
-    PullRequest, ReadMark, Sums, SyncRequest, SyncResult, UserFullInfo, feed_entry::Detail,
+    Base, ChangeEntry, ConversationCleared, ConversationHead, ConversationRef, FeedEntry, GroupFullInfo,
+    MessageDeletion, MessageEntry, MessageFlag, MessageType, Page, PullRequest, ReadMark, ReceiptEntry, Sums,
+    SyncRequest, SyncResult, UserFullInfo, change_entry, feed_entry::Detail,
 };
 use zim_server::journal::rules::{self, Extent, Stay, end_of_stay, read_through, unread, visible};
 
@@ -22,6 +23,14 @@ pub(crate) struct Message {
     /// The users who may see it, recorded when it was sent, independent of the rules. Answers are checked against this.
     pub entitled: BTreeSet<User>,
     pub is_targeted: bool,
+    /// How often it was edited, pinned, unpinned, reacted or replied to: whatever changes it, the entry has all of it.
+    pub version: u64,
+    /// The change that revoked it.
+    pub revoked: Option<i64>,
+    /// The users who deleted it for themselves.
+    pub hidden: BTreeSet<User>,
+    /// The users who sent a receipt.
+    pub readers: BTreeSet<User>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +49,8 @@ pub(crate) struct Conversation {
     pub peers: Vec<User>,
     pub id: String,
     pub log: Vec<Message>,
+    /// The message that each change is about, if it is about one.
+    pub changes: Vec<Option<i64>>,
     pub rev: i64,
     pub floor: i64,
     pub end: Option<(i64, i64)>,
@@ -92,39 +103,69 @@ impl Conversation {
         visible(&self.members[&user].seqs, self.extent(), self.members[&user].cleared)
     }
 
+    /// Whether a message is shown to a user, as the rules say.
+    pub(crate) fn is_visible(&self, viewer: User, seq: i64) -> bool {
+        let message = self.at(seq);
+        self.windows(viewer).iter().any(|(after, through)| seq > *after && seq <= *through)
+            && (!message.is_targeted || message.entitled.contains(&viewer))
+            && !message.hidden.contains(&viewer)
+    }
+
+    /// Whether a user knows that a message was revoked: not if they had left before.
+    pub(crate) fn is_revoked(&self, viewer: User, seq: i64) -> bool {
+        self.at(seq).revoked.is_some_and(|rev| rev <= self.end_rev(viewer))
+    }
+
+    pub(crate) fn change_entry(&self, viewer: User, rev: i64) -> ChangeEntry {
+        let seq = self.changes[rev as usize - 1].filter(|seq| self.is_visible(viewer, *seq));
+        let detail = seq.map(|seq| change_entry::Detail::Message(self.entry(viewer, seq)));
+        ChangeEntry { rev: rev as u64, detail, ..ChangeEntry::default() }
+    }
+
     pub(crate) fn entry(&self, viewer: User, seq: i64) -> MessageEntry {
         let message = self.at(seq);
         // Independent of the rules, a user never gets what they may not see.
         assert!(message.entitled.contains(&viewer), "{} got {seq} of {}", NAMES[viewer], self.id);
         assert!(seq > self.floor, "{} got {seq}, which is no longer kept", NAMES[viewer]);
-        assert!(seq > self.members[&viewer].cleared, "{} got {seq}, which they deleted", NAMES[viewer]);
+        let is_hidden = seq <= self.members[&viewer].cleared || message.hidden.contains(&viewer);
+        assert!(!is_hidden, "{} got {seq}, which they deleted", NAMES[viewer]);
+        let kind = if self.is_revoked(viewer, seq) { MessageType::Revoke } else { MessageType::Text };
         MessageEntry {
             seq: seq as u64,
             n: message.n as u64,
             message_id: message.key as i64,
             sender: NAMES[message.sender].to_owned(),
             ts: seq,
-            kind: 1,
+            kind: kind as i32,
             flags: if message.is_counted { MessageFlag::Counted as u32 } else { 0 },
             client_key: message.key.to_be_bytes().to_vec().into(),
-            content: vec![1].into(),
+            content: message.version.to_be_bytes().to_vec().into(),
             state: None,
         }
     }
 
     /// The entries of `after < seq <= through` that `viewer` may see, as pushes and pulls carry them.
     pub(crate) fn entries(&self, viewer: User, after: i64, through: i64) -> Vec<MessageEntry> {
-        let windows = self.windows(viewer);
-        (after + 1..=through)
-            .filter(|seq| windows.iter().any(|(after, through)| seq > after && seq <= through))
-            .filter(|seq| !self.at(*seq).is_targeted || self.at(*seq).entitled.contains(&viewer))
-            .map(|seq| self.entry(viewer, seq))
-            .collect()
+        let visible = (after + 1..=through).filter(|seq| self.is_visible(viewer, *seq));
+        visible.map(|seq| self.entry(viewer, seq)).collect()
     }
 
     pub(crate) fn unread(&self, user: User) -> i64 {
         let (member, end) = (&self.members[&user], self.end_seq(user));
-        unread(self.n(end), member.base, self.sent(user, end), 0)
+        unread(self.n(end), member.base, self.sent(user, end), self.deducted(user).len() as i64)
+    }
+
+    /// Whether a message counts as unread for a user who has not read it.
+    fn counts(&self, user: User, seq: i64) -> bool {
+        self.at(seq).sender != user && self.at(seq).is_counted
+    }
+
+    /// The positions of messages that would be unread if they had not been revoked or deleted.
+    fn deducted(&self, user: User) -> Vec<u64> {
+        let is_gone = |seq: &i64| self.is_revoked(user, *seq) || self.at(*seq).hidden.contains(&user);
+        let after = self.members[&user].base.seq;
+        let gone = (after + 1..=self.end_seq(user)).filter(|seq| self.counts(user, *seq)).filter(is_gone);
+        gone.map(|seq| seq as u64).collect()
     }
 
     /// The unread count by counting: messages of others after the read mark of `user`.
@@ -132,8 +173,8 @@ impl Conversation {
         let member = &self.members[&user];
         let from = member.seqs.last().unwrap().from;
         let after = member.read.max(from - 1).max(member.cleared);
-        (after + 1..=self.end_seq(user)).filter(|seq| self.at(*seq).sender != user && self.at(*seq).is_counted).count()
-            as i64
+        let is_left = |seq: &i64| !self.is_revoked(user, *seq) && !self.at(*seq).hidden.contains(&user);
+        (after + 1..=self.end_seq(user)).filter(|seq| self.counts(user, *seq)).filter(is_left).count() as i64
     }
 
     fn head_of(&self, user: User) -> ConversationHead {
@@ -152,11 +193,11 @@ impl Conversation {
             read_seq: member.read as u64,
             base: Some(wire(member.base)),
             sent: self.sent(user, end) as u64,
-            deducted: 0,
+            deducted: self.deducted(user).len() as u64,
             unread: self.unread(user) as u64,
             last_ts: end,
             last_message: self.entries(user, end - 1, end).pop(),
-            revoked: Vec::new(),
+            revoked: self.deducted(user),
             peer: (!self.peers.is_empty()).then(UserFullInfo::default),
             ..ConversationHead::default()
         }
@@ -172,6 +213,12 @@ fn wire(base: rules::Base) -> Base {
 pub(crate) enum Kind {
     Read,
     Membership,
+    /// All messages were deleted.
+    Cleared,
+    /// A message was deleted.
+    Deletion(i64),
+    /// A message was read by its receiver: for both.
+    Receipt(i64),
 }
 
 /// The head of a feed, and its positions by kind and conversation; an entry replaces the one before it.
@@ -237,6 +284,24 @@ impl Server {
                 conversation: Some(one.name(user)),
                 read_seq: member.read as u64,
                 base: Some(wire(member.base)),
+            }),
+            Kind::Cleared => Detail::Cleared(ConversationCleared {
+                conversation: Some(one.name(user)),
+                cleared_seq: member.cleared as u64,
+                read_seq: member.read as u64,
+                base: Some(wire(member.base)),
+            }),
+            Kind::Deletion(seq) => Detail::MessageDeletion(MessageDeletion {
+                conversation: Some(one.name(user)),
+                seq: seq as u64,
+                is_counted: one.counts(user, seq) && !one.is_revoked(user, seq),
+            }),
+            Kind::Receipt(seq) => Detail::Receipt(ReceiptEntry {
+                conversation: Some(one.name(user)),
+                seq: seq as u64,
+                read_member_count: one.at(seq).readers.len() as i64,
+                is_self_operated: one.at(seq).sender != user,
+                ..ReceiptEntry::default()
             }),
         };
         FeedEntry { pos, detail: Some(detail) }
@@ -305,9 +370,7 @@ impl Server {
             messages.truncate(PAGE);
             through = messages[PAGE - 1].seq as i64;
         }
-        let changes = (request.after_rev as i64 + 1..=end_rev)
-            .map(|rev| ChangeEntry { rev: rev as u64, ..ChangeEntry::default() })
-            .collect();
+        let changes = (request.after_rev as i64 + 1..=end_rev).map(|rev| one.change_entry(user, rev)).collect();
         Some(Page {
             messages,
             changes,

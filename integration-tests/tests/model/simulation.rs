@@ -1,5 +1,7 @@
 //! The steps of a simulation, and the invariants after them.
 
+use std::collections::BTreeSet;
+
 use zim_client_sdk::engine::Name;
 use zim_protocol::{Dirty, FeedEntry, LogKind, MessageEntry, Push};
 
@@ -73,7 +75,11 @@ impl Simulation {
     fn step(&mut self) {
         let device = self.random.below(self.devices.len());
         match self.random.below(1000) {
-            0..330 => self.send(device),
+            0..270 => self.send(device),
+            270..282 => self.revoke(device),
+            282..300 => self.alter(device),
+            300..318 => self.delete(device),
+            318..330 => self.receipt(device),
             330..530 => self.deliver_event(device),
             530..690 => self.serve(device),
             690..850 => self.deliver_answer(device),
@@ -125,7 +131,18 @@ impl Simulation {
         let entitled = members.filter(|member| *member == user || !is_targeted).collect();
         let is_counted = !is_targeted && self.random.percent(90);
         let n = one.n(one.head()) + i64::from(is_counted);
-        one.log.push(Message { n, sender: user, is_counted, key: self.keys, entitled, is_targeted });
+        one.log.push(Message {
+            n,
+            sender: user,
+            is_counted,
+            key: self.keys,
+            entitled,
+            is_targeted,
+            version: 0,
+            revoked: None,
+            hidden: BTreeSet::new(),
+            readers: BTreeSet::new(),
+        });
         one.touched = self.server.now;
         let (seq, one, key) = (one.head(), one.clone(), self.keys);
         for viewer in (0..NAMES.len()).filter(|viewer| one.is_member(*viewer)) {
@@ -143,12 +160,79 @@ impl Simulation {
 
     /// Appends to the log of changes; `also` gets the push although they are no longer a member.
     fn change(&mut self, index: usize, also: Option<User>) {
+        self.change_of(index, None, also);
+    }
+
+    /// The same, with the message that the change is about.
+    fn change_of(&mut self, index: usize, seq: Option<i64>, also: Option<User>) {
         let one = &mut self.server.conversations[index];
         one.rev += 1;
+        one.changes.push(seq);
         one.touched = self.server.now;
         let one = one.clone();
         for viewer in (0..NAMES.len()).filter(|viewer| one.is_member(*viewer) || also == Some(*viewer)) {
-            self.push_to(viewer, None, || push(one.name(viewer), LogKind::Changes, one.rev, vec![]));
+            self.push_to(viewer, None, || Push {
+                changes: vec![one.change_entry(viewer, one.rev)],
+                ..push(one.name(viewer), LogKind::Changes, one.rev, vec![])
+            });
+        }
+    }
+
+    /// Chooses a message that the user of a connected device sees: the user, the conversation and the position.
+    fn choose(&mut self, device: usize) -> Option<(User, usize, i64)> {
+        let user = self.devices[device].user;
+        let index = self.random.below(self.server.conversations.len());
+        let one = &self.server.conversations[index];
+        let kept = one.head() - one.floor;
+        if !self.devices[device].is_online || !one.is_member(user) || kept == 0 {
+            return None;
+        }
+        // Mostly a late one.
+        let among = if self.random.percent(70) { 4 } else { kept as usize };
+        let back = self.random.below(among) as i64;
+        let seq = one.head() - back.min(kept - 1);
+        one.is_visible(user, seq).then_some((user, index, seq))
+    }
+
+    fn revoke(&mut self, device: usize) {
+        let Some((user, index, seq)) = self.choose(device) else { return };
+        let one = &mut self.server.conversations[index];
+        let next = one.rev + 1;
+        let message = &mut one.log[seq as usize - 1];
+        if message.sender == user && message.revoked.is_none() {
+            message.revoked = Some(next);
+            self.change_of(index, Some(seq), None);
+        }
+    }
+
+    /// Edits a message, reacts or replies to it, pins or unpins it.
+    fn alter(&mut self, device: usize) {
+        let Some((_, index, seq)) = self.choose(device) else { return };
+        let message = &mut self.server.conversations[index].log[seq as usize - 1];
+        if message.revoked.is_none() {
+            message.version += 1;
+            self.change_of(index, Some(seq), None);
+        }
+    }
+
+    /// A user deletes a message for themselves.
+    fn delete(&mut self, device: usize) {
+        let Some((user, index, seq)) = self.choose(device) else { return };
+        self.server.conversations[index].log[seq as usize - 1].hidden.insert(user);
+        let push = feed_push(self.server.append(user, Kind::Deletion(seq), index));
+        self.push_to(user, None, || push.clone());
+    }
+
+    /// A user tells the sender of a message that they have read it.
+    fn receipt(&mut self, device: usize) {
+        let Some((user, index, seq)) = self.choose(device) else { return };
+        let message = &mut self.server.conversations[index].log[seq as usize - 1];
+        let sender = message.sender;
+        if sender != user && message.revoked.is_none() && message.readers.insert(user) {
+            for party in [user, sender] {
+                let push = feed_push(self.server.append(party, Kind::Receipt(seq), index));
+                self.push_to(party, None, || push.clone());
+            }
         }
     }
 
@@ -244,7 +328,7 @@ impl Simulation {
             if base.seq > member.base.seq {
                 member.base = base;
             }
-            let push = feed_push(self.server.append(user, Kind::Membership, index));
+            let push = feed_push(self.server.append(user, Kind::Cleared, index));
             self.push_to(user, None, || push.clone());
         }
     }
@@ -358,13 +442,25 @@ fn assert_agrees(device: &Device, fresh: &Device, one: &Conversation) {
     assert_eq!(new.tally.unread(), state.tally.unread(), "{at}: unread of a fresh device");
     let held = device.held(&name);
     for seq in 1..=end {
-        let row = device.rows.get(&(name.clone(), seq));
+        let place = (name.clone(), seq);
+        let row = device.rows.get(&place);
         let message = one.at(seq as i64);
-        if let Some(key) = row {
-            assert_eq!(*key, message.key, "{at}: another message at {seq}");
+        let is_hidden = seq as i64 <= one.members[&user].cleared || message.hidden.contains(&user);
+        if let Some(row) = row {
+            assert_eq!(row.key, message.key, "{at}: another message at {seq}");
             assert!(message.entitled.contains(&user), "{at}: holds {seq}, which the user may not see");
-        } else if held.contains(seq) && seq as i64 > one.floor.max(one.members[&user].cleared) {
+            assert!(!is_hidden, "{at}: holds {seq}, which the user deleted");
+            // What changed after a stay is not told, and neither is what is no longer kept.
+            if one.is_member(user) && seq as i64 > one.floor {
+                let now = (message.version, message.revoked.is_some());
+                assert_eq!((row.version, row.is_revoked), now, "{at}: {seq} is not up to date");
+            }
+        } else if held.contains(seq) && seq as i64 > one.floor && !is_hidden {
             assert!(!message.entitled.contains(&user), "{at}: {seq} is in the held ranges but not stored");
         }
+        let (readers, new) = (device.readers.get(&place).copied(), fresh.readers.get(&place).copied());
+        let is_told = message.sender == user || message.readers.contains(&user);
+        let expected = Some(message.readers.len() as i64).filter(|count| is_told && *count > 0);
+        assert_eq!((readers, new), (expected, expected), "{at}: the readers of {seq}");
     }
 }

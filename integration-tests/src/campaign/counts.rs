@@ -1,0 +1,148 @@
+//! The invariants of what is counted beside messages, and of receipts for whole conversations.
+
+use super::action::{Action, MessageVerb};
+use super::checks::{EndState, conversation, lasts, named, user_of};
+use super::kind::Kind;
+use super::message::{MAX_PINNED, verbs};
+use super::record::{Call, Moment};
+use super::social::write;
+use super::store::StoredConversation;
+
+/// The position of a message that a call has sent, once it is acknowledged.
+fn position(call: &Call) -> Option<i64> {
+    let (_, answer) = call.acknowledged()?;
+    match &call.action {
+        Action::Send { .. } => answer["messageSeq"].as_i64(),
+        Action::Change { verb: MessageVerb::Reply | MessageVerb::Combine, .. } => answer["done"]["seq"].as_i64(),
+        _ => None,
+    }
+}
+
+/// The last position of a conversation that was acknowledged before a moment; 0: none was.
+pub(super) fn stored_before(end: &EndState, kept: &StoredConversation, moment: Moment) -> i64 {
+    let is_here = |call: &&Call| match call.action {
+        Action::Send { peer, .. } | Action::Change { peer, .. } => {
+            conversation(end, user_of(call), peer).is_some_and(|of| std::ptr::eq(of, kept))
+        }
+        _ => false,
+    };
+    let early =
+        end.calls.iter().filter(|call| lasts(end, call) && call.acknowledged().is_some_and(|(at, _)| at < moment));
+    early.filter(is_here).filter_map(position).max().unwrap_or(0)
+}
+
+pub(super) fn receipts_lost(end: &EndState) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for kept in end.kept.iter().filter(|kept| kept.group.is_none()) {
+        let calls: Vec<&Call> =
+            verbs(end, kept).filter(|(_, verb)| *verb == MessageVerb::ReceiptAll).map(|(call, _)| call).collect();
+        for (user, _) in &kept.members {
+            let through = kept.receipts_through.get(user).copied().unwrap_or(0);
+            let of_user = || calls.iter().filter(|call| user_of(call) == user);
+            for call in of_user().filter(|call| lasts(end, call)) {
+                let before = stored_before(end, kept, call.called);
+                if through < before {
+                    wrong.push(format!("{user} has read {} to {before}; it is read to {through}", named(kept)));
+                }
+            }
+            if through > 0 && !of_user().any(|call| write(end, call, true, ()).is_some()) {
+                wrong.push(format!("{} is read to {through}, and {user} has not said so", named(kept)));
+            }
+            if through > kept.head {
+                wrong.push(format!("{} ends at {}, and is read to {through}", named(kept), kept.head));
+            }
+        }
+    }
+    wrong
+}
+
+/// The device that has asked knows it from the answer. Positions say nothing after a restore, and who starts over is told nothing old.
+pub(super) fn receipts_not_raised(end: &EndState) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if end.restored.is_some() || end.plan.has(Kind::Reset) {
+        return wrong;
+    }
+    for kept in end.kept.iter().filter(|kept| kept.group.is_none()) {
+        for reader in kept.receipts_through.keys() {
+            for seen in &end.devices {
+                let Some(peer) = kept.called_by(seen.user) else { continue };
+                let is_self = seen.user == reader;
+                let is_asking = is_self
+                    && verbs(end, kept)
+                        .any(|(call, verb)| verb == MessageVerb::ReceiptAll && call.device == seen.number);
+                let mut raised = end.raised.iter().filter(|one| one.device == seen.number);
+                let is_told = raised.any(|one| {
+                    let infos = one.event["infos"].as_array();
+                    one.event["name"] == "conversationMessageReceiptChanged"
+                        && infos.is_some_and(|infos| {
+                            infos.iter().any(|it| it["conversationID"] == *peer && it["isSelfOperated"] == is_self)
+                        })
+                });
+                if !is_asking && !is_told {
+                    wrong.push(format!("device {} is not told that {reader} has read {}", seen.number, named(kept)));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+pub(super) fn counts_drift(end: &EndState) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    for kept in &end.kept {
+        let mut pinned = 0;
+        for message in &kept.messages {
+            let noted = &message.noted;
+            let replies = kept.messages.iter().filter(|one| one.noted.root == message.seq && !one.is_revoked).count();
+            pinned += usize::from(noted.is_pinned);
+            let is_right = noted.replies == count(replies)
+                && noted.reacting == count(message.reactions.len())
+                && noted.types == i64::from(!message.reactions.is_empty())
+                && noted.readers == count(message.receipts.len())
+                && (kept.group.is_none() || noted.readers <= noted.receivers)
+                && !message.receipts.contains(&message.sender)
+                && !(noted.is_pinned && message.is_revoked);
+            if !is_right {
+                wrong.push(format!("{} has {replies} replies to {message:?}", named(kept)));
+            }
+        }
+        if pinned > MAX_PINNED {
+            wrong.push(format!("{} has {pinned} pinned messages", named(kept)));
+        }
+    }
+    wrong.extend(told_counts(end));
+    wrong
+}
+
+/// The last event about the readers of a message tells how many there are.
+fn told_counts(end: &EndState) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if end.restored.is_some() || end.plan.has(Kind::Reset) {
+        return wrong;
+    }
+    for call in &end.calls {
+        let (Action::Send { peer, .. }, Some((_, answer))) = (&call.action, call.acknowledged()) else { continue };
+        let Some(kept) = conversation(end, user_of(call), peer) else { continue };
+        let sender = user_of(call);
+        let Some(message) = kept.messages.iter().find(|one| one.seq == answer["messageSeq"]) else { continue };
+        // Of a message that is gone for the sender, no more is told.
+        if message.hidden.contains(sender) || message.is_revoked || !kept.has_stayed(sender) {
+            continue;
+        }
+        for seen in end.devices.iter().filter(|seen| seen.user == sender) {
+            let of = end.raised.iter().filter(|one| one.device == seen.number);
+            let infos = of.filter(|one| one.event["name"] == "messageReceiptChanged").flat_map(|one| {
+                let infos = one.event["infos"].as_array();
+                infos.into_iter().flatten().filter(|it| it["messageID"] == answer["messageID"])
+            });
+            let Some(last) = infos.last() else { continue };
+            let receivers = message.noted.receivers.max(1);
+            let (read, unread) = (&last["readMemberCount"], &last["unreadMemberCount"]);
+            if *read != message.noted.readers || *unread != (receivers - message.noted.readers).max(0) {
+                wrong.push(format!("device {} was told {last} of {message:?}", seen.number));
+            }
+        }
+    }
+    wrong
+}

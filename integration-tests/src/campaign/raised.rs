@@ -1,0 +1,91 @@
+//! The invariants of the events of messages.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::checks::{EndState, origin};
+use super::record::RaisedEvent;
+use super::store::{StoredConversation, StoredMessage};
+
+/// The messages of an event: peer, position and text.
+pub(super) fn received(raised: &RaisedEvent) -> impl Iterator<Item = (&str, i64, &str)> {
+    let is_received = ["peerMessageReceived", "groupMessageReceived"].iter().any(|name| raised.event["name"] == *name);
+    let list = raised.event["messageList"].as_array().filter(|_| is_received);
+    list.into_iter().flatten().map(|message| {
+        let word = |name: &str| message[name].as_str().unwrap_or_default();
+        (word("conversationID"), message["messageSeq"].as_i64().unwrap_or(0), word("message"))
+    })
+}
+
+/// The messages that a device must have raised: the peer, and the positions.
+pub(super) fn expected<'e>(kept: &'e StoredConversation, user: &str, device: usize) -> Option<(&'e str, Vec<i64>)> {
+    let peer = kept.called_by(user).filter(|_| kept.has_stayed(user))?;
+    let is_own = |message: &&StoredMessage| origin(&message.text).is_some_and(|(of, ..)| of == device);
+    // One that was revoked or deleted before the device had it is not raised.
+    let seqs = kept.messages.iter().filter(|message| message.is_seen_by(user) && !is_own(message));
+    let seqs = seqs.filter(|message| kept.is_open_to(user, message.seq));
+    let seqs = seqs.map(|message| message.seq);
+    Some((peer, seqs.collect()))
+}
+
+/// The messages that a device has raised: peers and positions.
+pub(super) fn raised_by(raised: &[RaisedEvent], device: usize) -> BTreeSet<(String, i64)> {
+    let of = raised.iter().filter(|one| one.device == device);
+    of.flat_map(received).map(|(peer, seq, _)| (peer.to_owned(), seq)).collect()
+}
+
+pub(super) fn never_raised(end: &EndState) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if end.restored.is_some() {
+        // A device that starts over raises only later messages, and when each device started over is not known.
+        return wrong;
+    }
+    for seen in &end.devices {
+        let raised = raised_by(&end.raised, seen.number);
+        for (peer, seqs) in end.kept.iter().filter_map(|kept| expected(kept, seen.user, seen.number)) {
+            let is_missing = |seq: &&i64| !raised.contains(&(peer.to_owned(), **seq));
+            let missing: Vec<&i64> = seqs.iter().filter(is_missing).collect();
+            if !missing.is_empty() {
+                wrong.push(format!("device {} with {peer}: {missing:?}", seen.number));
+            }
+        }
+    }
+    wrong
+}
+
+pub(super) fn raised_out_of_order(end: &EndState) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if end.restored.is_some() {
+        // Positions of different epochs are not comparable.
+        return wrong;
+    }
+    for device in 0..end.devices.len() {
+        let (mut last, mut seen) = (HashMap::new(), BTreeSet::new());
+        for (peer, seq, text) in end.raised.iter().filter(|one| one.device == device).flat_map(received) {
+            // A client that ended too early raises a message again.
+            if !seen.insert((peer, seq)) {
+                continue;
+            }
+            if let Some(before) = last.insert(peer, seq).filter(|before| *before > seq) {
+                wrong.push(format!("device {device} with {peer}: {seq} ({text:?}) after {before}"));
+            }
+        }
+    }
+    wrong
+}
+
+pub(super) fn raised_twice(end: &EndState) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut wrong = Vec::new();
+    if end.restored.is_some() {
+        // A new epoch is a new log.
+        return wrong;
+    }
+    for one in &end.raised {
+        for (peer, seq, text) in received(one) {
+            if !seen.insert((one.device, one.incarnation, peer, seq, text)) {
+                wrong.push(format!("device {} with {peer}: {seq} ({text:?})", one.device));
+            }
+        }
+    }
+    wrong
+}
