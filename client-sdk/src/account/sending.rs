@@ -164,7 +164,8 @@ impl<L: Remote> AccountTask<L> {
                 let answer = result.message.unwrap_or_default();
                 if let Some(seq) = u64::try_from(answer.message_seq).ok().filter(|seq| *seq > 0) {
                     self.engine.hold(&outgoing.name, seq);
-                    self.job.settle.push(Settle::Sent(stored_entry(&answer, outgoing.key)));
+                    let name = outgoing.name.clone();
+                    self.job.settle.push(Settle::Sent(name, stored_entry(&answer, outgoing.key)));
                 }
                 accept(&mut outgoing.message, &answer);
                 self.after.sent.push((outgoing.reply, Ok(MessageSentResult { message: Some(outgoing.message) })));

@@ -8,7 +8,7 @@ use zim_protocol::{
     MessageReceivedInfo, MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
-use super::message_change::{News, outdated};
+use super::message_change::{News, edited_time, outdated};
 use super::recent::Sending;
 use super::{Attach, Attached, Next, Transaction};
 use crate::engine::Origin;
@@ -264,8 +264,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Notes that the server has stored a message of this device, if it does not know that yet.
-    pub(super) fn settle_sent(&mut self, entry: &MessageEntry) -> rusqlite::Result<()> {
+    /// Notes that the server has stored a message of this device. Returns false if it knows that already.
+    pub(super) fn settle_sent(&mut self, entry: &MessageEntry) -> rusqlite::Result<bool> {
         // Content means that the server has another message under this key.
         let is_another = !entry.content.is_empty();
         let known = self.recent.take_sending(&entry.client_key);
@@ -274,7 +274,7 @@ impl Transaction<'_> {
             None if self.settled.contains(&entry.client_key[..]) => None,
             None => outgoing::waiting(self.db, &entry.client_key)?.map(|(row, ..)| row),
         };
-        let Some(row) = row else { return Ok(()) };
+        let Some(row) = row else { return Ok(false) };
         let name = conversation::name_of_message(self.db, row)?;
         let id = self.touch(&name)?;
         let is_replaced = outgoing::settle_row(self.db, id, row, entry)?;
@@ -285,7 +285,24 @@ impl Transaction<'_> {
             Some(sending) if !is_another && !is_replaced => self.sent(sending, entry)?,
             _ => self.settled(row, &name.to_ref(), "")?,
         }
-        self.remove_deleted(id, row, entry)
+        self.remove_deleted(id, row, entry)?;
+        Ok(true)
+    }
+
+    /// Completes a message that a push has settled before the answer came. The push of an own message has no content, and the answer
+    /// has what the server made of it: the ID of what it combines, and the addresses of its files.
+    pub(super) fn complete_sent(&mut self, name: &Name, entry: &MessageEntry) -> rusqlite::Result<()> {
+        if entry.content.is_empty() {
+            return Ok(());
+        }
+        let id = self.touch(name)?;
+        let Some((row, held)) = message::held(self.db, id, entry.seq)? else { return Ok(()) };
+        // What changed it is newer than the answer.
+        let is_changed = held.kind == MessageType::Revoke as i32 || edited_time(&held) > 0;
+        if !is_changed && held.client_key[..] == entry.client_key[..] {
+            outgoing::replace_content(self.db, row, entry)?;
+        }
+        Ok(())
     }
 
     /// Reports that a message was sent, without reading its row.

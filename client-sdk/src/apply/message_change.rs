@@ -43,7 +43,7 @@ pub(super) fn outdated(held: &MessageRow, entry: &MessageEntry) -> Option<Messag
 }
 
 /// Returns when a message was edited last; 0: never.
-fn edited_time(held: &MessageRow) -> i64 {
+pub(super) fn edited_time(held: &MessageRow) -> i64 {
     let known: MessageState = prost::Message::decode(&held.state[..]).unwrap_or_default();
     known.edited_time
 }

@@ -69,8 +69,8 @@ pub(crate) enum Attach {
 /// Work for an answer to a request of the app, after the batch.
 #[derive(Clone, Debug)]
 pub(crate) enum Settle {
-    /// The server stored a message; the entry has its position.
-    Sent(MessageEntry),
+    /// The server stored a message of a conversation; the entry has its position.
+    Sent(Name, MessageEntry),
     /// A message could not be sent.
     Failed {
         /// The conversation.
@@ -468,7 +468,11 @@ impl<'a> Transaction<'a> {
 
     fn settle(&mut self, settle: Settle) -> rusqlite::Result<()> {
         match settle {
-            Settle::Sent(entry) => self.settle_sent(&entry)?,
+            Settle::Sent(name, entry) => {
+                if !self.settle_sent(&entry)? {
+                    self.complete_sent(&name, &entry)?;
+                }
+            }
             Settle::Failed { name, key, reason, is_disabled } => {
                 let id = self.touch(&name)?;
                 self.recent.take_sending(&key);

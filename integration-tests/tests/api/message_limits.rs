@@ -19,11 +19,14 @@ async fn a_message_can_be_revoked_for_two_minutes_and_edited_for_a_day() {
     let third = ann.say("bob", "3").await;
     let with = |text: &str| Message { body: Message::text(text).body, ..third.clone() };
     world.clock.advance(DAY_MS);
+    // The connection does not outlast a day without a sign of life.
+    let ann = world.device("ann").await;
     soon(ann.edit_message(&with("in time"), MessageEditConfig {})).await.unwrap();
     world.clock.advance(1);
     let late = refusal(soon(ann.edit_message(&with("late"), MessageEditConfig {})).await);
     assert_eq!(late, ErrorCode::MessageModuleMessageExceedsEditTime);
-    let history = bob.history("ann").await;
+    drop(bob);
+    let history = world.device("bob").await.history("ann").await;
     assert_eq!(history.iter().map(Message::as_text).collect::<Vec<_>>(), [None, Some("2"), Some("in time")]);
     world.end().await;
 }

@@ -88,7 +88,8 @@ async fn edit_message_on_two_devices_while_it_is_reacted_to_and_revoked_has_one_
                 assert!(one_of.contains(&outcome), "{outcome}");
             }
         }
-        new.quit().await;
+        // Only so many devices of a user are logged in.
+        soon(new.logout()).await;
     }
     world.end().await;
 }
@@ -127,7 +128,7 @@ async fn reply_message_while_its_source_is_revoked_is_refused_or_shows_that_it_i
             })
             .await;
         }
-        new.quit().await;
+        soon(new.logout()).await;
     }
     // A reply after the revocation, which is always refused.
     let root = ann.say("bob", "last").await;
@@ -200,11 +201,12 @@ async fn delete_messages_and_delete_all_message_while_another_device_is_away() {
 /// Returns the last that a device was told of the readers of a message.
 fn told(device: &Device, message: &Message) -> Option<MessageReceiptInfo> {
     let all = device.seen_of(EventKind::MessageReceiptChanged).into_iter().rev();
-    let infos = all.flat_map(|event| match event {
-        Event::MessageReceiptChanged(event) => event.infos,
+    // An event may have several of one message, the last of which is the newest.
+    let mut infos = all.flat_map(|event| match event {
+        Event::MessageReceiptChanged(event) => event.infos.into_iter().rev(),
         other => panic!("{other:?}"),
     });
-    infos.into_iter().find(|info| info.message_id == message.message_id)
+    infos.find(|info| info.message_id == message.message_id)
 }
 
 #[tokio::test]

@@ -105,10 +105,11 @@ impl Conversation {
 
     /// Whether a message is shown to a user, as the rules say.
     pub(crate) fn is_visible(&self, viewer: User, seq: i64) -> bool {
+        if !self.windows(viewer).iter().any(|(after, through)| seq > *after && seq <= *through) {
+            return false;
+        }
         let message = self.at(seq);
-        self.windows(viewer).iter().any(|(after, through)| seq > *after && seq <= *through)
-            && (!message.is_targeted || message.entitled.contains(&viewer))
-            && !message.hidden.contains(&viewer)
+        (!message.is_targeted || message.entitled.contains(&viewer)) && !message.hidden.contains(&viewer)
     }
 
     /// Whether a user knows that a message was revoked: not if they had left before.

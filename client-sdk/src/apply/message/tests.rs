@@ -36,6 +36,10 @@ fn attach(db: &Connection, recent: &mut Recent, content: Bytes) {
     all_events(db, recent, Job { attach, ..Job::default() }, &[]);
 }
 
+fn bob() -> Name {
+    Name::new(0, "bob")
+}
+
 fn changing(change: Change) -> Job {
     Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() }
 }
@@ -151,7 +155,7 @@ fn a_message_that_was_deleted_before_its_answer_came_does_not_stay() {
     });
     let wanted = [EventKind::MessageSentStatusChanged, EventKind::MessageDeleted];
     let job = |db: &Connection, recent: &mut Recent, job: Job| all_events(db, recent, job, &wanted);
-    let answer = Settle::Sent(MessageEntry { content: Bytes::new(), ..mine() });
+    let answer = Settle::Sent(bob(), MessageEntry { content: Bytes::new(), ..mine() });
     for (deletion, told) in [(single, &[EventKind::MessageDeleted][..]), (all, &[])] {
         for is_page in [false, true] {
             for is_remembered in [false, true] {
@@ -175,6 +179,46 @@ fn a_message_that_was_deleted_before_its_answer_came_does_not_stay() {
     }
 }
 
+/// The push of an own message has no content, and may overtake the answer, which has what the server made of the message.
+#[test]
+fn an_answer_completes_a_message_that_a_push_has_settled() {
+    use MessageChangeKind::{Edited, Revoked};
+    let own = |kind: MessageType, text: &str, edited_time: i64| MessageEntry {
+        sender: "ann".into(),
+        client_key: vec![3; 16].into(),
+        ..entry(kind, text, edited_time)
+    };
+    let bare = || page(MessageEntry { content: Bytes::new(), ..own(MessageType::Text, "", 0) });
+    let made = || Settle::Sent(bob(), own(MessageType::Text, "made", 0));
+    let push = || changing(bare());
+    let answer = || settling(made());
+    let together = || Job { settle: vec![made()], ..changing(bare()) };
+    let edit = || changing(change(Edited, own(MessageType::Text, "edited", 9)));
+    let revoke = || changing(change(Revoked, own(MessageType::Revoke, "revoked", 0)));
+    type Way<'a> = (&'a str, &'a [&'a dyn Fn() -> Job]);
+    let ways: [Way<'_>; 5] = [
+        ("made", &[&answer, &push]),
+        ("made", &[&push, &answer]),
+        ("made", &[&together]),
+        ("edited", &[&push, &edit, &answer]),
+        ("revoked", &[&push, &revoke, &answer]),
+    ];
+    for (text, jobs) in ways {
+        for is_remembered in [false, true] {
+            let (db, mut recent) = (memory().unwrap(), Recent::default());
+            attach(&db, &mut recent, Message::text("sent").encode_to_vec().into());
+            if !is_remembered {
+                recent.clear();
+            }
+            for job in jobs {
+                all_events(&db, &mut recent, job(), &[]);
+            }
+            let (_, row) = message::held(&db, 1, 1).unwrap().unwrap();
+            assert_eq!(row.content, Message::text(text).encode_to_vec(), "{text} {} {is_remembered}", jobs.len());
+        }
+    }
+}
+
 /// Its state has that, and follows the source, which may be revoked. The content is what this device has sent.
 #[test]
 fn an_own_reply_keeps_what_it_replies_to_only_once() {
@@ -190,7 +234,7 @@ fn an_own_reply_keeps_what_it_replies_to_only_once() {
         ..entry(MessageType::Text, "", 0)
     };
     let (empty, whole) = (told(Bytes::new()), told(bare.clone().into()));
-    let answer = || settling(Settle::Sent(MessageEntry { state: None, ..empty.clone() }));
+    let answer = || settling(Settle::Sent(bob(), MessageEntry { state: None, ..empty.clone() }));
     let (push, page) = (|| changing(page(empty.clone())), || changing(page(whole.clone())));
     let pin = || changing(change(MessageChangeKind::Pinned, empty.clone()));
     type Way<'a> = (&'a str, &'a [&'a dyn Fn() -> Job]);
@@ -270,7 +314,12 @@ fn a_message_that_is_deleted_while_it_is_sent_does_not_come_back() {
     }
     // The same key again is a message again.
     attach(&db, &mut recent, entry(MessageType::Text, "hi", 0).content);
-    all_events(&db, &mut recent, settling(Settle::Sent(MessageEntry { content: Bytes::new(), ..mine.clone() })), &[]);
+    all_events(
+        &db,
+        &mut recent,
+        settling(Settle::Sent(bob(), MessageEntry { content: Bytes::new(), ..mine.clone() })),
+        &[],
+    );
     all_events(&db, &mut recent, changing(Change::Drop(Name::new(0, "bob"))), &[]);
     all_events(&db, &mut recent, changing(page(mine.clone())), &[]);
     assert!(message::held(&db, 1, 1).unwrap().is_some());
@@ -279,7 +328,7 @@ fn a_message_that_is_deleted_while_it_is_sent_does_not_come_back() {
     let delete = || Local::Delete { name: Name::new(0, "bob"), messages: vec![own.clone()] };
     let (db, mut recent) = (memory().unwrap(), Recent::default());
     attach(&db, &mut recent, entry(MessageType::Text, "hi", 0).content);
-    all_events(&db, &mut recent, settling(Settle::Sent(MessageEntry { content: Bytes::new(), ..mine })), &[]);
+    all_events(&db, &mut recent, settling(Settle::Sent(bob(), MessageEntry { content: Bytes::new(), ..mine })), &[]);
     all_events(&db, &mut recent, settling(Settle::Local(Box::new(delete()))), &[]);
     assert!(message::held(&db, 1, 1).unwrap().is_none());
 }
@@ -299,7 +348,7 @@ fn local_data_is_what_the_app_has_set_last() {
     let mine =
         MessageEntry { sender: "ann".into(), client_key: vec![3; 16].into(), ..entry(MessageType::Text, "hi", 0) };
     let answer = MessageEntry { content: Bytes::new(), ..mine.clone() };
-    all_events(&db, &mut recent, settling(Settle::Sent(answer)), &[]);
+    all_events(&db, &mut recent, settling(Settle::Sent(bob(), answer)), &[]);
     assert_eq!(data(&db), "while");
     // The rows are dropped and fetched again.
     let stored = || Message { message_seq: 1, ..Message::default() };

@@ -167,7 +167,10 @@ fn a_receipt_that_comes_before_the_answer_counts() {
                 }
                 receipt.clone().map(|receipt| device.feed(receipt));
                 let events = match is_answer {
-                    true => device.run(Job { settle: vec![Settle::Sent(without_content())], ..Job::default() }),
+                    true => device.run(Job {
+                        settle: vec![Settle::Sent(Name::from(&peer()), without_content())],
+                        ..Job::default()
+                    }),
                     false => device.change(messages(&without_content(), 0)),
                 };
                 let case = format!("{receipt:?} {is_answer} {is_remembered}");
