@@ -119,6 +119,11 @@ impl Transaction<'_> {
         member_list::forget(self.db, group_id)
     }
 
+    /// Changes of a conversation were skipped: those of the members of a group may be among them.
+    pub(super) fn skipped(&mut self, name: &Name) -> rusqlite::Result<()> {
+        if name.kind == ConversationType::Group as i32 { self.forget_places(&name.id) } else { Ok(()) }
+    }
+
     /// Stores a page of the list of members, unless something made it useless meanwhile.
     pub(super) fn store_page(&mut self, group_id: &str, page: MemberPage, awaited: &Awaited) -> rusqlite::Result<()> {
         let Some(changed) = awaited.meanwhile() else { return Ok(()) };

@@ -388,6 +388,7 @@ impl<'a> Transaction<'a> {
             Change::Drop(name) => {
                 let id = self.touch(&name)?;
                 self.detach_events(Some(id))?;
+                self.skipped(&name)?;
                 store::message::drop_stored(self.db, id)
             }
             Change::DropAll { epoch } => {
@@ -412,7 +413,7 @@ impl<'a> Transaction<'a> {
             }
             Change::Skipped(name) => {
                 self.touch(&name)?;
-                self.forget_places(&name.id)
+                self.skipped(&name)
             }
             // Conversations are swept at the end, when all states are stored.
             Change::Sweep => {

@@ -121,6 +121,7 @@ pub(crate) fn change(change: &Change, viewer: &str, heads: &mut Vec<Conversation
         Change::Statuses(statuses) => json!({"statuses": of(statuses)}),
         Change::Drop(name) => json!({"drop": reference(name)}),
         Change::DropAll { epoch } => json!({"dropAll": {"epoch": bytes(epoch)}}),
+        Change::Skipped(name) => json!({"skipped": reference(name)}),
         Change::Sweep => json!({"sweep": {}}),
     }
 }
