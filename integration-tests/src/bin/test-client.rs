@@ -74,6 +74,19 @@ async fn main() -> anyhow::Result<()> {
             print_line(answer(&command, Ok(Value::Null)));
             break;
         }
+        if command["do"] == "look_again" {
+            let rooms = command["rooms"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            for (begins, look) in rooms.filter_map(|room| looks.again(&zim, room)) {
+                print_line(json!({"event": begins}));
+                tokio::spawn(async move {
+                    if let Some(event) = look.await {
+                        print_line(json!({"event": event}));
+                    }
+                });
+            }
+            print_line(answer(&command, Ok(Value::Null)));
+            continue;
+        }
         execute(&zim, (&clock, user), command);
     }
     login.abort();

@@ -19,6 +19,8 @@ use super::action::{CallVerb, GOES_WITH_OWNER, RoomVerb, Saying};
 
 /// The name of the event with what a device finds when it looks into a room.
 pub(super) const LOOKED: &str = "campaignLookedIntoRoom";
+/// The name of the event with which a device begins to look again.
+pub(super) const LOOKS_AGAIN: &str = "campaignLooksIntoRoomAgain";
 /// The pause between two looks, and how many there are.
 const PAUSE: Duration = Duration::from_millis(200);
 const LOOKS: usize = 40;
@@ -180,6 +182,20 @@ impl Looks {
             *count
         };
         Some(async move { look(&zim, &room, number).await })
+    }
+
+    /// Returns what is to be asked again of a room that the device is still in, if it has ever been: that it asks, and who is in the
+    /// room.
+    pub fn again(&self, zim: &Zim, room: &str) -> Option<(Value, impl Future<Output = Option<Value>> + use<>)> {
+        let number = {
+            let mut counts = self.0.lock();
+            let count = counts.get_mut(room)?;
+            *count += 1;
+            *count
+        };
+        let (zim, room) = (zim.clone(), room.to_owned());
+        let begins = json!({"name": LOOKS_AGAIN, "roomID": room});
+        Some((begins, async move { look(&zim, &room, number).await }))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use zim_protocol::{RoomAttributesUpdateAction, RoomEvent, RoomState};
 
-use super::live::LOOKED;
+use super::live::{LOOKED, LOOKS_AGAIN};
 use super::record::{Moment, RaisedEvent};
 use super::store_live::{Attributes, StoredRoom};
 
@@ -75,7 +75,7 @@ impl RoomViews {
         let name = event["name"].as_str().unwrap_or_default();
         let room = match name {
             "roomMessageReceived" => word(event, "fromConversationID"),
-            name if name.starts_with("room") || name == LOOKED => word(event, "roomID"),
+            name if name.starts_with("room") || [LOOKED, LOOKS_AGAIN].contains(&name) => word(event, "roomID"),
             _ => return,
         };
         let view = self.of.entry((one.device, room)).or_default();
@@ -86,6 +86,7 @@ impl RoomViews {
         match name {
             "roomStateChanged" => view.change_state(event, one.at),
             LOOKED => view.look(event),
+            LOOKS_AGAIN => view.forget_members(),
             _ if view.state != CONNECTED && !view.is_interrupted => {
                 self.outside.push(format!("device {} at {}: {event}", one.device, one.at));
             }
@@ -128,15 +129,20 @@ impl RoomView {
             if !self.is_interrupted {
                 self.since = at;
             }
-            self.connected += 1;
-            (self.looked, self.looked_of) = (None, None);
-            self.changed.clear();
-            self.changed_of.clear();
+            self.forget_members();
         } else if state == OUT || !is_cut {
             self.attributes.clear();
         }
         self.is_interrupted = state == CONNECTING && is_cut;
         self.state = state;
+    }
+
+    /// Nobody knows who came and left, until the device looks again.
+    fn forget_members(&mut self) {
+        self.connected += 1;
+        (self.looked, self.looked_of) = (None, None);
+        self.changed.clear();
+        self.changed_of.clear();
     }
 
     fn look(&mut self, event: &Value) {
@@ -251,6 +257,16 @@ mod tests {
         assert!(views(&back).of[&(0, "r".to_owned())].members().is_none());
         let found = views(&[&back[..], &[looked(2, &["ann"])]].concat());
         assert_eq!((members(&found), found.of[&(0, "r".to_owned())].since), (vec!["ann".to_owned()], 2));
+    }
+
+    #[test]
+    fn a_device_that_looks_again_knows_what_it_had_missed() {
+        let again = json!({"name": LOOKS_AGAIN, "roomID": "r"});
+        let entered = [state(CONNECTING, RoomEvent::ActiveEnter), state(CONNECTED, RoomEvent::Success)];
+        let before = [&entered[..], &[looked(1, &["ann"]), joined("bob"), again, left("ann")]].concat();
+        assert!(views(&before).of[&(0, "r".to_owned())].members().is_none());
+        let found = views(&[&before[..], &[looked(2, &["ann", "bob", "carl"])]].concat());
+        assert_eq!(members(&found), ["bob", "carl"]);
     }
 
     #[test]

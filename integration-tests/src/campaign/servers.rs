@@ -143,7 +143,7 @@ impl Servers {
     }
 
     /// Whether they are nodes of one deployment.
-    fn are_nodes(&self) -> bool {
+    pub(super) fn are_nodes(&self) -> bool {
         self.bus.is_some()
     }
 
