@@ -31,12 +31,13 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 25] = [
+const OUR_PARAMETERS: [&str; 26] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
     "LoginRequest.inRooms",
     "LoginRequest.wasLoggedOut",
+    "LoginRequest.loggedOut",
     "LoginRequest.loggedOutUserIDs",
     "LoginRequest.oneShot",
     "LoginRequest.resume",
