@@ -31,7 +31,11 @@ test *args: test-docs (test-sqlite args) (test-s3 args) (test-postgres args) (te
 
 # All tests on SQLite, without other programs.
 test-sqlite *args: (_tools "cargo-nextest")
-    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not binary(nodes)' {{ args }}
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/capture/))' {{ args }}
+
+# The tests that capture packets, with tcpdump. It needs root, or once `sudo setcap cap_net_raw+ep "$(command -v tcpdump)"`.
+test-capture *args: (_tools "cargo-nextest")
+    cargo nextest run --locked -p zim-integration-tests -E 'test(/capture/)' {{ args }}
 
 # The tests that use a database, on PostgreSQL.
 test-postgres *args: (_tools "cargo-nextest")

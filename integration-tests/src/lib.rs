@@ -27,6 +27,10 @@ mod folder;
 mod logs;
 /// Ports for servers that a test starts again.
 mod port;
+/// Programs of the system.
+mod program;
+/// A capture of packets.
+mod capture;
 /// PostgreSQL servers for tests.
 pub mod postgres;
 /// NATS servers for tests.
@@ -56,6 +60,7 @@ pub mod decoders;
 /// Seeded runs with injected faults.
 pub mod campaign;
 
+pub use self::capture::{Capture, Packet, Protocol};
 pub use self::child::{print_line, stdin_lines, ticking_clock};
 pub use self::database::TestDatabase;
 pub use self::device::{Chat, DataDir, Device, group, is_text, refusal, room, texts};

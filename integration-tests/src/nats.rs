@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use crate::port::free_port;
+use crate::program::installed;
 
 /// The variable that names an existing server.
 pub const VARIABLE: &str = "ZIM_TEST_NATS";
@@ -123,12 +124,7 @@ fn run(dir: &Path, arguments: &[String], port: u16) -> anyhow::Result<Child> {
 }
 
 fn program() -> anyhow::Result<PathBuf> {
-    let on_path = env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = env::split_paths(&on_path).collect();
-    // Debian's folder of servers.
-    folders.push("/usr/sbin".into());
-    let program = folders.into_iter().map(|folder| folder.join("nats-server")).find(|program| program.exists());
-    program.with_context(|| {
+    installed("nats-server").with_context(|| {
         format!("NATS is not installed here: `apt-get install nats-server`, or set {VARIABLE} to a server's address")
     })
 }

@@ -46,10 +46,19 @@ pub fn hex(bytes: &[u8]) -> String {
 /// `TYPE/CONVERSATION/KEY`, so that a key of the app counts in one conversation only.
 pub fn message_key(conversation: &ConversationRef, idempotency_key: &str) -> [u8; 16] {
     let text = format!("{}/{}/{idempotency_key}", conversation.r#type, conversation.id);
-    let digest: [u8; 32] = Sha256::digest(text).into();
-    let mut key = [0; 16];
-    key.copy_from_slice(&digest[..16]);
-    key
+    first_half(Sha256::digest(text).into())
+}
+
+/// Returns what names a login on its device without giving its session away: the first half of the SHA-256 of
+/// `LoginResult.session`.
+pub fn login_name(session: &[u8]) -> [u8; 16] {
+    first_half(Sha256::digest(session).into())
+}
+
+fn first_half(digest: [u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest[..16]);
+    half
 }
 
 /// Returns the bytes of a hex string; `None` if it is not exactly `N` bytes.
@@ -89,6 +98,12 @@ mod tests {
         let count = (0..=0xff).filter(|code| is_id_char(char::from(*code))).count();
         assert_eq!(count, 26 + 26 + 10 + 25);
         assert!(!is_id_char('\u{100}') && !is_id_char('\u{161}'));
+    }
+
+    #[test]
+    fn the_name_of_a_login_is_half_a_hash_of_its_session() {
+        // Clients in other languages compute the same.
+        assert_eq!(hex(&login_name(&[7; 16])), "d761d406af2a4a5a15f67c924378ed88");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use zim_protocol::PushSource;
+use zim_protocol::id::login_name;
+use zim_protocol::{LoggedOut, PushSource};
 
 use crate::db::{Tx, params};
 use crate::effect::{Effect, Queue};
@@ -225,21 +226,41 @@ pub(crate) async fn unbind_others(tx: &mut Tx<'_>, app: AppKey, device: [u8; 16]
     Ok(())
 }
 
-/// Ends the pushes to a device for these users of the app.
+/// Ends the pushes to a device for users of the app who have logged out on it, unless they have logged in again since.
 ///
 /// # Errors
 /// The store fails.
-pub(crate) async fn unbind_named(
+pub(crate) async fn unbind_logged_out(
     tx: &mut Tx<'_>,
     app: AppKey,
     device: [u8; 16],
-    user_ids: &[String],
+    logged_out: &[LoggedOut],
 ) -> Result<(), Error> {
-    for user_id in user_ids {
-        let sql = "DELETE FROM push_id WHERE device = $2 \
-                   AND account = (SELECT a.id FROM account a WHERE a.app = $1 AND a.name = $3)";
-        tx.execute(sql, &params![app, device.to_vec(), user_id.as_str()]).await?;
+    let any = "DELETE FROM push_id WHERE device = $2 \
+               AND account = (SELECT a.id FROM account a WHERE a.app = $1 AND a.name = $3)";
+    for LoggedOut { user_id, login } in logged_out {
+        if login.is_empty() {
+            tx.execute(any, &params![app, device.to_vec(), user_id.as_str()]).await?;
+        } else {
+            let of_login = format!("{any} AND (login = $4 OR login IS NULL)");
+            tx.execute(&of_login, &params![app, device.to_vec(), user_id.as_str(), login.clone()]).await?;
+        }
     }
+    Ok(())
+}
+
+/// The pushes to a device for a user belong to this login of the user on it from now on.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn bind_to_login(
+    tx: &mut Tx<'_>,
+    device: [u8; 16],
+    user: UserKey,
+    ticket: &[u8; 16],
+) -> Result<(), Error> {
+    let sql = "UPDATE push_id SET login = $3 WHERE account = $1 AND device = $2";
+    tx.execute(sql, &params![user, device.to_vec(), login_name(ticket).to_vec()]).await?;
     Ok(())
 }
 

@@ -72,6 +72,11 @@ impl SyncEngine {
         self
     }
 
+    /// Returns whether the session gets pushes: a one-shot session gets none.
+    pub fn gets_pushes(&self) -> bool {
+        self.pulls_enabled
+    }
+
     /// Sets the time before which messages are left to history.
     pub fn set_horizon(&mut self, ms: i64) {
         self.horizon_ms = ms;

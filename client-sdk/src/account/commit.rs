@@ -12,7 +12,7 @@ use zim_protocol::{
 
 use super::input::Done;
 use super::remote::Remote;
-use super::task::{AWAIT_MS, AccountTask, After, RECOVER_MS, Stored};
+use super::task::{AWAIT_MS, AccountTask, After, AwaitingFeed, RECOVER_MS};
 use super::typing::senders;
 use crate::apply::{self, Applied, Job, Settle};
 use crate::engine::{Batch, Change, Progress, Request};
@@ -44,8 +44,13 @@ impl<L: Remote> AccountTask<L> {
         // A request whose entry has to wait for earlier entries ends with the sync that brings them, so that the next
         // query shows it.
         let (through, is_syncing) = (self.engine.position().pos, self.engine.is_syncing());
-        let has_arrived = |waiting: &mut (u64, Stored)| waiting.0 <= through || !is_syncing;
-        after.done.extend(self.awaiting_feed.extract_if(.., has_arrived).map(|(_, done)| done));
+        let is_over = |waiting: &mut AwaitingFeed| waiting.through <= through || !is_syncing;
+        for waiting in self.awaiting_feed.extract_if(.., is_over) {
+            if waiting.through > through && self.engine.gets_pushes() {
+                job.settle.extend(waiting.calls.into_iter().map(|call| Settle::Call(Box::new(call))));
+            }
+            after.done.push(waiting.stored);
+        }
         if output.progress.contains(&Progress::Started) {
             self.progress(ConversationSyncState::Started);
         }
@@ -58,7 +63,7 @@ impl<L: Remote> AccountTask<L> {
                 self.report(applied, after);
             }
             Err(error) => {
-                after.done.extend(self.awaiting_feed.drain(..).map(|(_, done)| done));
+                after.done.extend(self.awaiting_feed.drain(..).map(|waiting| waiting.stored));
                 self.write_failed(&error, after);
                 // Otherwise the messages would be shown as being sent, and could not be sent again.
                 self.job.settle.extend(failures);

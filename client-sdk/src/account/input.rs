@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
-    ConversationType, Dirty, ErrorCode, EventFrame, FillResult, GroupMemberInfo, LeaveRoomRequest, LogKind, LostRoom,
-    Message, MessageSentResult, Page, Push, RoomEvent, RoomsResumedResult, Rpc, SyncResult, UserFullInfo, UserStatus,
-    Welcome, event_frame::Frame,
+    CallEntry, ConversationType, Dirty, ErrorCode, EventFrame, FeedEntry, FillResult, GroupMemberInfo,
+    LeaveRoomRequest, LogKind, LostRoom, Message, MessageSentResult, Page, Push, RoomEvent, RoomsResumedResult, Rpc,
+    SyncResult, UserFullInfo, UserStatus, Welcome, event_frame::Frame, feed_entry::Detail,
 };
 
 use super::remote::Remote;
 use super::rooms::Wish;
-use super::task::{AUDIT_MS, AccountTask, InFlight, PAUSE_MS, Stored};
+use super::task::{AUDIT_MS, AccountTask, AwaitingFeed, InFlight, PAUSE_MS, Stored};
 use super::typing::is_typing;
 use crate::apply::{Awaited, Edit, Local, Settle};
 use crate::engine::Origin;
@@ -394,8 +394,9 @@ impl<L: Remote> AccountTask<L> {
             Done::Answered { pushes, stored } => {
                 let of_feed = pushes.iter().filter(|push| push.log == LogKind::Feed as i32);
                 let through = of_feed.map(|push| push.to).max().unwrap_or(0);
+                let calls = calls(&pushes);
                 self.pushes(pushes);
-                self.awaiting_feed.push((through, stored));
+                self.awaiting_feed.push(AwaitingFeed { through, calls, stored });
             }
             Done::Nothing => {}
             Done::Uploaded { key, number, result } => self.upload_ended(key, number, result),
@@ -416,6 +417,16 @@ impl<L: Remote> AccountTask<L> {
             }
         }
     }
+}
+
+/// The calls that pushes have.
+fn calls(pushes: &[Push]) -> Vec<CallEntry> {
+    let entries = pushes.iter().flat_map(|push| &push.feed);
+    let call = |entry: &FeedEntry| match &entry.detail {
+        Some(Detail::Call(call)) => Some(call.clone()),
+        _ => None,
+    };
+    entries.filter_map(call).collect()
 }
 
 /// Whether messages of this device may go.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use zim_protocol::{ErrorCode, Event, SendBarrageRequest, SendMessageRequest, clock::Clock};
+use zim_protocol::{CallEntry, ErrorCode, Event, SendBarrageRequest, SendMessageRequest, clock::Clock};
 
 use super::input::{Done, Input};
 use super::remote::Remote;
@@ -88,6 +88,16 @@ impl Shared {
 /// Called when what an input brought is stored, or cannot be.
 pub(crate) type Stored = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
+/// A request that is answered, and whose entries have to wait for earlier ones.
+pub(super) struct AwaitingFeed {
+    /// The position of its last entry.
+    pub(super) through: u64,
+    /// The calls in its entries. If the earlier entries do not come, these are stored without them: the next sync compares the calls
+    /// with what this device knows.
+    pub(super) calls: Vec<CallEntry>,
+    pub(super) stored: Stored,
+}
+
 /// What follows the commit.
 #[derive(Default)]
 pub(super) struct After {
@@ -145,7 +155,7 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) recent: Arc<Mutex<Recent>>,
     pub(super) after: After,
     /// Requests of this device that wait until the feed has arrived up to their own entries.
-    pub(super) awaiting_feed: Vec<(u64, Stored)>,
+    pub(super) awaiting_feed: Vec<AwaitingFeed>,
     /// The number of the connection. Requests of the task go over this one or fail, so that nothing overtakes what failed
     /// on it; a failure on an old one says nothing about it.
     pub(super) connection: u64,

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    BlacklistChangeAction, ChangeEntry, Conversation, ConversationChangeInfo, ConversationChangedEvent,
+    BlacklistChangeAction, CallEntry, ChangeEntry, Conversation, ConversationChangeInfo, ConversationChangedEvent,
     ConversationEvent, EpochChangedEvent, Event, GroupMemberInfo, Message, MessageEntry, MessageSentStatusChangeInfo,
     MessageSentStatusChangedEvent, Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus,
     change_entry, feed_entry::Detail,
@@ -119,6 +119,8 @@ pub(crate) enum Settle {
     Local(Box<Local>),
     /// What only this device does to its list of conversations.
     Edit(Edit),
+    /// A call, as the answer to a request of this device has it. The entries of the feed before it are missing.
+    Call(Box<CallEntry>),
 }
 
 /// The work of one transaction.
@@ -506,6 +508,7 @@ impl<'a> Transaction<'a> {
             Settle::Local(local) => self.local(*local)?,
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),
             Settle::Edit(edit) => self.edit(edit)?,
+            Settle::Call(entry) => self.call(&entry, Origin::Own)?,
         }
         Ok(())
     }

@@ -133,6 +133,7 @@ impl Client {
             // Each connection says that for itself.
             was_logged_out: false,
             logged_out_user_ids: Vec::new(),
+            logged_out: Vec::new(),
         };
         request.validate().map_err(|violation| Error::from(*violation))?;
         // If both are given, the server looks at the token only when the app sign is wrong.

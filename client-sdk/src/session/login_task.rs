@@ -151,13 +151,14 @@ impl LoginTask {
     async fn app_logs_out(&self) {
         self.login.left().await;
         // First: the program may end while it waits for the server.
-        logged_out::note(&self.client.config, &self.login.user_id);
+        let session = self.request.lock().resume.clone();
+        logged_out::note(&self.client.config, &self.login.user_id, &session);
         if !self.login.link.is_online() {
             return;
         }
         let answer = timeout(LOGOUT_TIMEOUT, self.login.link.request(None, LogoutRequest {})).await;
         if matches!(answer, Ok(Ok(_))) {
-            logged_out::forget(&self.client.config, &self.login.user_id);
+            logged_out::forget(&self.client.config, &self.login.user_id, &session);
         }
     }
 
@@ -304,12 +305,7 @@ impl LoginTask {
         link.open(self.client.hello.clone());
         // Hello and the login are sent together: one round trip.
         let noted = logged_out::noted(&self.client.config, &self.login.user_id);
-        let request = LoginRequest {
-            in_rooms: account.rooms().inside(),
-            was_logged_out: noted.is_own,
-            logged_out_user_ids: noted.others.clone(),
-            ..self.request()
-        };
+        let request = noted.tell(LoginRequest { in_rooms: account.rooms().inside(), ..self.request() });
         let mut driven = std::pin::pin!(drive(dialed, link, take));
         let answer = tokio::select! {
             ended = &mut driven => Err(before_login(ended)),

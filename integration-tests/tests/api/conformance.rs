@@ -24,7 +24,7 @@ struct Function {
     text: String,
 }
 
-/// The functions at the margin of a file. In formatted code each ends with a brace there.
+/// The functions and macros at the margin of a file. In formatted code each ends with a brace there.
 fn functions(folder: &str, file: &Path) -> Vec<Function> {
     let text = fs::read_to_string(file).unwrap();
     let module = file.file_stem().unwrap().to_string_lossy().into_owned();
@@ -35,10 +35,17 @@ fn functions(folder: &str, file: &Path) -> Vec<Function> {
             attributes.push_str(line);
             continue;
         }
-        let begin =
-            ["async fn ", "fn ", "pub(crate) async fn ", "pub(crate) fn ", "pub(super) async fn ", "pub(super) fn "]
-                .into_iter()
-                .find_map(|start| line.strip_prefix(start));
+        let begin = [
+            "macro_rules! ",
+            "async fn ",
+            "fn ",
+            "pub(crate) async fn ",
+            "pub(crate) fn ",
+            "pub(super) async fn ",
+            "pub(super) fn ",
+        ]
+        .into_iter()
+        .find_map(|start| line.strip_prefix(start));
         if let Some(rest) = begin {
             let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
             let body: String = lines.by_ref().take_while(|line| *line != "}").map(|line| format!("{line}\n")).collect();
@@ -123,6 +130,19 @@ fn list(names: &BTreeSet<String>) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// What is beside the wire: `KIND NAME CLASS ITEM: reason`. The contract's test checks the form.
+const ABSENT: &str = include_str!("../../../protocol/tests/contract/absent.txt");
+
+/// Returns what takes the place of a method or a type in the contract, and why.
+fn absences(kind: &str) -> Vec<(&'static str, &'static str, &'static str)> {
+    let read = |line: &'static str| {
+        let (head, reason) = line.strip_prefix(kind)?.split_once(": ")?;
+        let words: Vec<&str> = head.split_whitespace().collect();
+        if let [name, _, item] = words[..] { Some((name, item, reason)) } else { None }
+    };
+    ABSENT.lines().filter_map(read).collect()
+}
+
 /// Lists the methods of the reference's table in its order, by module.
 fn page() -> String {
     let mut page = "# Conformance\n\n\
@@ -151,13 +171,16 @@ fn page() -> String {
         shown.errors.extend(errors.filter(|name| name.starts_with(|letter: char| letter.is_ascii_uppercase())));
         shown.tests.insert(test.path.clone());
     }
-    let mut module = "";
+    let (mut module, local) = ("", absences("method "));
     for (of_module, method, name) in methods {
         if of_module != module {
             module = of_module;
             let _ = writeln!(page, "\n## {module}");
         }
         let _ = writeln!(page, "\n### {method}");
+        if let Some((_, _, reason)) = local.iter().find(|(name, ..)| *name == method) {
+            let _ = writeln!(page, "- No request of its own: {reason}.");
+        }
         match shown.get(in_tests(&rows, (of_module, name)).as_str()) {
             None => drop(writeln!(page, "Not there yet.")),
             Some(shown) => {
@@ -168,6 +191,10 @@ fn page() -> String {
                 }
             }
         }
+    }
+    page.push_str("\n## Types that have another form\n\n| type of the reference | here | |\n|---|---|---|\n");
+    for (name, item, reason) in absences("type ") {
+        let _ = writeln!(page, "| `{name}` | `{item}` | {reason} |");
     }
     page
 }

@@ -13,7 +13,7 @@ use zim_protocol::{CreateLogUploadRequest, ErrorCode, ListLogsRequest, LogInfo, 
 use crate::media_tus::{patch, sent, sha256};
 
 /// Lets the log of this process go to a folder, and writes to it what the test says.
-fn log_to(device: &Device, folder: &Path, text: &str) {
+pub(crate) fn log_to(device: &Device, folder: &Path, text: &str) {
     device.set_log_config(&LogConfig { log_level: LogLevel::Error, log_path: Some(folder.to_owned()) });
     std::fs::write(folder.join("zim.log"), text).unwrap();
 }

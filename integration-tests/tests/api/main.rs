@@ -24,6 +24,7 @@ mod friend_application;
 mod friend_bounds;
 mod friend_search;
 mod geofence;
+mod geofence_capture;
 mod group;
 mod group_application;
 mod group_data;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::path::PathBuf;
 use std::sync::Arc;
 use zim_client_sdk::{PushToken, ZPNs, ZPNsConfig};
 use zim_integration_tests::{Device, World, eventually, refusal, soon};
@@ -251,6 +252,47 @@ async fn query_push_list_lacks_the_user_alone_who_has_logged_out_without_a_conne
     // The server was told once.
     without_a_connection(&mut world, &[&ann, &watcher], async || {}).await;
     assert_eq!(count(&ann).await, 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_push_list_keeps_what_a_later_login_has_registered_when_an_earlier_logout_is_told_again() {
+    let mut world = World::new().await;
+    let phone = world.user("ann").await;
+    let dir = phone.dir();
+    register(&phone, "phone").await;
+    world.stop_server().await;
+    soon(phone.logout()).await;
+    phone.quit().await;
+    let notes = || {
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
+        let is_note = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("logged-out-");
+        files.filter(is_note).collect::<Vec<_>>()
+    };
+    let note = notes().remove(0);
+    world.start_server().await;
+    let phone = world.user_at(dir.clone(), "ann").await;
+    assert_eq!((count(&phone).await, notes().len()), (0, 0));
+    register(&phone, "phone").await;
+    // As if it could not be removed.
+    std::fs::write(&note, "ann").unwrap();
+    without_a_connection(&mut world, &[&phone], async || {}).await;
+    assert_eq!((count(&phone).await, notes().len()), (1, 0));
+    // The note of an earlier version does not say which login it is of.
+    let (unnamed, _) = note.to_str().unwrap().rsplit_once('-').unwrap();
+    std::fs::write(unnamed, "ann").unwrap();
+    without_a_connection(&mut world, &[&phone], async || {}).await;
+    assert_eq!((count(&phone).await, notes().len()), (0, 0));
+    // What an earlier login has registered is that of the device.
+    register(&phone, "phone").await;
+    phone.quit().await;
+    let phone = world.user_at(dir.clone(), "ann").await;
+    assert_eq!(count(&phone).await, 1);
+    world.stop_server().await;
+    soon(phone.logout()).await;
+    phone.quit().await;
+    world.start_server().await;
+    assert_eq!(count(&world.user_at(dir.clone(), "ann").await).await, 0);
     world.end().await;
 }
 

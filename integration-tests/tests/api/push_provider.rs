@@ -272,12 +272,12 @@ fn random_key() -> SecretKey {
     SecretKey::from_slice(&bytes).unwrap()
 }
 
-fn public_of(key: &SecretKey) -> Vec<u8> {
+pub(crate) fn public_of(key: &SecretKey) -> Vec<u8> {
     key.public_key().to_encoded_point(false).as_bytes().to_vec()
 }
 
 /// The keys of an app, in the form of the settings, and those of a browser.
-fn web_push_keys() -> ((String, String), (SecretKey, [u8; 16])) {
+pub(crate) fn web_push_keys() -> ((String, String), (SecretKey, [u8; 16])) {
     let app = random_key();
     ((encode(&public_of(&app)), encode(&app.to_bytes())), (random_key(), [9; 16]))
 }

@@ -9,7 +9,7 @@ use zim_integration_tests::{PushAnswer, PushRequest, PushServer, World, eventual
 use zim_protocol::{MessageSendConfig, PushConfig, PushLogRow, PushOutcome, PushSource};
 
 use crate::push_delivery::{away, becomes, log, send, set_provider, titled};
-use crate::push_provider::{RSA_KEY, parts};
+use crate::push_provider::{RSA_KEY, parts, public_of, web_push_keys};
 
 const DELAY_MS: i64 = 2_000;
 const BACK_OFF_MS: i64 = 5_000;
@@ -115,6 +115,29 @@ async fn apns_that_is_busy_broken_or_silent_is_asked_again() {
         (says(429, "TooManyRequests"), "429 TooManyRequests"),
         (says(500, "InternalServerError"), "500 InternalServerError"),
         (says(503, "ServiceUnavailable"), "503 ServiceUnavailable"),
+    ];
+    outlasts(&world, &server, answers).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_push_service_of_a_browser_that_is_busy_broken_or_silent_is_asked_again() {
+    let world = World::with(|config| {
+        config.push.timeout_ms = 2_000;
+        config.push.allow_private_addresses = true;
+    })
+    .await;
+    let server = PushServer::https(&["h2", "http/1.1"]);
+    let ((public, private), (browser, auth)) = web_push_keys();
+    let settings = json!({
+        "publicKey": public, "privateKey": private, "subject": "mailto:ops@example.org", "ca": server.ca(),
+    });
+    set_provider(&world, PushSource::WebPush, &settings).await;
+    away(&world, "bob", PushToken::web_push(server.url("/send/1"), public_of(&browser), auth)).await;
+    let answers = [
+        (PushAnswer::status(429), "429"),
+        (PushAnswer::status(500).body("why"), "500 why"),
+        (PushAnswer::status(503), "503"),
     ];
     outlasts(&world, &server, answers).await;
     world.end().await;

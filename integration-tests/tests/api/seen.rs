@@ -204,9 +204,11 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(word).map(|(at, _)| at).filter(is_whole)
 }
 
-/// Whether code calls a function of its own file. A method with the same name is none, and neither is a longer name that ends so.
+/// Whether code calls a function or a macro of its own file. A method with the same name is none, and neither is a longer name that ends
+/// so.
 pub(crate) fn calls_function(code: &str, name: &str) -> bool {
-    words(code, name).any(|at| code[at + name.len()..].starts_with('(') && !code[..at].ends_with('.'))
+    let is_call = |rest: &str| rest.starts_with('(') || rest.starts_with("!(");
+    words(code, name).any(|at| is_call(&code[at + name.len()..]) && !code[..at].ends_with('.'))
 }
 
 /// The names that follow a prefix in code.
@@ -293,6 +295,7 @@ fn a_helper_counts_where_its_whole_name_is_called() {
     for (text, is_call) in [
         ("changes(&ann)", true),
         ("(changes(&ann), 1)", true),
+        ("changes!(ann)", true),
         ("member_changes(&ann)", false),
         ("ann.changes()", false),
         ("changes_of(&ann)", false),

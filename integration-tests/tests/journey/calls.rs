@@ -1,11 +1,12 @@
 //! Calls of users who are away, come back, and have several devices.
 
 use prost::Message as _;
-use zim_integration_tests::{Device, RawClient, World, eventually, refusal, soon};
+use zim_client_sdk::Config as ClientConfig;
+use zim_integration_tests::{DataDir, Device, RawClient, World, eventually, refusal, soon};
 use zim_protocol::{
     Ack, CallAcceptConfig, CallEndConfig, CallInvitationMode, CallInvitationQueryConfig, CallInviteConfig,
-    CallRejectConfig, CallUserState as State, ErrorCode, Event, EventKind, Stored, SyncRequest, client_frame,
-    event_frame, feed_entry::Detail,
+    CallRejectConfig, CallUserState as State, ConnectionState, ErrorCode, Event, EventKind, Stored, SyncRequest,
+    client_frame, event_frame, feed_entry::Detail,
 };
 
 const CHANGED: EventKind = EventKind::CallUserStateChanged;
@@ -110,6 +111,31 @@ async fn a_call_that_ended_while_a_device_was_away_is_told_by_its_end() {
         assert_eq!(soon(device.query_call_invitation_list(config)).await.unwrap().call_list[0].call_id, call_id);
         assert_eq!(told(&device), 0);
     }
+    world.end().await;
+}
+
+/// The entry of the feed about the call may have to wait for others that come at the same time.
+#[tokio::test]
+async fn a_device_whose_link_is_cut_right_after_it_has_joined_hears_the_end() {
+    let world = World::with(|config| config.limits.offline_after_ms = 2_000).await;
+    let proxy = world.proxy(1).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let impatient = |config: ClientConfig| config.request_timeout_ms(3_000).connect_timeout_ms(2_000);
+    let eve = world.login(world.client_via(&proxy, DataDir::default(), impatient), "eve").await;
+    let phone = world.device("eve").await;
+    let call_id = ring(&ann, &["bob"]).await;
+    accept(&bob, &call_id).await;
+    let (joins, blocks) = (eve.call_join(&call_id, Default::default()), phone.add_users_to_blacklist(["bob"]));
+    let (joined, blocked) = soon(async { tokio::join!(joins, blocks) }).await;
+    proxy.cut();
+    assert_eq!(joined.unwrap().call_user_list.len(), 3);
+    blocked.unwrap();
+    let is_lost = async || (eve.connection_state() == ConnectionState::Reconnecting).then_some(());
+    eventually("the link is lost", is_lost).await;
+    soon(ann.call_end(&call_id, CallEndConfig::default())).await.unwrap();
+    proxy.restore();
+    eve.next(EventKind::CallInvitationEnded).await;
+    becomes(&eve, "ann", State::Ended).await;
     world.end().await;
 }
 

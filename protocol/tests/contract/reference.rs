@@ -83,20 +83,64 @@ pub(crate) fn methods() -> Vec<Signature> {
     include_str!("reference/methods.tsv").lines().skip(1).map(read).collect()
 }
 
+/// A line of `absent.txt`: what the contract does not have, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Absence {
+    pub(crate) class: &'static str,
+    /// What takes its place.
+    pub(crate) item: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+impl Absence {
+    /// Reads `KIND NAME CLASS ITEM: reason`; returns the kind, the name and the rest.
+    pub(crate) fn read(line: &'static str) -> Option<(&'static str, &'static str, Self)> {
+        let (head, reason) = line.split_once(": ")?;
+        let words: Vec<&str> = head.split(' ').collect();
+        let [kind @ ("method" | "type"), name, class @ ("unwritten" | "local" | "elsewhere" | "unused"), item] =
+            words[..]
+        else {
+            return None;
+        };
+        // A single word says nothing to anybody.
+        let is_reason = reason.trim() == reason && reason.contains(' ');
+        (is_reason && !name.is_empty() && !item.is_empty()).then_some((kind, name, Self { class, item, reason }))
+    }
+}
+
 /// The names of one kind, `method` or `type`, that the contract does not have: `absent.txt`.
 pub(crate) fn absent(kind: &str) -> BTreeSet<&'static str> {
     absences(kind).into_keys().collect()
 }
 
 /// The same, each with the reason.
-pub(crate) fn absences(kind: &str) -> BTreeMap<&'static str, &'static str> {
+pub(crate) fn absences(kind: &str) -> BTreeMap<&'static str, Absence> {
     let mut names = BTreeMap::new();
     for line in include_str!("absent.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let words: Vec<&str> = line.split(' ').collect();
-        let [of, name, why @ ("unwritten" | "local" | "elsewhere" | "unused")] = words[..] else { panic!("{line}") };
+        let (of, name, absence) = Absence::read(line).unwrap_or_else(|| panic!("absent.txt: {line}"));
         if of == kind {
-            assert!(names.insert(name, why).is_none(), "{line} is there twice");
+            assert!(names.insert(name, absence).is_none(), "{line} is there twice");
         }
     }
     names
+}
+
+#[test]
+fn a_line_about_what_is_absent_has_a_reason() {
+    let (kind, name, absence) = Absence::read("method on local Zim::on: the SDK chooses who hears: all").unwrap();
+    let expected = Absence { class: "local", item: "Zim::on", reason: "the SDK chooses who hears: all" };
+    assert_eq!((kind, name, absence), ("method", "on", expected));
+    for bad in [
+        "method on local",
+        "method on local Zim::on",
+        "method on local Zim::on:",
+        "method on local Zim::on: ",
+        "method on local Zim::on: local",
+        "method on local: nothing travels",
+        "method on local Zim::on Zim::off: nothing travels",
+        "method on allowed Zim::on: nothing travels",
+        "event on local Zim::on: nothing travels",
+    ] {
+        assert_eq!(Absence::read(bad), None, "{bad}");
+    }
 }

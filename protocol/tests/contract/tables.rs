@@ -2,6 +2,7 @@
 //! contract does not have is listed in `absent.txt`; what it has besides is listed here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use zim_protocol::{EventKind, METHODS, Method};
@@ -31,12 +32,13 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 25] = [
+const OUR_PARAMETERS: [&str; 26] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
     "LoginRequest.inRooms",
     "LoginRequest.wasLoggedOut",
+    "LoginRequest.loggedOut",
     "LoginRequest.loggedOutUserIDs",
     "LoginRequest.oneShot",
     "LoginRequest.resume",
@@ -263,7 +265,7 @@ const CALLED_BEFORE: [&str; 1] = ["GroupMemberMutedListQueryConfig"];
 #[test]
 fn a_type_that_is_unused_is_named_by_no_method_event_or_other_type() {
     let absences = reference::absences("type");
-    let unused = |name: &str| absences.get(name) == Some(&"unused");
+    let unused = |name: &str| absences.get(name).is_some_and(|absence| absence.class == "unused");
     let mut uses: Vec<(&str, &str)> = CALLED_BEFORE.iter().map(|name| ("the class reference", *name)).collect();
     for signature in reference::methods() {
         let parameters = signature.parameters.iter().flatten().map(|item| item.kind).chain([signature.result]);
@@ -278,9 +280,63 @@ fn a_type_that_is_unused_is_named_by_no_method_event_or_other_type() {
     }
     uses.retain(|(_, name)| unused(name));
     assert!(uses.is_empty(), "absent.txt calls these unused: {uses:?}");
-    let of_sdk = include_str!("../../../client-sdk/src/lib.rs");
-    for name in ["MediaMessageSendNotification"].iter().chain(&CALLED_BEFORE) {
-        assert!(of_sdk.contains(name), "the SDK has no {name}");
+    for name in CALLED_BEFORE {
+        assert!(has(OF_SDK, name), "the SDK has no {name}");
+    }
+}
+
+/// What the SDK has for apps.
+const OF_SDK: &str = include_str!("../../../client-sdk/src/lib.rs");
+
+/// The sources of the SDK.
+fn sdk() -> String {
+    fn read(folder: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                read(&path, text);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                text.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut text = String::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../client-sdk/src"), &mut text);
+    text
+}
+
+/// Whether a source has this, and not as a part of a longer name.
+fn has(source: &str, item: &str) -> bool {
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let is_whole = |at: usize| !source[..at].ends_with(is_name) && !source[at + item.len()..].starts_with(is_name);
+    source.match_indices(item).any(|(at, _)| is_whole(at))
+}
+
+#[test]
+fn what_takes_the_place_of_what_is_absent_is_there() {
+    let (check, sdk) = (Check::new(), sdk());
+    let has_method = |name: &str| ["pub fn ", "pub async fn "].iter().any(|start| has(&sdk, &format!("{start}{name}")));
+    let is_there = |item: &str| match item.strip_prefix("Zim::") {
+        Some(method) => has_method(method),
+        None => {
+            let is_of_sdk = has(&sdk, &format!("pub struct {item}")) && has(OF_SDK, item);
+            check.message(item).is_some() || is_of_sdk
+        }
+    };
+    for (name, absence) in reference::absences("method").into_iter().chain(reference::absences("type")) {
+        assert!(is_there(absence.item), "{name}: there is no {}", absence.item);
+    }
+    for item in ["Zim::creat", "Zim::nothing", "Conf", "Nothing"] {
+        assert!(!is_there(item), "{item}");
+    }
+    // A method that is local has the name that the reference gives it.
+    for (method, absence) in reference::absences("method") {
+        let names: BTreeSet<String> = reference::methods()
+            .into_iter()
+            .filter(|signature| signature.method == method)
+            .map(|signature| format!("Zim::{}", signature.rust_name))
+            .collect();
+        assert!(names.contains(absence.item), "{method}: {} is none of {names:?}", absence.item);
     }
 }
 

@@ -44,6 +44,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0016_push_order",
     "0017_operator",
     "0018_all_deleted",
+    "0019_push_login",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
 use zim_protocol::{
-    Base, BlockEntry, ChangeEntry, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef,
-    ErrorCode, Event, FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, Limits, LogKind, Message,
-    MessageEntry, MessageFlag, MessageSentResult, MessageType, Page, PullRequest, Push, ReadMark, Rpc,
-    SendMessageRequest, Sums, SyncRequest, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry, clock::Clock,
-    feed_entry::Detail, message::Body,
+    Base, BlockEntry, CallEntry, CallJoinSentResult, ChangeEntry, ClearConversationUnreadMessageCountRequest,
+    ConversationHead, ConversationRef, ErrorCode, Event, FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo,
+    Limits, LogKind, Message, MessageEntry, MessageFlag, MessageSentResult, MessageType, Page, PullRequest, Push,
+    ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry,
+    clock::Clock, feed_entry::Detail, message::Body,
 };
 
 use crate::account::Remote;
@@ -79,6 +79,8 @@ pub(super) struct World {
     pub(super) epoch: u8,
     /// The next sync finds that the server lacks what its clients have, without a new epoch.
     pub(super) is_behind: bool,
+    /// The call that the user may join, as it is then.
+    pub(super) call: CallEntry,
     /// The server's time, since `NOW`.
     pub(super) elapsed_ms: i64,
     /// The number of requests without an answer.
@@ -239,6 +241,10 @@ impl World {
             "Conversation/ClearConversationUnreadMessageCount" => {
                 Ok(self.clear(&ClearConversationUnreadMessageCountRequest::decode(bytes).unwrap()))
             }
+            "Call/CallJoin" => {
+                let push = self.changes_call();
+                Ok((CallJoinSentResult::default().encode_to_vec(), vec![push]))
+            }
             other => panic!("{other} is not faked"),
         }
     }
@@ -257,6 +263,16 @@ impl World {
         let info = FriendInfo { user_id: user_id.into(), friend_alias: alias.into(), ..FriendInfo::default() };
         let entry = FriendEntry { info: Some(info), is_deleted, place: self.pos as i64 };
         self.feed.push(FeedEntry { pos: self.pos, detail: Some(Detail::Friend(entry)) });
+    }
+
+    /// The call is another: appends its entry to the feed. Returns the push for the session.
+    pub(super) fn changes_call(&mut self) -> Push {
+        self.pos += 1;
+        // Earlier entries say what the call is now.
+        self.feed.retain(|entry| !matches!(entry.detail, Some(Detail::Call(_))));
+        let entry = FeedEntry { pos: self.pos, detail: Some(Detail::Call(self.call.clone())) };
+        self.feed.push(entry.clone());
+        Push { log: LogKind::Feed as i32, from: self.pos, to: self.pos, feed: vec![entry], ..Push::default() }
     }
 
     /// Blocks users: appends an entry for each to the feed.

@@ -1,6 +1,7 @@
 //! An account with a server in memory.
 
 mod acknowledging;
+mod calls;
 mod catch_up;
 mod delivery;
 mod device_copy;

@@ -12,6 +12,7 @@ mod test;
 
 use bytes::Bytes;
 use prost::Message as _;
+use zim_protocol::id::login_name;
 use zim_protocol::{
     PushConfig, PushListQueriedResult, PushRegisteredResult, PushUnregisteredResult, QueryPushListRequest,
     RegisterRequest, UnregisterRequest, server::PushService,
@@ -38,6 +39,7 @@ impl PushService for App {
             app: identity.app,
             user: identity.user,
             device: connection.device,
+            login: login_name(&identity.ticket),
             platform: connection.platform,
             source: request.source(),
             app_type: request.app_type,

@@ -16,6 +16,8 @@ pub(super) struct New {
     pub(super) app: AppKey,
     pub(super) user: UserKey,
     pub(super) device: [u8; 16],
+    /// Names the login.
+    pub(super) login: [u8; 16],
     pub(super) platform: i32,
     pub(super) source: PushSource,
     pub(super) app_type: i64,
@@ -34,7 +36,7 @@ pub(super) fn slot(source: PushSource) -> i64 {
 /// goes. Returns its ID: a device that registers the same again keeps the one that it has, which pushes on their way name.
 pub(super) async fn register(tx: &mut Tx<'_>, new: New, most: u32) -> Result<i64, Error> {
     let hash = token_hash(new.source, &new.token);
-    let same = "UPDATE push_id SET platform = $6, app_type = $7, p256dh = $8, auth = $9, registered_at = $10 \
+    let same = "UPDATE push_id SET platform = $6, app_type = $7, p256dh = $8, auth = $9, registered_at = $10, login = $11 \
                 WHERE app = $1 AND token_hash = $2 AND account = $3 AND device = $4 AND slot = $5 RETURNING id";
     let values = params![
         new.app,
@@ -46,7 +48,8 @@ pub(super) async fn register(tx: &mut Tx<'_>, new: New, most: u32) -> Result<i64
         new.app_type,
         new.p256dh.clone(),
         new.auth.clone(),
-        new.now
+        new.now,
+        new.login.to_vec()
     ];
     if let Some(row) = tx.fetch_one(same, &values).await? {
         return Ok(row.get(0)?);
@@ -61,10 +64,10 @@ pub(super) async fn register(tx: &mut Tx<'_>, new: New, most: u32) -> Result<i64
     // Another user may register the token at the same time: one of the two is the last.
     tx.execute(
         "INSERT INTO push_id (id, app, account, device, slot, platform, source, app_type, token, token_hash, p256dh, auth, \
-         registered_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+         registered_at, login) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
          ON CONFLICT (app, token_hash) DO UPDATE SET id = excluded.id, account = excluded.account, device = excluded.device, \
          slot = excluded.slot, platform = excluded.platform, app_type = excluded.app_type, p256dh = excluded.p256dh, \
-         auth = excluded.auth, registered_at = excluded.registered_at",
+         auth = excluded.auth, registered_at = excluded.registered_at, login = excluded.login",
         &params![
             new.id,
             new.app,
@@ -78,7 +81,8 @@ pub(super) async fn register(tx: &mut Tx<'_>, new: New, most: u32) -> Result<i64
             hash,
             new.p256dh,
             new.auth,
-            new.now
+            new.now,
+            new.login.to_vec()
         ],
     )
     .await?;

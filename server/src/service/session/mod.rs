@@ -9,8 +9,9 @@ mod tests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use zim_protocol::{
-    LoginRequest, LoginResult, LogoutRequest, LogoutResult, RenewTokenRequest, TokenRenewedResult,
+    LoggedOut, LoginRequest, LoginResult, LogoutRequest, LogoutResult, RenewTokenRequest, TokenRenewedResult,
     server::SessionService,
 };
 
@@ -111,6 +112,7 @@ impl SessionService for App {
         let tenant = self.tenants.get(request.app_id).ok_or_else(Error::app_sign_wrong)?;
         let mut ticket = [0; 16];
         getrandom::fill(&mut ticket).map_err(Error::internal)?;
+        let logged_out = logged_out(&request);
         let (now, config) = (self.clock.now_ms(), request.config.unwrap_or_default());
         let login = store::NewLogin {
             app: tenant.key,
@@ -129,8 +131,7 @@ impl SessionService for App {
             token_ctime: proof.token_ctime(),
             is_vouched: proof.is_vouched(),
             one_shot: request.one_shot,
-            was_logged_out: request.was_logged_out,
-            logged_out: request.logged_out_user_ids,
+            logged_out,
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
         };
@@ -201,4 +202,13 @@ impl SessionService for App {
         self.enforce(&tenant, connection);
         Ok(TokenRenewedResult { token: request.token })
     }
+}
+
+/// Returns who was logged out on the device without a connection. An SDK of before does not say which logins these were.
+fn logged_out(request: &LoginRequest) -> Vec<LoggedOut> {
+    if !request.logged_out.is_empty() {
+        return request.logged_out.clone();
+    }
+    let users = request.was_logged_out.then_some(&request.user_id).into_iter().chain(&request.logged_out_user_ids);
+    users.map(|user_id| LoggedOut { user_id: user_id.clone(), login: Bytes::new() }).collect()
 }

@@ -1,6 +1,6 @@
 //! Rows of accounts at login, and of logins.
 
-use zim_protocol::{ListBannedUsersResult, SessionEndReason, UserAccess, UserFullInfo};
+use zim_protocol::{ListBannedUsersResult, LoggedOut, SessionEndReason, UserAccess, UserFullInfo};
 
 use super::rules::{DevicePolicy, Login, kicked_out};
 use crate::db::{Row, Tx, params};
@@ -47,10 +47,8 @@ pub(super) struct NewLogin {
     /// Only the app's back end can have decided that this user exists.
     pub(super) is_vouched: bool,
     pub(super) one_shot: bool,
-    /// The user was logged out on the device without a connection.
-    pub(super) was_logged_out: bool,
-    /// Others who were.
-    pub(super) logged_out: Vec<String>,
+    /// The user and others who were logged out on the device without a connection.
+    pub(super) logged_out: Vec<LoggedOut>,
     pub(super) policy: DevicePolicy,
     /// The job has locked the user's head. Only a new user needs no lock: no other job sees the account before the
     /// commit.
@@ -98,10 +96,7 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
     if login.one_shot {
         return Ok(admitted);
     }
-    push::unbind_named(tx, login.app, login.device, &login.logged_out).await?;
-    if login.was_logged_out {
-        push::unbind(tx, login.device, user).await?;
-    }
+    push::unbind_logged_out(tx, login.app, login.device, &login.logged_out).await?;
     if let Some(ticket) = login.resume {
         let row = tx
             .fetch_one(
@@ -126,6 +121,7 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
     }
     // Not for a login that goes on: several clients of one program may share a device, each with a user of its own.
     push::unbind_others(tx, login.app, login.device, user).await?;
+    push::bind_to_login(tx, login.device, user, &login.ticket).await?;
     let rows = tx
         .fetch(
             "SELECT id, platform, device, login_at FROM session WHERE account = $1 AND state = $2",

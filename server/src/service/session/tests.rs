@@ -1,14 +1,17 @@
 //! Rows of logins on both databases: which logins are kicked out, and which can be resumed.
 
-use zim_protocol::{ErrorCode, SessionEndReason};
+use bytes::Bytes;
+use zim_protocol::id::login_name;
+use zim_protocol::{ErrorCode, LoggedOut, LoginRequest, SessionEndReason};
 
+use super::logged_out;
 use super::rules::DevicePolicy;
 use super::store::{
     Admitted, NewAccount, NewLogin, Until, admit, banned_users, end_all, lift_ban, log_out, register, renew,
     revoke_tokens, set_ban, user_access,
 };
 use crate::db::tests::postgres::Cluster;
-use crate::db::{Database, Scope, Tx};
+use crate::db::{Database, Scope, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::LogWriter;
@@ -33,7 +36,6 @@ fn login(id: i64) -> NewLogin {
         token_ctime: None,
         is_vouched: false,
         one_shot: false,
-        was_logged_out: false,
         logged_out: Vec::new(),
         policy: DevicePolicy::Single,
         is_locked: true,
@@ -205,6 +207,106 @@ async fn the_operators_decisions_apply_at_once(fixture: &Fixture) {
     let again = dora.clone();
     assert!(locked!(fixture, tx => register(tx, dora)).unwrap());
     assert!(!locked!(fixture, tx => register(tx, again)).unwrap());
+}
+
+/// The device of all logins in a test of pushes.
+const DEVICE: [u8; 16] = [9; 16];
+
+/// Ann registers for pushes with a login; `None`: as before logins were noted.
+async fn registers(fixture: &Fixture, id: Option<i64>) {
+    let login = id.map_or_else(Vec::new, |id| login_name(&login(id).ticket).to_vec());
+    let job = async move |tx: &mut Tx<'_>| {
+        let sql = "INSERT INTO push_id (id, app, account, device, slot, platform, source, app_type, token, token_hash, p256dh, auth, \
+                   registered_at, login) VALUES (1, 7, $1, $2, 0, 5, 1, 0, 'token', $2, $2, $2, 1, $3)";
+        tx.execute(sql, &params![ANN, DEVICE.to_vec(), login]).await?;
+        tx.execute("UPDATE push_id SET login = NULL WHERE login = $1", &params![Vec::<u8>::new()]).await?;
+        Ok(())
+    };
+    fixture.db.submit(Scope::user(ANN), job).await.unwrap();
+}
+
+/// Logs Ann in on the device, which tells that these logins have ended; 0: it does not know which. Returns how many registrations are
+/// left, and removes them.
+async fn left_after(fixture: &Fixture, id: i64, resume: Option<i64>, noted: &[i64]) -> i64 {
+    let note = |noted: &i64| LoggedOut {
+        user_id: "ann".to_owned(),
+        login: match noted {
+            0 => Bytes::new(),
+            id => Bytes::copy_from_slice(&login_name(&login(*id).ticket)),
+        },
+    };
+    let resume = resume.map(|id| login(id).ticket);
+    let logged_out = noted.iter().map(note).collect();
+    try_admit(fixture, NewLogin { device: DEVICE, resume, logged_out, ..login(id) }).await.unwrap();
+    let left = fixture.db.submit(Scope::user(ANN), async |tx: &mut Tx<'_>| {
+        let left = tx.fetch_one("SELECT COUNT(*) FROM push_id", &[]).await?.unwrap().get::<i64>(0)?;
+        tx.execute("DELETE FROM push_id", &[]).await?;
+        Ok(left)
+    });
+    left.await.unwrap()
+}
+
+async fn a_note_of_a_logout_ends_the_pushes_of_its_login(database: Database) {
+    let fixture = Fixture::open(database).await;
+    left_after(&fixture, 1, None, &[]).await;
+    // Its own, that of before, and without a name any.
+    for (registered, noted, left) in [
+        (Some(1), &[1][..], 0),
+        (None, &[1], 0),
+        (Some(1), &[0], 0),
+        (Some(1), &[2], 1),
+        (Some(1), &[2, 3], 1),
+        (Some(1), &[2, 1], 0),
+        (Some(1), &[2, 0], 0),
+        (Some(1), &[], 1),
+        (None, &[], 1),
+    ] {
+        registers(&fixture, registered).await;
+        // The login goes on after a lost connection.
+        assert_eq!(left_after(&fixture, 9, Some(1), noted).await, left, "{registered:?} {noted:?}");
+    }
+    // A later login of the device takes the registration over: the end of an earlier one is none of it any more, but its own is.
+    registers(&fixture, Some(1)).await;
+    let takes_over = NewLogin { device: DEVICE, ..login(10) };
+    try_admit(&fixture, takes_over).await.unwrap();
+    assert_eq!(left_after(&fixture, 11, Some(10), &[1]).await, 1);
+    registers(&fixture, None).await;
+    try_admit(&fixture, NewLogin { device: DEVICE, ..login(12) }).await.unwrap();
+    assert_eq!(left_after(&fixture, 13, Some(12), &[12]).await, 0);
+    // A login that is told of the end of the one before does not take over what that has registered.
+    registers(&fixture, Some(12)).await;
+    assert_eq!(left_after(&fixture, 14, None, &[12]).await, 0);
+    fixture.db.close().await;
+}
+
+#[tokio::test]
+async fn a_note_of_a_logout_ends_the_pushes_of_its_login_on_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    a_note_of_a_logout_ends_the_pushes_of_its_login(Database::Sqlite(dir.path().join("test.db"))).await;
+}
+
+#[tokio::test]
+async fn a_note_of_a_logout_ends_the_pushes_of_its_login_on_postgresql() {
+    let cluster = Cluster::start().unwrap();
+    a_note_of_a_logout_ends_the_pushes_of_its_login(Database::Postgres(cluster.create_database("note").unwrap())).await;
+}
+
+#[test]
+fn an_sdk_of_before_names_no_login() {
+    let note = |user_id: &str, login: &'static [u8]| LoggedOut {
+        user_id: user_id.to_owned(),
+        login: Bytes::from_static(login),
+    };
+    let request = LoginRequest {
+        user_id: "ann".to_owned(),
+        logged_out_user_ids: vec!["bob".to_owned()],
+        ..LoginRequest::default()
+    };
+    assert_eq!(logged_out(&request), [note("bob", &[])]);
+    let request = LoginRequest { was_logged_out: true, ..request };
+    assert_eq!(logged_out(&request), [note("ann", &[]), note("bob", &[])]);
+    let request = LoginRequest { logged_out: vec![note("ann", &[1; 16])], ..request };
+    assert_eq!(logged_out(&request), [note("ann", &[1; 16])]);
 }
 
 #[tokio::test]
