@@ -56,6 +56,7 @@ const OWN: &[(&str, &str)] = &[
     // the lists.
     ("conversation", "order_key"),
     ("conversation", "hidden_below"),
+    ("conversation", "hidden_ts"),
     ("conversation", "is_listed"),
 ];
 

@@ -207,6 +207,8 @@ impl Device {
                         self.keep(&Name::from(name), last);
                     }
                 }
+                // It keeps no list of members.
+                Change::Skipped(_) => {}
                 Change::LoggedIn { .. } | Change::Profiles(_) | Change::Statuses(_) | Change::Sweep => {}
             }
         }
