@@ -21,7 +21,8 @@ pub(super) fn deletion_lost(end: &EndState) -> Vec<String> {
         for (call, _) in all.filter(|(call, _)| kept.has_stayed(user_of(call))) {
             let user = user_of(call);
             let (before, cleared) = (stored_before(end, kept, call.called), kept.cleared.get(user).unwrap_or(&0));
-            if *cleared < before {
+            // Whoever entered later has nothing to delete.
+            if *cleared < before && kept.is_open_to(user, before) {
                 wrong.push(format!("{user} has deleted {} to {before}; it is deleted to {cleared}", named(kept)));
             }
         }
