@@ -46,7 +46,7 @@ Examples:
   zim bench peer --conversations 50000
   zim bench group --members 100,1000
   zim bench group --members 10000 --online 500 --rate 20
-  zim bench group --members 10000 --online 2000 --rate 50 --churn 20 --reactions 50 --receipts 200 --for 5m --parts 5
+  zim bench group --members 10000 --online 2000 --rate 50 --churn 20 --reactions 50 --receipts 200
   zim bench members --large 99000 --small 100 --joins 1000
   zim bench room --members 100,1000,5000
   zim bench room --members 1000 --set rooms.history=true

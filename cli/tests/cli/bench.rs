@@ -9,7 +9,7 @@ async fn a_busy_group_is_measured_in_parts() {
     let (env, binary) = (TestEnv::without_server(), server_binary());
     let group = ["bench", "group", "--server-bin", &binary, "--members", "30", "--online", "5", "--rate", "50"];
     let life = ["--churn", "2", "--reactions", "20", "--receipts", "20"];
-    let time = ["--for", "2s", "--warm-up", "500ms", "--parts", "2"];
+    let time = ["--for", "2s", "--warm-up", "1s", "--parts", "2"];
     let measured = env.zim("x", &[&group[..], &life, &time].concat()).await.json();
     let busy = &measured["groups"][0];
     for number in ["movesPerSecond", "reactionsPerSecond", "receiptsPerSecond"] {

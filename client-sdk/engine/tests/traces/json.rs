@@ -30,8 +30,8 @@ pub(crate) const INPUTS: [&str; 20] = [
 ];
 
 /// The keys of changes.
-pub(crate) const CHANGES: [&str; 10] =
-    ["changes", "drop", "dropAll", "head", "loggedIn", "messages", "own", "profiles", "statuses", "sweep"];
+pub(crate) const CHANGES: [&str; 11] =
+    ["changes", "drop", "dropAll", "head", "loggedIn", "messages", "own", "profiles", "skipped", "statuses", "sweep"];
 
 /// The JSON of a message of the protocol, without fields that have their default values.
 pub(crate) fn of(message: &impl Serialize) -> Value {
