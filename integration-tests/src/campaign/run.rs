@@ -101,7 +101,8 @@ pub async fn run(
             record.note(format!("the run did not end: {error:#}"));
             std::fs::write(folder.join("record.txt"), format!("{plan}\n{}", record.text()))?;
             // What a node does after its lease may be the reason.
-            let late = if plan.nodes > 1 { lease::late(&testbed.store).unwrap_or_default() } else { Vec::new() };
+            let written = if plan.nodes > 1 { lease::late(&testbed.store).unwrap_or_default() } else { Vec::new() };
+            let late = [written, std::mem::take(&mut testbed.servers.undead)].concat();
             if late.is_empty() {
                 return Err(error);
             }

@@ -513,8 +513,10 @@ impl Servers {
         let until = Instant::now() + END;
         while self.nodes[at].server.as_mut().is_some_and(ServerProcess::is_alive) {
             if Instant::now() > until {
-                self.undead.push(format!("server {at} runs, {lasted:?} after its lease was renewed last"));
-                return;
+                self.undead.push(format!("server {at} was without its lease for {lasted:?}, and did not end"));
+                // So that the run comes to its end.
+                drop(self.take(at));
+                break;
             }
             sleep(POLL_INTERVAL).await;
         }
