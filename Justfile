@@ -26,8 +26,8 @@ demo *args:
     cargo run --quiet --locked --bin zim -- demo "$@"
 
 # All tests, on SQLite, then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster), then on two nodes (ZIM_TEST_NATS, or a
-# private server).
-test *args: test-docs (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
+# private server). One of them captures packets: see test-capture.
+test *args: test-docs (test-capture args) (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
 
 # All tests on SQLite, without other programs.
 test-sqlite *args: (_tools "cargo-nextest")
@@ -42,14 +42,14 @@ test-postgres *args: (_tools "cargo-nextest")
     # With the whole workspace, or its crates would be built a second time with fewer features.
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not binary(nodes)' {{ args }}
+        cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not (binary(nodes) | test(/capture/))' {{ args }}
 
 # What happens between nodes, and the tests of the API and of journeys on two nodes that share a database. It takes four minutes on
 # two cores.
 test-nodes *args: (_tools "cargo-nextest")
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres ZIM_TEST_NODES=2 "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E 'binary(nodes) | binary(api) | binary(journey)' {{ args }}
+        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey)) & not test(/capture/)' {{ args }}
 
 # The tests of files, with the files in an object store.
 test-s3 *args: (_tools "cargo-nextest")

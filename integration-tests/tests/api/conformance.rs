@@ -133,6 +133,9 @@ fn list(names: &BTreeSet<String>) -> String {
 /// What is beside the wire: `KIND NAME CLASS ITEM: reason`. The contract's test checks the form.
 const ABSENT: &str = include_str!("../../../protocol/tests/contract/absent.txt");
 
+/// The error codes that no test provokes: `CODE - reason`.
+const MISSING: &str = include_str!("coverage/missing_errors.txt");
+
 /// Returns what takes the place of a method or a type in the contract, and why.
 fn absences(kind: &str) -> Vec<(&'static str, &'static str, &'static str)> {
     let read = |line: &'static str| {
@@ -147,8 +150,8 @@ fn absences(kind: &str) -> Vec<(&'static str, &'static str, &'static str)> {
 fn page() -> String {
     let mut page = "# Conformance\n\n\
         What the tests of this repository show of each method of the reference: the events that they see, the errors that they\n\
-        provoke, and their names. A test belongs to the method with the longest name that its own begins with; an event or an error that it sees\n\
-        along the way counts as well, and one that it says not to have come does not. The page is generated: `UPDATE=1 cargo nextest run -p zim-integration-tests -E 'test(conformance)'`.\n"
+        provoke, and their names. A test belongs to the method with the longest name that its own begins with, and to those whose names\n\
+        follow an `and` in it. What it sees of other methods along the way counts as well, and one that it says not to have come does not. The page is generated: `UPDATE=1 cargo nextest run -p zim-integration-tests -E 'test(conformance)'`.\n"
         .to_owned();
     let tests = tests();
     let table = reference();
@@ -163,13 +166,14 @@ fn page() -> String {
     let all = crate::coverage::methods();
     let mut shown: BTreeMap<&str, Shown> = BTreeMap::new();
     for (test, text) in &tests {
-        let Some(method) = all.owner(&test.name) else { continue };
-        let shown = shown.entry(method).or_default();
-        let events = names_after(text, "EventKind::").into_iter().chain(names_after(text, "Event::"));
-        shown.events.extend(events.filter(|name| is_event(name)));
-        let errors = names_after(text, "ErrorCode::").into_iter();
-        shown.errors.extend(errors.filter(|name| name.starts_with(|letter: char| letter.is_ascii_uppercase())));
-        shown.tests.insert(test.path.clone());
+        for method in all.all(&test.name) {
+            let shown = shown.entry(method).or_default();
+            let events = names_after(text, "EventKind::").into_iter().chain(names_after(text, "Event::"));
+            shown.events.extend(events.filter(|name| is_event(name)));
+            let errors = names_after(text, "ErrorCode::").into_iter();
+            shown.errors.extend(errors.filter(|name| name.starts_with(|letter: char| letter.is_ascii_uppercase())));
+            shown.tests.insert(test.path.clone());
+        }
     }
     let (mut module, local) = ("", absences("method "));
     for (of_module, method, name) in methods {
@@ -185,9 +189,8 @@ fn page() -> String {
             None => drop(writeln!(page, "Not there yet.")),
             Some(shown) => {
                 for (what, names) in [("Events", &shown.events), ("Errors", &shown.errors), ("Tests", &shown.tests)] {
-                    if !names.is_empty() {
-                        let _ = writeln!(page, "- {what}: {}", list(names));
-                    }
+                    let names = if names.is_empty() { "none shown".to_owned() } else { list(names) };
+                    let _ = writeln!(page, "- {what}: {names}");
                 }
             }
         }
@@ -195,6 +198,10 @@ fn page() -> String {
     page.push_str("\n## Types that have another form\n\n| type of the reference | here | |\n|---|---|---|\n");
     for (name, item, reason) in absences("type ") {
         let _ = writeln!(page, "| `{name}` | `{item}` | {reason} |");
+    }
+    page.push_str("\n## Error codes that no test provokes\n\n| code | why |\n|---|---|\n");
+    for (code, reason) in MISSING.lines().filter_map(|line| line.split_once(" - ")) {
+        let _ = writeln!(page, "| `{code}` | {reason} |");
     }
     page
 }

@@ -73,6 +73,11 @@ impl State {
             for row in tx.fetch(sql, &params![id]).await? {
                 state.applications.push((row.get(0)?, row.get(1)?, row.get(2)?));
             }
+            // A group that was dismissed keeps the rows of those who were in it.
+            if state.is_over {
+                state.members.clear();
+                state.counts = [0, 0];
+            }
             Ok(state)
         });
         read.await.unwrap()

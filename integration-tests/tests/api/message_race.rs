@@ -124,7 +124,7 @@ async fn reply_message_while_its_source_is_revoked_is_refused_or_shows_that_it_i
                 let reply = held(device, chat.into(), &reply).await?;
                 let info = reply.replied_info?;
                 let is_gone = info.state() == MessageRepliedInfoState::Deleted && info.message_info.is_none();
-                (is_gone && source.r#type() == MessageType::Revoke && source.root_replied_count == 1).then_some(())
+                (is_gone && source.r#type() == MessageType::Revoke).then_some(())
             })
             .await;
         }

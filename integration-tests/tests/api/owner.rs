@@ -26,6 +26,13 @@ impl Methods {
         };
         self.0.iter().filter(fits).max_by_key(|name| name.len()).map(String::as_str)
     }
+
+    /// Returns all methods that a test names: its own, and those whose names follow an `and`, as in `call_accept_and_call_reject_…`.
+    pub(crate) fn all(&self, test: &str) -> BTreeSet<&str> {
+        let Some(first) = self.owner(test) else { return BTreeSet::new() };
+        let others = test.match_indices("_and_").filter_map(|(at, and)| self.owner(&test[at + and.len()..]));
+        others.chain([first]).collect()
+    }
 }
 
 /// Returns the name of a method in those of tests: two modules have a `getInstance`, and that of the second one has the module's name.
@@ -48,6 +55,13 @@ fn a_test_belongs_to_the_method_with_the_longest_name() {
         ("a_login", None),
     ] {
         assert_eq!(methods.owner(test), owner, "{test}");
+    }
+    for (test, all) in [
+        ("create_group_and_login_have_limits", &["create_group", "login"][..]),
+        ("create_and_others_and_on_event_too", &["create", "on_event"]),
+        ("a_login_and_create", &[]),
+    ] {
+        assert_eq!(methods.all(test), all.iter().copied().collect(), "{test}");
     }
     let rows = [("session", "get_instance"), ("push", "get_instance"), ("push", "register")];
     assert_eq!(rows.map(|row| in_tests(&rows, row)), ["get_instance", "push_get_instance", "register"]);
