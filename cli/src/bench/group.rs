@@ -258,23 +258,24 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
     let life = receivers.start_life(&load.to, place, target, &meter)?;
     let running = group_load::start(&load, sessions, &meter, &receivers.handle)?;
     sleep(args.warm_up).await;
-    let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
-    let (began, done_before) = (Instant::now(), life.done());
+    // It begins when the pair is there.
     let measuring = async {
+        let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
+        let (began, done_before) = (Instant::now(), life.done());
         meter.measure(true);
         let parts = group_parts::measure(args.parts, args.time, &running, &meter, target).await;
         meter.measure(false);
-        (began.elapsed(), life.done(), target.cost(before), parts)
+        let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));
+        (began.elapsed(), life.done().since(done_before), target.cost(before), clients, parts)
     };
-    let (pair_meanwhile, (elapsed, done, server, parts)) = match args.rate {
+    let (pair_meanwhile, (elapsed, done, server, clients, parts)) = match args.rate {
         Some(_) => {
             let (latency, measured) = live(&calm, target, dialer, measuring).await?;
             (Some(latency), measured)
         }
         None => (None, measuring.await),
     };
-    let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));
-    let Done { moves, reactions, receipts } = done.since(done_before);
+    let Done { moves, reactions, receipts } = done;
     drop(life);
     let Ended { last, told_to_pull, dropped } = running.end(&meter).await;
     let (ack, delivery) = meter.latencies();

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use clap::Args;
 use serde::Serialize;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, ConversationType, Message, MessageSendConfig,
     SendMessageReceiptsReadRequest, SendMessageRequest,
@@ -16,12 +17,12 @@ use zim_protocol::{
 
 use super::group::{PAUSE, Receivers};
 use super::histogram::{Histogram, Latency};
-use super::load::{Keys, Load, raw_load};
+use super::load::{DRAIN, Keys, Load, raw_load};
 use super::login::live;
 use super::members::{self, group_id};
 use super::meter::Meter;
 use super::process::Cost;
-use super::raw::{Dialer, Raw, outcome, queue};
+use super::raw::{Dialer, Events, Raw, outcome, queue};
 use super::show::{latency_columns, show_cost, show_errors, stage_row, thousands};
 use super::target::Target;
 use crate::exit::Failure;
@@ -68,6 +69,11 @@ pub(crate) async fn run(args: ReadersArgs, target: &Target, output: Output) -> R
     let receivers = Receivers::new(target, true)?;
     let mut sender = dialer.log_in_with_retries(&target.user(members::ROLE, 0)).await?;
     let mut readers = receivers.log_in(1..members, target, None)?;
+    let mut reading = JoinSet::new();
+    for session in readers.iter().chain([&sender]) {
+        let mut events = Events::of(session);
+        reading.spawn_on(async move { while events.next().await.is_ok() {} }, receivers.handle());
+    }
     let (pair, ()) = live(&Load::calm("pair", 1, PAUSE), target, &dialer, sleep(ALONE)).await?;
     let meter = Meter::new();
     let running = raw_load(&Load::calm("pair", 1, PAUSE / 5), target, &dialer, &meter).await?;
@@ -89,6 +95,14 @@ pub(crate) async fn run(args: ReadersArgs, target: &Target, output: Output) -> R
             longest = longest.max(took);
             readers.push(reader);
         }
+        // A message that waited behind all of them counts as well.
+        let arrived = meter.delivered().load(Ordering::Relaxed);
+        let next = async {
+            while meter.delivered().load(Ordering::Relaxed) == arrived {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        drop(timeout(DRAIN, next).await);
         meter.measure(false);
         last.record(longest);
     }

@@ -47,7 +47,8 @@ impl MemberList {
         // Before the first read, so that no change is lost between that and the next one.
         let woken = account.watch(Some(name.clone()));
         let window = Arc::new(Window { limit: AtomicUsize::new(limit), moved: Notify::new() });
-        let mut reader = Reader { account, name, window: Arc::clone(&window), woken, asking: None, shown: 0 };
+        let mut reader =
+            Reader { account, name, window: Arc::clone(&window), woken, asking: None, shown: 0, is_anew: false };
         let listed = reader.read().await?;
         let items = reader.accept(listed).unwrap_or_default();
         let fresh = stream::unfold(reader, async |mut reader| reader.next().await.map(|items| (items, reader)));
@@ -96,6 +97,8 @@ struct Reader<L: Remote> {
     asking: Option<(u64, BoxFuture<()>)>,
     /// The number of members that are shown.
     shown: usize,
+    /// The list is loaded anew. Until it is, what is shown stays.
+    is_anew: bool,
 }
 
 impl<L: Remote> Reader<L> {
@@ -138,9 +141,15 @@ impl<L: Remote> Reader<L> {
     fn accept(&mut self, listed: Option<Listed>) -> Option<Vec<GroupMemberInfo>> {
         let Listed { members, next } = listed.unwrap_or_default();
         let missing = next.filter(|_| members.len() < self.limit());
+        match missing {
+            // From the beginning.
+            Some(0) => self.is_anew = true,
+            Some(_) => {}
+            None => self.is_anew = false,
+        }
         if let Some(after) = missing {
             self.ask(after);
-            if members.len() < self.shown {
+            if self.is_anew && members.len() < self.shown {
                 return None;
             }
         }

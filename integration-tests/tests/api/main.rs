@@ -84,5 +84,6 @@ mod sent_again;
 mod session;
 mod status;
 mod sync;
+mod turns;
 mod typing;
 mod user;

@@ -110,6 +110,7 @@ fn attempts(named: &Message) -> Vec<Attempt> {
     all
 }
 
+#[track_caller]
 fn code(outcome: Option<Outcome>) -> i32 {
     match outcome {
         Some(Outcome::Error(error)) => error.code,
@@ -161,7 +162,8 @@ async fn finds_no_conversation(raw: &mut RawClient, what: &str, named: &Message)
             ![QueryCombineMessageDetailRequest::METHOD.path, ReplyMessageRequest::METHOD.path].contains(&method);
         let expected = if is_missing { missing } else { ErrorCode::CommonModuleParamsInvalid };
         let answer = raw.call_bytes(method, request).await;
-        assert_eq!(code(answer.outcome), expected as i32, "{what}: {method}");
+        let text = format!("{what}: {method}: {:?}", answer.outcome);
+        assert_eq!(code(answer.outcome), expected as i32, "{text}");
     }
 }
 

@@ -315,8 +315,12 @@ fn has(source: &str, item: &str) -> bool {
 #[test]
 fn what_takes_the_place_of_what_is_absent_is_there() {
     let (check, sdk) = (Check::new(), sdk());
-    let of_zim: String =
-        sdk.split("\nimpl Zim {\n").skip(1).filter_map(|rest| rest.split("\n}\n").next()).collect::<Vec<_>>().join("\n");
+    let of_zim: String = sdk
+        .split("\nimpl Zim {\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("\n}\n").next())
+        .collect::<Vec<_>>()
+        .join("\n");
     let has_method =
         |name: &str| ["    pub fn ", "    pub async fn "].iter().any(|start| has(&of_zim, &format!("{start}{name}")));
     let is_there = |item: &str| match item.strip_prefix("Zim::") {

@@ -130,7 +130,6 @@ impl App {
         for app in db.read(async move |tx| app_rows(tx).await).await? {
             tenants.add(app.into_tenant(&secret));
         }
-        let readers = Turns::new(db.queues());
         let node = db.lease().map_or(0, |lease| lease.number());
         let app = Arc::new(Self {
             ids: IdGenerator::new(clock.clone(), node, newest),
@@ -151,7 +150,7 @@ impl App {
             secret,
             block_fence: BlockFence::default(),
             room_rates: Arc::default(),
-            readers,
+            readers: Turns::default(),
             unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         });

@@ -244,11 +244,6 @@ impl<B: Bulk> Db<B> {
         Submitted::enqueue(|reply| self.0.reads.push(Read(job::plain(job, reply)), Cost::default()))
     }
 
-    /// Returns the number of queues of writes.
-    pub fn queues(&self) -> usize {
-        self.0.partitions.len()
-    }
-
     /// Returns the number of writes in the queues.
     pub fn waiting(&self) -> usize {
         self.0.partitions.iter().map(|partition| partition.len()).sum()

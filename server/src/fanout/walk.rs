@@ -41,6 +41,9 @@ const PACED_PAGE: usize = 16;
 /// The bytes that the walks of a lane hold. Beyond that the lane keeps what is handed over.
 const MAX_BYTES: usize = 4 << 20;
 
+/// What an item takes besides its content.
+const ITEM_BYTES: usize = 256;
+
 /// What the sessions of a group get.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
@@ -52,11 +55,12 @@ pub(super) enum Item {
 
 impl Item {
     fn bytes(&self) -> usize {
-        match self {
+        let content = match self {
             Self::Push(push) => push.bytes(),
             Self::Transient(push) => push.message.content.len(),
             Self::Forget(_) => 0,
-        }
+        };
+        content + ITEM_BYTES
     }
 
     /// Whether it can wait for what follows.

@@ -40,9 +40,9 @@ impl ConversationService for App {
         request: ClearConversationUnreadMessageCountRequest,
     ) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
         let user = caller.identity()?.user;
-        let _turn = self.readers.wait().await;
         let (kind, id) = (request.conversation_type, request.conversation_id);
         let conversation = self.conversation_of(caller, kind, &id).await?;
+        let _turn = self.readers.wait(conversation).await;
         caller
             .write(&self.db, Scope::conversation(conversation).and_user(user), {
                 let id = id.clone();
@@ -63,7 +63,6 @@ impl ConversationService for App {
         _: ClearConversationTotalUnreadMessageCountRequest,
     ) -> Result<ConversationTotalUnreadMessageCountClearedResult, Error> {
         let user = caller.identity()?.user;
-        let _turn = self.readers.wait().await;
         let mut after = i64::MIN;
         loop {
             let unread = self.db.read(async move |tx| setting::unread(tx, user, after, CLEARED_AT_ONCE).await).await?;

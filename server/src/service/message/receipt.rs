@@ -46,7 +46,6 @@ impl MessageReceiptService for App {
         request: SendMessageReceiptsReadRequest,
     ) -> Result<MessageReceiptsReadSentResult, Error> {
         let identity = caller.identity()?;
-        let _turn = self.readers.wait().await;
         let (user, now) = (identity.user, self.clock.now_ms());
         let name = ConversationRef { r#type: request.conversation_type, id: request.conversation_id };
         let (conversation, _) = self.existing_conversation(identity, &name).await?;
@@ -76,6 +75,7 @@ impl MessageReceiptService for App {
         let scope = asked
             .iter()
             .fold(Scope::conversation(conversation).and_user(user), |scope, message| scope.and_user(message.sender));
+        let _turn = self.readers.wait(conversation).await;
         let gone = caller
             .write(&self.db, scope, async move |tx, log| {
                 // Again, under the locks: a message may have been revoked or deleted, or the reader removed.
@@ -121,12 +121,12 @@ impl MessageReceiptService for App {
         if request.conversation_type() != ConversationType::Peer {
             return Err(Error::params_invalid("conversationType must be 0: only a peer conversation has this receipt"));
         }
-        let _turn = self.readers.wait().await;
         let name = ConversationRef { r#type: request.conversation_type, id: request.conversation_id };
         let (conversation, _) = self.existing_conversation(identity, &name).await?;
         let peer = self.resolve_peer(identity, &name.id).await?;
         let (user, now) = (identity.user, self.clock.now_ms());
         let scope = Scope::conversation(conversation).and_user(user).and_user(peer);
+        let _turn = self.readers.wait(conversation).await;
         caller
             .write(&self.db, scope, async move |tx, log| {
                 let sql = "UPDATE member SET receipt_seq = c.seq, receipt_at = $3 FROM conversation c \
