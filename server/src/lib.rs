@@ -38,6 +38,7 @@ mod meter;
 mod block_fence;
 /// How often something may happen in a room.
 mod room_rates;
+mod turns;
 /// The services that deliver pushes to devices.
 mod provider;
 /// Apps: their secrets, and who may log in to them.
@@ -64,7 +65,6 @@ mod first_run;
 pub mod server;
 /// Copies an SQLite database to PostgreSQL.
 mod transfer;
-mod turns;
 /// Commands of the program that need no running server.
 mod maintenance;
 /// The signals that stop the server.
