@@ -210,8 +210,8 @@ impl Actor {
         let newest = Mutex::new(None);
         let reading = async {
             while let Ok(frame) = events.next().await {
-                if let Some(seq) = last_message(&EventFrame::decode(frame).unwrap_or_default()) {
-                    *newest.lock() = Some(seq);
+                if let Some(named) = last_message(&EventFrame::decode(frame).unwrap_or_default()) {
+                    *newest.lock() = Some(named);
                 }
             }
         };
@@ -220,11 +220,11 @@ impl Actor {
             let mut ticks = turns((index, of), every);
             loop {
                 ticks.tick().await;
-                let seq = newest.lock().take();
-                let Some(seq) = seq else { continue };
+                let named = newest.lock().take();
+                let Some(named) = named else { continue };
                 let (done, count) = match self.does {
-                    Does::React => (asked(&mut session, self.reaction(seq)).await, &self.counts.reactions),
-                    Does::Read => (asked(&mut session, self.receipt(seq)).await, &self.counts.receipts),
+                    Does::React => (asked(&mut session, self.reaction(named)).await, &self.counts.reactions),
+                    Does::Read => (asked(&mut session, self.receipt(named)).await, &self.counts.receipts),
                 };
                 if !settle(done, count, &self.place.meter) {
                     return;
@@ -234,8 +234,9 @@ impl Actor {
         tokio::join!(reading, acting);
     }
 
-    fn message(&self, seq: u64) -> Message {
+    fn message(&self, (id, seq): Named) -> Message {
         Message {
+            message_id: id.to_string(),
             message_seq: i64::try_from(seq).unwrap_or(i64::MAX),
             conversation_id: self.place.id.clone(),
             conversation_type: self.place.kind as i32,
@@ -243,27 +244,30 @@ impl Actor {
         }
     }
 
-    fn reaction(&self, seq: u64) -> AddMessageReactionRequest {
+    fn reaction(&self, named: Named) -> AddMessageReactionRequest {
         AddMessageReactionRequest {
             reaction_type: "+1".to_owned(),
-            message: Some(self.message(seq)),
+            message: Some(self.message(named)),
             ..AddMessageReactionRequest::default()
         }
     }
 
-    fn receipt(&self, seq: u64) -> SendMessageReceiptsReadRequest {
+    fn receipt(&self, named: Named) -> SendMessageReceiptsReadRequest {
         SendMessageReceiptsReadRequest {
-            message_list: vec![self.message(seq)],
+            message_list: vec![self.message(named)],
             conversation_id: self.place.id.clone(),
             conversation_type: self.place.kind as i32,
         }
     }
 }
 
-/// Returns the position of the last message that a frame has.
-fn last_message(event: &EventFrame) -> Option<u64> {
+/// The ID of a message, and its position.
+type Named = (i64, u64);
+
+/// Returns the last message that a frame has.
+fn last_message(event: &EventFrame) -> Option<Named> {
     match &event.frame {
-        Some(Frame::Push(push)) => push.messages.last().map(|entry| entry.seq),
+        Some(Frame::Push(push)) => push.messages.last().map(|entry| (entry.message_id, entry.seq)),
         _ => None,
     }
 }
@@ -284,9 +288,9 @@ mod tests {
 
     #[test]
     fn the_last_message_of_a_push_is_the_newest() {
-        let messages = [3, 4].map(|seq| MessageEntry { seq, ..MessageEntry::default() }).to_vec();
+        let messages = [3, 4].map(|seq| MessageEntry { seq, message_id: 70, ..MessageEntry::default() }).to_vec();
         let push = Push { messages, ..Push::default() };
-        assert_eq!(last_message(&EventFrame { frame: Some(Frame::Push(push)) }), Some(4));
+        assert_eq!(last_message(&EventFrame { frame: Some(Frame::Push(push)) }), Some((70, 4)));
         assert_eq!(last_message(&EventFrame { frame: Some(Frame::Push(Push::default())) }), None);
         assert_eq!(last_message(&EventFrame::default()), None);
     }

@@ -25,8 +25,6 @@ pub(crate) struct Message {
     pub is_targeted: bool,
     /// How often it was edited, pinned, unpinned, reacted or replied to: whatever changes it, the entry has all of it.
     pub version: u64,
-    /// The last change of it; 0: there was none.
-    pub changed: i64,
     /// The change that revoked it.
     pub revoked: Option<i64>,
     /// The users who deleted it for themselves.

@@ -162,7 +162,7 @@ impl Walks {
         };
         match (merged, last) {
             (Some(merged), Some(last)) => {
-                self.bytes += merged.bytes() - last.bytes();
+                self.bytes += merged.bytes() + ITEM_BYTES - last.bytes();
                 *last = Item::Push(Arc::new(merged));
             }
             _ => {
