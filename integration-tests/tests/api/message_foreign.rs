@@ -162,8 +162,7 @@ async fn finds_no_conversation(raw: &mut RawClient, what: &str, named: &Message)
             continue;
         }
         // The ID of a combined message says alone which one it is.
-        let is_missing =
-            ![QueryCombineMessageDetailRequest::METHOD.path, ReplyMessageRequest::METHOD.path].contains(&method);
+        let is_missing = method != QueryCombineMessageDetailRequest::METHOD.path;
         let expected = if is_missing { missing } else { ErrorCode::CommonModuleParamsInvalid };
         let answer = raw.call_bytes(method, request).await;
         let text = format!("{what}: {method}: {:?}", answer.outcome);

@@ -59,8 +59,9 @@ async fn clear_conversation_unread_message_count_of_many_members_leaves_room_for
     assert!(waiting() <= AT_ONCE * world.servers().count(), "{}", waiting());
     end.send(()).unwrap();
     held.await.unwrap();
-    for reader in &mut readers {
+    for mut reader in readers {
         reader.responses(1).await;
+        reader.end().await;
     }
     world.end().await;
 }
