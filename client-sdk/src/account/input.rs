@@ -118,26 +118,7 @@ impl<L: Remote> AccountTask<L> {
         {
             self.reload().await;
             if self.is_stale {
-                // The next sync finds what is dropped here.
-                let error =
-                    || Error::new(ErrorCode::DatabaseModuleSeleteDatabaseError, "the local database cannot be read");
-                match input {
-                    Input::Filled { done, .. }
-                    | Input::Users(_, done)
-                    | Input::Members(_, _, done)
-                    | Input::MemberPage(_, _, done)
-                    | Input::OwnStatus(_, done)
-                    | Input::Local(_, _, done)
-                    | Input::Edit(_, done) => {
-                        done(Err(error()));
-                    }
-                    Input::Send(submission) => {
-                        self.lost(&submission);
-                        drop(submission.reply.send(Err(error())));
-                    }
-                    _ => {}
-                }
-                return;
+                return self.refuse(input);
             }
         }
         match input {
@@ -229,6 +210,27 @@ impl<L: Remote> AccountTask<L> {
                 self.closing = Some(done);
                 self.keeps_unsent = keeps_unsent;
             }
+        }
+    }
+
+    /// Refuses what needs the local database, which cannot be read. The next sync finds what is dropped here.
+    fn refuse(&mut self, input: Input) {
+        let error = || Error::new(ErrorCode::DatabaseModuleSeleteDatabaseError, "the local database cannot be read");
+        match input {
+            Input::Filled { done, .. }
+            | Input::Users(_, done)
+            | Input::Members(_, _, done)
+            | Input::MemberPage(_, _, done)
+            | Input::OwnStatus(_, done)
+            | Input::Local(_, _, done)
+            | Input::Edit(_, done) => {
+                done(Err(error()));
+            }
+            Input::Send(submission) => {
+                self.lost(&submission);
+                drop(submission.reply.send(Err(error())));
+            }
+            _ => {}
         }
     }
 

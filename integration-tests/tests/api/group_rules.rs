@@ -51,7 +51,7 @@ impl State {
                        JOIN chat_group g ON g.conversation = c.id WHERE c.type = 2 AND c.name = $1";
             let row = tx.fetch_one(sql, &params![group_id]).await?.unwrap();
             let id: i64 = row.get(0)?;
-            let mut state = State {
+            let mut state = Self {
                 is_over: row.get::<Option<i64>>(1)?.is_some(),
                 name: row.get(2)?,
                 modes: [row.get(3)?, row.get(4)?, row.get(5)?],
