@@ -94,6 +94,7 @@ impl App {
         let scope = Scope::conversation(conversation).and_user(user);
         caller
             .write(&self.db, scope, async move |tx, log| {
+                Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)?;
                 if clear_messages(tx, conversation, user).await? {
                     log.feed(tx, user, &CLEARED, conversation).await?;
                 }
