@@ -30,7 +30,7 @@ const DELAY: Duration = Duration::from_millis(2);
 /// How long a walk waits that has more than one turn, and only tells of members who entered and left a room.
 const MEMBERS_DELAY: Duration = Duration::from_millis(200);
 /// The pace of a group with more sessions than one turn has: the time for each session of the lane that it wakes. At 6,250 sessions
-/// a second this takes some 30 % of a processor.
+/// a second this takes some 40 % of a processor.
 const PACE: Duration = Duration::from_micros(160);
 /// The longest time that the pace makes of a walk.
 const MAX_WALK: Duration = Duration::from_millis(500);
