@@ -103,7 +103,8 @@ impl Zim {
     }
 
     /// Returns a stream of all events from now on, in order. A reader that is too slow gets the number of events that
-    /// it missed; it never slows the client down. The deprecated events `receivePeerMessage` and `receiveGroupMessage`,
+    /// it missed; it never slows the client down. The stream ends when the client is destroyed, also if the client is storing messages
+    /// at that moment. Only a handler ([`Zim::on`], [`Zim::on_event`]) has their events, at the next login. The deprecated events `receivePeerMessage` and `receiveGroupMessage`,
     /// which repeat others, come only to handlers.
     pub fn events(&self) -> EventStream {
         self.client().events.stream()
