@@ -37,6 +37,8 @@ const TRANSPORT_KEY: &str = "transport.key";
 pub(crate) const SQLITE_FILE: &str = "zim.db";
 /// The time limit of each step of a stop, in addition to the time for requests in flight.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// The same after the database was lost.
+const LOST_GRACE: Duration = Duration::from_millis(500);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -349,29 +351,39 @@ impl Server {
     }
 
     /// Stops the server: it refuses new connections, lets requests in flight finish for a limited time, notifies the clients, and
-    /// closes the database. Returns the number of tasks that did not end: 0, unless there is a bug.
+    /// closes the database. Returns the number of tasks that did not end: 0, unless there is a bug. After the database was lost, what is in
+    /// flight waits for a database that may not respond, and can store nothing; the server leaves it behind.
     pub async fn stop(self) -> usize {
         let Self { net, app, endpoint, tasks, stopping, stopped, aborted, start_file, folder, joined, .. } = self;
         tracing::info!("the server is stopping");
         drop(start_file);
         endpoint.set_server_config(None);
         stopping.cancel();
-        let calls = Duration::from_millis(app.config.limits.stop_timeout_ms.into());
-        drop(timeout(calls + STOP_GRACE, net.connections_ended()).await);
+        let is_lost = app.db.is_lost();
+        let grace = if is_lost { LOST_GRACE } else { STOP_GRACE };
+        let calls = if is_lost { 0 } else { app.config.limits.stop_timeout_ms };
+        drop(timeout(Duration::from_millis(calls.into()) + grace, net.connections_ended()).await);
         stopped.cancel();
         endpoint.close(VarInt::from_u32(CloseCode::GoingAway.code()), b"the server stops");
-        drop(timeout(STOP_GRACE, endpoint.wait_idle()).await);
+        drop(timeout(grace, endpoint.wait_idle()).await);
         aborted.cancel();
         // The task of the endpoint ends when its last handle is dropped.
         drop((endpoint, net));
         tasks.close();
-        drop(timeout(STOP_GRACE, tasks.wait()).await);
-        app.db.close().await;
-        if let Some(joined) = joined {
-            joined.leave().await;
+        drop(timeout(grace, tasks.wait()).await);
+        let close = async {
+            app.db.close().await;
+            if let Some(joined) = joined {
+                joined.leave().await;
+            }
+        };
+        if is_lost {
+            drop(timeout(grace, close).await);
+        } else {
+            close.await;
         }
         let left = tasks.len();
-        if left > 0 {
+        if left > 0 && !is_lost {
             tracing::error!(left, "some tasks did not end when the server stopped");
         }
         // Only now may another server open the folder.

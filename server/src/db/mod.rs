@@ -205,6 +205,11 @@ impl<B: Bulk> Db<B> {
         }
     }
 
+    /// Whether [`Db::lost`] would return at once.
+    pub fn is_lost(&self) -> bool {
+        self.0.lost.borrow().is_some()
+    }
+
     fn partition(&self, partition: u64) -> &Arc<Queue<Entry<B>>> {
         &self.0.partitions[partition_index(partition, self.0.partitions.len())]
     }
