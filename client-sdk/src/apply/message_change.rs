@@ -1,5 +1,7 @@
 //! What happens to a message after it was sent: edits, pins, reactions, replies, revocation.
 
+use std::ops::RangeInclusive;
+
 use zim_protocol::{
     ConversationRef, Event, Message, MessageChange, MessageChangeKind, MessageEditedEvent, MessageEntry,
     MessagePinStatus, MessagePinStatusChangeInfo, MessagePinStatusChangedEvent, MessageReaction,
@@ -186,8 +188,19 @@ impl Transaction<'_> {
         seq: u64,
         change: impl Fn(MessageRepliedInfo) -> MessageRepliedInfo,
     ) -> rusqlite::Result<()> {
+        self.replies_to_some_changed(id, to, seq..=seq, change)
+    }
+
+    /// Changes what the replies to messages show of them.
+    pub(super) fn replies_to_some_changed(
+        &mut self,
+        id: i64,
+        to: &ConversationRef,
+        seqs: RangeInclusive<u64>,
+        change: impl Fn(MessageRepliedInfo) -> MessageRepliedInfo,
+    ) -> rusqlite::Result<()> {
         let mut message_list = Vec::new();
-        for (row, reply) in rows::replies(self.db, id, seq)? {
+        for (row, reply) in rows::replies(self.db, id, seqs)? {
             let state = reply.state.clone();
             let mut message = reply.into_message(&self.viewer.user_id, to);
             let before = message.replied_info.as_deref().cloned().unwrap_or_default();
@@ -220,12 +233,7 @@ impl Transaction<'_> {
                 return Ok(());
             }
             Hidden::Cleared => {
-                *info = MessageRepliedInfo {
-                    state: MessageRepliedInfoState::NotFound as i32,
-                    message_id: std::mem::take(&mut info.message_id),
-                    message_seq: info.message_seq,
-                    ..MessageRepliedInfo::default()
-                };
+                *info = not_found(std::mem::take(info));
                 return Ok(());
             }
         }
@@ -254,6 +262,16 @@ impl Transaction<'_> {
 /// Says that a message which is replied to is gone.
 pub(super) fn deleted(info: MessageRepliedInfo) -> MessageRepliedInfo {
     MessageRepliedInfo { state: MessageRepliedInfoState::Deleted as i32, message_info: None, ..info }
+}
+
+/// Says that the user does not see a message which is replied to.
+pub(super) fn not_found(info: MessageRepliedInfo) -> MessageRepliedInfo {
+    MessageRepliedInfo {
+        state: MessageRepliedInfoState::NotFound as i32,
+        message_id: info.message_id,
+        message_seq: info.message_seq,
+        ..MessageRepliedInfo::default()
+    }
 }
 
 /// Adds what is the viewer's own to the state of an entry that was pushed to all: from the row, and from a reaction of

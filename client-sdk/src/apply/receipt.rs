@@ -7,7 +7,7 @@ use zim_protocol::{
 };
 
 use super::Transaction;
-use super::message_change::deleted;
+use super::message_change::{deleted, not_found};
 use crate::engine::Origin;
 use crate::store::message_change::Hidden;
 use crate::store::{conversation, done_receipt, message, message_change as rows};
@@ -103,9 +103,9 @@ impl Transaction<'_> {
         let id = self.touch(&Name::from(&to))?;
         let deleted_row = rows::delete(self.db, id, entry.seq)?;
         self.recent.forget_deleted();
+        self.replies_changed(id, &to, entry.seq, deleted)?;
         let Some(row) = deleted_row else { return Ok(()) };
         let message = row.into_message(&self.viewer.user_id, &to);
-        self.replies_changed(id, &to, entry.seq, deleted)?;
         let is_own = self.viewer.deleting.tell_message(&Name::from(&to), &message);
         if self.is_news(origin)? && !is_own {
             self.deleted(&to.id, to.r#type, MessageDeleteType::MessageListDeleted, vec![message]);
@@ -137,6 +137,8 @@ impl Transaction<'_> {
         rows::set_cleared(self.db, id, entry.cleared_seq)?;
         self.recent.forget_deleted();
         let had_any = rows::clear(self.db, id, entry.cleared_seq)?;
+        // A reply that came after the deletion may have been here first.
+        self.replies_to_some_changed(id, &to, 1..=entry.cleared_seq, not_found)?;
         let is_own = origin == Origin::Own || self.viewer.deleting.tell_conversation(&Name::from(&to));
         if is_own {
             rows::clear_unsent(self.db, id)?;

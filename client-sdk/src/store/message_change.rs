@@ -1,5 +1,7 @@
 //! Rows of messages that change or go: receipts, replies, deletions, and what exists on this device only.
 
+use std::ops::RangeInclusive;
+
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};
 use zim_protocol::{MessageRepliedInfo, MessageSentStatus, MessageState, id};
@@ -44,13 +46,17 @@ pub(crate) fn move_receipts(
     Ok(moved.into())
 }
 
-/// Returns the rows of the messages that reply to a position.
-pub(crate) fn replies(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Vec<(i64, MessageRow)>> {
+/// Returns the rows of the messages that reply to positions.
+pub(crate) fn replies(
+    db: &Connection,
+    conversation: i64,
+    to: RangeInclusive<u64>,
+) -> rusqlite::Result<Vec<(i64, MessageRow)>> {
     db.prepare_cached(&format!(
-        "SELECT m.id, {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.replied_seq = ?2 AND m.replied_seq > 0 \
-         ORDER BY m.order_key"
+        "SELECT m.id, {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.replied_seq BETWEEN ?2 AND ?3 \
+         AND m.replied_seq > 0 ORDER BY m.order_key"
     ))?
-    .query_map(params![conversation, to_sql(seq)], |row| Ok((row.get(0)?, MessageRow::read(row, 1)?)))?
+    .query_map(params![conversation, to_sql(*to.start()), to_sql(*to.end())], |row| Ok((row.get(0)?, MessageRow::read(row, 1)?)))?
     .collect()
 }
 

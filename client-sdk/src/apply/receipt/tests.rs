@@ -3,7 +3,8 @@ use prost::Message as _;
 use rusqlite::Connection;
 use zim_protocol::{
     AllCleared, ConversationCleared, ConversationReceiptEntry, ConversationRef, Event, EventKind, Message,
-    MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus, MessageType, ReceiptEntry, feed_entry::Detail,
+    MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus, MessageRepliedInfo, MessageRepliedInfoState,
+    MessageState, MessageType, ReceiptEntry, feed_entry::Detail,
 };
 
 use crate::apply::{Attach, Deleted, Job, Recent, Settle, Viewer, apply};
@@ -201,6 +202,45 @@ fn cleared() -> Detail {
         cleared_seq: 1,
         ..ConversationCleared::default()
     })
+}
+
+/// The second message, which replies to the first.
+fn reply() -> MessageEntry {
+    let source = Message::text("hi").lite(MessageType::Text as i32);
+    let info = MessageRepliedInfo { message_id: "7".into(), message_seq: 1, message_info: source, ..Default::default() };
+    let state = Some(MessageState { replied_info: Some(info), ..MessageState::default() });
+    MessageEntry { seq: 2, n: 2, message_id: 8, client_key: vec![4; 16].into(), state, ..asking("bob") }
+}
+
+/// The logs have no order among each other, so a reply may come before the deletion of its source.
+#[test]
+fn a_reply_shows_that_its_source_is_deleted_whichever_comes_first() {
+    use MessageRepliedInfoState::{Deleted, NotFound};
+    for (gone, state) in [(deletion(), Deleted), (cleared(), NotFound)] {
+        // Whether this device holds the source.
+        for is_held in [false, true] {
+            for is_reply_first in [false, true] {
+                let mut device = Device::new();
+                if is_held {
+                    device.page(&asking("ann"));
+                }
+                let mut events = Vec::new();
+                if is_reply_first {
+                    device.page(&reply());
+                    events = device.feed(gone.clone());
+                } else {
+                    device.feed(gone.clone());
+                    device.page(&reply());
+                }
+                let case = format!("{gone:?} {is_held} {is_reply_first}");
+                let (_, row) = message::held(&device.db, 1, 2).unwrap().expect("the reply");
+                let info = row.into_message("ann", &peer()).replied_info.unwrap();
+                assert_eq!((info.state(), &info.message_info, info.message_seq), (state, &None, 1), "{case}");
+                let is_told = events.iter().any(|event| event.kind() == EventKind::MessageRepliedInfoChanged);
+                assert_eq!(is_told, is_reply_first, "{case}");
+            }
+        }
+    }
 }
 
 /// Whoever waits for the answer needs no event, and if there is no answer, the event tells what was deleted.
