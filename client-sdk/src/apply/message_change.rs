@@ -217,16 +217,14 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Makes what a push to everybody says of the source of a reply that of this user: they may have deleted the source for
-    /// themselves. Or the push does not show it, but this device holds it.
+    /// Makes what an entry says of the source of a reply that of this user: they may have deleted the source for themselves after a
+    /// page was read, and a push to everybody does not know it. Or the push does not show it, but this device holds it.
     pub(super) fn complete_reply(&self, id: i64, entry: &mut MessageEntry) -> rusqlite::Result<()> {
-        let Some(info) =
-            entry.state.as_mut().filter(|state| !state.is_personal).and_then(|state| state.replied_info.as_mut())
-        else {
-            return Ok(());
-        };
+        let Some(state) = &mut entry.state else { return Ok(()) };
+        let (Some(info), is_personal) = (&mut state.replied_info, state.is_personal) else { return Ok(()) };
         let seq = u64::try_from(info.message_seq).unwrap_or(0);
         match rows::hidden(self.db, id, seq)? {
+            Hidden::No if is_personal => return Ok(()),
             Hidden::No => {}
             Hidden::Message => {
                 *info = deleted(std::mem::take(info));

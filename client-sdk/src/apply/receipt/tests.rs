@@ -204,21 +204,21 @@ fn cleared() -> Detail {
     })
 }
 
-/// The second message, which replies to the first.
-fn reply() -> MessageEntry {
+/// The second message, which replies to the first, as all see it or as the user sees it.
+fn reply(is_personal: bool) -> MessageEntry {
     let source = Message::text("hi").lite(MessageType::Text as i32);
     let info = MessageRepliedInfo { message_id: "7".into(), message_seq: 1, message_info: source, ..Default::default() };
-    let state = Some(MessageState { replied_info: Some(info), ..MessageState::default() });
+    let state = Some(MessageState { replied_info: Some(info), is_personal, ..MessageState::default() });
     MessageEntry { seq: 2, n: 2, message_id: 8, client_key: vec![4; 16].into(), state, ..asking("bob") }
 }
 
-/// The logs have no order among each other, so a reply may come before the deletion of its source.
+/// The logs have no order among each other, so a reply may come before the deletion of its source, and a page may have been read before.
 #[test]
 fn a_reply_shows_that_its_source_is_deleted_whichever_comes_first() {
     use MessageRepliedInfoState::{Deleted, NotFound};
     for (gone, state) in [(deletion(), Deleted), (cleared(), NotFound)] {
         // Whether this device holds the source.
-        for is_held in [false, true] {
+        for (is_held, is_personal) in [(false, false), (false, true), (true, false), (true, true)] {
             for is_reply_first in [false, true] {
                 let mut device = Device::new();
                 if is_held {
@@ -226,13 +226,13 @@ fn a_reply_shows_that_its_source_is_deleted_whichever_comes_first() {
                 }
                 let mut events = Vec::new();
                 if is_reply_first {
-                    device.page(&reply());
+                    device.page(&reply(is_personal));
                     events = device.feed(gone.clone());
                 } else {
                     device.feed(gone.clone());
-                    device.page(&reply());
+                    device.page(&reply(is_personal));
                 }
-                let case = format!("{gone:?} {is_held} {is_reply_first}");
+                let case = format!("{gone:?} {is_held} {is_personal} {is_reply_first}");
                 let (_, row) = message::held(&device.db, 1, 2).unwrap().expect("the reply");
                 let info = row.into_message("ann", &peer()).replied_info.unwrap();
                 assert_eq!((info.state(), &info.message_info, info.message_seq), (state, &None, 1), "{case}");
