@@ -236,9 +236,12 @@ impl SyncEngine {
         }
     }
 
-    /// Marks an own message as held at `seq`, where the server stored it.
+    /// Marks an own message as held at `seq`, where the server stored it. It is not if its push came first and its row was dropped
+    /// since.
     pub fn hold(&mut self, name: &Name, seq: u64) {
-        self.cover(name, seq, seq);
+        if self.conversations.get(name).is_some_and(|state| seq > state.dropped_seq) {
+            self.cover(name, seq, seq);
+        }
         if let Some(state) = self.conversations.get_mut(name) {
             state.target_seq = state.target_seq.max(seq);
             if state.lacks_positions() {
@@ -289,7 +292,7 @@ impl SyncEngine {
             if let Some(ticket) = state.pulling {
                 self.pulls.remove(&ticket);
             }
-            *state = State::default();
+            *state = State { dropped_seq: state.seq, ..State::default() };
             self.output.batch.changes.push(Change::Drop(name.clone()));
             self.dirty.insert(name.clone(), Vec::new());
         }

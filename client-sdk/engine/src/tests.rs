@@ -146,6 +146,23 @@ fn entering_a_group_that_only_this_device_knew_is_news() {
     assert_eq!(rev(&engine), 5);
 }
 
+/// An own message is pushed, its user leaves and returns, and then its answer comes: the row is dropped.
+#[test]
+fn an_answer_that_comes_after_its_row_was_dropped_holds_nothing() {
+    let mut engine = device(3);
+    let saved = engine.state(&name()).unwrap().clone();
+    let saved = State { from_seq: 1, held: [(1, 3)].into_iter().collect(), ..saved };
+    engine.restore(engine.position().clone(), [(name(), saved)]);
+    let conversation = Some(name().to_ref());
+    let returned = ConversationHead { conversation, from_seq: 4, end_seq: 3, n: 3, ..ConversationHead::default() };
+    engine.push(feed(returned, 1), Origin::Other);
+    let held = |engine: &SyncEngine| engine.state(&name()).unwrap().held.iter().collect::<Vec<_>>();
+    for (answered, expected) in [(3, vec![]), (4, vec![(4, 4)])] {
+        engine.hold(&name(), answered);
+        assert_eq!(held(&engine), expected, "{answered}");
+    }
+}
+
 #[test]
 fn a_group_that_the_user_enters_during_a_full_sync_is_not_dropped_by_it() {
     let crew = Name::new(ConversationType::Group as i32, "crew");

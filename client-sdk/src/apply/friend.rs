@@ -76,9 +76,13 @@ impl Transaction<'_> {
     }
 
     /// Applies a profile that came with something else. A slow answer may arrive after a newer profile was pushed, so a
-    /// difference from the known profile may be older; the next sync resolves it.
+    /// difference from the known profile may be older; the next sync resolves it. It has no profile of the user, whose own comes with
+    /// the login and with the feed only.
     pub(super) fn store_incidental_profile(&mut self, info: UserFullInfo) -> rusqlite::Result<()> {
         let user_id = info.base_info.as_ref().map(|base| base.user_id.as_str()).unwrap_or_default();
+        if *user_id == *self.viewer.user_id {
+            return Ok(());
+        }
         let is_known = user::read(self.db, user_id)?.is_some();
         self.needs_audit |= self.store_profile(info)? && is_known;
         Ok(())

@@ -96,7 +96,12 @@ impl Transaction<'_> {
         let seq = entry.seq;
         let news = own_kind.into_iter().chain(told).map(|kind| News { kind, seq, message: after.clone() }).collect();
         match kind {
-            MessageChangeKind::Revoked => self.replies_changed(id, &to, entry.seq, deleted)?,
+            // A device that did not see the source until now does not know whose it is.
+            MessageChangeKind::Revoked => self.replies_changed(id, &to, entry.seq, |info| MessageRepliedInfo {
+                sender_user_id: entry.sender.clone(),
+                sent_time: entry.ts,
+                ..deleted(info)
+            })?,
             MessageChangeKind::Edited => {
                 let message_info = after.lite(after.r#type);
                 let info = |info: MessageRepliedInfo| MessageRepliedInfo { message_info: message_info.clone(), ..info };

@@ -402,10 +402,13 @@ pub(crate) fn hold(db: &Connection, conversation: i64, (lo, hi): (u64, u64)) -> 
     Ok(())
 }
 
-/// Deletes the rows of a conversation that came from the server; rows and data that only this device has stay.
+/// Deletes the rows of a conversation that came from the server; rows and data that only this device has stay. So do messages that
+/// this device has sent if only their answers have arrived: the pushes of them, which are on their way, have no content.
 pub(crate) fn drop_stored(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
     keep_local_data(db, Some(conversation))?;
-    db.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND seq > 0")?.execute([conversation])?;
+    let sql = "DELETE FROM message WHERE conversation = ?1 AND seq > 0 \
+               AND (is_local = 0 OR seq <= (SELECT seq FROM conversation WHERE id = ?1))";
+    db.prepare_cached(sql)?.execute([conversation])?;
     db.prepare_cached("DELETE FROM held WHERE conversation = ?1")?.execute([conversation])?;
     Ok(())
 }
