@@ -97,11 +97,15 @@ impl Transaction<'_> {
         let news = own_kind.into_iter().chain(told).map(|kind| News { kind, seq, message: after.clone() }).collect();
         match kind {
             // A device that did not see the source until now does not know whose it is.
-            MessageChangeKind::Revoked => self.replies_changed(id, &to, entry.seq, |info| MessageRepliedInfo {
-                sender_user_id: entry.sender.clone(),
-                sent_time: entry.ts,
-                ..deleted(info)
-            })?,
+            MessageChangeKind::Revoked if rows::hidden(self.db, id, entry.seq)? == Hidden::No => {
+                self.replies_changed(id, &to, entry.seq, |info| MessageRepliedInfo {
+                    state: MessageRepliedInfoState::Deleted as i32,
+                    message_info: None,
+                    sender_user_id: entry.sender.clone(),
+                    sent_time: entry.ts,
+                    ..info
+                })?;
+            }
             MessageChangeKind::Edited => {
                 let message_info = after.lite(after.r#type);
                 let info = |info: MessageRepliedInfo| MessageRepliedInfo { message_info: message_info.clone(), ..info };
@@ -262,9 +266,9 @@ impl Transaction<'_> {
     }
 }
 
-/// Says that a message which is replied to is gone.
+/// Says that the user has deleted a message which is replied to.
 pub(super) fn deleted(info: MessageRepliedInfo) -> MessageRepliedInfo {
-    MessageRepliedInfo { state: MessageRepliedInfoState::Deleted as i32, message_info: None, ..info }
+    MessageRepliedInfo { state: MessageRepliedInfoState::Deleted as i32, ..not_found(info) }
 }
 
 /// Says that the user does not see a message which is replied to.

@@ -75,12 +75,13 @@ fn owner_writes(end: &EndState) -> Vec<Write<&'static str>> {
     all
 }
 
-/// The writes of a role other than that of the owner. Whoever returns is a member; a former owner is one too.
+/// The writes of a role other than that of the owner. Whoever returns is a member, and a member who joins again remains what they are;
+/// a former owner is a member too.
 fn role_writes(end: &EndState, user: &str) -> Vec<Write<i64>> {
     let one = |(call, who, whom, verb): (&Call, &str, &str, GroupVerb)| match verb {
         GroupVerb::Promote if whom == user => write(end, call, is_done(call), OWNER + 1),
         GroupVerb::Demote if whom == user => write(end, call, is_done(call), MEMBER),
-        GroupVerb::Join if who == user => write(end, call, is_done(call), MEMBER),
+        GroupVerb::Join if who == user => write(end, call, false, MEMBER),
         GroupVerb::Invite if whom == user => write(end, call, is_done(call), MEMBER),
         GroupVerb::Transfer if who == user => write(end, call, is_done(call), MEMBER),
         _ => None,

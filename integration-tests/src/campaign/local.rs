@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use prost::Message as _;
-use zim_protocol::Message;
+use zim_protocol::{ErrorCode, Message};
 
 use super::action::{Action, MessageVerb};
 use super::checks::{DeviceState, EndState, user_of};
-use super::record::Call;
+use super::record::{Call, Failure};
 use super::rows;
 use super::social::{Write, may_remain, write};
 use super::verbs::INSERTED;
@@ -69,7 +69,10 @@ fn inserted(end: &EndState, seen: &DeviceState) -> Vec<String> {
             verbs_of(end, seen.number).filter(|(_, of, verb)| *of == peer && *verb == MessageVerb::DeleteAll);
         let may_be_deleted =
             deletions.any(|(other, ..)| write(end, other, true, ()).is_some_and(|one| one.ended > call.called));
-        let is_refused = call.answer.as_ref().is_some_and(|(_, answer)| answer.as_ref().is_err_and(|it| it.code != 0));
+        // A call that waited while the database was closed has an unknown outcome.
+        let closed = i64::from(ErrorCode::DatabaseModuleDbIsNotOpened as i32);
+        let is_refused = |failure: &Failure| failure.code != 0 && failure.code != closed;
+        let is_refused = call.answer.as_ref().is_some_and(|(_, answer)| answer.as_ref().is_err_and(is_refused));
         let is_right = match (call.acknowledged(), found) {
             (_, 1) => !is_refused,
             (Some(_), 0) => may_be_deleted,

@@ -175,9 +175,12 @@ fn replied(
     if !is_visible {
         return Ok(MessageRepliedInfo { state: MessageRepliedInfoState::NotFound as i32, ..info });
     }
+    // What the user has deleted is gone for them, whoever sent it. Their devices do not know more.
+    if row.get::<i64>(16)? != 0 {
+        return Ok(MessageRepliedInfo { state: MessageRepliedInfoState::Deleted as i32, ..info });
+    }
     let info = MessageRepliedInfo { sender_user_id: row.get(11)?, sent_time: row.get(12)?, ..info };
-    let is_hidden = row.get::<i64>(16)? != 0;
-    if is_hidden || row.get::<i32>(13)? == MessageType::Revoke as i32 {
+    if row.get::<i32>(13)? == MessageType::Revoke as i32 {
         return Ok(MessageRepliedInfo { state: MessageRepliedInfoState::Deleted as i32, ..info });
     }
     if is_later {
