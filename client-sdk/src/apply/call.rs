@@ -99,8 +99,8 @@ fn news(before: Option<&CallEntry>, entry: &CallEntry, viewer: &Viewer, origin: 
                 return events;
             }
         }
-        // Who takes everything back knows whom it concerns.
-        CallUserState::Cancelled => changed.retain(|user| user.user_id == me),
+        // Who takes everything back knows whom it concerns. What others did before that may be in the same entry.
+        CallUserState::Cancelled => changed.retain(|user| user.state() != CallUserState::BeCancelled),
         CallUserState::Quit | CallUserState::Rejected => {}
         _ if has_ended && info.mode() == CallInvitationMode::Advanced => {
             events.push(Event::CallInvitationEnded(CallInvitationEndedEvent {

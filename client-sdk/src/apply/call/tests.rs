@@ -149,6 +149,9 @@ fn a_cancelled_call_is_told_as_a_whole_to_the_invitees_and_as_their_own_to_the_c
     assert_eq!(changed(&before, &after, "bob"), ["ann", "bob", "eve"]);
     assert_eq!(told(Some(&before), &after, "ann"), [CHANGED]);
     assert_eq!(changed(&before, &after, "ann"), ["ann"]);
+    // What Bob did before that comes in the same entry.
+    let users = [("ann", State::Cancelled), ("bob", State::Rejected), ("eve", State::BeCancelled)];
+    assert_eq!(changed(&before, &ended(entry(&HERE, &users), "ann"), "ann"), ["ann", "bob"]);
     // Some of the invitations: the call goes on.
     let users = [("ann", State::Accepted), ("bob", State::BeCancelled), ("eve", State::Inviting)];
     let after = entry(&HERE, &users);
