@@ -119,6 +119,13 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Res
             {
                 continue;
             }
+            // What was revoked after a stay is unread on the devices that were there.
+            if let (Some(Value::Text(name)), "conversation") = (of("name"), table.as_str())
+                && floors.get(name).is_some_and(|floor| *floor == i64::MAX)
+            {
+                values.retain(|(column, _)| !["unread", "revoked"].contains(&column.as_str()));
+            }
+            let of = |name: &str| values.iter().find(|(column, _)| *column == name).map(|(_, value)| value);
             // What a reply shows of a message that is no longer kept stays on the devices that had it.
             if let (Some(Value::Text(conversation)), Some(Value::Integer(source))) =
                 (of("conversation"), of("replied_seq"))

@@ -199,3 +199,21 @@ async fn a_message_of_an_earlier_stay_is_revoked() {
     }
     world.end().await;
 }
+
+/// Otherwise a device that saw the user enter would sort the group by that time, and a new one by that of the message.
+#[tokio::test]
+async fn a_message_is_not_older_than_the_entrance_of_those_who_see_it() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, &[]).await;
+    soon(bob.join_group("crew")).await.unwrap();
+    let entered = bob.conversation(group("crew")).await.order_key;
+    world.clock.jump(-60_000);
+    let sent = ann.say(group("crew"), "hi").await;
+    assert!(sent.timestamp >= entered, "{} is before {entered}", sent.timestamp);
+    bob.receives("hi").await;
+    let fresh = world.device("bob").await;
+    let keys = [bob.conversation(group("crew")).await.order_key, fresh.conversation(group("crew")).await.order_key];
+    assert_eq!(keys, [sent.timestamp; 2]);
+    world.end().await;
+}

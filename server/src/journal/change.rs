@@ -46,11 +46,13 @@ pub async fn append(
     at: i64,
 ) -> Result<i64, Error> {
     tx.assert_covers_conversation(conversation);
+    // No message is older than the entrance of those who see it first, or their devices would sort the group by different times.
+    let dated_from = if matches!(subject, Subject::Roster(_)) { at } else { 0 };
     let row = tx
         .fetch_one(
-            "UPDATE conversation SET rev = rev + 1, touched = CASE WHEN touched > $2 THEN touched ELSE $2 END \
-             WHERE id = $1 AND end_rev IS NULL RETURNING rev",
-            &params![conversation, at],
+            "UPDATE conversation SET rev = rev + 1, touched = CASE WHEN touched > $2 THEN touched ELSE $2 END, \
+             last_ts = CASE WHEN last_ts > $3 THEN last_ts ELSE $3 END WHERE id = $1 AND end_rev IS NULL RETURNING rev",
+            &params![conversation, at, dated_from],
         )
         .await?
         .ok_or_else(|| Error::internal_text("a change of a conversation that does not exist or is dismissed"))?;
