@@ -56,8 +56,9 @@ async fn create_room_at_once_keeps_to_the_limit_of_rooms() {
         async move { world.user(&format!("u{number}")).await }
     }))
     .await;
-    let create = |(number, device): (usize, &Device)| device.create_room(info(&format!("room{number}")), delay(0));
-    let created = soon(join_all(crowd.iter().enumerate().map(create))).await;
+    let rooms =
+        crowd.iter().enumerate().map(|(number, device)| device.create_room(info(&format!("room{number}")), delay(0)));
+    let created = soon(join_all(rooms)).await;
     let refused: Vec<ErrorCode> = created.into_iter().filter(Result::is_err).map(refusal).collect();
     assert_eq!(refused, [ALL; 5]);
     world.end().await;
