@@ -53,7 +53,8 @@ pub(crate) enum RingCommand {
     Cancel {
         #[command(flatten)]
         answer: AnswerArgs,
-        /// The users whose invitations are cancelled, in advanced mode; omit them to cancel the call
+        /// The users whose invitations are cancelled, in advanced mode; omit them to cancel the call. A call in general mode is
+        /// cancelled for everybody
         #[arg(value_name = "USER", num_args = 0..=MAX_USERS)]
         users: Vec<String>,
     },
@@ -189,12 +190,22 @@ async fn cancel(answer: AnswerArgs, users: Vec<String>, zim: &Zim, output: Outpu
     if users.is_empty() {
         return output.line(format!("The call {call} is cancelled."));
     }
+    if is_general(&cancelled.call_id, zim).await {
+        return output.line(format!("The call {call} is cancelled for everybody, because it is in general mode."));
+    }
     let done = users.iter().filter(|user| !cancelled.error_invitees.contains(user)).map(String::as_str);
     output.line(format!("The invitations to the call {call} are cancelled: {}.", names(done)))?;
     match &cancelled.error_invitees[..] {
         [] => Ok(()),
         failed => output.line(format!("Nothing to cancel: {}.", names(failed.iter().map(String::as_str)))),
     }
+}
+
+/// Whether a call is in general mode, and so one of the newest: then it is cancelled as a whole, whoever is named.
+async fn is_general(call: &str, zim: &Zim) -> bool {
+    let newest = zim.query_call_invitation_list(CallInvitationQueryConfig { count: 100, next_flag: 0 }).await;
+    let is_it = |one: &CallInfo| one.call_id == call && one.mode() == CallInvitationMode::General;
+    newest.is_ok_and(|newest| newest.call_list.iter().any(is_it))
 }
 
 async fn list(args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {

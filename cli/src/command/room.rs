@@ -2,6 +2,7 @@
 
 mod attributes;
 mod enter;
+mod typed;
 
 use clap::{Subcommand, ValueEnum};
 use zim_client_sdk::Zim;
@@ -24,8 +25,8 @@ const PAGE: i64 = 100;
 /// `zim room`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
-A room lasts as long as somebody is in it. `zim room enter` stays in it and shows what happens until Ctrl-C; the other \
-commands are for users who are in the room.
+A room lasts as long as somebody is in it. `zim room enter` stays in it and shows what happens until Ctrl-C; with \
+--commands it also takes lines such as `/switch hall`. The other commands are for users who are in the room.
 
 Examples:
   zim room enter stage --name \"The stage\"
@@ -35,7 +36,8 @@ Examples:
   zim room history stage --before 120
   zim room attributes stage song=Blackbird
   zim room of stage bob --set seat=1
-  zim room leave stage")]
+  zim room leave stage
+  zim room leave --all")]
 pub(crate) enum RoomCommand {
     /// Enter a room, and show what happens in it
     Enter(EnterArgs),
@@ -63,7 +65,11 @@ pub(crate) enum RoomCommand {
     /// Leave a room, with whichever device is in it
     Leave {
         /// The room
-        room: String,
+        #[arg(required_unless_present = "all")]
+        room: Option<String>,
+        /// Leave all rooms
+        #[arg(long, conflicts_with = "room")]
+        all: bool,
     },
     /// List the members of a room, in the order in which they entered
     Members {
@@ -116,7 +122,8 @@ pub(crate) async fn run(command: RoomCommand, context: &Context) -> Result<(), F
             let of = Shown { zim, id: &room, kind: ConversationType::Room, place: &place };
             of.show(&range, context).await
         }
-        RoomCommand::Leave { room } => leave(&room, zim, output).await,
+        RoomCommand::Leave { all: true, .. } => leave_all(zim, output).await,
+        RoomCommand::Leave { room, .. } => leave(&room.unwrap_or_default(), zim, output).await,
         RoomCommand::Members { room, list } => members(&room, &list, zim, output).await,
         RoomCommand::Count { room } => count(&room, zim, output).await,
         RoomCommand::Attributes(args) => attributes::of_room(args, zim, output).await,
@@ -160,6 +167,18 @@ async fn leave(room: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
         return output.json(&left);
     }
     output.line(format!("You have left the room {}.", name(room, output)))
+}
+
+async fn leave_all(zim: &Zim, output: Output) -> Result<(), Failure> {
+    let left = zim.leave_all_room().await?;
+    if output.is_json() {
+        return output.json(&left);
+    }
+    if left.room_ids.is_empty() {
+        return output.line("You are in no room.");
+    }
+    let rooms: Vec<String> = left.room_ids.iter().map(|room| name(room, output)).collect();
+    output.line(format!("You have left: {}.", rooms.join(", ")))
 }
 
 async fn members(room: &str, list: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {

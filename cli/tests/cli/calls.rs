@@ -73,5 +73,10 @@ async fn a_call_goes_from_ringing_to_its_end() {
     let last = last["callID"].as_str().unwrap();
     let cancelled = env.zim("ann", &["ring", "cancel", last, "--plain"]).await.ok().stdout;
     assert_eq!(cancelled.trim(), format!("The call {last} is cancelled."));
+    let general = env.zim("ann", &["ring", "start", "bob", "cai", "--json"]).await.json();
+    let general = general["callID"].as_str().unwrap();
+    let cancelled = env.zim("ann", &["ring", "cancel", general, "bob", "--plain"]).await.ok().stdout;
+    let expected = format!("The call {general} is cancelled for everybody, because it is in general mode.");
+    assert_eq!(cancelled.trim(), expected);
     env.end().await;
 }

@@ -119,3 +119,49 @@ async fn the_history_of_a_room_is_shown_to_those_who_are_in_it() {
     bob.finish().await;
     env.end().await;
 }
+
+#[tokio::test]
+async fn a_device_in_a_room_takes_commands() {
+    let env = TestEnv::new().await;
+    for user in ["bob", "cai"] {
+        env.login(user).await;
+    }
+    let mut bob = env.start("bob", &["room", "enter", "stage", "--commands", "--plain", "--timeout", "60s"]);
+    online(&env, "bob", 1).await;
+    // It ends with the second change, which is one event.
+    let mut cai = env.start("cai", &["room", "enter", "stage", "--join", "--json", "--count", "4", "--timeout", "60s"]);
+    online(&env, "bob", 2).await;
+    bob.write("/set song=Blackbird seat=bob\n\n/nonsense\n/set song=Yesterday -seat\n").await;
+    let heard = all(&cai.finish().await.ok());
+    assert_eq!(heard[2]["name"], "roomAttributesUpdated");
+    assert_eq!(heard[3]["name"], "roomAttributesBatchUpdated");
+    let infos = heard[3]["infos"].as_array().unwrap();
+    assert_eq!(infos[0]["roomAttributes"], json!({"song": "Yesterday"}));
+    assert_eq!(infos[1]["roomAttributes"], json!({"seat": "bob"}));
+    bob.write("/switch hall\n").await;
+    env.until(async || env.zim("bob", &["room", "count", "hall"]).await.code == Some(0)).await;
+    bob.write("/leave-all\n").await;
+    let bob = bob.finish_with_open_input().await.ok();
+    assert!(bob.stderr.contains("\"/nonsense\" is no command"), "{}", bob.stderr);
+    let is_state =
+        |line: &&String| ["entering", "you are in it", "you have left"].iter().any(|end| line.ends_with(end));
+    let lines = bob.lines();
+    let states: Vec<&str> = lines.iter().filter(is_state).filter_map(|line| Some(line.split_once("  ")?.1)).collect();
+    let expected = [
+        "room stage: entering",
+        "room stage: you are in it",
+        "room hall: entering",
+        "room hall: you are in it",
+        "room stage: you have left",
+    ];
+    assert_eq!(states, expected);
+    // Another command leaves all rooms of the user.
+    let mut cai = env.start("cai", &["room", "enter", "hall", "--timeout", "60s"]);
+    env.until(async || env.zim("cai", &["room", "count", "hall"]).await.code == Some(0)).await;
+    let left = env.zim("cai", &["room", "leave", "--all", "--plain"]).await.ok().stdout;
+    assert_eq!(left.trim(), "You have left: hall.");
+    cai.finish().await;
+    let none = env.zim("cai", &["room", "leave", "--all", "--plain"]).await.ok().stdout;
+    assert_eq!(none.trim(), "You are in no room.");
+    env.end().await;
+}

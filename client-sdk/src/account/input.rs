@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
-    CallEntry, ConversationType, Dirty, ErrorCode, EventFrame, FeedEntry, FillResult, GroupMemberInfo,
-    LeaveRoomRequest, LogKind, LostRoom, Message, MessageSentResult, Page, Push, RoomEvent, RoomsResumedResult, Rpc,
-    SyncResult, UserFullInfo, UserStatus, Welcome, event_frame::Frame, feed_entry::Detail,
+    CallEntry, ConversationType, Dirty, ErrorCode, ErrorEvent, Event, EventFrame, FeedEntry, FillResult,
+    GroupMemberInfo, LeaveRoomRequest, LogKind, LostRoom, Message, MessageSentResult, Page, Push, RoomEvent,
+    RoomsResumedResult, Rpc, SyncResult, UserFullInfo, UserStatus, Welcome, event_frame::Frame, feed_entry::Detail,
 };
 
 use super::remote::Remote;
@@ -330,10 +330,7 @@ impl<L: Remote> AccountTask<L> {
             Some(Frame::Push(push)) => self.push(push, Origin::Other),
             Some(Frame::Dirty(dirty)) => {
                 if dirty.transients_dropped > 0 {
-                    tracing::warn!(
-                        dropped = dirty.transients_dropped,
-                        "this connection was too slow: the server dropped commands"
-                    );
+                    self.raise_dropped(dirty.transients_dropped);
                 }
                 self.dirtied(dirty).await;
             }
@@ -350,6 +347,16 @@ impl<L: Remote> AccountTask<L> {
             }
             Some(Frame::End(_)) | None => {}
         }
+    }
+
+    /// Reports what the server has dropped because this connection was too slow. Nothing brings it back.
+    fn raise_dropped(&self, count: u64) {
+        let message = format!(
+            "{count} commands or messages to rooms were lost because the connection of this device was too slow"
+        );
+        tracing::warn!("{message}");
+        let event = ErrorEvent { code: ErrorCode::NetworkModuleCommonError as i32, message };
+        self.remote.raise(Event::Error(event), None);
     }
 
     pub(super) fn pushes(&mut self, pushes: Vec<Push>) {

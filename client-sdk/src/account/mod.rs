@@ -24,7 +24,6 @@ mod sending;
 /// Uploading the files of messages.
 mod uploading;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -44,7 +43,7 @@ pub(crate) use self::remote::Remote;
 use self::rooms::Rooms;
 pub(crate) use self::rooms::{Entering, Start};
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
-use self::typing::TELL_MS;
+use self::typing::Told;
 pub(crate) use self::watchers::Wake;
 use self::watchers::Watchers;
 use crate::apply::{Awaited, Deleted, Deleting, Edit, Local, OwnDeletion, Rosters, Viewer};
@@ -80,8 +79,6 @@ pub(crate) struct Account<L: Remote> {
     shared: Arc<Shared>,
     queried_users: Mutex<Limiter>,
     custom_statuses: Mutex<Limiter>,
-    /// Who was told that this user is writing, and when.
-    typing_told: Mutex<HashMap<String, i64>>,
     resend_window_ms: i64,
     media: Arc<Http>,
     searches: SearchPages,
@@ -200,6 +197,7 @@ impl<L: Remote> Account<L> {
             has_panicked: watch::Sender::new(false),
             watchers: Watchers::default(),
             rooms: Rooms::new(settings.is_one_shot),
+            told: Told::default(),
         });
         let (deleting, rosters) = (Arc::new(Deleting::default()), Arc::new(Rosters::default()));
         let viewer = Viewer {
@@ -241,7 +239,6 @@ impl<L: Remote> Account<L> {
             shared,
             queried_users: Mutex::new(Limiter::queried_users()),
             custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
-            typing_told: Mutex::default(),
             resend_window_ms: settings.resend_window_ms,
             media: settings.media,
             searches: SearchPages::default(),
@@ -357,14 +354,7 @@ impl<L: Remote> Account<L> {
 
     /// Notes that another user is about to be told that this one is writing. Returns false if they have just been told.
     pub(crate) fn tells_typing(&self, user_id: &str) -> bool {
-        let now_ms = self.clock.steady_ms();
-        let mut told = self.typing_told.lock();
-        told.retain(|_, at| now_ms - *at < TELL_MS);
-        let is_new = !told.contains_key(user_id);
-        if is_new {
-            told.insert(user_id.to_owned(), now_ms);
-        }
-        is_new
+        self.shared.told.tells(user_id, self.clock.steady_ms())
     }
 
     pub(crate) fn custom_statuses(&self) -> &Mutex<Limiter> {

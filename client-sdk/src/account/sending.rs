@@ -7,8 +7,8 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use tokio::sync::oneshot;
 use zim_protocol::{
-    ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus, MessageType, Push,
-    SendMessageRequest,
+    ConversationType, ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus,
+    MessageType, Push, SendMessageRequest,
 };
 
 use super::remote::Remote;
@@ -164,6 +164,9 @@ impl<L: Remote> AccountTask<L> {
                 let answer = result.message.unwrap_or_default();
                 if let Some(seq) = u64::try_from(answer.message_seq).ok().filter(|seq| *seq > 0) {
                     self.engine.hold(&outgoing.name, seq);
+                    if outgoing.name.kind == ConversationType::Peer as i32 {
+                        self.shared.told.forget(&outgoing.name.id);
+                    }
                     let name = outgoing.name.clone();
                     self.job.settle.push(Settle::Sent(name, stored_entry(&answer, outgoing.key)));
                 }

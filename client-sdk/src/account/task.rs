@@ -17,7 +17,7 @@ use super::input::{Done, Input};
 use super::remote::Remote;
 use super::rooms::Rooms;
 use super::transients::WaitingTransient;
-use super::typing::Typing;
+use super::typing::{Told, Typing};
 use super::uploading::Uploading;
 use super::watchers::Watchers;
 use crate::apply::{Job, Recent, Viewer};
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) watchers: Watchers,
     /// The rooms that this device is in.
     pub(crate) rooms: Rooms,
+    /// Who was told that this user is writing.
+    pub(crate) told: Told,
 }
 
 /// The server's time is not known yet.

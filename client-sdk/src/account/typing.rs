@@ -1,7 +1,9 @@
-//! Who is writing to this user, as far as their devices say. Nobody says that they stop: it ends by itself.
+//! Who is writing to this user, as far as their devices say, and who was told that this user is writing. Nobody says that they stop:
+//! it ends by itself.
 
 use std::collections::HashMap;
 
+use parking_lot::Mutex;
 use zim_protocol::{
     ConversationType, Event, MessageDirection, MessageFlag, PeerMessageReceivedEvent, PeerTypingChangedEvent, Transient,
 };
@@ -12,7 +14,7 @@ use super::task::AccountTask;
 /// How long it holds that a user is writing.
 const HOLDS_MS: i64 = 5_000;
 /// How often another user is told.
-pub(super) const TELL_MS: i64 = 3_000;
+const TELL_MS: i64 = 3_000;
 /// The most users who are writing at once; further ones are not shown.
 const MAX_USERS: usize = 256;
 
@@ -50,6 +52,28 @@ impl Typing {
     /// When the first of them has said nothing for too long.
     pub(super) fn deadline_ms(&self) -> Option<i64> {
         self.until.values().min().copied()
+    }
+}
+
+/// The other users who were told that this one is writing, and when. Pure: the caller passes the time, by the steady clock.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Mutex<HashMap<String, i64>>);
+
+impl Told {
+    /// Notes that a user is about to be told. Returns false if they have just been told.
+    pub(super) fn tells(&self, user_id: &str, now_ms: i64) -> bool {
+        let mut told = self.0.lock();
+        told.retain(|_, at| now_ms - *at < TELL_MS);
+        let is_new = !told.contains_key(user_id);
+        if is_new {
+            told.insert(user_id.to_owned(), now_ms);
+        }
+        is_new
+    }
+
+    /// The server has a message to a user: for their devices, this user has stopped writing.
+    pub(super) fn forget(&self, user_id: &str) {
+        self.0.lock().remove(user_id);
     }
 }
 
@@ -119,6 +143,15 @@ mod tests {
         assert_eq!((typing.expire(8_000), typing.deadline_ms()), (vec!["bob".to_owned()], Some(9_000)));
         assert!(typing.stop("eve") && !typing.stop("eve") && !typing.stop("bob"));
         assert_eq!(typing.deadline_ms(), None);
+    }
+
+    #[test]
+    fn a_user_is_told_every_three_seconds_and_after_each_message() {
+        let told = Told::default();
+        assert!(told.tells("bob", 0) && !told.tells("bob", 2_999) && told.tells("bob", 3_000));
+        assert!(told.tells("eve", 3_001));
+        told.forget("bob");
+        assert!(told.tells("bob", 3_002) && !told.tells("eve", 3_002));
     }
 
     #[test]

@@ -97,16 +97,17 @@ impl Chat {
     }
 
     /// Tells the other user that this one is writing: the devices that are online get `peerTypingChanged`, and again after five seconds or
-    /// with the next message. Call it at each key: the other side is told at most every three seconds, and not at all without a
-    /// connection. It is sent at the call; the future only has the answer. The reference has nothing of the kind.
+    /// with the next message. Call it at each key: the other side is told at most every three seconds and after each message, and not at
+    /// all without a connection. It is sent at the call; the future only has the answer. The reference has nothing of the kind.
     ///
     /// # Errors
     /// 6000284: the other user has blocked this one. 6000204: there is no such user. 6000001: this is a group, or the user themselves.
     pub fn typing(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         let is_peer = self.kind == ConversationType::Peer;
-        let tells = self.zim.account().map(|account| account.is_online() && account.tells_typing(&self.id));
+        let tells = self.zim.account();
+        let tells = tells.map(|account| is_peer && account.is_online() && account.tells_typing(&self.id));
         let told = match tells {
-            Ok(true) if is_peer => Some(self.zim.call(TellTypingRequest { user_id: self.id.to_string() })),
+            Ok(true) => Some(self.zim.call(TellTypingRequest { user_id: self.id.to_string() })),
             _ => None,
         };
         async move {

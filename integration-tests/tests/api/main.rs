@@ -77,6 +77,7 @@ mod room;
 mod room_attribute;
 mod room_history;
 mod room_isolation;
+mod room_limit;
 mod room_message;
 mod search_change;
 mod seen;

@@ -432,6 +432,30 @@ async fn set_room_members_attributes_is_for_500_members_and_20_times_in_ten_seco
 }
 
 #[tokio::test]
+async fn set_room_members_attributes_tells_only_those_whom_it_concerns_in_a_room_of_more_than_500() {
+    let stage = Stage::new().await;
+    let (ann, bob, cai) = (&stage.ann, &stage.bob, stage.world.user("cai").await);
+    soon(cai.join_room("stage")).await.unwrap();
+    for members in [500_i64, 501] {
+        // As if there were so many.
+        let done = stage.world.server().app().db.submit(zim_server::db::Scope::none(), async move |tx| {
+            tx.execute("UPDATE room SET members = $1", &zim_server::params![members]).await?;
+            Ok(())
+        });
+        done.await.unwrap();
+        let attributes = pairs([("of", &members.to_string())]);
+        soon(ann.set_room_members_attributes(attributes, ["bob"], "stage", GOES)).await.unwrap();
+    }
+    stage.barrier("done").await;
+    cai.receives("done").await;
+    for device in [ann, bob] {
+        assert_eq!(member_changes(device), ["ann: bob of=500", "ann: bob of=501"]);
+    }
+    assert_eq!(member_changes(&cai), ["ann: bob of=500"]);
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn query_room_members_attributes_shows_those_that_stay_when_their_user_returns() {
     let stage = Stage::new().await;
     let (ann, bob) = (&stage.ann, &stage.bob);

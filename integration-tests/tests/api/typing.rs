@@ -20,6 +20,8 @@ async fn tell_typing_shows_on_all_devices_of_the_other_user_for_five_seconds() {
     let world = World::new().await;
     let (ann, tablet) = (world.user("ann").await, world.device("ann").await);
     let (bob, phone, eve) = (world.user("bob").await, world.device("bob").await, world.user("eve").await);
+    // A group with the user's name is another conversation.
+    assert_eq!(refusal(soon(ann.group("bob").typing()).await), ErrorCode::CommonModuleParamsInvalid);
     soon(ann.peer("bob").typing()).await.unwrap();
     for device in [&bob, &phone] {
         assert_eq!(typing(device).await, ("ann".to_owned(), true));
@@ -63,20 +65,26 @@ async fn tell_typing_ends_with_the_message() {
     let seen = bob.seen();
     let place = |kind: EventKind| seen.iter().rposition(|event| event.kind() == kind).unwrap();
     assert!(place(EventKind::PeerMessageReceived) < place(EventKind::PeerTypingChanged), "first the message");
+    // The next one begins at once.
+    soon(ann.peer("bob").typing()).await.unwrap();
+    assert_eq!(typing(&bob).await, ("ann".to_owned(), true));
     world.end().await;
 }
 
 #[tokio::test]
-async fn tell_typing_is_sent_once_in_three_seconds() {
+async fn tell_typing_is_sent_once_in_three_seconds_and_after_each_message() {
     let world = World::new().await;
-    let ann = world.user("ann").await;
+    let (ann, _eve) = (world.user("ann").await, world.user("eve").await);
     let mut bob = world.raw_user("bob", 2).await;
     for _ in 0..10 {
         soon(ann.peer("bob").typing()).await.unwrap();
     }
+    ann.say("bob", "one").await;
+    soon(ann.peer("bob").typing()).await.unwrap();
+    // A message to somebody else changes nothing.
+    ann.say("eve", "one").await;
     world.clock.advance(2_999);
     soon(ann.peer("bob").typing()).await.unwrap();
-    ann.say("bob", "one").await;
     world.clock.advance(1);
     soon(ann.peer("bob").typing()).await.unwrap();
     ann.say("bob", "two").await;
@@ -92,7 +100,7 @@ async fn tell_typing_is_sent_once_in_three_seconds() {
             _ => {}
         }
     }
-    assert_eq!(told, [0, 1]);
+    assert_eq!(told, [0, 1, 1]);
     bob.end().await;
     world.end().await;
 }

@@ -2,10 +2,10 @@
 
 use futures_util::future::join_all;
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{RawClient, World, eventually, send_text, soon, texts};
+use zim_integration_tests::{RawClient, World, eventually, room, send_text, soon, texts};
 use zim_protocol::{
-    ConversationType, Dirty, MessagePriority, MessageQueryConfig, MessageSendConfig, QueryHistoryMessageRequest,
-    event_frame,
+    ConversationType, Dirty, ErrorCode, Event, Message, MessagePriority, MessageQueryConfig, MessageSendConfig,
+    QueryHistoryMessageRequest, RoomAdvancedConfig, RoomInfo, event_frame,
 };
 
 #[tokio::test]
@@ -15,7 +15,7 @@ async fn a_client_that_does_not_read_events_is_told_what_to_pull() {
     let mut slow = world.raw_user("bob", 1).await;
     // More than the stream's window and the queue can hold.
     let text = "x".repeat(2_000);
-    let calls: Vec<_> = (0..2_000).map(|_| ann.send("bob", zim_protocol::Message::text(&*text))).collect();
+    let calls: Vec<_> = (0..2_000).map(|_| ann.send("bob", Message::text(&*text))).collect();
     for call in calls {
         soon(call).await.unwrap();
     }
@@ -53,7 +53,7 @@ async fn a_client_that_never_reads_answers_is_paused_and_then_disconnected() {
     let world = World::with(|config| config.limits.write_timeout_ms = 1_500).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     for number in 0..100 {
-        drop(ann.send("bob", zim_protocol::Message::text(format!("{number} {}", "x".repeat(2_000)))));
+        drop(ann.send("bob", Message::text(format!("{number} {}", "x".repeat(2_000)))));
     }
     ann.say("bob", "ready").await;
     let mut greedy = world.raw_user("bob", 9).await;
@@ -87,8 +87,7 @@ async fn a_slow_reader_of_sdk_events_delays_nobody_and_misses_no_state() {
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     // An event stream that is not read.
     let mut stream = bob.events();
-    let calls: Vec<_> =
-        (0..3_000).map(|number| ann.send("bob", zim_protocol::Message::text(number.to_string()))).collect();
+    let calls: Vec<_> = (0..3_000).map(|number| ann.send("bob", Message::text(number.to_string()))).collect();
     for call in calls {
         soon(call).await.unwrap();
     }
@@ -105,12 +104,12 @@ async fn commands_to_a_client_that_does_not_read_are_dropped_by_priority_and_cou
     let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
     let ann = world.user("ann").await;
     let mut slow = world.raw_user("bob", 1).await;
-    let calls: Vec<_> = (0..1_000).map(|_| ann.send("bob", zim_protocol::Message::command(vec![7; 4_000]))).collect();
+    let calls: Vec<_> = (0..1_000).map(|_| ann.send("bob", Message::command(vec![7; 4_000]))).collect();
     for call in calls {
         soon(call).await.unwrap();
     }
     let config = MessageSendConfig { priority: MessagePriority::High as i32, ..MessageSendConfig::default() };
-    let urgent = zim_protocol::Message::command(vec![9; 4_000]);
+    let urgent = Message::command(vec![9; 4_000]);
     let urgent = ann.send_message(urgent, "bob", ConversationType::Peer, config, MessageSendNotification::default());
     soon(urgent).await.unwrap();
     let (mut arrived, mut dropped, mut is_urgent) = (0, 0, false);
@@ -127,9 +126,51 @@ async fn commands_to_a_client_that_does_not_read_are_dropped_by_priority_and_cou
     assert!(dropped > 0, "no command was dropped: the queue of transients is not bounded");
     assert!(is_urgent, "the command of high priority, the last that was sent, was dropped");
     // Later commands arrive again.
-    soon(ann.send("bob", zim_protocol::Message::command(vec![1]))).await.unwrap();
+    soon(ann.send("bob", Message::command(vec![1]))).await.unwrap();
     assert!(matches!(slow.event().await, Some(event_frame::Frame::Transient(_))));
     slow.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_app_hears_how_many_messages_of_a_room_were_dropped_for_its_slow_connection() {
+    const SENT: u64 = 300;
+    let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
+    let proxy = world.proxy(1).await;
+    let (ann, bob) = (world.user("ann").await, world.user_via(&proxy, "bob").await);
+    let info = RoomInfo { room_id: "stage".into(), ..RoomInfo::default() };
+    soon(ann.create_room(info, RoomAdvancedConfig::default())).await.unwrap();
+    soon(bob.join_room("stage")).await.unwrap();
+    // More than the server sends without an answer, and more than the queue holds.
+    proxy.cut_back();
+    let calls: Vec<_> = (0..SENT).map(|_| ann.send_to(room("stage"), Message::command(vec![7; 4_000]))).collect();
+    for call in calls {
+        soon(call).await.unwrap();
+    }
+    proxy.restore();
+    let counts = |seen: &[Event]| {
+        let (mut arrived, mut dropped) = (0, 0);
+        for event in seen {
+            match event {
+                Event::RoomMessageReceived(event) => arrived += u64::try_from(event.message_list.len()).unwrap(),
+                Event::Error(error) => {
+                    assert_eq!(error.code, ErrorCode::NetworkModuleCommonError as i32, "{error:?}");
+                    let count = error.message.split(' ').next().and_then(|count| count.parse::<u64>().ok());
+                    dropped += count.unwrap_or_else(|| panic!("no number: {error:?}"));
+                }
+                _ => {}
+            }
+        }
+        (arrived, dropped)
+    };
+    let all = |seen: &[Event]| Some(counts(seen)).filter(|(arrived, dropped)| arrived + dropped >= SENT);
+    let (arrived, dropped) = bob.until("what became of all messages", all).await;
+    assert_eq!(arrived + dropped, SENT);
+    assert!(dropped > 0, "no message was dropped: the queue is not bounded");
+    assert_eq!(counts(&ann.seen()), (0, 0));
+    // Later messages arrive again.
+    ann.say(room("stage"), "later").await;
+    bob.receives("later").await;
     world.end().await;
 }
 

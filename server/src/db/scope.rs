@@ -52,6 +52,13 @@ impl Scope {
         Self { partition: Self::conversation(conversation).partition, ..self }
     }
 
+    /// Adds a name, which is that of no user.
+    #[must_use]
+    pub fn and_name(mut self, app: AppKey, name: &str) -> Self {
+        self.locks.extend(&Locks::name(app, name));
+        self
+    }
+
     /// Adds a user.
     #[must_use]
     pub fn and_user(self, user: UserKey) -> Self {

@@ -20,8 +20,16 @@ const MAX_ROWS: usize = 256;
 const INSERT: &str = "INSERT INTO scheduled_task (kind, subject, generation, at, next_at, attempts, last_error) VALUES";
 
 /// What a task is after it was replaced.
-const REPLACE: &str = "ON CONFLICT (kind, subject) DO UPDATE SET generation = scheduled_task.generation + 1, \
+const REPLACE: &str = "ON CONFLICT (kind, subject) DO UPDATE SET generation = excluded.generation, \
                        at = excluded.at, next_at = excluded.next_at, attempts = 0, last_error = ''";
+
+/// Draws the generation of a task. It tells the task from all others of its kind and subject, also from one for the same time that
+/// has run: otherwise a worker that has not heard of that end takes the two for one.
+fn generation() -> Result<i64, Error> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(Error::internal)?;
+    Ok(i64::from_le_bytes(random))
+}
 
 /// Schedules the task of this kind for `subject`, whose scope the job has, at `at`. It replaces the one before, if there is
 /// one.
@@ -48,8 +56,8 @@ pub async fn schedule_by<C>(
 async fn put<C>(tx: &mut Tx<'_>, kind: &TaskKind<C>, subject: i64, at: i64, only: &str) -> Result<(), Error> {
     tx.assert_covers(&(kind.scope)(subject));
     let at = at.min(NEVER - 1);
-    let sql = format!("{INSERT} ($1, $2, 1, $3, $3, 0, '') {REPLACE} {only}");
-    if tx.execute(&sql, &params![kind.number, subject, at]).await? > 0 {
+    let sql = format!("{INSERT} ($1, $2, $3, $4, $4, 0, '') {REPLACE} {only}");
+    if tx.execute(&sql, &params![kind.number, subject, generation()?, at]).await? > 0 {
         tx.emit(Effect::Due { queue: Queue::Tasks, at });
     }
     Ok(())
@@ -61,9 +69,10 @@ async fn put<C>(tx: &mut Tx<'_>, kind: &TaskKind<C>, subject: i64, at: i64, only
 /// # Errors
 /// The store fails.
 pub async fn schedule_missing<C>(tx: &mut Tx<'_>, kind: &TaskKind<C>, subjects: &[i64], at: i64) -> Result<(), Error> {
+    let generation = generation()?;
     for subjects in subjects.chunks(MAX_ROWS) {
         let list = tx.dialect().values_list(subjects.len(), 7, 1);
-        let row = |subject: &i64| params![kind.number, *subject, 1, at, at, 0, ""];
+        let row = |subject: &i64| params![kind.number, *subject, generation, at, at, 0, ""];
         let values: Vec<Value> = subjects.iter().flat_map(row).collect();
         tx.execute(&format!("{INSERT} {list} ON CONFLICT (kind, subject) DO NOTHING"), &values).await?;
         tx.emit(Effect::Due { queue: Queue::Tasks, at });
@@ -90,9 +99,9 @@ impl Numbered {
         let into = INSERT.trim_end_matches(" VALUES");
         // SQLite needs the condition: otherwise ON would belong to the query.
         let sql = format!(
-            "{into} SELECT $1, s.id, 1, $2, $2, 0, '' FROM ({subjects}) AS s WHERE 1 = 1 ON CONFLICT (kind, subject) DO NOTHING"
+            "{into} SELECT $1, s.id, $4, $2, $2, 0, '' FROM ({subjects}) AS s WHERE 1 = 1 ON CONFLICT (kind, subject) DO NOTHING"
         );
-        if tx.execute(&sql, &params![kind, at, owner.into()]).await? > 0 {
+        if tx.execute(&sql, &params![kind, at, owner.into(), generation()?]).await? > 0 {
             tx.emit(Effect::Due { queue: Queue::Tasks, at });
         }
         Ok(())

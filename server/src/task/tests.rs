@@ -26,6 +26,8 @@ struct Context {
     delivered: Mutex<Vec<Delivery>>,
     /// The last page of each delivery.
     pages: AtomicI64,
+    /// How often [`AGAIN`] runs.
+    left: AtomicI64,
 }
 
 impl Context {
@@ -58,6 +60,21 @@ static TICK: TaskKind<Context> = TaskKind {
     name: "tick",
     scope: |_| Scope::none(),
     run: |_, tx, _, due| Box::pin(async move { schedule(tx, &TICK, due.subject, due.now + 1_000).await }),
+};
+
+/// Schedules itself again for the same time, until nothing is left.
+static AGAIN: TaskKind<Context> = TaskKind {
+    number: 4,
+    name: "again",
+    scope: |_| Scope::none(),
+    run: |context, tx, _, due| {
+        Box::pin(async move {
+            if context.left.fetch_sub(1, Ordering::SeqCst) > 1 {
+                schedule(tx, &AGAIN, due.subject, due.now).await?;
+            }
+            Ok(())
+        })
+    },
 };
 
 static PANIC: TaskKind<Context> =
@@ -94,7 +111,7 @@ static LANES: OutboxKind<Context> = OutboxKind {
 };
 
 fn kinds() -> Arc<Kinds<Context>> {
-    Arc::new(Kinds { tasks: vec![&NOTE, &TICK, &PANIC], outbox: vec![&PAGES, &LANES] })
+    Arc::new(Kinds { tasks: vec![&NOTE, &TICK, &PANIC, &AGAIN], outbox: vec![&PAGES, &LANES] })
 }
 
 /// A node: its connection to the database, its clock and its worker.
@@ -230,14 +247,19 @@ async fn replaced_and_cancelled(database: Database) {
     // To the same time: only the generation tells that it is another one.
     node.schedule(1, START).await;
     let second = read().await;
-    assert_eq!((first.generation(), second.generation()), (1, 2));
+    assert_ne!(first.generation(), second.generation());
     assert!(!start(&first).await);
     assert!(node.effects().await.is_empty());
     assert!(start(&second).await && !start(&second).await);
     assert_eq!(node.effects().await.len(), 1);
-    // The next one has the generation of the first one again, and is not due.
+    // Also one that is scheduled for that time when it has run.
+    node.schedule(1, START).await;
+    let third = read().await;
+    assert_ne!(second, third);
+    assert!(!start(&second).await && start(&third).await);
+    assert_eq!(node.effects().await.len(), 2);
     node.schedule(1, START + 1).await;
-    assert!(!start(&first).await);
+    assert!(!start(&third).await);
     assert_eq!(read().await.next_at, START + 1);
     // It is due when it is read, and the clock is set back before it runs.
     node.clock.jump(1);
@@ -246,7 +268,7 @@ async fn replaced_and_cancelled(database: Database) {
     assert!(!start(&due).await);
     node.clock.jump(1);
     assert!(start(&due).await);
-    assert_eq!(node.effects().await.len(), 2);
+    assert_eq!(node.effects().await.len(), 3);
 
     // No later than a time.
     let by = async |at: i64| {
@@ -254,8 +276,11 @@ async fn replaced_and_cancelled(database: Database) {
         node.db.submit(scope, async move |tx| schedule_by(tx, &NOTE, 1, at).await).await.unwrap();
         read().await
     };
-    assert_eq!((by(START + 50).await.next_at, by(START + 60).await.generation()), (START + 50, 1));
-    assert_eq!((by(START + 40).await.next_at, read().await.generation()), (START + 40, 2));
+    let first = by(START + 50).await;
+    assert_eq!((first.next_at, by(START + 60).await), (START + 50, first.clone()));
+    let earlier = by(START + 40).await;
+    assert_eq!(earlier.next_at, START + 40);
+    assert_ne!(earlier.generation(), first.generation());
     let missing = node.db.submit(Scope::none(), async |tx| schedule_missing(tx, &NOTE, &[1, 2], START + 30).await);
     missing.await.unwrap();
     let at: Vec<i64> = node.list(Queue::Tasks, false).await.iter().map(|task| task.next_at).collect();
@@ -383,6 +408,19 @@ async fn recurring(database: Database) {
         node.until("a tick", is_next).await;
         node.clock.advance(1_000);
     }
+    stop(worker).await;
+    node.db.close().await;
+}
+
+/// A task may schedule itself for the time for which it was: the next one runs as well, however soon the worker looks.
+async fn again(database: Database) {
+    let node = Node::open(&database).await;
+    node.prepare(0).await;
+    node.context.left.store(100, Ordering::SeqCst);
+    node.db.submit(Scope::none(), async |tx| schedule(tx, &AGAIN, 1, START).await).await.unwrap();
+    let worker = node.start();
+    node.until("the last one", async |node| node.list(Queue::Tasks, false).await.is_empty()).await;
+    assert!(node.context.left.load(Ordering::SeqCst) <= 0);
     stop(worker).await;
     node.db.close().await;
 }
@@ -519,7 +557,7 @@ macro_rules! on_both {
     };
 }
 
-on_both!(in_time replaced_and_cancelled once failures recurring outbox lanes migrated);
+on_both!(in_time replaced_and_cancelled once failures recurring again outbox lanes migrated);
 
 #[test]
 fn the_kinds_of_the_server_have_numbers_and_names_of_their_own() {

@@ -6,13 +6,14 @@ use clap::Args;
 use tokio::time::{Instant, sleep_until};
 use zim_protocol::{Event, RoomAdvancedConfig, RoomInfo, RoomState};
 
-use super::name;
+use super::{name, typed};
 use crate::attribute::attribute;
 use crate::command::listen::ended;
 use crate::context::{Context, Session, now_ms};
 use crate::describe;
 use crate::duration;
 use crate::exit::Failure;
+use crate::input::{BadLine, Line, Lines};
 use crate::signal::Signals;
 
 /// `zim room enter`
@@ -35,6 +36,10 @@ pub(crate) struct EnterArgs {
     /// End after this number of events; if --timeout comes first, this is an error
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Take commands from standard input, one a line: /switch ROOM enters another room and leaves this one, /set KEY=VALUE -KEY sets
+    /// and deletes attributes as one change, /leave-all leaves the rooms of this device and ends
+    #[arg(long)]
+    commands: bool,
 }
 
 pub(super) async fn run(args: EnterArgs, context: &Context) -> Result<(), Failure> {
@@ -45,7 +50,8 @@ pub(super) async fn run(args: EnterArgs, context: &Context) -> Result<(), Failur
 }
 
 async fn stay(args: EnterArgs, context: &Context, session: &mut Session, mut signals: Signals) -> Result<(), Failure> {
-    let room = args.room;
+    let mut room = args.room;
+    let mut lines = if args.commands { Some(Lines::open(Box::new(|_| Ok(()))).await?) } else { None };
     if args.join {
         session.zim.join_room(&room).await?;
     } else {
@@ -73,6 +79,21 @@ async fn stay(args: EnterArgs, context: &Context, session: &mut Session, mut sig
                 Some(count) => return Err(Failure::other(format!("timed out after {seen} of {count} events"))),
                 None => break,
             },
+            line = next(&mut lines) => {
+                match line {
+                    Ok(Some(line)) => match typed::obey(&line.text, &room, !args.join, &session.zim).await {
+                        Ok(Some(now)) => room = now,
+                        Ok(None) => return Ok(()),
+                        Err(failure) => output.warn(failure.message),
+                    },
+                    Ok(None) => lines = None,
+                    Err(bad) => {
+                        output.warn(bad.failure.message);
+                        lines = None;
+                    }
+                }
+                continue;
+            }
             _ = signals.next() => break,
         };
         match event {
@@ -80,7 +101,7 @@ async fn stay(args: EnterArgs, context: &Context, session: &mut Session, mut sig
             Some(Err(lagged)) => output.warn(lagged.to_string()),
             Some(Ok(event)) => {
                 ended(&event)?;
-                if !is_of(&event, &room) {
+                if !is_of_room(&event) {
                     continue;
                 }
                 seen += 1;
@@ -91,6 +112,7 @@ async fn stay(args: EnterArgs, context: &Context, session: &mut Session, mut sig
                 }
                 if let Event::RoomStateChanged(change) = &event
                     && change.state() == RoomState::Disconnected
+                    && change.room_id == room
                 {
                     return Err(Failure::other(format!("you are no longer in the room: {:?}", change.event())));
                 }
@@ -102,17 +124,24 @@ async fn stay(args: EnterArgs, context: &Context, session: &mut Session, mut sig
     Ok(())
 }
 
-/// Whether an event is about a room.
-fn is_of(event: &Event, room: &str) -> bool {
-    let of = match event {
-        Event::RoomMessageReceived(event) => &event.from_conversation_id,
-        Event::RoomStateChanged(event) => &event.room_id,
-        Event::RoomMemberJoined(event) => &event.room_id,
-        Event::RoomMemberLeft(event) => &event.room_id,
-        Event::RoomAttributesUpdated(event) => &event.room_id,
-        Event::RoomAttributesBatchUpdated(event) => &event.room_id,
-        Event::RoomMemberAttributesUpdated(event) => &event.room_id,
-        _ => return false,
-    };
-    of == room
+/// Returns the next line. Cancel safe.
+async fn next(lines: &mut Option<Lines>) -> Result<Option<Line>, BadLine> {
+    match lines {
+        Some(lines) => lines.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether an event is about a room: the device is in no others than this command says.
+fn is_of_room(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::RoomMessageReceived(_)
+            | Event::RoomStateChanged(_)
+            | Event::RoomMemberJoined(_)
+            | Event::RoomMemberLeft(_)
+            | Event::RoomAttributesUpdated(_)
+            | Event::RoomAttributesBatchUpdated(_)
+            | Event::RoomMemberAttributesUpdated(_)
+    )
 }

@@ -175,8 +175,7 @@ async fn remove(app: &App, tx: &mut Tx<'_>, due: Due) -> Result<(), Error> {
     }
     tx.execute("UPDATE conversation SET floor_seq = $2 WHERE id = $1", &range).await?;
     if i64::try_from(rows.len()).is_ok_and(|count| count == PAGE) {
-        // Not for the time of this one: the worker tells the next one from it by that.
-        task::schedule(tx, &ROOM_HISTORY, room, due.now + 1).await?;
+        task::schedule(tx, &ROOM_HISTORY, room, due.now).await?;
     }
     Ok(())
 }

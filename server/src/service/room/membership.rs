@@ -93,12 +93,17 @@ impl Room {
         tx.emit(Effect::RoomStay { user, device, conversation, name, stay });
     }
 
-    /// Creates the room and lets the caller in.
-    pub(super) async fn create(self, tx: &mut Tx<'_>, new: NewRoom) -> Result<Option<RoomFullInfo>, Error> {
+    /// Creates the room and lets the caller in. `leaving` is a room that they leave afterwards.
+    pub(super) async fn create(
+        self,
+        tx: &mut Tx<'_>,
+        new: NewRoom,
+        leaving: Option<ConversationKey>,
+    ) -> Result<Option<RoomFullInfo>, Error> {
         if store::find(tx, self.app, self.id()).await?.is_some() {
             return Ok(None);
         }
-        self.check_rooms(tx, None).await?;
+        self.check_rooms(tx, leaving).await?;
         let room_name = self.make(tx, new).await?;
         Ok(Some(self.let_in(tx, room_name, true).await?.1))
     }

@@ -4,6 +4,7 @@
 mod attributes;
 mod history;
 mod membership;
+mod operator;
 mod rules;
 mod store;
 mod tasks;
@@ -11,18 +12,17 @@ mod tasks;
 use std::sync::Arc;
 
 use zim_protocol::{
-    ConversationRef, ConversationType, CreateRoomRequest, CreateServerRoomRequest, DeleteRoomAttributesRequest,
+    ConversationRef, ConversationType, CreateRoomRequest, DeleteRoomAttributesRequest,
     EndRoomAttributesBatchOperationRequest, EnterRoomRequest, ErrorCode, JoinRoomRequest, LeaveAllRoomRequest,
-    LeaveRoomRequest, ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest, ListRoomsResult, LostRoom,
-    QueryRoomAllAttributesRequest, QueryRoomMemberAttributesListRequest, QueryRoomMemberListRequest,
-    QueryRoomMembersAttributesRequest, QueryRoomMembersRequest, QueryRoomOnlineMemberCountRequest, ResumeRoomsRequest,
-    RoomAdvancedConfig, RoomAllLeftResult, RoomAttributesBatchOperatedResult, RoomAttributesOperatedResult,
-    RoomAttributesQueriedResult, RoomAttributesUpdateAction, RoomAttributesUpdateInfo, RoomCreatedResult,
-    RoomEnteredResult, RoomEvent, RoomFullInfo, RoomJoinedResult, RoomLeftResult, RoomMemberAttributesInfo,
-    RoomMemberAttributesListQueriedResult, RoomMemberInfo, RoomMemberQueriedResult,
-    RoomMembersAttributesOperatedResult, RoomMembersAttributesQueriedResult, RoomMembersQueriedResult,
-    RoomOnlineMemberCountQueriedResult, RoomRef, RoomSwitchedResult, SetRoomAttributesRequest,
-    SetRoomMembersAttributesRequest, SwitchRoomRequest, server::RoomService,
+    LeaveRoomRequest, LostRoom, QueryRoomAllAttributesRequest, QueryRoomMemberAttributesListRequest,
+    QueryRoomMemberListRequest, QueryRoomMembersAttributesRequest, QueryRoomMembersRequest,
+    QueryRoomOnlineMemberCountRequest, ResumeRoomsRequest, RoomAdvancedConfig, RoomAllLeftResult,
+    RoomAttributesBatchOperatedResult, RoomAttributesOperatedResult, RoomAttributesQueriedResult,
+    RoomAttributesUpdateAction, RoomAttributesUpdateInfo, RoomCreatedResult, RoomEnteredResult, RoomEvent,
+    RoomFullInfo, RoomJoinedResult, RoomLeftResult, RoomMemberAttributesInfo, RoomMemberAttributesListQueriedResult,
+    RoomMemberInfo, RoomMemberQueriedResult, RoomMembersAttributesOperatedResult, RoomMembersAttributesQueriedResult,
+    RoomMembersQueriedResult, RoomOnlineMemberCountQueriedResult, RoomRef, RoomSwitchedResult,
+    SetRoomAttributesRequest, SetRoomMembersAttributesRequest, SwitchRoomRequest, server::RoomService,
 };
 
 pub(crate) use self::history::{ROOM_HISTORY, hand_over, viewer};
@@ -35,8 +35,6 @@ use crate::connection::{Caller, ConnectionState, Identity, WriteTo};
 use crate::db::{Scope, Tx};
 use crate::error::{Error, LeftOut};
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
-use crate::service::rows::{operators_count, operators_place};
-use crate::tenant::Tenant;
 
 /// The members of a large room that the list has, as in the reference.
 const MAX_LISTED: i64 = 500;
@@ -46,7 +44,8 @@ impl RoomService for App {
         let info = request.room_info.unwrap_or_default();
         let config = request.config.unwrap_or_default();
         self.device_of(caller)?.ok_or_else(Error::new_room_needs_device)?;
-        let created = self.make_room(caller, (&info.room_id, request.entry_number), info.room_name, config).await?;
+        let new = (info.room_name, config);
+        let created = self.make_room(caller, (&info.room_id, request.entry_number), None, new).await?;
         let room_info = created.ok_or_else(|| Error::room_exists(&info.room_id))?;
         Ok(RoomCreatedResult { room_info: Some(room_info) })
     }
@@ -110,17 +109,13 @@ impl RoomService for App {
         request: QueryRoomMemberListRequest,
     ) -> Result<RoomMemberQueriedResult, Error> {
         let config = request.config.unwrap_or_default();
-        let (after, listed) = flag(&config.next_flag)?;
-        let count = config.count.min(MAX_LISTED - listed).max(0);
-        let page = (after, usize::try_from(count).map_err(Error::internal)?);
+        let page = (flag(&config.next_flag)?, usize::try_from(config.count).map_err(Error::internal)?);
         let (member_list, last) = self
             .read_room(caller, &request.room_id, async move |tx, room| {
-                if page.1 == 0 { Ok((Vec::new(), 0)) } else { store::members(tx, room.key, page).await }
+                store::members(tx, room.key, page, MAX_LISTED).await
             })
             .await?;
-        let listed = listed + i64::try_from(member_list.len()).map_err(Error::internal)?;
-        let next_flag = if last == 0 || listed >= MAX_LISTED { String::new() } else { format!("{last}.{listed}") };
-        Ok(RoomMemberQueriedResult { room_id: request.room_id, member_list, next_flag })
+        Ok(RoomMemberQueriedResult { room_id: request.room_id, member_list, next_flag: next_flag(last) })
     }
 
     async fn query_room_members(
@@ -278,24 +273,32 @@ impl RoomService for App {
         request: QueryRoomMemberAttributesListRequest,
     ) -> Result<RoomMemberAttributesListQueriedResult, Error> {
         let config = request.config.unwrap_or_default();
-        let page = (flag(&config.next_flag)?.0, config.count);
+        let page = (flag(&config.next_flag)?, config.count);
         let found = self.query_member_attributes(caller, &request.room_id, async move |tx, room| {
             store::members_with_attributes(tx, room.key, page).await
         });
         let (infos, last) = found.await?;
-        let next_flag = if last == 0 { String::new() } else { last.to_string() };
-        Ok(RoomMemberAttributesListQueriedResult { room_id: request.room_id, infos, next_flag })
+        Ok(RoomMemberAttributesListQueriedResult { room_id: request.room_id, infos, next_flag: next_flag(last) })
     }
 }
 
-/// Reads a `nextFlag`: a place, and how many members the pages before had.
-fn flag(flag: &str) -> Result<(i64, i64), Error> {
-    if flag.is_empty() {
-        return Ok((0, 0));
-    }
-    let (place, listed) = flag.split_once('.').unwrap_or((flag, "0"));
-    let parsed = place.parse().ok().zip(listed.parse().ok()).filter(|(place, listed)| *place >= 0 && *listed >= 0);
-    parsed.ok_or_else(|| Error::params_invalid("config.nextFlag is not that of a page before"))
+/// Reads a `nextFlag`: the place of the last member on the page before; 0: there is none.
+fn flag(flag: &str) -> Result<i64, Error> {
+    let place = if flag.is_empty() { Some(0) } else { flag.parse().ok().filter(|place| *place >= 0) };
+    place.ok_or_else(|| Error::params_invalid("config.nextFlag is not that of a page before"))
+}
+
+/// Returns the `nextFlag` after a place; 0: there are no more members.
+fn next_flag(last: i64) -> String {
+    if last == 0 { String::new() } else { last.to_string() }
+}
+
+/// What a job changes that makes a room.
+fn making(room: &Room) -> Scope {
+    // No ID contains a slash: the name of a room is never that of a user.
+    let scope = Scope::name(room.app, &format!("room/{}", room.name)).makes(room.key);
+    // The rooms of the app are counted: those who make one wait for each other.
+    if room.limits.rooms > 0 { scope.and_name(room.app, "room/") } else { scope }
 }
 
 /// What a job about a room changes.
@@ -412,20 +415,19 @@ impl App {
             .await
     }
 
-    /// Creates a room with the caller in it. `None`: there is such a room.
+    /// Creates a room with the caller in it. `leaving` is a room that they leave afterwards. `None`: there is such a room.
     async fn make_room(
         &self,
         caller: &Caller,
         (room_id, entry_number): (&str, u64),
-        room_name: String,
-        config: RoomAdvancedConfig,
+        leaving: Option<ConversationKey>,
+        (room_name, config): (String, RoomAdvancedConfig),
     ) -> Result<Option<RoomFullInfo>, Error> {
         let room = Room { entry_number, ..self.room(caller, ConversationKey(self.ids.next()), room_id)? };
         let new =
             NewRoom { room_name, destroy_delay: config.room_destroy_delay_time, attributes: config.room_attributes };
-        // No ID contains a slash: the name of a room is never that of a user.
-        let scope = Scope::name(room.app, &format!("room/{room_id}")).makes(room.key).and_user(room.me);
-        caller.write(&self.db, WriteTo::held(scope), async move |tx, _| room.create(tx, new).await).await
+        let scope = making(&room).and_user(room.me);
+        caller.write(&self.db, WriteTo::held(scope), async move |tx, _| room.create(tx, new, leaving).await).await
     }
 
     /// Lets the caller's device into a room, which is created if it does not exist and `new` says how. `leaving` is a room that it
@@ -451,9 +453,7 @@ impl App {
                     });
                     joining.await?
                 }
-                (None, Some((room_name, config))) => {
-                    self.make_room(caller, (room_id, entry_number), room_name.clone(), config.clone()).await?
-                }
+                (None, Some(new)) => self.make_room(caller, (room_id, entry_number), leaving, new.clone()).await?,
                 (None, None) => return Err(Error::room_not_found(room_id)),
             };
             // Otherwise it has ended, or another user has created it, since it was looked for.
@@ -467,84 +467,6 @@ impl App {
     async fn leave(&self, caller: &Caller, room: Room, device: Option<[u8; 16]>) -> Result<bool, Error> {
         let target = write_to(&room);
         caller.write(&self.db, target, async move |tx, _| room.leave(tx, device).await).await
-    }
-
-    /// Creates a room for the operator, without members. Attributes are those of `user`.
-    pub(crate) async fn create_empty_room(
-        &self,
-        user: &Caller,
-        request: CreateServerRoomRequest,
-    ) -> Result<RoomFullInfo, Error> {
-        let CreateServerRoomRequest { room_id, room_name, config, .. } = request;
-        let config = config.unwrap_or_default();
-        let room = self.room(user, ConversationKey(self.ids.next()), &room_id)?;
-        let new =
-            NewRoom { room_name, destroy_delay: config.room_destroy_delay_time, attributes: config.room_attributes };
-        let scope = Scope::name(room.app, &format!("room/{room_id}")).makes(room.key);
-        let made = user.write(&self.db, WriteTo::held(scope), async move |tx, _| room.create_empty(tx, new).await);
-        made.await?.ok_or_else(|| Error::room_exists(&room_id))
-    }
-
-    /// Ends a room for the operator. Returns how many users were in it.
-    pub(crate) async fn destroy_room(&self, tenant: &Tenant, room_id: &str) -> Result<usize, Error> {
-        let key = self.room_key(tenant.key, room_id).await?.ok_or_else(|| Error::room_not_found(room_id))?;
-        let room = self.room_of((tenant.key, key, room_id), (UserKey(0), [0; 16], LoginKey(0)))?;
-        self.db.submit(Scope::conversation(key), async move |tx| room.destroy(tx).await).await
-    }
-
-    /// Returns a page of the rooms of an app, for the operator.
-    pub(crate) async fn rooms_of(&self, tenant: &Tenant, request: ListRoomsRequest) -> Result<ListRoomsResult, Error> {
-        let (app, after) = (tenant.key, request.after);
-        let count = operators_count(request.count);
-        let found = self.db.read(async move |tx| store::rooms_of_app(tx, app, &after, count).await).await?;
-        let (rooms, is_more) = found;
-        let next = rooms.last().filter(|_| is_more).map(|last| last.room_id.clone()).unwrap_or_default();
-        Ok(ListRoomsResult { rooms, next })
-    }
-
-    /// Returns a page of the users who are in a room, for the operator.
-    pub(crate) async fn members_of_room(
-        &self,
-        tenant: &Tenant,
-        request: ListRoomMembersRequest,
-    ) -> Result<ListRoomMembersResult, Error> {
-        let page = (operators_place(&request.after, 0)?, operators_count(request.count));
-        let room_id = request.room_id;
-        let key = self.room_key(tenant.key, &room_id).await?.ok_or_else(|| Error::room_not_found(&room_id))?;
-        self.db.read(async move |tx| store::member_rows(tx, key, page).await).await
-    }
-
-    /// Removes users from a room for the operator. Returns those who were in it.
-    pub(crate) async fn kick_from_room(
-        &self,
-        tenant: &Tenant,
-        room_id: &str,
-        user_ids: Vec<String>,
-    ) -> Result<Vec<String>, Error> {
-        let app = tenant.key;
-        let key = self.room_key(app, room_id).await?.ok_or_else(|| Error::room_not_found(room_id))?;
-        let mut users = Vec::with_capacity(user_ids.len());
-        for user_id in user_ids {
-            let user = self.user_key(app, &user_id).await?.ok_or_else(|| Error::user_not_found(&user_id))?;
-            users.push((user, user_id));
-        }
-        let room = self.room_of((app, key, room_id), (UserKey(0), [0; 16], LoginKey(0)))?;
-        let kicked = self.db.submit(Scope::conversation(key), async move |tx| {
-            let (mut members, mut kicked) = (Vec::new(), Vec::new());
-            for (user, user_id) in users {
-                if let Some(member) = store::member(tx, room.key, user).await?
-                    && members.iter().all(|(other, _)| *other != user)
-                {
-                    members.push((user, member));
-                    kicked.push(user_id);
-                }
-            }
-            if !members.is_empty() {
-                room.exit(tx, &members, RoomEvent::KickedOut).await?;
-            }
-            Ok(kicked)
-        });
-        kicked.await
     }
 
     async fn change_attributes(

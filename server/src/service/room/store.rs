@@ -299,18 +299,23 @@ pub(super) async fn users(tx: &mut Tx<'_>, users: &[UserKey]) -> Result<Vec<User
     rows.iter().map(|row| user_info(row, 0)).collect()
 }
 
-/// Returns up to `count` members after a place, in the order in which they entered, and the place to go on from; 0: there are no
-/// more.
+/// Returns up to `count` of the first `most` members, after a place, in the order in which they entered, and the place to go on
+/// from; 0: there are no more.
 pub(super) async fn members(
     tx: &mut Tx<'_>,
     room: ConversationKey,
     (after, count): (i64, usize),
+    most: i64,
 ) -> Result<(Vec<UserInfo>, i64), Error> {
+    let sql =
+        "SELECT COUNT(*) FROM (SELECT 1 FROM room_member WHERE conversation = $1 AND place <= $2 LIMIT $3) AS listed";
+    let before = tx.fetch_one(sql, &params![room, after, most]).await?;
+    let before: i64 = before.map_or(Ok(0), |row| row.get(0))?;
     let sql = format!(
         "SELECT {USER}, m.place FROM room_member m JOIN account a ON a.id = m.account \
          WHERE m.conversation = $1 AND m.place > $2 ORDER BY m.place LIMIT $3"
     );
-    let limit = i64::try_from(count + 1).map_err(Error::internal)?;
+    let limit = i64::try_from(count + 1).map_err(Error::internal)?.min(most - before);
     let rows = tx.fetch(&sql, &params![room, after, limit]).await?;
     let (mut members, mut bytes, mut last) = (Vec::with_capacity(rows.len()), 0, 0);
     for row in rows.iter().take(count) {
