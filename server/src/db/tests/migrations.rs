@@ -103,7 +103,7 @@ async fn counters_are_filled_on_sqlite() {
 async fn nothing_waits_for_a_member(test_db: &TestDb<'_>) {
     let config = test_db.config();
     let open = async |migrations| Db::<Put>::open(DbConfig { migrations, ..config.clone() }, |_| {}).await.unwrap();
-    let first = MIGRATIONS.iter().position(|migration| migration.name == "0020_group_application").unwrap();
+    let first = MIGRATIONS.iter().position(|migration| migration.name == "0021_group_application").unwrap();
     let db = open(&MIGRATIONS[..first]).await;
     db.submit(Scope::none(), async |tx| {
         let member = "INSERT INTO group_member (conversation, account, role, nickname, enter_type, entered_at, operator, place) \

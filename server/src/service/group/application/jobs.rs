@@ -47,7 +47,7 @@ pub(super) async fn told(
     Ok(told)
 }
 
-/// Asks users to enter the group. `role` is that of the caller, who sees the applications if they decide in the group.
+/// Asks users to enter the group. The caller sees the applications if they decide in the group.
 pub(in crate::service::group) async fn ask(
     group: &Group,
     tx: &mut Tx<'_>,
