@@ -5,13 +5,12 @@ use zim_integration_tests::{Device, World, group, refusal, soon, texts};
 use zim_protocol::message::Body;
 use zim_protocol::tips_message_change_info::Body as Changed;
 use zim_protocol::{
-    ConversationType, ErrorCode, Event, EventKind, GroupAdvancedConfig, GroupBeInviteMode, GroupJoinMode,
-    GroupMemberMuteConfig, GroupMessageReceiptMemberQueryConfig, GroupMuteConfig, GroupMuteMode, Message,
-    MessageDeleteConfig, MessagePinConfig, MessageReactionAddConfig, MessageRevokeConfig, MessageSendConfig,
-    MessageType, TipsMessage, TipsMessageEvent,
+    ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig, GroupMessageReceiptMemberQueryConfig,
+    GroupMuteConfig, GroupMuteMode, Message, MessageDeleteConfig, MessagePinConfig, MessageReactionAddConfig,
+    MessageRevokeConfig, MessageSendConfig, MessageType, TipsMessage, TipsMessageEvent,
 };
 
-use crate::group::{create, info, members};
+use crate::group::{create, members};
 
 /// The tips among messages, oldest first: the event, who did it, and to whom.
 fn tips(messages: &[Message]) -> Vec<(TipsMessageEvent, String, Vec<String>)> {
@@ -153,6 +152,7 @@ async fn tips_say_what_happened_to_a_group() {
 #[tokio::test]
 async fn tips_of_applications_say_who_came_and_who_asked_them_to() {
     use TipsMessageEvent as Tip;
+    use zim_protocol::{GroupAdvancedConfig, GroupBeInviteMode, GroupJoinMode};
     let world = World::with(|config| config.groups.tips = true).await;
     let (ann, cai, dan, eve) =
         (world.user("ann").await, world.user("cai").await, world.user("dan").await, world.user("eve").await);
@@ -161,7 +161,7 @@ async fn tips_of_applications_say_who_came_and_who_asked_them_to() {
         be_invite_mode: GroupBeInviteMode::Auth as i32,
         ..GroupAdvancedConfig::default()
     };
-    soon(ann.create_group(info("crew"), [""; 0], config)).await.unwrap();
+    soon(ann.create_group(crate::group::info("crew"), [""; 0], config)).await.unwrap();
     // Those who do not come leave no tip.
     soon(cai.send_group_join_application("crew", Default::default())).await.unwrap();
     soon(ann.reject_group_join_application("cai", "crew", Default::default())).await.unwrap();
