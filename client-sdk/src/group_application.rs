@@ -89,7 +89,8 @@ impl Zim {
     }
 
     /// Enters a group that a member has asked the user to enter (reference: `acceptGroupInviteApplication`). The user's devices get
-    /// `groupApplicationUpdated`, and those of the member, if they are the owner or an administrator.
+    /// `groupApplicationUpdated`, and those of the member, if they are the owner or an administrator. Whoever enters a group, in
+    /// whatever way, waits for nothing there: their application and all other invitations become `Disabled`, with the same event.
     ///
     /// # Errors
     /// - 6000523: there is no such group. 6000508: no invitation of this member waits for an answer.

@@ -4,18 +4,20 @@ mod application;
 mod change;
 mod create;
 mod member;
+mod members;
 
 use clap::Subcommand;
 use zim_client_sdk::Zim;
 use zim_protocol::{
     Group, GroupBeInviteMode, GroupFullInfo, GroupInviteMode, GroupJoinMode, GroupListQueryConfig, GroupMemberInfo,
-    GroupMemberQueryConfig, GroupMuteInfo, GroupMuteMode, GroupSearchConfig, GroupVerifyInfo,
+    GroupMuteInfo, GroupMuteMode, GroupSearchConfig, GroupVerifyInfo,
 };
 
 use self::application::ApplicationCommand;
 use self::change::ChangeCommand;
 use self::create::CreateArgs;
 use self::member::MemberCommand;
+use self::members::MembersArgs;
 use super::friend::{ListArgs, next_count};
 use crate::attribute::attributes_text;
 use crate::context::{Context, now_ms};
@@ -72,13 +74,8 @@ pub(crate) enum GroupCommand {
         /// The group
         group: String,
     },
-    /// List the members of a group, in the order in which they entered
-    Members {
-        /// The group
-        group: String,
-        #[command(flatten)]
-        list: ListArgs,
-    },
+    /// List the members of a group in the order in which they entered, or show, search or count them
+    Members(MembersArgs),
     /// List the groups that you are in, the last entered first
     List {
         /// Only groups that this user is in, too; may be repeated
@@ -102,8 +99,9 @@ pub(crate) enum GroupCommand {
 }
 
 pub(crate) async fn run(command: GroupCommand, context: &Context) -> Result<(), Failure> {
-    let session = match command {
+    let session = match &command {
         GroupCommand::Search { .. } => context.one_shot_synced().await?,
+        GroupCommand::Members(args) if args.needs_copy() => context.one_shot_synced().await?,
         _ => context.one_shot().await?,
     };
     let (zim, output) = (&session.zim, context.output);
@@ -114,7 +112,7 @@ pub(crate) async fn run(command: GroupCommand, context: &Context) -> Result<(), 
         GroupCommand::Dismiss { group } => dismiss(&group, zim, output).await,
         GroupCommand::Kick { group, users } => kick(&group, &users, zim, output).await,
         GroupCommand::Info { group } => info(&group, zim, output).await,
-        GroupCommand::Members { group, list } => members(&group, &list, zim, output).await,
+        GroupCommand::Members(args) => members::run(args, zim, output).await,
         GroupCommand::List { with, list } => groups(with, &list, zim, output).await,
         GroupCommand::Search { keywords } => search(keywords, zim, output).await,
         GroupCommand::Change(command) => change::run(command, zim, output).await,
@@ -221,22 +219,6 @@ fn invites(rules: GroupVerifyInfo) -> &'static str {
             "the owner and administrators; the invited user must agree"
         }
     }
-}
-
-async fn members(group: &str, args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
-    let (mut all, mut next_flag): (Vec<GroupMemberInfo>, i64) = (Vec::new(), 0);
-    while let Some(count) = next_count(args.count, all.len()) {
-        let page = zim.query_group_member_list(group, GroupMemberQueryConfig { next_flag, count }).await?;
-        all.extend(page.user_list);
-        next_flag = page.next_flag;
-        if next_flag == 0 {
-            break;
-        }
-    }
-    if output.is_json() {
-        return all.iter().try_for_each(|member| output.json(member));
-    }
-    output.table(&member_table(&all, now_ms()))
 }
 
 async fn groups(with: Vec<String>, args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {

@@ -243,3 +243,34 @@ async fn listening_from_a_user_includes_what_they_do_in_groups() {
     assert_eq!(said(&listener.finish().await.ok()), ["cai joined the group crew", "cai in crew  this"]);
     env.end().await;
 }
+
+#[tokio::test]
+async fn people_find_count_and_pick_members_and_attributes() {
+    let env = three_users().await;
+    let create = ["group", "create", "crew", "bob", "cai", "--attribute", "color=red", "--attribute", "city=Bern"];
+    env.zim("ann", &create).await.ok();
+    env.zim("bob", &["group", "nickname", "crew", "bob", "Captain"]).await.ok();
+    let ids =
+        |ran: &Ran| all(ran).iter().map(|member| member["userID"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids(&env.zim("ann", &["group", "members", "crew", "cai"]).await.ok()), ["cai"]);
+    let refused = env.zim("ann", &["group", "members", "crew", "dan"]).await.fails(5);
+    assert!(refused.contains("dan is not a member of this group"), "{refused}");
+    // The search knows all members, although this command has just begun.
+    assert_eq!(ids(&env.zim("ann", &["group", "members", "crew", "--search", "CAPT"]).await.ok()), ["bob"]);
+    for (command, said) in [
+        (&["group", "members", "crew", "--search", "captain", "--search", "none"][..], "No member matches."),
+        (&["group", "members", "crew", "--total"], "3 members"),
+        (&["group", "attributes", "crew"], "city=Bern color=red"),
+        (&["group", "attributes", "crew", "--only", "city"], "city=Bern"),
+        (&["group", "attributes", "crew", "--only", "size"], "The group has none of these attributes."),
+        (&["group", "attributes", "crew", "--delete", "city", "--delete", "color"], "The group has no attributes."),
+    ] {
+        assert_eq!(env.zim("ann", &[command, &["--plain"]].concat()).await.ok().stdout.trim(), said, "{command:?}");
+    }
+    let total = env.zim("cai", &["group", "members", "crew", "--total"]).await.json();
+    assert_eq!(total, json!({"groupID": "crew", "count": 3}));
+    env.zim("ann", &["group", "kick", "crew", "bob", "cai"]).await.ok();
+    let total = env.zim("ann", &["group", "members", "crew", "--total", "--plain"]).await.ok().stdout;
+    assert_eq!(total.trim(), "1 member");
+    env.end().await;
+}

@@ -16,24 +16,24 @@ const NONE: ErrorCode = ErrorCode::GroupModuleGroupDoesNotExist;
 const NOT_ALLOWED: ErrorCode = ErrorCode::GroupModuleGroupNoCorrespondingOperationAuthority;
 const INVALID: ErrorCode = ErrorCode::CommonModuleParamsInvalid;
 const ALREADY: ErrorCode = ErrorCode::GroupModuleMemberIsAlreadyInTheGroup;
-const NO_JOIN: ErrorCode = ErrorCode::GroupModuleJoinGroupError;
-const NO_INVITE: ErrorCode = ErrorCode::GroupModuleInviteUserIntoGroupError;
+pub(crate) const NO_JOIN: ErrorCode = ErrorCode::GroupModuleJoinGroupError;
+pub(crate) const NO_INVITE: ErrorCode = ErrorCode::GroupModuleInviteUserIntoGroupError;
 /// How long applications wait in these tests; by default it is 7 days.
 const VALID_MS: i64 = 60_000;
 
 /// An application as a test compares it: its type, its state, the other user, the wording.
-type Shown = (Kind, State, String, String);
+pub(crate) type Shown = (Kind, State, String, String);
 
-fn show(info: &GroupApplicationInfo) -> Shown {
+pub(crate) fn show(info: &GroupApplicationInfo) -> Shown {
     let user = info.apply_user.clone().unwrap().user_id;
     (info.r#type(), info.state(), user, info.wording.clone())
 }
 
-fn shown(kind: Kind, state: State, user: &str, wording: &str) -> Shown {
+pub(crate) fn shown(kind: Kind, state: State, user: &str, wording: &str) -> Shown {
     (kind, state, user.to_owned(), wording.to_owned())
 }
 
-async fn list(device: &Device) -> Vec<Shown> {
+pub(crate) async fn list(device: &Device) -> Vec<Shown> {
     let config = GroupApplicationListQueryConfig { next_flag: 0, count: 100 };
     let list = soon(device.query_group_application_list(config)).await.unwrap();
     assert_eq!(list.next_flag, 0);
@@ -41,7 +41,7 @@ async fn list(device: &Device) -> Vec<Shown> {
 }
 
 /// The next application that a device was told of.
-async fn added(device: &Device) -> Shown {
+pub(crate) async fn added(device: &Device) -> Shown {
     match device.next(EventKind::GroupApplicationListChanged).await {
         Event::GroupApplicationListChanged(event) => {
             assert_eq!((event.action, event.application_list.len()), (0, 1));
@@ -64,33 +64,52 @@ async fn answered(device: &Device) -> (Shown, String) {
     }
 }
 
+/// The applications that a device has heard the end of, and who ended them, once there are so many.
+pub(crate) async fn answers(device: &Device, count: usize) -> Vec<(Shown, String)> {
+    let of = |event: &Event| match event {
+        Event::GroupApplicationUpdated(event) => event.application_list.clone(),
+        _ => Vec::new(),
+    };
+    let ended = |one: GroupApplicationInfo| (show(&one), one.operated_user.unwrap().user_id);
+    device
+        .until("the end of applications", |seen| {
+            let all: Vec<_> = seen.iter().flat_map(of).map(ended).collect();
+            (all.len() >= count).then_some(all)
+        })
+        .await
+}
+
 /// How many events of applications a device has seen.
-fn told(device: &Device) -> (usize, usize) {
+pub(crate) fn told(device: &Device) -> (usize, usize) {
     let count = |kind| device.seen_of(kind).len();
     (count(EventKind::GroupApplicationListChanged), count(EventKind::GroupApplicationUpdated))
 }
 
 /// What was pushed to the devices before this has arrived.
-async fn barrier(ann: &Device, devices: &[(&str, &Device)], text: &str) {
+pub(crate) async fn barrier(ann: &Device, devices: &[(&str, &Device)], text: &str) {
     for (user, device) in devices {
         ann.say(*user, text).await;
         device.receives(text).await;
     }
 }
 
-async fn apply(device: &Device, wording: &str) -> Result<(), zim_client_sdk::Error> {
+pub(crate) async fn apply(device: &Device, wording: &str) -> Result<(), zim_client_sdk::Error> {
     let config = GroupJoinApplicationSendConfig { wording: wording.to_owned(), ..Default::default() };
     soon(device.send_group_join_application("crew", config)).await.map(|sent| assert_eq!(sent.group_id, "crew"))
 }
 
-async fn ask(device: &Device, users: &[&str], wording: &str) -> Result<Vec<(String, i64)>, zim_client_sdk::Error> {
+pub(crate) async fn ask(
+    device: &Device,
+    users: &[&str],
+    wording: &str,
+) -> Result<Vec<(String, i64)>, zim_client_sdk::Error> {
     let config = GroupInviteApplicationSendConfig { wording: wording.to_owned(), ..Default::default() };
     let sent = soon(device.send_group_invite_applications(users.iter().copied(), "crew", config)).await?;
     assert_eq!(sent.group_id, "crew");
     Ok(sent.error_user_list.into_iter().map(|user| (user.user_id, user.reason)).collect())
 }
 
-async fn accept(device: &Device, applicant: &str) -> Result<(), zim_client_sdk::Error> {
+pub(crate) async fn accept(device: &Device, applicant: &str) -> Result<(), zim_client_sdk::Error> {
     let config = GroupJoinApplicationAcceptConfig::default();
     soon(device.accept_group_join_application(applicant, "crew", config)).await.map(drop)
 }
@@ -100,7 +119,7 @@ async fn reject(device: &Device, applicant: &str) -> Result<(), zim_client_sdk::
     soon(device.reject_group_join_application(applicant, "crew", config)).await.map(drop)
 }
 
-async fn agree(device: &Device, inviter: &str) -> Result<(), zim_client_sdk::Error> {
+pub(crate) async fn agree(device: &Device, inviter: &str) -> Result<(), zim_client_sdk::Error> {
     let config = GroupInviteApplicationAcceptConfig::default();
     let agreed = soon(device.accept_group_invite_application(inviter, "crew", config)).await?;
     assert_eq!(agreed.inviter_user_id, inviter);
@@ -108,27 +127,27 @@ async fn agree(device: &Device, inviter: &str) -> Result<(), zim_client_sdk::Err
     Ok(())
 }
 
-async fn decline(device: &Device, inviter: &str) -> Result<(), zim_client_sdk::Error> {
+pub(crate) async fn decline(device: &Device, inviter: &str) -> Result<(), zim_client_sdk::Error> {
     let config = GroupInviteApplicationRejectConfig::default();
     soon(device.reject_group_invite_application(inviter, "crew", config)).await.map(drop)
 }
 
-async fn is_member(device: &Device) -> bool {
+pub(crate) async fn is_member(device: &Device) -> bool {
     soon(device.query_group_member_count("crew")).await.is_ok()
 }
 
 /// A group of Ann, Adam, who is an administrator, and Mia, with these modes. Dan and Eve are outside.
-struct Crew {
-    world: World,
-    ann: Device,
-    adam: Device,
-    mia: Device,
-    dan: Device,
-    eve: Device,
+pub(crate) struct Crew {
+    pub(crate) world: World,
+    pub(crate) ann: Device,
+    pub(crate) adam: Device,
+    pub(crate) mia: Device,
+    pub(crate) dan: Device,
+    pub(crate) eve: Device,
 }
 
 impl Crew {
-    async fn new(join: GroupJoinMode, invite: GroupInviteMode, be_invite: GroupBeInviteMode) -> Self {
+    pub(crate) async fn new(join: GroupJoinMode, invite: GroupInviteMode, be_invite: GroupBeInviteMode) -> Self {
         Self::with(join, invite, be_invite, 0).await
     }
 
@@ -152,7 +171,7 @@ impl Crew {
         Self { world, ann, adam, mia, dan, eve }
     }
 
-    async fn asking() -> Self {
+    pub(crate) async fn asking() -> Self {
         Self::new(GroupJoinMode::Auth, GroupInviteMode::Any, GroupBeInviteMode::Auth).await
     }
 }
@@ -416,7 +435,9 @@ async fn accept_group_invite_application_enters_the_group() {
     for device in [&crew.dan, &tablet] {
         assert_eq!(state(device).await, (GroupState::Enter, GroupEvent::Invited, "ann".into()));
         let accepted = (shown(Kind::BeInvite, State::Accepted, "ann", "come"), "dan".to_owned());
-        assert_eq!(answered(device).await, accepted);
+        // The other one is over.
+        let over = (shown(Kind::BeInvite, State::Disabled, "mia", "do"), "dan".to_owned());
+        assert_eq!(answers(device, 2).await, [accepted, over]);
     }
     assert_eq!(answered(&crew.ann).await, (shown(Kind::Invite, State::Accepted, "dan", "come"), "dan".to_owned()));
     let dan = soon(crew.mia.query_group_member_info("dan", "crew")).await.unwrap().user_info.unwrap();
@@ -425,8 +446,7 @@ async fn accept_group_invite_application_enters_the_group() {
         (enter.enter_type(), enter.operated_user.unwrap().user_id.as_str()),
         (GroupEnterType::InviteApply, "ann")
     );
-    // The other one can be answered, and changes nothing.
-    agree(&crew.dan, "mia").await.unwrap();
+    assert_eq!(refusal(agree(&crew.dan, "mia").await), NO_INVITE);
     assert_eq!(soon(crew.dan.query_group_member_count("crew")).await.unwrap().count, 4);
     barrier(&crew.ann, &[("adam", &crew.adam), ("mia", &crew.mia)], "now").await;
     for device in [&crew.adam, &crew.mia] {

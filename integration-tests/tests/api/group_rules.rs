@@ -111,6 +111,9 @@ impl State {
         users.sort_unstable();
         users.dedup();
         assert_eq!(users.len(), self.members.len(), "{place}: {self:#?}");
+        // Nothing waits for a member, so nothing lets them in again after they were removed.
+        let left = |(user, _, state): &&(String, String, i64)| *state == WAITING && self.role(user).is_some();
+        assert_eq!(self.applications.iter().find(left), None, "{place}: {self:#?}");
     }
 }
 

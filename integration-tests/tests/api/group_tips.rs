@@ -150,6 +150,39 @@ async fn tips_say_what_happened_to_a_group() {
 }
 
 #[tokio::test]
+async fn tips_of_applications_say_who_came_and_who_asked_them_to() {
+    use TipsMessageEvent as Tip;
+    use zim_protocol::{GroupAdvancedConfig, GroupBeInviteMode, GroupJoinMode};
+    let world = World::with(|config| config.groups.tips = true).await;
+    let (ann, cai, dan, eve) =
+        (world.user("ann").await, world.user("cai").await, world.user("dan").await, world.user("eve").await);
+    let config = GroupAdvancedConfig {
+        join_mode: GroupJoinMode::Auth as i32,
+        be_invite_mode: GroupBeInviteMode::Auth as i32,
+        ..GroupAdvancedConfig::default()
+    };
+    soon(ann.create_group(crate::group::info("crew"), [""; 0], config)).await.unwrap();
+    // Those who do not come leave no tip.
+    soon(cai.send_group_join_application("crew", Default::default())).await.unwrap();
+    soon(ann.reject_group_join_application("cai", "crew", Default::default())).await.unwrap();
+    soon(ann.send_group_invite_applications(["cai"], "crew", Default::default())).await.unwrap();
+    soon(cai.reject_group_invite_application("ann", "crew", Default::default())).await.unwrap();
+    soon(dan.send_group_join_application("crew", Default::default())).await.unwrap();
+    soon(ann.accept_group_join_application("dan", "crew", Default::default())).await.unwrap();
+    soon(ann.send_group_invite_applications(["eve"], "crew", Default::default())).await.unwrap();
+    soon(eve.accept_group_invite_application("ann", "crew", Default::default())).await.unwrap();
+    let expected = [
+        tip(Tip::GroupCreated, "ann", &[]),
+        tip(Tip::GroupJoined, "dan", &["dan"]),
+        tip(Tip::GroupInvited, "ann", &["eve"]),
+    ];
+    assert_eq!(tips(&history(&ann, 3).await), expected);
+    assert_eq!(tips(&history(&dan, 2).await), expected[1..]);
+    assert_eq!(tips(&history(&eve, 1).await), expected[2..]);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_tip_is_no_message_of_a_user() {
     let world = World::with(|config| config.groups.tips = true).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);

@@ -20,7 +20,7 @@ use crate::effect::Effect;
 use crate::error::Error;
 use crate::fanout::{Fanout, Publisher};
 use crate::journal::NewMessage;
-use crate::key::{ConversationKey, IdGenerator, UserKey};
+use crate::key::{ConversationKey, IdGenerator, Places, UserKey};
 use crate::media::Files;
 use crate::meter::Meter;
 use crate::room_rates::RoomRates;
@@ -60,6 +60,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// Makes new IDs.
     pub ids: IdGenerator,
+    /// Gives changes of group applications their places.
+    pub(crate) places: Arc<Places>,
     /// The apps.
     pub tenants: Tenants,
     /// Changes when a backup is restored or a replica promoted.
@@ -133,6 +135,7 @@ impl App {
         let node = db.lease().map_or(0, |lease| lease.number());
         let app = Arc::new(Self {
             ids: IdGenerator::new(clock.clone(), node, newest),
+            places: Arc::new(Places::new(node)),
             db,
             fanout,
             bus,

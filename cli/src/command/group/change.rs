@@ -32,6 +32,9 @@ pub(crate) enum ChangeCommand {
         /// Attribute to delete; may be repeated
         #[arg(long = "delete", value_name = "KEY")]
         delete: Vec<String>,
+        /// Show only this attribute; may be repeated
+        #[arg(long = "only", value_name = "KEY")]
+        only: Vec<String>,
     },
 }
 
@@ -76,19 +79,23 @@ pub(super) async fn run(command: ChangeCommand, zim: &Zim, output: Output) -> Re
                 false => format!("You call the group {group} {} now.", preview(&alias, 100)),
             })
         }
-        ChangeCommand::Attributes { group, attributes, delete } => {
+        ChangeCommand::Attributes { group, attributes, delete, only } => {
             if !attributes.is_empty() {
                 zim.set_group_attributes(attributes.into_iter().collect(), &group).await?;
             }
             if !delete.is_empty() {
                 zim.delete_group_attributes(delete, &group).await?;
             }
-            let found = zim.query_group_all_attributes(&group).await?;
+            let found = match only.is_empty() {
+                true => zim.query_group_all_attributes(&group).await?,
+                false => zim.query_group_attributes(&only, &group).await?,
+            };
             if output.is_json() {
                 return output.json(&found);
             }
             output.line(match found.group_attributes.is_empty() {
-                true => "The group has no attributes.".to_owned(),
+                true if only.is_empty() => "The group has no attributes.".to_owned(),
+                true => "The group has none of these attributes.".to_owned(),
                 false => attributes_text(&found.group_attributes),
             })
         }

@@ -56,6 +56,7 @@ pub(super) async fn all(cluster: &Cluster) {
     steps(&TestDb::new(Some(cluster), "steps")).await;
     out_of_order(&TestDb::new(Some(cluster), "out_of_order")).await;
     counters_are_filled(&TestDb::new(Some(cluster), "counters")).await;
+    nothing_waits_for_a_member(&TestDb::new(Some(cluster), "waiting")).await;
 }
 
 /// Lists that an earlier build wrote are counted.
@@ -96,6 +97,41 @@ async fn counters_are_filled(test_db: &TestDb<'_>) {
 #[tokio::test]
 async fn counters_are_filled_on_sqlite() {
     counters_are_filled(&TestDb::new(None, "counters")).await;
+}
+
+/// What an earlier build left waiting for a member no longer waits.
+async fn nothing_waits_for_a_member(test_db: &TestDb<'_>) {
+    let config = test_db.config();
+    let open = async |migrations| Db::<Put>::open(DbConfig { migrations, ..config.clone() }, |_| {}).await.unwrap();
+    let first = MIGRATIONS.iter().position(|migration| migration.name == "0021_group_application").unwrap();
+    let db = open(&MIGRATIONS[..first]).await;
+    db.submit(Scope::none(), async |tx| {
+        let member = "INSERT INTO group_member (conversation, account, role, nickname, enter_type, entered_at, operator, place) \
+                      VALUES (64, 1, 3, '', 1, 0, 0, 1)";
+        tx.execute(member, &[]).await?;
+        // Of the member, of the member in another group, of somebody else; and one that was rejected.
+        for (id, conversation, account, state) in [(1, 64, 1, 1), (2, 65, 1, 1), (3, 64, 2, 1), (4, 64, 1, 3)] {
+            let sql = "INSERT INTO group_application (id, conversation, account, inviter, state, wording, created_at, \
+                       updated_at, expires_at, operator, place) VALUES ($1, $2, $3, $1, $4, '', 0, 0, 9, 0, $1)";
+            tx.execute(sql, &params![id, conversation, account, state]).await?;
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    db.close().await;
+    let db = open(MIGRATIONS).await;
+    let found = db.read(async |tx| {
+        let rows = tx.fetch("SELECT state FROM group_application ORDER BY id", &[]).await?;
+        rows.iter().map(|row| Ok(row.get::<i64>(0)?)).collect::<Result<Vec<_>, Error>>()
+    });
+    assert_eq!(found.await.unwrap(), [5, 1, 1, 3]);
+    db.close().await;
+}
+
+#[tokio::test]
+async fn nothing_waits_for_a_member_on_sqlite() {
+    nothing_waits_for_a_member(&TestDb::new(None, "waiting")).await;
 }
 
 #[tokio::test]

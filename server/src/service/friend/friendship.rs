@@ -1,15 +1,16 @@
 //! The jobs that change lists of friends. Both users are in their scope: what a job reads stays true until its commit.
 
-use zim_protocol::{FriendApplicationInfo, FriendApplicationState as State, FriendInfo};
+use zim_protocol::{FriendApplicationInfo, FriendInfo};
 
 use super::application::{self, APPLICATION};
-use super::rules::{Attributes, Remarks, merged};
+use super::rules::{Application, Attributes, Remarks, merged};
 use super::store::{self, FRIEND, Friend};
 use crate::app::Named;
 use crate::db::{Scope, Tx};
 use crate::error::Error;
 use crate::journal::LogWriter;
 use crate::key::UserKey;
+use crate::service::application::State;
 use crate::service::blacklist::is_blocked;
 use crate::service::counter::Counter;
 
@@ -97,13 +98,10 @@ impl Pair {
         state: State,
     ) -> Result<(), Error> {
         for (user, other) in [(self.me, self.other), (self.other, self.me)] {
-            let row = application::find(tx, user, other).await?.filter(|row| row.is_waiting(self.now));
-            if let Some(mut row) = row {
-                row.state = state;
-                row.updated_at = self.now;
-                let place = log.feed(tx, user, &APPLICATION, other).await?;
-                application::save(tx, (user, other), row, place).await?;
-            }
+            let Some(row) = application::find(tx, user, other).await? else { continue };
+            let Some(life) = row.life.end(state, self.now) else { continue };
+            let place = log.feed(tx, user, &APPLICATION, other).await?;
+            application::save(tx, (user, other), Application { life, ..row }, place).await?;
         }
         Ok(())
     }
@@ -119,7 +117,7 @@ pub(super) async fn add(
 ) -> Result<FriendInfo, Error> {
     pair.check_may_befriend(tx).await?;
     // If the other user has applied, the remarks of that application go on the other user's list.
-    let theirs = application::find(tx, pair.other, pair.me).await?.filter(|row| row.is_waiting(pair.now));
+    let theirs = application::find(tx, pair.other, pair.me).await?.filter(|row| row.life.is_waiting(pair.now));
     let theirs = theirs.map(|row| row.remarks).unwrap_or_default();
     pair.befriend(tx, log, (remarks, theirs), wording).await
 }

@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::connection::Caller;
 use crate::db::Scope;
 use crate::error::Error;
-use crate::push::{self, PushKind};
+use crate::push::PushKind;
 use crate::service::rows::Page;
 
 impl FriendService for App {
@@ -130,14 +130,11 @@ impl FriendService for App {
         let config = request.config.unwrap_or_default();
         let push = self.new_push(caller.identity()?, PushKind::FriendApplication, config.push_config.as_ref())?;
         let sent = (config.wording, Remarks::new(config.friend_alias, config.friend_attributes));
-        let expires_at = pair.now + i64::from(self.config.limits.friend_application_valid_s) * 1_000;
-        let info = caller
-            .write(&self.db, pair.scope(), async move |tx, log| {
-                let info = application::send(tx, log, pair, sent, expires_at).await?;
-                push::insert(push, tx, 0, &[pair.other]).await?;
-                Ok(info)
-            })
-            .await?;
+        let term = self.term(pair.now);
+        let sending = self.write_application(caller, pair.scope(), (push, 0), async move |tx, log| {
+            Ok((application::send(tx, log, pair, sent, term).await?, vec![pair.other]))
+        });
+        let info = sending.await?;
         Ok(FriendApplicationSentResult { application_info: Some(info) })
     }
 
@@ -151,10 +148,8 @@ impl FriendService for App {
         let kind = PushKind::FriendApplicationAcceptance;
         let push = self.new_push(caller.identity()?, kind, config.push_config.as_ref())?;
         let remarks = Remarks::new(config.friend_alias, config.friend_attributes);
-        let accepting = caller.write(&self.db, pair.scope(), async move |tx, log| {
-            let info = application::accept(tx, log, pair, remarks).await?;
-            push::insert(push, tx, 0, &[pair.other]).await?;
-            Ok(info)
+        let accepting = self.write_application(caller, pair.scope(), (push, 0), async move |tx, log| {
+            Ok((application::accept(tx, log, pair, remarks).await?, vec![pair.other]))
         });
         let info = accepting.await?;
         Ok(FriendApplicationAcceptedResult { friend_info: Some(info) })
@@ -168,12 +163,11 @@ impl FriendService for App {
         let pair = self.resolve_pair(caller, &request.user_id).await?;
         let (kind, config) = (PushKind::FriendApplicationRejection, request.config.unwrap_or_default());
         let push = self.new_push(caller.identity()?, kind, config.push_config.as_ref())?;
-        let rejecting = caller.write(&self.db, pair.scope(), async move |tx, log| {
-            let user = application::reject(tx, log, pair).await?;
-            push::insert(push, tx, 0, &[pair.other]).await?;
-            Ok(user)
+        let rejecting = self.write_application(caller, pair.scope(), (push, 0), async move |tx, log| {
+            Ok((application::reject(tx, log, pair).await?, vec![pair.other]))
         });
-        Ok(FriendApplicationRejectedResult { user_info: Some(rejecting.await?) })
+        let user = rejecting.await?;
+        Ok(FriendApplicationRejectedResult { user_info: Some(user) })
     }
 
     async fn query_friend_application_list(

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use zim_protocol::{
-    FriendApplicationState as State, FriendApplicationType as Kind, FriendRelationCheckType, UserRelationType,
-};
+use zim_protocol::{FriendApplicationType as Kind, FriendRelationCheckType, UserRelationType};
 
 use crate::error::Error;
-use crate::service::application;
+use crate::service::application::{Life, State, Term};
 
 /// The most UTF-8 bytes of a friend's attributes, keys and values together.
 const MAX_ATTRIBUTE_BYTES: usize = 1_024;
@@ -72,26 +70,10 @@ pub(super) fn relation(check: FriendRelationCheckType, on_mine: bool, on_theirs:
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Application {
     pub(super) kind: Kind,
-    /// The stored state, without regard to the expiry.
-    pub(super) state: State,
+    pub(super) life: Life,
     pub(super) wording: String,
     /// The owner's remarks about the other user, in case they become friends.
     pub(super) remarks: Remarks,
-    pub(super) created_at: i64,
-    pub(super) updated_at: i64,
-    pub(super) expires_at: i64,
-}
-
-impl Application {
-    /// Whether the application can still be answered.
-    pub(super) fn is_waiting(&self, now: i64) -> bool {
-        application::answerable(self.state as i32, self.expires_at, now)
-    }
-}
-
-/// Returns the state of an application at a time.
-pub(super) fn state_at(state: State, expires_at: i64, now: i64) -> State {
-    State::try_from(application::state_at(state as i32, expires_at, now)).unwrap_or(state)
 }
 
 /// Returns the two rows of a new application: that of the applicant and that of the other user. An application that is
@@ -100,31 +82,24 @@ pub(super) fn new_application(
     own: Option<Application>,
     theirs: Option<Application>,
     (wording, remarks): (String, Remarks),
-    (now, expires_at): (i64, i64),
+    term: Term,
 ) -> (Application, Application) {
-    let own = own.filter(|own| own.is_waiting(now));
-    let is_mutual = own.as_ref().is_some_and(|own| own.kind != Kind::Sent);
+    let life = Life::repeat(own.as_ref().map(|own| own.life), term);
+    let is_mutual = own.is_some_and(|own| own.life.is_waiting(term.now) && own.kind != Kind::Sent);
     let (kind, their_kind) = if is_mutual { (Kind::Both, Kind::Both) } else { (Kind::Sent, Kind::Received) };
-    let created_at = own.map_or(now, |own| own.created_at);
-    let state = State::Waiting;
     let their_remarks = theirs.filter(|_| is_mutual).map(|theirs| theirs.remarks).unwrap_or_default();
-    let row = |kind, remarks| Application {
-        kind,
-        state,
-        wording: wording.clone(),
-        remarks,
-        created_at,
-        updated_at: now,
-        expires_at,
-    };
+    let row = |kind, remarks| Application { kind, life, wording: wording.clone(), remarks };
     (row(kind, remarks), row(their_kind, their_remarks))
 }
 
 /// Returns the application if its owner may answer it now.
 pub(super) fn answerable(own: Option<Application>, now: i64) -> Result<Application, Error> {
-    let own = own.filter(|own| own.kind != Kind::Sent && own.state == State::Waiting);
-    let own = own.ok_or_else(Error::no_application_waits)?;
-    if own.is_waiting(now) { Ok(own) } else { Err(Error::application_expired()) }
+    let own = own.filter(|own| own.kind != Kind::Sent).ok_or_else(Error::no_application_waits)?;
+    match own.life.state_at(now) {
+        State::Waiting => Ok(own),
+        State::Expired => Err(Error::application_expired()),
+        _ => Err(Error::no_application_waits()),
+    }
 }
 
 #[cfg(test)]
@@ -138,19 +113,17 @@ mod tests {
     }
 
     fn waiting(kind: Kind, expires_at: i64) -> Application {
-        Application {
-            kind,
-            state: State::Waiting,
-            wording: "before".to_owned(),
-            remarks: remarks("before"),
-            created_at: 1,
-            updated_at: 2,
-            expires_at,
-        }
+        let life = Life { state: State::Waiting, created_at: 1, updated_at: 2, expires_at };
+        Application { kind, life, wording: "before".to_owned(), remarks: remarks("before") }
+    }
+
+    /// The same in another state.
+    fn ended(row: Application, state: State) -> Application {
+        Application { life: Life { state, ..row.life }, ..row }
     }
 
     fn apply(own: Option<Application>, theirs: Option<Application>) -> (Application, Application) {
-        new_application(own, theirs, ("hi".to_owned(), remarks("bob")), (NOW, 2_000))
+        new_application(own, theirs, ("hi".to_owned(), remarks("bob")), Term { now: NOW, expires_at: 2_000 })
     }
 
     #[test]
@@ -158,14 +131,14 @@ mod tests {
         let (own, theirs) = apply(None, None);
         assert_eq!((own.kind, theirs.kind), (Kind::Sent, Kind::Received));
         assert_eq!((own.remarks.alias.as_str(), theirs.remarks.alias.as_str()), ("bob", ""));
-        assert_eq!((own.created_at, own.updated_at, own.expires_at), (NOW, NOW, 2_000));
+        assert_eq!((own.life.created_at, own.life.updated_at, own.life.expires_at), (NOW, NOW, 2_000));
     }
 
     #[test]
     fn a_repeated_application_keeps_its_creation_time() {
         let (own, theirs) = apply(Some(waiting(Kind::Sent, 1_500)), Some(waiting(Kind::Received, 1_500)));
         assert_eq!((own.kind, theirs.kind), (Kind::Sent, Kind::Received));
-        assert_eq!((own.created_at, own.updated_at, own.wording.as_str()), (1, NOW, "hi"));
+        assert_eq!((own.life.created_at, own.life.updated_at, own.wording.as_str()), (1, NOW, "hi"));
         assert_eq!(theirs.remarks, Remarks::default());
     }
 
@@ -180,10 +153,10 @@ mod tests {
 
     #[test]
     fn an_expired_or_answered_application_begins_anew() {
-        let rejected = Application { state: State::Rejected, ..waiting(Kind::Received, 1_500) };
+        let rejected = ended(waiting(Kind::Received, 1_500), State::Rejected);
         for before in [waiting(Kind::Received, NOW), rejected] {
             let (own, theirs) = apply(Some(before.clone()), Some(before));
-            assert_eq!((own.kind, theirs.kind, own.created_at), (Kind::Sent, Kind::Received, NOW));
+            assert_eq!((own.kind, theirs.kind, own.life.created_at), (Kind::Sent, Kind::Received, NOW));
         }
     }
 
@@ -193,7 +166,7 @@ mod tests {
         use zim_protocol::ErrorCode::{FriendModuleFriendApplicationExpired, FriendModuleFriendApplicationStatusError};
         assert_eq!(refusal(None), FriendModuleFriendApplicationStatusError);
         assert_eq!(refusal(Some(waiting(Kind::Sent, 1_001))), FriendModuleFriendApplicationStatusError);
-        let accepted = Application { state: State::Accepted, ..waiting(Kind::Received, 1_001) };
+        let accepted = ended(waiting(Kind::Received, 1_001), State::Accepted);
         assert_eq!(refusal(Some(accepted)), FriendModuleFriendApplicationStatusError);
         assert_eq!(refusal(Some(waiting(Kind::Received, NOW))), FriendModuleFriendApplicationExpired);
         for kind in [Kind::Received, Kind::Both] {

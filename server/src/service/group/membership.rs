@@ -1,6 +1,8 @@
 //! The jobs that let users into a group and out of it. The group is in their scope, and so is each user who enters: their feed
 //! tells their devices of the group.
 
+use std::sync::Arc;
+
 use zim_protocol::{GroupBeInviteMode, GroupEnterType, GroupFullInfo, GroupInviteMode, TipsMessageEvent};
 
 use super::application::{self, Ask};
@@ -11,7 +13,7 @@ use crate::db::Tx;
 use crate::effect::{Audience, Effect, GroupStay};
 use crate::error::Error;
 use crate::journal::{ChangedConversation, LogWriter, RosterEvent, enter_type};
-use crate::key::{AppKey, UserKey};
+use crate::key::{AppKey, Places, UserKey};
 use crate::service::conversation::{CONVERSATION, find_group, undelete};
 
 /// A request about a group.
@@ -27,6 +29,9 @@ pub(super) struct Group {
     /// Whoever enters sees the messages from before.
     pub(super) shows_history: bool,
     pub(super) tips: Tips,
+    pub(super) places: Arc<Places>,
+    /// Those in the scope of the job who hear of applications that they decide on. The caller does as well.
+    pub(super) told: Vec<UserKey>,
 }
 
 /// How users enter a group.
@@ -167,7 +172,7 @@ impl Group {
             }
         }
         if !invited.asked.is_empty() {
-            application::ask(&self, tx, log, (role, &invited.asked), ask).await?;
+            application::ask(&self, tx, log, &invited.asked, ask).await?;
         }
         if !invited.entered.is_empty() {
             let entrance = Entrance::by(RosterEvent::Invited, self.me);
@@ -285,6 +290,7 @@ impl Group {
         users: Vec<UserKey>,
     ) -> Result<(), Error> {
         let key = self.conversation.key;
+        application::settle(self, tx, log, &users).await?;
         let actor =
             if entrance.operator.0 == 0 { users.first().copied().unwrap_or(self.me) } else { entrance.operator };
         let event = entrance.event;

@@ -10,34 +10,27 @@ mod rules;
 mod store;
 mod tip;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use zim_protocol::{
-    AcceptGroupInviteApplicationRequest, AcceptGroupJoinApplicationRequest, ConversationRef, ConversationType,
-    CreateGroupRequest, DeleteGroupAttributesRequest, DismissGroupRequest, GroupAliasUpdatedResult,
-    GroupApplicationListQueriedResult, GroupApplicationState, GroupAttributesOperatedResult,
-    GroupAttributesQueriedResult, GroupAvatarUrlUpdatedResult, GroupBeInviteModeUpdatedResult, GroupCreatedResult,
-    GroupDismissedResult, GroupFullInfo, GroupInfoQueriedResult, GroupInviteApplicationAcceptedResult,
-    GroupInviteApplicationRejectedResult, GroupInviteApplicationsSentResult, GroupInviteModeUpdatedResult,
-    GroupJoinApplicationAcceptedResult, GroupJoinApplicationRejectedResult, GroupJoinApplicationSentResult,
-    GroupJoinModeUpdatedResult, GroupJoinedResult, GroupLeftResult, GroupListQueriedResult,
-    GroupMemberCountQueriedResult, GroupMemberInfo, GroupMemberInfoQueriedResult, GroupMemberKickedResult,
-    GroupMemberListQueriedResult, GroupMemberMutedListQueriedResult, GroupMemberNicknameUpdatedResult,
-    GroupMemberQueryConfig, GroupMemberRoleUpdatedResult, GroupMembersMutedResult, GroupMutedResult,
-    GroupNameUpdatedResult, GroupNoticeUpdatedResult, GroupOwnerTransferredResult, GroupUsersInvitedResult,
-    InviteUsersIntoGroupRequest, JoinGroupRequest, KickGroupMembersRequest, LeaveGroupRequest, MuteGroupMembersRequest,
-    MuteGroupRequest, QueryGroupAllAttributesRequest, QueryGroupApplicationListRequest, QueryGroupAttributesRequest,
+    ConversationRef, ConversationType, CreateGroupRequest, DeleteGroupAttributesRequest, DismissGroupRequest,
+    GroupAliasUpdatedResult, GroupAttributesOperatedResult, GroupAttributesQueriedResult, GroupAvatarUrlUpdatedResult,
+    GroupBeInviteModeUpdatedResult, GroupCreatedResult, GroupDismissedResult, GroupInfoQueriedResult,
+    GroupInviteModeUpdatedResult, GroupJoinModeUpdatedResult, GroupJoinedResult, GroupLeftResult,
+    GroupListQueriedResult, GroupMemberCountQueriedResult, GroupMemberInfo, GroupMemberInfoQueriedResult,
+    GroupMemberKickedResult, GroupMemberListQueriedResult, GroupMemberMutedListQueriedResult,
+    GroupMemberNicknameUpdatedResult, GroupMemberQueryConfig, GroupMemberRoleUpdatedResult, GroupMembersMutedResult,
+    GroupMutedResult, GroupNameUpdatedResult, GroupNoticeUpdatedResult, GroupOwnerTransferredResult,
+    GroupUsersInvitedResult, InviteUsersIntoGroupRequest, JoinGroupRequest, KickGroupMembersRequest, LeaveGroupRequest,
+    MuteGroupMembersRequest, MuteGroupRequest, QueryGroupAllAttributesRequest, QueryGroupAttributesRequest,
     QueryGroupInfoRequest, QueryGroupListRequest, QueryGroupMemberCountRequest, QueryGroupMemberInfoRequest,
-    QueryGroupMemberListRequest, QueryGroupMemberMutedListRequest, RejectGroupInviteApplicationRequest,
-    RejectGroupJoinApplicationRequest, SendGroupInviteApplicationsRequest, SendGroupJoinApplicationRequest,
-    SetGroupAttributesRequest, SetGroupMemberNicknameRequest, SetGroupMemberRoleRequest, TransferGroupOwnerRequest,
-    UpdateGroupAliasRequest, UpdateGroupAvatarUrlRequest, UpdateGroupBeInviteModeRequest, UpdateGroupInviteModeRequest,
-    UpdateGroupJoinModeRequest, UpdateGroupNameRequest, UpdateGroupNoticeRequest,
-    server::{GroupApplicationService, GroupService},
+    QueryGroupMemberListRequest, QueryGroupMemberMutedListRequest, SetGroupAttributesRequest,
+    SetGroupMemberNicknameRequest, SetGroupMemberRoleRequest, TransferGroupOwnerRequest, UpdateGroupAliasRequest,
+    UpdateGroupAvatarUrlRequest, UpdateGroupBeInviteModeRequest, UpdateGroupInviteModeRequest,
+    UpdateGroupJoinModeRequest, UpdateGroupNameRequest, UpdateGroupNoticeRequest, server::GroupService,
 };
 
-use self::application::Ask;
 pub(crate) use self::application::GROUP_APPLICATION;
 pub(crate) use self::data::ALIAS;
 use self::data::{Mode, Text};
@@ -54,7 +47,6 @@ use crate::effect::Audience;
 use crate::error::Error;
 use crate::journal::{ChangedConversation, LogWriter, members};
 use crate::key::{AppKey, ConversationKey, UserKey};
-use crate::push::{self, NewPush, PushKind};
 use crate::service::rows::Page;
 
 impl GroupService for App {
@@ -89,10 +81,9 @@ impl GroupService for App {
 
     async fn join_group(&self, caller: &Caller, request: JoinGroupRequest) -> Result<GroupJoinedResult, Error> {
         let me = caller.identity()?.user;
-        let group = self.find_group(caller, &request.group_id).await?;
-        let key = group.conversation.key;
-        self.check_room(me, Some(key)).await?;
-        let scope = Scope::conversation(key).and_user(me);
+        let mut group = self.find_group(caller, &request.group_id).await?;
+        self.check_room(me, Some(group.conversation.key)).await?;
+        let scope = self.entrance_scope(&mut group, &[me], false).await?;
         let joined = caller.write(&self.db, scope, async move |tx, log| group.join(tx, log).await);
         Ok(GroupJoinedResult { group_info: Some(joined.await?) })
     }
@@ -410,109 +401,6 @@ impl GroupService for App {
     }
 }
 
-impl GroupApplicationService for App {
-    async fn send_group_join_application(
-        &self,
-        caller: &Caller,
-        request: SendGroupJoinApplicationRequest,
-    ) -> Result<GroupJoinApplicationSentResult, Error> {
-        let identity = caller.identity()?;
-        let (me, my_id) = (identity.user, identity.user_id.to_string());
-        let group = self.find_group(caller, &request.group_id).await?;
-        let key = group.conversation.key;
-        self.check_room(me, Some(key)).await?;
-        let deciders = self.deciders(key).await?;
-        let scope = Scope::conversation(key).and_user(me).and_users(deciders.iter().copied());
-        let config = request.config.unwrap_or_default();
-        let push = self.new_push(identity, PushKind::GroupJoinApplication, config.push_config.as_ref())?;
-        let ask = self.ask(config.wording, 1, deciders.clone());
-        let applying = caller.write(&self.db, scope, async move |tx, log| {
-            group.apply(tx, log, my_id, ask).await?;
-            push::insert(push, tx, key, &deciders).await
-        });
-        applying.await?;
-        Ok(GroupJoinApplicationSentResult { group_id: request.group_id })
-    }
-
-    async fn accept_group_join_application(
-        &self,
-        caller: &Caller,
-        request: AcceptGroupJoinApplicationRequest,
-    ) -> Result<GroupJoinApplicationAcceptedResult, Error> {
-        let (group_id, user_id) = (request.group_id, request.user_id);
-        let config = request.config.unwrap_or_default();
-        let push =
-            self.new_push(caller.identity()?, PushKind::GroupJoinApplicationAcceptance, config.push_config.as_ref())?;
-        self.answer_applicant(caller, (&group_id, &user_id), GroupApplicationState::Accepted, push).await?;
-        Ok(GroupJoinApplicationAcceptedResult { group_id, user_id })
-    }
-
-    async fn reject_group_join_application(
-        &self,
-        caller: &Caller,
-        request: RejectGroupJoinApplicationRequest,
-    ) -> Result<GroupJoinApplicationRejectedResult, Error> {
-        let (group_id, user_id) = (request.group_id, request.user_id);
-        let config = request.config.unwrap_or_default();
-        let push =
-            self.new_push(caller.identity()?, PushKind::GroupJoinApplicationRejection, config.push_config.as_ref())?;
-        self.answer_applicant(caller, (&group_id, &user_id), GroupApplicationState::Rejected, push).await?;
-        Ok(GroupJoinApplicationRejectedResult { group_id, user_id })
-    }
-
-    async fn send_group_invite_applications(
-        &self,
-        caller: &Caller,
-        request: SendGroupInviteApplicationsRequest,
-    ) -> Result<GroupInviteApplicationsSentResult, Error> {
-        let config = request.config.unwrap_or_default();
-        let push = self.new_push(caller.identity()?, PushKind::GroupInviteApplication, config.push_config.as_ref())?;
-        let users = (request.user_ids, &*request.group_id);
-        let (_, named, _) = self.invite(caller, users, (config.wording, push)).await?;
-        Ok(GroupInviteApplicationsSentResult { group_id: request.group_id, error_user_list: named.finish()? })
-    }
-
-    async fn accept_group_invite_application(
-        &self,
-        caller: &Caller,
-        request: AcceptGroupInviteApplicationRequest,
-    ) -> Result<GroupInviteApplicationAcceptedResult, Error> {
-        let (group_id, inviter_user_id) = (request.group_id, request.inviter_user_id);
-        let answer = (&*group_id, &*inviter_user_id);
-        let config = request.config.unwrap_or_default();
-        let push =
-            self.new_push(caller.identity()?, PushKind::GroupInviteApplicationAcceptance, config.push_config.as_ref())?;
-        let info = self.answer_invitation(caller, answer, GroupApplicationState::Accepted, push).await?;
-        Ok(GroupInviteApplicationAcceptedResult { group_info: Some(info), inviter_user_id })
-    }
-
-    async fn reject_group_invite_application(
-        &self,
-        caller: &Caller,
-        request: RejectGroupInviteApplicationRequest,
-    ) -> Result<GroupInviteApplicationRejectedResult, Error> {
-        let (group_id, inviter_user_id) = (request.group_id, request.inviter_user_id);
-        let answer = (&*group_id, &*inviter_user_id);
-        let config = request.config.unwrap_or_default();
-        let push =
-            self.new_push(caller.identity()?, PushKind::GroupInviteApplicationRejection, config.push_config.as_ref())?;
-        self.answer_invitation(caller, answer, GroupApplicationState::Rejected, push).await?;
-        Ok(GroupInviteApplicationRejectedResult { group_id, inviter_user_id })
-    }
-
-    async fn query_group_application_list(
-        &self,
-        caller: &Caller,
-        request: QueryGroupApplicationListRequest,
-    ) -> Result<GroupApplicationListQueriedResult, Error> {
-        let (me, config, now) = (caller.identity()?.user, request.config.unwrap_or_default(), self.clock.now_ms());
-        let page = Page::new(config.next_flag, config.count);
-        let (application_list, next_flag) =
-            self.db.read(async move |tx| application::page(tx, me, page, now).await).await?;
-        Ok(GroupApplicationListQueriedResult { application_list, next_flag })
-    }
-}
-
 impl App {
     /// Lets the pushes of a user's groups reach a connection that is registered.
     ///
@@ -541,6 +429,8 @@ impl App {
             max_members: self.config.limits.max_group_members.into(),
             shows_history: self.config.groups.history_for_new_members,
             tips: self.tips(app),
+            places: Arc::clone(&self.places),
+            told: Vec::new(),
         })
     }
 
@@ -608,94 +498,6 @@ impl App {
     async fn other(&self, caller: &Caller, user_id: &str) -> Result<(UserKey, String), Error> {
         let key = self.user_key(caller.identity()?.app, user_id).await?;
         Ok((key.ok_or_else(|| Error::not_a_member(user_id))?, user_id.to_owned()))
-    }
-
-    /// Returns those who decide on applications to a group.
-    async fn deciders(&self, group: ConversationKey) -> Result<Vec<UserKey>, Error> {
-        self.db.read(async move |tx| store::deciders(tx, group).await).await
-    }
-
-    fn ask(&self, wording: String, count: usize, deciders: Vec<UserKey>) -> Ask {
-        let expires_at = self.clock.now_ms() + i64::from(self.config.limits.friend_application_valid_s) * 1_000;
-        Ask { wording, expires_at, ids: (0..count).map(|_| self.ids.next()).collect(), deciders }
-    }
-
-    /// Brings users into a group or asks them. Returns those who are members now, the users with those who could not be invited
-    /// left out, and those of them who were asked.
-    async fn invite(
-        &self,
-        caller: &Caller,
-        (user_ids, group_id): (Vec<String>, &str),
-        (wording, push): (String, Option<NewPush>),
-    ) -> Result<(Vec<GroupMemberInfo>, Named, HashSet<UserKey>), Error> {
-        let group = self.find_group(caller, group_id).await?;
-        let key = group.conversation.key;
-        let mut named = self.resolve_users(caller, user_ids, Error::user_not_found).await?;
-        self.leave_out_full(&mut named, Some(key)).await?;
-        let scope = Scope::conversation(key).and_user(group.me).and_users(named.keys());
-        let (users, now) = (named.found.clone(), group.now);
-        let ask = self.ask(wording, users.len(), Vec::new());
-        let invited = caller.write(&self.db, scope, async move |tx, log| {
-            let invited = group.invite(tx, log, users, ask).await?;
-            push::insert(push, tx, key, &invited.asked).await?;
-            let mut found = members(tx, key, invited.entered.iter().map(|user| user.0)).await?;
-            let entered = invited.entered.iter().filter_map(|user| found.remove(&user.0));
-            Ok((entered.map(|member| rules::member_at(member, now)).collect(), invited.refused, invited.asked))
-        });
-        let (entered, refused, asked) = invited.await?;
-        let mut refused: HashMap<UserKey, Error> = refused.into_iter().collect();
-        named.leave_out(|user, _| refused.remove(&user));
-        Ok((entered, named, asked.into_iter().collect()))
-    }
-
-    async fn answer_applicant(
-        &self,
-        caller: &Caller,
-        (group_id, user_id): (&str, &str),
-        answer: GroupApplicationState,
-        push: Option<NewPush>,
-    ) -> Result<(), Error> {
-        let group = self.find_group(caller, group_id).await?;
-        let key = group.conversation.key;
-        let user = self.user_key(caller.identity()?.app, user_id).await?;
-        let applicant = user.ok_or_else(|| Error::no_join_application(user_id))?;
-        if answer == GroupApplicationState::Accepted && self.is_full(applicant, Some(key)).await? {
-            return Err(Error::too_many_groups(user_id, self.config.limits.max_groups.into()));
-        }
-        let deciders = self.deciders(key).await?;
-        let scope = Scope::conversation(key).and_user(applicant).and_users(deciders.iter().copied());
-        let applicant = (applicant, user_id.to_owned());
-        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
-            let receiver = applicant.0;
-            group.answer_applicant(tx, log, applicant, answer, deciders).await?;
-            push::insert(push, tx, key, &[receiver]).await
-        };
-        caller.write(&self.db, scope, job).await
-    }
-
-    async fn answer_invitation(
-        &self,
-        caller: &Caller,
-        (group_id, inviter_id): (&str, &str),
-        answer: GroupApplicationState,
-        push: Option<NewPush>,
-    ) -> Result<GroupFullInfo, Error> {
-        let group = self.find_group(caller, group_id).await?;
-        let key = group.conversation.key;
-        let inviter = self.user_key(caller.identity()?.app, inviter_id).await?;
-        let inviter = inviter.ok_or_else(|| Error::no_invite_application(inviter_id))?;
-        if answer == GroupApplicationState::Accepted {
-            self.check_room(group.me, Some(key)).await?;
-        }
-        let scope = Scope::conversation(key).and_user(group.me).and_user(inviter);
-        let inviter = (inviter, inviter_id.to_owned());
-        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
-            let receiver = inviter.0;
-            let info = group.answer_invitation(tx, log, inviter, answer).await?;
-            push::insert(push, tx, key, &[receiver]).await?;
-            Ok(info)
-        };
-        caller.write(&self.db, scope, job).await
     }
 
     /// Leaves out the creator of a group, and the users who are in as many groups as a user may be.

@@ -19,7 +19,8 @@ use crate::service::rows::{GROUP, PAGE_BYTES, Page, group_info};
 /// The earlier stays of a user in a group that are kept. A read goes through all of them.
 const MAX_SPANS: i64 = 100;
 
-/// The most users who are told of an application because they may decide on it. Others find it in their lists.
+/// The most users who are told of an application because they may decide on it. Others find it in their lists, and hear of what they
+/// decide.
 const MAX_TOLD: i64 = 100;
 
 /// `GroupMessageNotificationStatus` of a conversation for which nothing is set. It has the numbers of
@@ -266,10 +267,13 @@ pub(crate) async fn check_may_write(
     }
 }
 
-/// Returns the owner and the administrators, at most [`MAX_TOLD`], in the order in which they entered.
+/// The owner, who may have entered last, and the administrators in the order in which they entered.
+const DECIDERS: &str =
+    "SELECT account FROM group_member WHERE conversation = $1 AND role <= 2 ORDER BY role, place LIMIT $2";
+
+/// Returns those who decide, at most [`MAX_TOLD`], the owner first.
 pub(super) async fn deciders(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Vec<UserKey>, Error> {
-    let sql = "SELECT account FROM group_member WHERE conversation = $1 AND role <= 2 ORDER BY place LIMIT $2";
-    let rows = tx.fetch(sql, &params![group, MAX_TOLD]).await?;
+    let rows = tx.fetch(DECIDERS, &params![group, MAX_TOLD]).await?;
     rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect()
 }
 
@@ -436,4 +440,53 @@ pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, E
             Ok((ConversationKey(row.get(0)?), Arc::from(name), stay))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::tests::postgres::Cluster;
+    use crate::db::{Database, Scope};
+    use crate::journal::tests::Fixture;
+
+    const CREW: ConversationKey = ConversationKey(65);
+
+    /// Many decide, and the owner has entered last, as after a transfer.
+    async fn some_are_told(database: Database) {
+        let fixture = Fixture::open(database).await;
+        let fill = fixture.db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
+            let members = "WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < 300) \
+                           INSERT INTO group_member (conversation, account, role, nickname, enter_type, entered_at, \
+                           operator, place) SELECT 65, i, CASE WHEN i = 300 THEN 1 WHEN i > 50 THEN 2 ELSE 3 END, '', 1, 0, \
+                           0, i FROM n";
+            Ok(tx.execute(members, &[]).await?)
+        });
+        assert_eq!(fill.await.unwrap(), 300);
+        let told = fixture.db.read(async |tx: &mut Tx<'_>| deciders(tx, CREW).await).await.unwrap();
+        let expected: Vec<UserKey> = [300].into_iter().chain(51..150).map(UserKey).collect();
+        assert_eq!(told, expected);
+        fixture.db.close().await;
+    }
+
+    #[tokio::test]
+    async fn the_owner_and_ninety_nine_administrators_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        some_are_told(Database::Sqlite(dir.path().join("test.db"))).await;
+    }
+
+    #[tokio::test]
+    async fn the_owner_and_ninety_nine_administrators_are_told_on_postgresql() {
+        let cluster = Cluster::start().unwrap();
+        some_are_told(Database::Postgres(cluster.create_database("told").unwrap())).await;
+    }
+
+    #[tokio::test]
+    async fn those_who_are_told_are_read_from_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
+        let plan = fixture.plan(DECIDERS, params![CREW, MAX_TOLD].to_vec()).await;
+        assert!(plan.contains("SEARCH group_member USING INDEX group_member_above (conversation=?"), "{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+        fixture.db.close().await;
+    }
 }

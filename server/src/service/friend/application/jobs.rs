@@ -1,13 +1,12 @@
 //! The jobs that send, accept and reject friend applications. Both users are in their scope.
 
-use zim_protocol::{
-    FriendApplicationInfo, FriendApplicationState as State, FriendApplicationType as Kind, FriendInfo, UserInfo,
-};
+use zim_protocol::{FriendApplicationInfo, FriendApplicationType as Kind, FriendInfo, UserInfo};
 
 use super::store::{self, APPLICATION};
 use crate::db::Tx;
 use crate::error::Error;
 use crate::journal::LogWriter;
+use crate::service::application::{State, Term};
 use crate::service::friend::friendship::Pair;
 use crate::service::friend::rules::{Remarks, answerable, new_application};
 use crate::service::friend::store as friends;
@@ -18,7 +17,7 @@ pub(in crate::service::friend) async fn send(
     log: &mut LogWriter,
     pair: Pair,
     (wording, remarks): (String, Remarks),
-    expires_at: i64,
+    term: Term,
 ) -> Result<FriendApplicationInfo, Error> {
     pair.check_may_befriend(tx).await?;
     if friends::find(tx, pair.other, pair.me).await?.is_some() {
@@ -35,7 +34,7 @@ pub(in crate::service::friend) async fn send(
     pair.check_room(tx).await?;
     let own = store::find(tx, pair.me, pair.other).await?;
     let theirs = store::find(tx, pair.other, pair.me).await?;
-    let (own, theirs) = new_application(own, theirs, (wording, remarks), (pair.now, expires_at));
+    let (own, theirs) = new_application(own, theirs, (wording, remarks), term);
     for (user, other, row) in [(pair.me, pair.other, own), (pair.other, pair.me, theirs)] {
         let place = log.feed(tx, user, &APPLICATION, other).await?;
         store::save(tx, (user, other), row, place).await?;

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use zim_protocol::{
-    FriendApplicationEntry, FriendApplicationInfo, FriendApplicationState as State, FriendApplicationType as Kind,
-    UserInfo, feed_entry::Detail,
+    FriendApplicationEntry, FriendApplicationInfo, FriendApplicationType as Kind, UserInfo, feed_entry::Detail,
 };
 
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::journal::FeedKind;
 use crate::key::UserKey;
-use crate::service::friend::rules::{Application, Remarks, state_at};
+use crate::service::application::{self, LIFE, Life};
+use crate::service::friend::rules::{Application, Remarks};
 use crate::service::friend::store::{attributes, text};
 use crate::service::rows::{Page, USER, about, user_info};
 
@@ -21,18 +21,16 @@ pub(in crate::service::friend) async fn find(
     account: UserKey,
     peer: UserKey,
 ) -> Result<Option<Application>, Error> {
-    let sql = "SELECT type, state, wording, alias, attributes, created_at, updated_at, expires_at \
-               FROM friend_application WHERE account = $1 AND peer = $2";
-    let Some(row) = tx.fetch_one(sql, &params![account, peer]).await? else { return Ok(None) };
-    let broken = |_| Error::internal_text("an application of an unknown kind");
+    let sql = format!(
+        "SELECT type, wording, alias, attributes, {LIFE} FROM friend_application WHERE account = $1 AND peer = $2"
+    );
+    let Some(row) = tx.fetch_one(&sql, &params![account, peer]).await? else { return Ok(None) };
+    let kind = Kind::try_from(row.get::<i32>(0)?);
     Ok(Some(Application {
-        kind: Kind::try_from(row.get::<i32>(0)?).map_err(broken)?,
-        state: State::try_from(row.get::<i32>(1)?).map_err(broken)?,
-        wording: row.get(2)?,
-        remarks: Remarks { alias: row.get(3)?, attributes: attributes(&row, 4)? },
-        created_at: row.get(5)?,
-        updated_at: row.get(6)?,
-        expires_at: row.get(7)?,
+        kind: kind.map_err(|_| Error::internal_text("an application of an unknown kind"))?,
+        wording: row.get(1)?,
+        remarks: Remarks { alias: row.get(2)?, attributes: attributes(&row, 3)? },
+        life: Life::read(&row, 4)?,
     }))
 }
 
@@ -56,13 +54,13 @@ pub(in crate::service::friend) async fn save(
             account,
             peer,
             row.kind as i64,
-            row.state as i64,
+            row.life.state as i64,
             row.wording,
             row.remarks.alias,
             text(&row.remarks.attributes)?,
-            row.created_at,
-            row.updated_at,
-            row.expires_at,
+            row.life.created_at,
+            row.life.updated_at,
+            row.life.expires_at,
             place
         ],
     )
@@ -132,10 +130,5 @@ pub(in crate::service::friend) async fn page(
         "SELECT p.place, {USER}, {COLUMNS} FROM friend_application p JOIN account a ON a.id = p.peer \
          WHERE p.account = $1 AND p.place < $2 ORDER BY p.place DESC LIMIT $3"
     );
-    page.fetch(tx, account, &sql, |row| {
-        let info = info(row)?;
-        let state = state_at(info.state(), row.get(10)?, now);
-        Ok(FriendApplicationInfo { state: state as i32, ..info })
-    })
-    .await
+    application::page(tx, account, (page, now), &sql, |row| Ok((info(row)?, row.get(10)?))).await
 }

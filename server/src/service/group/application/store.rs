@@ -4,26 +4,29 @@
 use std::collections::HashMap;
 
 use zim_protocol::{
-    GroupApplicationEntry, GroupApplicationInfo, GroupApplicationState as State, GroupApplicationType as Kind,
-    GroupInfo, GroupMemberSimpleInfo, feed_entry::Detail,
+    GroupApplicationEntry, GroupApplicationInfo, GroupApplicationType as Kind, GroupInfo, GroupMemberSimpleInfo,
+    feed_entry::Detail,
 };
 
-use crate::db::{Row, Tx, params};
+use crate::db::{Row, Tx, Value, params};
 use crate::error::Error;
 use crate::journal::FeedKind;
-use crate::key::{ConversationKey, UserKey};
-use crate::service::application::state_at;
+use crate::key::{ConversationKey, Places, UserKey};
+use crate::service::application::{self, LIFE, Life, State};
 use crate::service::rows::{Page, USER, user_info};
 
-/// What decides whether an application can be answered.
+/// The inviter of somebody who applies.
+pub(super) const NOBODY: UserKey = UserKey(0);
+
+/// An application, without what only its readers need.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Application {
     pub(super) id: i64,
+    /// Who would enter.
     pub(super) account: UserKey,
-    /// 0: the user applies.
+    /// The member who asks them to; [`NOBODY`]: they apply.
     pub(super) inviter: UserKey,
-    pub(super) state: i32,
-    pub(super) expires_at: i64,
+    pub(super) life: Life,
 }
 
 /// Returns the application of a user, or that of an inviter for a user.
@@ -33,33 +36,51 @@ pub(super) async fn find(
     (account, inviter): (UserKey, UserKey),
 ) -> Result<Option<Application>, Error> {
     let sql =
-        "SELECT id, state, expires_at FROM group_application WHERE conversation = $1 AND account = $2 AND inviter = $3";
-    let Some(row) = tx.fetch_one(sql, &params![group, account, inviter]).await? else { return Ok(None) };
-    Ok(Some(Application { id: row.get(0)?, account, inviter, state: row.get(1)?, expires_at: row.get(2)? }))
+        format!("SELECT id, {LIFE} FROM group_application WHERE conversation = $1 AND account = $2 AND inviter = $3");
+    let Some(row) = tx.fetch_one(&sql, &params![group, account, inviter]).await? else { return Ok(None) };
+    Ok(Some(Application { id: row.get(0)?, account, inviter, life: Life::read(&row, 1)? }))
 }
 
-/// Places are numbers that a JSON number holds, in the order of the changes. Two nodes may give the same one: then a page that
-/// ends between the two leaves one out.
-async fn next_place(tx: &mut Tx<'_>, now: i64) -> Result<i64, Error> {
+/// Returns the applications that still wait for an answer about these users.
+pub(super) async fn waiting(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    users: &[UserKey],
+    now: i64,
+) -> Result<Vec<Application>, Error> {
+    let (list, mut params) = tx.dialect().in_list(users.iter().copied(), 4);
+    params.splice(0..0, params![group, State::Waiting as i64, now]);
+    let sql = format!(
+        "SELECT id, account, inviter, {LIFE} FROM group_application \
+         WHERE conversation = $1 AND state = $2 AND expires_at > $3 AND account IN {list} ORDER BY id"
+    );
+    let read = |row: &Row| {
+        let (account, inviter) = (UserKey(row.get(1)?), UserKey(row.get(2)?));
+        Ok(Application { id: row.get(0)?, account, inviter, life: Life::read(row, 3)? })
+    };
+    tx.fetch(&sql, &params).await?.iter().map(read).collect()
+}
+
+/// Returns the place of the last change.
+async fn newest(tx: &mut Tx<'_>) -> Result<i64, Error> {
     let row = tx.fetch_one("SELECT COALESCE(MAX(place), 0) FROM group_application", &[]).await?;
-    let last: i64 = row.map_or(Ok(0), |row| row.get(0))?;
-    Ok((now * 1_024).max(last + 1))
+    Ok(row.map_or(Ok(0), |row| row.get(0))?)
 }
 
-/// Stores an application in the place of the one before, if there is one. Returns its ID: that of the first.
+/// Stores an application in the place of the one before, if there is one. Returns it with its ID: that of the first.
 pub(super) async fn save(
     tx: &mut Tx<'_>,
     group: ConversationKey,
     new: Application,
     wording: &str,
-    now: i64,
-) -> Result<i64, Error> {
-    let place = next_place(tx, now).await?;
+    places: &Places,
+) -> Result<Application, Error> {
+    let place = places.next(newest(tx).await?, new.life.updated_at);
     let row = tx
         .fetch_one(
             "INSERT INTO group_application \
              (id, conversation, account, inviter, state, wording, created_at, updated_at, expires_at, operator, place) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $4, $9) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $4, $10) \
              ON CONFLICT (conversation, account, inviter) DO UPDATE SET state = excluded.state, wording = excluded.wording, \
              created_at = excluded.created_at, updated_at = excluded.updated_at, expires_at = excluded.expires_at, \
              operator = excluded.operator, place = excluded.place RETURNING id",
@@ -68,30 +89,39 @@ pub(super) async fn save(
                 group,
                 new.account,
                 new.inviter,
-                i64::from(new.state),
+                new.life.state as i64,
                 wording,
-                now,
-                new.expires_at,
+                new.life.created_at,
+                new.life.updated_at,
+                new.life.expires_at,
                 place
             ],
         )
-        .await?;
-    row.map_or_else(|| Err(Error::internal_text("an application without a row")), |row| Ok(row.get(0)?))
+        .await?
+        .ok_or_else(|| Error::internal_text("an application without a row"))?;
+    Ok(Application { id: row.get(0)?, ..new })
 }
 
-/// Answers an application.
-pub(super) async fn answer(
+/// Stores how applications have ended, and who did it.
+pub(super) async fn end(
     tx: &mut Tx<'_>,
-    id: i64,
-    state: State,
-    (operator, now): (UserKey, i64),
+    ended: &[Application],
+    operator: UserKey,
+    places: &Places,
 ) -> Result<(), Error> {
-    let place = next_place(tx, now).await?;
-    tx.execute(
-        "UPDATE group_application SET state = $2, operator = $3, updated_at = $4, place = $5 WHERE id = $1",
-        &params![id, state as i64, operator, now, place],
-    )
-    .await?;
+    let newest = newest(tx).await?;
+    let row = |one: &Application| {
+        let Life { state, updated_at, .. } = one.life;
+        params![one.id, state as i64, operator, updated_at, places.next(newest, updated_at)]
+    };
+    let rows: Vec<[Value; 5]> = ended.iter().map(row).collect();
+    let sql = |rows: &str| {
+        format!(
+            "UPDATE group_application SET state = v.column2, operator = v.column3, updated_at = v.column4, \
+             place = v.column5 FROM ({rows}) AS v WHERE group_application.id = v.column1"
+        )
+    };
+    tx.execute_rows(&rows, sql).await?;
     Ok(())
 }
 
@@ -166,7 +196,7 @@ async fn entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap
 
 /// Returns a page of the applications that concern a user, the last changed first, and the flag of the next page. Each of the
 /// three lists that it consists of is read by an index, as far as the page reaches.
-pub(in crate::service::group) async fn page(
+pub(super) async fn page(
     tx: &mut Tx<'_>,
     user: UserKey,
     page: Page,
@@ -180,10 +210,5 @@ pub(in crate::service::group) async fn page(
          UNION SELECT id FROM (SELECT p.id FROM group_application p {above} WHERE p.inviter = 0 AND {rest}) AS got) \
          ORDER BY p.place DESC LIMIT $3"
     );
-    page.fetch(tx, user, &select(&condition), |row| {
-        let info = info(row)?;
-        let state = state_at(info.state, row.get(13)?, now);
-        Ok(GroupApplicationInfo { state, ..info })
-    })
-    .await
+    application::page(tx, user, (page, now), &select(&condition), |row| Ok((info(row)?, row.get(13)?))).await
 }
