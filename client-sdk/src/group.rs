@@ -105,7 +105,7 @@ impl Zim {
         self.call(KickGroupMembersRequest { user_ids, group_id: group_id.to_owned() })
     }
 
-    /// Returns what a group is (reference: `queryGroupInfo`).
+    /// Returns what a group is (reference: `queryGroupInfo`), also for those who think of joining. Only its members see the attributes.
     ///
     /// # Errors
     /// 6000523: there is no such group.

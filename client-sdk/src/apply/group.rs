@@ -43,8 +43,12 @@ impl Transaction<'_> {
             if let Some(own) = own.filter(|own| own.member_role != 0) {
                 group::write_own(self.db, &group_id, (own.member_role, own.mute_expired_time))?;
             }
-            let event = GroupMemberInfoUpdatedEvent { group_id, user_list, operated_info };
-            self.raise(Event::GroupMemberInfoUpdated(event));
+            // The change has what is true now. Who has left since has no role, and a user who has left is told of nobody's.
+            user_list.retain(|member| member.member_role != 0);
+            if !user_list.is_empty() {
+                let event = GroupMemberInfoUpdatedEvent { group_id, user_list, operated_info };
+                self.raise(Event::GroupMemberInfoUpdated(event));
+            }
             return Ok(());
         }
         if own.is_some() || is_dismissed {

@@ -1,5 +1,7 @@
 //! Rows of messages, and the positions that are held.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -52,6 +54,8 @@ impl MessageRow {
         let edited_time = |state: Option<&MessageState>| state.map_or(0, |state| state.edited_time);
         match (self.kind == revoke, entry.kind == revoke) {
             (true, false) => true,
+            // It does not say when the message was edited.
+            (false, false) if entry.has(MessageFlag::Withheld) => false,
             (false, false) => edited_time(decoded_state(&self.state).as_deref()) > edited_time(entry.state.as_deref()),
             (_, true) => false,
         }
@@ -129,7 +133,7 @@ impl Columns {
         // The receipt has a column, and whether the state came in a push or a page makes no difference to a row.
         let kept = state.map(|state| MessageState { is_personal: false, receipt: 0, ..state.clone() });
         Self {
-            flags: entry.flags & !(MessageFlag::State as u32),
+            flags: entry.flags & !(MessageFlag::State as u32 | MessageFlag::Withheld as u32),
             state: kept.map(|state| prost::Message::encode_to_vec(&state)).unwrap_or_default(),
             replied_seq: state.and_then(|state| state.replied_info.as_ref()).map_or(0, |info| info.message_seq),
             receipt,
@@ -281,6 +285,8 @@ pub(crate) fn mentions(
 
 /// Updates a message that changed; returns whether it is held.
 pub(crate) fn change(db: &Connection, conversation: i64, viewer: &str, entry: &MessageEntry) -> rusqlite::Result<bool> {
+    let entry = with_known(db, conversation, entry)?;
+    let entry = &*entry;
     let Columns { flags, state, replied_seq, receipt } = Columns::of(entry);
     if replied_seq > 0 && entry.content.is_empty() {
         strip_reply(db, conversation, entry.seq)?;
@@ -305,6 +311,25 @@ pub(crate) fn change(db: &Connection, conversation: i64, viewer: &str, entry: &M
             mention(entry, viewer)
         ])?;
     Ok(changed > 0)
+}
+
+/// Returns an entry without what it withholds, if this device has earlier content of the message: that stays, with the time at which
+/// it was edited.
+fn with_known<'e>(
+    db: &Connection,
+    conversation: i64,
+    entry: &'e MessageEntry,
+) -> rusqlite::Result<Cow<'e, MessageEntry>> {
+    if !entry.has(MessageFlag::Withheld) {
+        return Ok(Cow::Borrowed(entry));
+    }
+    let held = held(db, conversation, entry.seq)?.filter(|(_, row)| row.kind == entry.kind);
+    let Some((_, row)) = held else { return Ok(Cow::Borrowed(entry)) };
+    let known = decoded_state(&row.state).unwrap_or_default();
+    let mut entry = MessageEntry { content: Bytes::new(), ..entry.clone() };
+    let state = entry.state.get_or_insert_default();
+    (state.edited_time, state.editor) = (known.edited_time, known.editor);
+    Ok(Cow::Owned(entry))
 }
 
 /// Returns the content of an entry, with what only the row of the message has: where its files are on this device.

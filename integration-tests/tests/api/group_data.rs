@@ -370,6 +370,25 @@ async fn query_group_all_attributes_is_for_members() {
 }
 
 #[tokio::test]
+async fn query_group_info_has_the_attributes_for_members_alone() {
+    let crew = Crew::new().await;
+    soon(crew.ann.update_group_notice("be kind", "crew")).await.unwrap();
+    soon(crew.ann.set_group_attributes(pairs([("a", "1")]), "crew")).await.unwrap();
+    let attributes = async || {
+        let info = full(&crew.stranger, "crew").await;
+        // Who thinks of joining reads the notice before.
+        assert_eq!(info.group_notice, "be kind");
+        info.group_attributes
+    };
+    assert_eq!(attributes().await, pairs([]));
+    soon(crew.stranger.join_group("crew")).await.unwrap();
+    assert_eq!(attributes().await, pairs([("a", "1")]));
+    soon(crew.stranger.leave_group("crew")).await.unwrap();
+    assert_eq!(attributes().await, pairs([]));
+    crew.world.end().await;
+}
+
+#[tokio::test]
 async fn query_group_info_has_the_limit_that_is_in_force() {
     let world = World::with(|config| config.limits.max_group_members = 7).await;
     let ann = world.user("ann").await;

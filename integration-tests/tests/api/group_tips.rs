@@ -6,8 +6,8 @@ use zim_protocol::message::Body;
 use zim_protocol::tips_message_change_info::Body as Changed;
 use zim_protocol::{
     ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig, GroupMessageReceiptMemberQueryConfig,
-    GroupMuteConfig, GroupMuteMode, Message, MessageDeleteConfig, MessagePinConfig, MessageReactionAddConfig,
-    MessageRevokeConfig, MessageSendConfig, MessageType, TipsMessage, TipsMessageEvent,
+    GroupMuteConfig, GroupMuteMode, Message, MessageDeleteConfig, MessageEditConfig, MessagePinConfig,
+    MessageReactionAddConfig, MessageRevokeConfig, MessageSendConfig, MessageType, TipsMessage, TipsMessageEvent,
 };
 
 use crate::group::{create, members};
@@ -276,6 +276,34 @@ async fn new_members_see_what_was_before_if_the_setting_says_so() {
     world.end().await;
 }
 
+/// Whoever returns sees what a newcomer sees.
+#[tokio::test]
+async fn whoever_returns_sees_what_messages_became_meanwhile_if_the_setting_says_so() {
+    let world = World::with(|config| config.groups.history_for_new_members = true).await;
+    let (ann, cai, dan) = (world.user("ann").await, world.user("cai").await, world.user("dan").await);
+    create(&ann, "crew", &["cai"]).await;
+    let one = ann.say(group("crew"), "one").await;
+    cai.receives("one").await;
+    soon(cai.leave_group("crew")).await.unwrap();
+    let edited = Message { body: Message::text("uno").body, ..one };
+    soon(ann.edit_message(&edited, MessageEditConfig {})).await.unwrap();
+    soon(cai.join_group("crew")).await.unwrap();
+    soon(dan.join_group("crew")).await.unwrap();
+    for device in [&cai, &world.device("cai").await, &dan] {
+        zim_integration_tests::eventually("what became of it", async || {
+            (texts(&device.history(group("crew")).await) == ["uno"]).then_some(())
+        })
+        .await;
+    }
+    // That stays theirs after they have left again, and what comes then is not.
+    soon(cai.leave_group("crew")).await.unwrap();
+    assert_eq!(texts(&world.device("cai").await.history(group("crew")).await), ["uno"]);
+    let edited = Message { body: Message::text("secret").body, ..edited };
+    soon(ann.edit_message(&edited, MessageEditConfig {})).await.unwrap();
+    assert_eq!(texts(&world.device("cai").await.history(group("crew")).await), [""]);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn nobody_waits_for_the_receipts_of_those_who_came_later() {
     let world = World::with(|config| config.groups.history_for_new_members = true).await;
@@ -293,7 +321,12 @@ async fn nobody_waits_for_the_receipts_of_those_who_came_later() {
         let group = ConversationType::Group;
         soon(device.send_message_receipts_read(std::slice::from_ref(&sent), "crew", group)).await
     };
-    assert_eq!(refusal(receipt(&cai).await), ErrorCode::MessageModuleReceiptReadError);
+    // Nor of those who have left and returned since.
+    for _ in 0..2 {
+        assert_eq!(refusal(receipt(&cai).await), ErrorCode::MessageModuleReceiptReadError);
+        soon(cai.leave_group("crew")).await.unwrap();
+        soon(cai.join_group("crew")).await.unwrap();
+    }
     let counts = async || {
         let infos = soon(ann.query_message_receipts_info(std::slice::from_ref(&sent), "crew", ConversationType::Group));
         let info = infos.await.unwrap().infos.remove(0);

@@ -3,9 +3,10 @@
 use zim_client_sdk::message::MessageSendNotification;
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon};
 use zim_protocol::{
-    ConversationType, ErrorCode, Event, EventKind, GroupMessageReceiptMemberQueryConfig, Message, MessageReceiptInfo,
-    MessageReceiptStatus, MessageSendConfig,
+    ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig, GroupMessageReceiptMemberQueryConfig,
+    Message, MessageReceiptInfo, MessageReceiptStatus, MessageSendConfig,
 };
+use zim_server::db::{Scope, Tx};
 
 use super::group::create;
 
@@ -183,6 +184,63 @@ async fn query_group_message_receipt_read_member_list_and_its_counterpart_divide
         (new.history(group("g")).await[0].receipt_status() == Done).then_some(())
     })
     .await;
+    world.end().await;
+}
+
+/// The lists have those whom the counts have, as far as they are members now.
+#[tokio::test]
+async fn query_group_message_receipt_unread_member_list_and_its_counterpart_have_those_who_left_and_returned() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let (carl, dora) = (world.user("carl").await, world.user("dora").await);
+    create(&ann, "g", &["bob", "carl"]).await;
+    let sent = ask(&ann, "g", GROUP, "asks").await;
+    soon(bob.send_message_receipts_read(&[bob.receives("asks").await], "g", GROUP)).await.unwrap();
+    let of_carl = carl.receives("asks").await;
+    for device in [&bob, &carl] {
+        soon(device.leave_group("g")).await.unwrap();
+        soon(device.join_group("g")).await.unwrap();
+    }
+    soon(dora.join_group("g")).await.unwrap();
+    let found = async || {
+        let config = GroupMessageReceiptMemberQueryConfig::default();
+        let read = soon(ann.query_group_message_receipt_read_member_list(&sent, "g", config)).await.unwrap();
+        let unread = soon(ann.query_group_message_receipt_unread_member_list(&sent, "g", config)).await.unwrap();
+        let info = soon(ann.query_message_receipts_info(std::slice::from_ref(&sent), "g", GROUP)).await.unwrap();
+        let counts = (info.infos[0].read_member_count, info.infos[0].unread_member_count);
+        let ids = |list: Vec<zim_protocol::GroupMemberInfo>| {
+            list.into_iter().map(|member| member.user_id).collect::<Vec<_>>().join(",")
+        };
+        (ids(read.user_list), ids(unread.user_list), counts)
+    };
+    let list = |read: &str, unread: &str, counts| (read.to_owned(), unread.to_owned(), counts);
+    assert_eq!(found().await, list("bob", "carl", (1, 1)));
+    // An upgrade does not know when members entered. Dora's stay begins after the message.
+    let upgraded = world.server().app().db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
+        Ok(tx.execute("UPDATE member SET entered_seq = 0", &[]).await?)
+    });
+    upgraded.await.unwrap();
+    assert_eq!(found().await, list("bob", "carl", (1, 1)));
+    soon(carl.send_message_receipts_read(&[of_carl], "g", GROUP)).await.unwrap();
+    assert_eq!(found().await, list("bob,carl", "", (2, 0)));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_group_message_receipt_unread_member_list_shows_no_mute_that_is_over() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "g", &["bob"]).await;
+    let sent = ask(&ann, "g", GROUP, "asks").await;
+    let end = world.clock.now_ms() + 60_000;
+    soon(ann.mute_group_members(true, ["bob"], "g", GroupMemberMuteConfig { duration: 60 })).await.unwrap();
+    for expected in [end, 0] {
+        let config = GroupMessageReceiptMemberQueryConfig::default();
+        let unread = soon(ann.query_group_message_receipt_unread_member_list(&sent, "g", config)).await.unwrap();
+        let ends: Vec<i64> = unread.user_list.iter().map(|member| member.mute_expired_time).collect();
+        assert_eq!(ends, [expected]);
+        world.clock.advance(60_000);
+    }
     world.end().await;
 }
 

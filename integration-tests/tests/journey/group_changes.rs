@@ -2,8 +2,8 @@
 
 use zim_integration_tests::{Device, World, group, soon};
 use zim_protocol::{
-    Event, EventKind, GroupAdvancedConfig, GroupAttributesUpdateAction, GroupInfo, GroupMemberMuteConfig,
-    GroupMuteConfig,
+    Event, EventKind, GroupAdvancedConfig, GroupAttributesUpdateAction, GroupEvent, GroupInfo, GroupMemberEvent,
+    GroupMemberMuteConfig, GroupMuteConfig,
 };
 
 async fn create(owner: &Device, users: &[&str]) {
@@ -118,5 +118,58 @@ async fn a_device_that_was_away_knows_that_its_user_may_not_write() {
     let bob = world.user_at(dir, "bob").await;
     bob.say(group("crew"), "2").await;
     assert_eq!(bob.conversation(group("crew")).await.muted_expired_time, 0);
+    world.end().await;
+}
+
+/// What a role was is not known any more when a device returns.
+#[tokio::test]
+async fn a_device_that_was_away_is_not_told_of_the_roles_of_those_who_left() {
+    let world = World::new().await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    create(&ann, &["bob", "cai"]).await;
+    ann.say(group("crew"), "1").await;
+    bob.receives("1").await;
+    let dir = bob.dir();
+    bob.quit().await;
+    world.clock.advance(1_000);
+    soon(ann.transfer_group_owner("cai", "crew")).await.unwrap();
+    soon(cai.set_group_member_nickname("Cai", "cai", "crew")).await.unwrap();
+    soon(cai.leave_group("crew")).await.unwrap();
+    let bob = world.user_at(dir, "bob").await;
+    // It comes after the changes of Cai.
+    bob.until("Cai leaves", |seen| {
+        let left = seen.iter().rev().find(|event| event.kind() == EventKind::GroupMemberStateChanged)?;
+        matches!(left, Event::GroupMemberStateChanged(left) if left.event() == GroupMemberEvent::Left).then_some(())
+    })
+    .await;
+    let roles: Vec<String> = told(&bob).into_iter().filter(|one| one.contains('=') || one.is_empty()).collect();
+    assert!(!roles.is_empty() && roles.iter().all(|one| one == "ann=1"), "{roles:?}");
+    world.end().await;
+}
+
+/// A user who is out learns nothing of the members that are left, and not what the group became.
+#[tokio::test]
+async fn a_device_whose_user_was_removed_is_told_of_nobodys_role() {
+    let world = World::new().await;
+    let (ann, bob, _cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    create(&ann, &["bob", "cai"]).await;
+    ann.say(group("crew"), "1").await;
+    bob.receives("1").await;
+    let dir = bob.dir();
+    bob.quit().await;
+    world.clock.advance(1_000);
+    soon(ann.set_group_member_role(2, "cai", "crew")).await.unwrap();
+    soon(ann.kick_group_members(["bob"], "crew")).await.unwrap();
+    soon(ann.set_group_attributes([("plan".to_owned(), "without Bob".to_owned())].into(), "crew")).await.unwrap();
+    let bob = world.user_at(dir, "bob").await;
+    // It comes after the change of the role.
+    match bob.next(EventKind::GroupStateChanged).await {
+        Event::GroupStateChanged(event) => {
+            assert_eq!(event.event(), GroupEvent::KickedOut);
+            assert!(event.group_info.unwrap().group_attributes.is_empty());
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(bob.seen_of(EventKind::GroupMemberInfoUpdated).is_empty(), "{:?}", told(&bob));
     world.end().await;
 }

@@ -2,8 +2,9 @@
 
 use zim_integration_tests::{Device, World, eventually, group, soon, texts};
 use zim_protocol::{
-    ConversationType, Event, EventKind, GroupAdvancedConfig, GroupEvent, GroupInfo, GroupMemberEvent,
-    MessageQueryConfig, MessageRevokeConfig, MessageType,
+    ConversationType, Event, EventKind, GroupAdvancedConfig, GroupEvent, GroupInfo, GroupMemberEvent, Message,
+    MessageEditConfig, MessagePinConfig, MessageQueryConfig, MessageReactionAddConfig, MessageRevokeConfig,
+    MessageType,
 };
 
 async fn create(owner: &Device, users: &[&str]) {
@@ -215,5 +216,124 @@ async fn a_message_is_not_older_than_the_entrance_of_those_who_see_it() {
     let fresh = world.device("bob").await;
     let keys = [bob.conversation(group("crew")).await.order_key, fresh.conversation(group("crew")).await.order_key];
     assert_eq!(keys, [sent.timestamp; 2]);
+    world.end().await;
+}
+
+/// Changes the text of a message. Returns the new text as the device that edits has it from the answer.
+async fn edit(device: &Device, message: &Message, text: &str) -> String {
+    let edited = Message { body: Message::text(text).body, ..message.clone() };
+    let result = soon(device.edit_message(&edited, MessageEditConfig {})).await.unwrap();
+    texts(&result.message).remove(0)
+}
+
+/// The texts that messages were edited to, in the order in which the device was told.
+fn edits(device: &Device) -> Vec<String> {
+    let of = |event: Event| match event {
+        Event::MessageEdited(event) => texts(&event.message_list),
+        other => panic!("{other:?}"),
+    };
+    device.seen_of(EventKind::MessageEdited).into_iter().flat_map(of).collect()
+}
+
+async fn shows(device: &Device, expected: &[&str]) {
+    let what = format!("the history {expected:?}");
+    eventually(&what, async || (texts(&device.history(group("crew")).await) == expected).then_some(())).await;
+}
+
+async fn leave_and_return(devices: &[&Device], meanwhile: impl AsyncFnOnce()) {
+    soon(devices[0].leave_group("crew")).await.unwrap();
+    meanwhile().await;
+    soon(devices[0].join_group("crew")).await.unwrap();
+    for device in devices {
+        has_states(device, &[GroupEvent::Invited, GroupEvent::Left, GroupEvent::Joined]).await;
+    }
+}
+
+/// Somebody who is a member again sees what happens to messages of their earlier stay.
+#[tokio::test]
+async fn messages_of_an_earlier_stay_change_after_the_return() {
+    let world = World::new().await;
+    let (ann, phone, tablet) = (world.user("ann").await, world.user("bob").await, world.device("bob").await);
+    create(&ann, &["bob"]).await;
+    let hers = ann.say(group("crew"), "hers").await;
+    let own = phone.say(group("crew"), "own").await;
+    leave_and_return(&[&phone, &tablet], async || {}).await;
+    for device in [&phone, &tablet] {
+        shows(device, &["hers", "own"]).await;
+    }
+    assert_eq!(edit(&phone, &own, "my own").await, "my own");
+    edit(&ann, &hers, "still hers").await;
+    soon(ann.add_message_reaction("+1", &hers, MessageReactionAddConfig::default())).await.unwrap();
+    soon(ann.pin_message(&own, true, MessagePinConfig::default())).await.unwrap();
+    for (device, told) in [(&phone, &["still hers"][..]), (&tablet, &["my own", "still hers"])] {
+        device.next(EventKind::MessagePinStatusChanged).await;
+        assert_eq!(edits(device), told);
+    }
+    let new = world.device("bob").await;
+    for device in [&phone, &tablet, &new] {
+        shows(device, &["still hers", "my own"]).await;
+        let history = device.history(group("crew")).await;
+        assert_eq!((history[0].reactions.len(), &*history[0].editor_user_id), (1, "ann"));
+        assert_eq!((&*history[1].pinned_user_id, &*history[1].editor_user_id), ("ann", "bob"));
+        let last = device.conversation(group("crew")).await.last_message.unwrap();
+        assert_eq!(last.as_text(), Some("my own"));
+    }
+    assert!(edits(&new).is_empty(), "what was before a device is no news to it");
+    world.end().await;
+}
+
+/// What a message became while its reader was away is not for them, until it changes again.
+#[tokio::test]
+async fn a_message_of_an_earlier_stay_changes_during_the_absence() {
+    let world = World::new().await;
+    let (ann, phone, tablet) = (world.user("ann").await, world.user("bob").await, world.device("bob").await);
+    create(&ann, &["bob"]).await;
+    let hers = ann.say(group("crew"), "hers").await;
+    phone.say(group("crew"), "own").await;
+    let edit_meanwhile = async || drop(edit(&ann, &hers, "secret").await);
+    leave_and_return(&[&phone, &tablet], edit_meanwhile).await;
+    // A change of something else does not show it either.
+    soon(ann.pin_message(&hers, true, MessagePinConfig::default())).await.unwrap();
+    let new = world.device("bob").await;
+    for device in [&phone, &tablet, &new] {
+        eventually("the pin", async || {
+            let history = device.history(group("crew")).await;
+            let is_pinned = history.first().is_some_and(|hers| hers.pinned_time > 0 && hers.edited_time == 0);
+            (is_pinned && texts(&history) == ["", "own"]).then_some(())
+        })
+        .await;
+        assert!(!format!("{:?}", device.seen()).contains("secret"), "{:?}", device.seen());
+    }
+    edit(&ann, &hers, "for all").await;
+    for device in [&phone, &tablet, &new] {
+        device.next(EventKind::MessageEdited).await;
+        assert_eq!(edits(device), ["for all"]);
+        shows(device, &["for all", "own"]).await;
+    }
+    world.end().await;
+}
+
+/// A device keeps the text that it has, and tells nothing, when the text changes after its user has left.
+#[tokio::test]
+async fn the_last_message_changes_after_the_user_has_left() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, &["bob"]).await;
+    let last = ann.say(group("crew"), "goodbye").await;
+    bob.receives("goodbye").await;
+    soon(bob.leave_group("crew")).await.unwrap();
+    has_states(&bob, &[GroupEvent::Invited, GroupEvent::Left]).await;
+    let dir = bob.dir();
+    bob.quit().await;
+    world.clock.advance(1_000);
+    edit(&ann, &last, "good riddance").await;
+    ann.say("bob", "are you there?").await;
+    let bob = world.user_at(dir, "bob").await;
+    bob.receives("are you there?").await;
+    assert_eq!(edits(&bob), [""; 0]);
+    shows(&bob, &["goodbye"]).await;
+    assert_eq!(bob.conversation(group("crew")).await.last_message.unwrap().as_text(), Some("goodbye"));
+    // Another device has never had it.
+    shows(&world.device("bob").await, &[""]).await;
     world.end().await;
 }

@@ -45,6 +45,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0017_operator",
     "0018_all_deleted",
     "0019_push_login",
+    "0020_return",
     "0021_group_application",
 ];
 

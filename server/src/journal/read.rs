@@ -2,7 +2,9 @@
 //! page costs.
 
 use bytes::Bytes;
-use zim_protocol::{CustomMessage, Message, MessageEntry, MessageType, MultipleMessage, TextMessage, message::Body};
+use zim_protocol::{
+    CustomMessage, Message, MessageEntry, MessageFlag, MessageType, MultipleMessage, TextMessage, message::Body,
+};
 
 use super::rules::is_visible;
 use super::state;
@@ -21,7 +23,7 @@ pub(super) const WIDTH: usize = 11;
 
 /// The content of a message whose present content a viewer may not see: a body of its type without anything in it. Empty content
 /// would mean that the client has it.
-pub fn blank(kind: i32) -> Bytes {
+fn blank(kind: i32) -> Bytes {
     let body = match MessageType::try_from(kind) {
         Ok(MessageType::Revoke) => Body::Revoke(Box::default()),
         Ok(MessageType::Custom) => Body::Custom(CustomMessage::default()),
@@ -32,12 +34,29 @@ pub fn blank(kind: i32) -> Bytes {
     prost::Message::encode_to_vec(&Message { body: Some(body), ..Message::default() }).into()
 }
 
+/// Reads the content and the flags of a message from its columns: the type, the flags and the body. What changed later is withheld.
+///
+/// # Errors
+/// A column has another type.
+pub fn shown_content(
+    row: &Row,
+    (kind, flags, body): (usize, usize, usize),
+    is_later: bool,
+) -> Result<(Bytes, u32), Error> {
+    let flags: u32 = row.get(flags)?;
+    Ok(match is_later {
+        true => (blank(row.get(kind)?), flags | MessageFlag::Withheld as u32),
+        false => (row.get(body)?, flags),
+    })
+}
+
 /// Reads [`COLUMNS`] for a viewer. Without a viewer, the entry is complete.
 pub(super) fn entry(row: &Row, scrambler: &Scrambler, viewer: Option<&Viewer>) -> Result<MessageEntry, Error> {
     let is_later = match viewer {
         Some(viewer) => viewer.is_later(row.get(0)?, row.get(10)?),
         None => false,
     };
+    let (content, flags) = shown_content(row, (5, 6, 9), is_later)?;
     let mut key = Vec::with_capacity(16);
     key.extend_from_slice(&row.get::<i64>(7)?.to_be_bytes());
     key.extend_from_slice(&row.get::<i64>(8)?.to_be_bytes());
@@ -48,9 +67,9 @@ pub(super) fn entry(row: &Row, scrambler: &Scrambler, viewer: Option<&Viewer>) -
         sender: row.get(3)?,
         ts: row.get(4)?,
         kind: row.get(5)?,
-        flags: row.get(6)?,
+        flags,
         client_key: key.into(),
-        content: if is_later { blank(row.get(5)?) } else { row.get(9)? },
+        content,
         state: None,
     })
 }

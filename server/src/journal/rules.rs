@@ -10,6 +10,13 @@ pub struct Stay {
     pub to: Option<i64>,
 }
 
+impl Stay {
+    /// Whether the stay includes a position.
+    pub fn has(&self, position: i64) -> bool {
+        position >= self.from && self.to.is_none_or(|to| position <= to)
+    }
+}
+
 /// The range of a conversation's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {

@@ -40,7 +40,7 @@ pub async fn attach(
     }
     let mut rows = rows(tx, conversation, scrambler, viewer, &seqs).await?;
     if let Some(viewer) = viewer {
-        // What happened after the user had left is not for them. What a message replies to does not change.
+        // What happened while the user was not a member is not for them. What a message replies to does not change.
         for (_, row) in rows.iter_mut().filter(|(seq, row)| viewer.is_later(**seq, row.rev)) {
             let state = std::mem::take(&mut row.state);
             row.state.replied_info = state.replied_info;
@@ -62,7 +62,11 @@ pub async fn attach(
         }
         let seq = entry.seq.cast_signed();
         // A page of changes may have a message several times.
-        let state = rows.get(&seq).map_or_else(MessageState::default, |row| row.state.clone());
+        let mut state = rows.get(&seq).map_or_else(MessageState::default, |row| row.state.clone());
+        if entry.has(MessageFlag::Withheld) {
+            // Who edited it and when goes with the content.
+            (state.edited_time, state.editor) = (0, String::new());
+        }
         let receipt = receipts.get(&seq).map_or(MessageReceiptStatus::None, |receipt| receipt.status);
         entry.state = Some(Box::new(MessageState {
             reactions: reactions.get(&seq).cloned().unwrap_or_default(),
@@ -120,7 +124,7 @@ async fn rows(
                     Some(viewer) => viewer.is_in_stay(source),
                     None => source >= shown_to_all,
                 },
-                // The source changed after the user had left.
+                // The source changed while the user was not a member.
                 viewer.zip(row.get::<Option<i64>>(15)?).is_some_and(|(viewer, rev)| viewer.is_later(source, rev)),
             )?),
         };

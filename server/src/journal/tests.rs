@@ -307,7 +307,9 @@ async fn a_long_roster_is_left_out(database: Database) {
     // Bob was in the group from change 3 to 500, and is in it again since 600.
     fixture.execute("UPDATE conversation SET type = 2, rev = 700 WHERE id = 64").await;
     fixture.execute("UPDATE member SET from_rev = 600 WHERE account = 2").await;
-    fixture.execute("INSERT INTO span VALUES (2, 64, 1, 3, 1, 500)").await;
+    let earlier = "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
+                   VALUES (2, 64, 1, 3, 1, 500)";
+    fixture.execute(earlier).await;
     let add = async |from: i64, through: i64| {
         let record = prost::Message::encode_to_vec(&RosterRecord::new(RosterEvent::Joined, [ANN]));
         let sql = "INSERT INTO change (conversation, rev, kind, actor, at, subject, detail) WITH RECURSIVE n (rev) AS \

@@ -72,10 +72,14 @@ pub fn last_time(end: &str) -> String {
     )
 }
 
-/// 1 if the message `x` changed after the stay of the member `m` that it belongs to: it is served without content.
+/// 1 if the message `x` changed after the stay of the member `m` that it belongs to, and in no stay of theirs: it is served without
+/// content.
 pub const IS_LATER: &str = "CASE WHEN x.rev > COALESCE(CASE WHEN x.seq >= m.from_seq THEN m.to_rev ELSE \
      (SELECT sp.to_rev FROM span sp WHERE sp.account = m.account AND sp.conversation = m.conversation \
-     AND x.seq >= sp.from_seq AND x.seq <= sp.to_seq) END, x.rev) THEN 1 ELSE 0 END";
+     AND x.seq >= sp.from_seq AND x.seq <= sp.to_seq) END, x.rev) \
+     AND NOT (x.rev >= COALESCE(NULLIF(m.shown_rev, 0), m.from_rev) AND (m.to_rev IS NULL OR x.rev <= m.to_rev)) \
+     AND NOT EXISTS (SELECT 1 FROM span sp WHERE sp.account = m.account AND sp.conversation = m.conversation \
+     AND x.rev >= COALESCE(NULLIF(sp.shown_rev, 0), sp.from_rev) AND x.rev <= sp.to_rev) THEN 1 ELSE 0 END";
 
 /// The messages `x` of others that the member `m` would count as unread, but which were revoked.
 const REVOKED: &str = "x.conversation = m.conversation AND x.kind = 31 AND x.seq > m.base_seq \
@@ -118,6 +122,22 @@ pub struct Visit {
     pub seq: Stay,
     /// In the log of changes.
     pub rev: Stay,
+    /// The first message after the user entered. What the stay shows of before is history.
+    pub entered_seq: i64,
+    /// The first change whose outcome the stay shows. With the history, it comes before the stay.
+    pub shown_rev: i64,
+}
+
+impl Visit {
+    /// Creates a stay from what is stored of it: `shown_rev` may be 0.
+    fn new(seq: Stay, rev: Stay, (entered_seq, shown_rev): (i64, i64)) -> Self {
+        Self { seq, rev, entered_seq, shown_rev: if shown_rev > 0 { shown_rev } else { rev.from } }
+    }
+
+    /// Whether the user sees the outcome of a change.
+    fn shows(&self, rev: i64) -> bool {
+        Stay { from: self.shown_rev, ..self.rev }.has(rev)
+    }
 }
 
 /// How a user sees a conversation.
@@ -157,7 +177,8 @@ impl Viewer {
     pub async fn of(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Option<Self>, Error> {
         let sql = format!(
             "SELECT c.seq, c.n, c.rev, c.floor_seq, c.floor_rev, c.end_seq, c.end_rev, m.peer, m.from_seq, m.from_rev, \
-             m.to_seq, m.to_rev, m.cleared_seq, m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {}, c.type, m.entered_seq \
+             m.to_seq, m.to_rev, m.cleared_seq, m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {}, c.type, m.entered_seq, \
+             m.shown_rev \
              FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = $1 AND m.conversation = $2",
             deducted()
         );
@@ -165,19 +186,21 @@ impl Viewer {
         let mut visits = Vec::with_capacity(1);
         // The two users of a peer conversation never leave it.
         if row.get::<i64>(19)? != 0 {
-            let sql = "SELECT from_seq, from_rev, to_seq, to_rev FROM span WHERE account = $1 AND conversation = $2 \
-                       ORDER BY from_rev";
+            let sql = "SELECT from_seq, from_rev, to_seq, to_rev, entered_seq, shown_rev FROM span \
+                       WHERE account = $1 AND conversation = $2 ORDER BY from_rev";
             for row in tx.fetch(sql, &params![user, conversation]).await? {
-                visits.push(Visit {
-                    seq: Stay { from: row.get(0)?, to: row.get(2)? },
-                    rev: Stay { from: row.get(1)?, to: row.get(3)? },
-                });
+                visits.push(Visit::new(
+                    Stay { from: row.get(0)?, to: row.get(2)? },
+                    Stay { from: row.get(1)?, to: row.get(3)? },
+                    (row.get(4)?, row.get(5)?),
+                ));
             }
         }
-        visits.push(Visit {
-            seq: Stay { from: row.get(8)?, to: row.get(10)? },
-            rev: Stay { from: row.get(9)?, to: row.get(11)? },
-        });
+        visits.push(Visit::new(
+            Stay { from: row.get(8)?, to: row.get(10)? },
+            Stay { from: row.get(9)?, to: row.get(11)? },
+            (row.get(20)?, row.get(21)?),
+        ));
         Ok(Some(Self {
             user,
             peer: UserKey(row.get(7)?),
@@ -227,10 +250,16 @@ impl Viewer {
     }
 
     /// Whether a message that last changed at `rev` is served without content: the change came after the stay that the message
-    /// belongs to.
+    /// belongs to, and in no stay of the user.
     pub fn is_later(&self, seq: i64, rev: i64) -> bool {
-        let is_in = |stay: &Stay| seq >= stay.from && stay.to.is_none_or(|to| seq <= to);
-        let visit = self.visits.iter().find(|visit| is_in(&visit.seq));
+        let visit = self.visits.iter().find(|visit| visit.seq.has(seq));
         visit.and_then(|visit| visit.rev.to).is_some_and(|to| rev > to)
+            && !self.visits.iter().any(|visit| visit.shows(rev))
+    }
+
+    /// Whether the user was a member when a message was sent, in an earlier stay.
+    pub fn was_there_before(&self, seq: i64) -> bool {
+        let earlier = self.visits.split_last().map_or(&[][..], |(_, earlier)| earlier);
+        earlier.iter().any(|visit| visit.seq.has(seq) && seq >= visit.entered_seq)
     }
 }

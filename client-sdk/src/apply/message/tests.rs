@@ -459,3 +459,49 @@ fn a_message_whose_answer_came_before_a_drop_stays_until_its_push_comes() {
         assert_eq!(held.and_then(|message| message.body), expected, "{has_push}");
     }
 }
+
+/// What a message became while the user was not in the group is not for them, and what they had stays theirs.
+#[test]
+fn content_that_is_withheld_leaves_what_the_device_has_and_is_no_news() {
+    use MessageChangeKind::{Edited, Pinned};
+    let withheld = |kind| MessageEntry { flags: MessageFlag::Withheld as u32, ..entry(kind, "", 0) };
+    let pinned = |change: MessageEntry| {
+        let state = MessageState { pinned_time: 7, is_personal: true, ..MessageState::default() };
+        MessageEntry { state: Some(Box::new(state)), ..change }
+    };
+    let shown = |db: &Connection| {
+        let (_, row) = message::held(db, 1, 1).unwrap().unwrap();
+        let shown = row.into_message("ann", &Name::new(0, "bob").to_ref());
+        (shown.as_text().unwrap_or_default().to_owned(), shown.edited_time, shown.pinned_time)
+    };
+    let has = |text: &str, edited_time, pinned_time| (text.to_owned(), edited_time, pinned_time);
+    let ways: [fn(MessageEntry) -> Change; 4] =
+        [page, head, |entry| change(Edited, entry), |entry| change(Pinned, entry)];
+    for edited_time in [0, 3] {
+        for way in ways {
+            let db = memory().unwrap();
+            applied(&db, page(entry(MessageType::Text, "hi", edited_time)));
+            let told = applied(&db, way(pinned(withheld(MessageType::Text))));
+            assert!(!told.contains(&EventKind::MessageEdited), "{told:?}");
+            assert_eq!(shown(&db), has("hi", edited_time, 7));
+            // It changes while the user is a member again.
+            assert_eq!(applied(&db, page(entry(MessageType::Text, "hello", 9))), [EventKind::MessageEdited]);
+            assert_eq!(shown(&db), has("hello", 9, 0));
+        }
+    }
+    // A revocation leaves nothing.
+    let db = memory().unwrap();
+    applied(&db, page(entry(MessageType::Text, "hi", 0)));
+    assert_eq!(applied(&db, page(withheld(MessageType::Revoke))), [EventKind::MessageRevokeReceived]);
+    assert_eq!(shown(&db), has("", 0, 0));
+    // A device that has nothing but the type, also with the time of the edit, gets the content with the next entry that has it.
+    for (blank, told) in
+        [(withheld(MessageType::Text), &[EventKind::MessageEdited][..]), (entry(MessageType::Text, "", 9), &[])]
+    {
+        let db = memory().unwrap();
+        applied(&db, page(blank));
+        assert_eq!(shown(&db).0, "");
+        assert_eq!(applied(&db, page(entry(MessageType::Text, "hello", 9))), told);
+        assert_eq!(shown(&db), has("hello", 9, 0));
+    }
+}

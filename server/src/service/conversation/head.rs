@@ -9,7 +9,7 @@ use zim_protocol::{
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::journal::{
-    FeedKind, IS_LATER, Viewer, blank, deducted, deducted_positions, last_message, last_time, rules, state,
+    FeedKind, IS_LATER, Viewer, deducted, deducted_positions, last_message, last_time, rules, shown_content, state,
 };
 use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::rows::{GROUP, PAGE_BYTES, full_info, group_info};
@@ -135,8 +135,14 @@ async fn head(
         0 => Vec::new(),
         _ => deducted_positions(tx, ConversationKey(row.get(0)?), user).await?,
     };
+    let mut group = if is_peer { None } else { Some(group_info(row, 36, &id)?) };
+    let role: Option<i64> = row.get(33)?;
+    if let Some(group) = group.as_mut().filter(|_| role.is_none()) {
+        // They are for members.
+        group.group_attributes.clear();
+    }
     Ok(ConversationHead {
-        group: if is_peer { None } else { Some(group_info(row, 36, &id)?) },
+        group,
         conversation: Some(ConversationRef { r#type: kind, id }),
         end_seq: number(3)?,
         end_rev: number(4)?,
@@ -156,7 +162,7 @@ async fn head(
         revoked,
         peer: if is_peer { Some(full_info(row, 17)?) } else { None },
         has_left: row.get::<i64>(32)? != 0,
-        role: row.get::<Option<i64>>(33)?.unwrap_or_default(),
+        role: role.unwrap_or_default(),
         mute_expired_time: row.get::<Option<i64>>(34)?.unwrap_or_default(),
     })
 }
@@ -166,7 +172,7 @@ fn last_entry(row: &Row, scrambler: &Scrambler) -> Result<Option<MessageEntry>, 
     let mut key = Vec::with_capacity(16);
     key.extend_from_slice(&row.get::<i64>(28)?.to_be_bytes());
     key.extend_from_slice(&row.get::<i64>(29)?.to_be_bytes());
-    let is_later = row.get::<i64>(31)? != 0;
+    let (content, flags) = shown_content(row, (26, 27, 30), row.get::<i64>(31)? != 0)?;
     Ok(Some(MessageEntry {
         seq: seq.unsigned_abs(),
         n: row.get::<i64>(22)?.unsigned_abs(),
@@ -174,9 +180,9 @@ fn last_entry(row: &Row, scrambler: &Scrambler) -> Result<Option<MessageEntry>, 
         sender: row.get(24)?,
         ts: row.get(25)?,
         kind: row.get(26)?,
-        flags: row.get(27)?,
+        flags,
         client_key: key.into(),
-        content: if is_later { blank(row.get(26)?) } else { row.get(30)? },
+        content,
         state: None,
     }))
 }

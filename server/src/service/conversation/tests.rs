@@ -10,7 +10,7 @@ use super::{heads, setting};
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Scope, Tx, params};
 use crate::journal::tests::{ANN, BOB, Fixture};
-use crate::journal::{Direction, LogWriter, Viewer, around, blank, deducted_positions, messages, messages_at};
+use crate::journal::{Direction, LogWriter, Viewer, around, deducted_positions, messages, messages_at};
 use crate::key::ConversationKey;
 
 const COUNTED: u32 = MessageFlag::Counted as u32;
@@ -51,6 +51,11 @@ struct Sent {
     hidden: bool,
 }
 
+/// The stored content of the message at a position.
+fn body(seq: i64) -> Vec<u8> {
+    Message::text(format!("text {seq}")).encode_to_vec()
+}
+
 /// A position in each log.
 type Place = (i64, i64);
 
@@ -65,6 +70,8 @@ struct Case {
     base: i64,
     /// The first and the last place of each stay; the last stay may last.
     stays: Vec<(Place, Option<Place>)>,
+    /// Which of the stays began with the history: what changed since the stay before is shown.
+    with_history: Vec<bool>,
     sent: Vec<Sent>,
 }
 
@@ -103,6 +110,7 @@ impl Case {
             })
             .collect();
         let from = stays.last().map_or(0, |stay| stay.0.0 - 1);
+        let with_history = stays.iter().map(|_| random.one_in(4)).collect();
         Self {
             key: ConversationKey(1_000 + i64::try_from(seed).unwrap()),
             head,
@@ -112,6 +120,7 @@ impl Case {
             cleared: if random.one_in(3) { random.within(0, head) } else { 0 },
             base: random.within(from, head),
             stays,
+            with_history,
             sent,
         }
     }
@@ -121,12 +130,41 @@ impl Case {
         self.stays.iter().find(|(from, to)| seq >= from.0 && to.is_none_or(|to| seq <= to.0)).map(|stay| stay.1)
     }
 
+    /// The first change whose outcome a stay shows.
+    fn shown_from(&self, index: usize) -> i64 {
+        match index.checked_sub(1) {
+            _ if !self.with_history[index] => self.stays[index].0.1,
+            Some(before) => self.stays[before].1.unwrap().1 + 1,
+            None => 1,
+        }
+    }
+
+    /// Whether Bob was a member when a change came, or sees its outcome as history.
+    fn knows(&self, rev: i64) -> bool {
+        let shows = |(index, (_, to)): (usize, &(Place, Option<Place>))| {
+            rev >= self.shown_from(index) && to.is_none_or(|(_, to)| rev <= to)
+        };
+        self.stays.iter().enumerate().any(shows)
+    }
+
     /// The messages that Bob sees, and whether each is served without its content.
     fn seen(&self) -> BTreeMap<i64, bool> {
         self.meant()
             .filter(|sent| sent.seq > self.cleared && !sent.hidden)
-            .filter_map(|sent| Some((sent.seq, self.stay(sent.seq)?.is_some_and(|(_, rev)| sent.rev > rev))))
+            .filter_map(|sent| Some((sent.seq, self.changed_after(sent)? && !self.knows(sent.rev))))
             .collect()
+    }
+
+    /// Whether a message changed after the stay that it belongs to; `None`: it belongs to none.
+    fn changed_after(&self, sent: &Sent) -> Option<bool> {
+        Some(self.stay(sent.seq)?.is_some_and(|(_, rev)| sent.rev > rev))
+    }
+
+    /// The number of messages that Bob sees with their content because they changed in a later stay.
+    fn changed_in_a_later_stay(&self) -> usize {
+        let seen = self.seen();
+        let has_content = |sent: &&Sent| seen.get(&sent.seq) == Some(&false);
+        self.sent.iter().filter(has_content).filter(|sent| self.changed_after(sent) == Some(true)).count()
     }
 
     /// The messages of Bob's stays that are for them, whether they have deleted them or not.
@@ -184,16 +222,18 @@ impl Case {
         )
         .await?;
         for (index, ((from_seq, from_rev), to)) in self.stays.iter().enumerate() {
+            // Stays of before an upgrade have none.
+            let shown_rev = if self.with_history[index] || index % 2 == 0 { self.shown_from(index) } else { 0 };
             if index + 1 < self.stays.len() {
-                let sql = "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
-                           VALUES ($1, $2, $3, $4, $5, $6)";
+                let sql = "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev, shown_rev) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7)";
                 let to = to.unwrap();
-                tx.execute(sql, &params![BOB, self.key, *from_seq, *from_rev, to.0, to.1]).await?;
+                tx.execute(sql, &params![BOB, self.key, *from_seq, *from_rev, to.0, to.1, shown_rev]).await?;
             } else {
                 tx.execute(
                     "INSERT INTO member (conversation, account, peer, from_seq, from_rev, to_seq, to_rev, cleared_seq, \
-                     read_seq, base_seq, base_n, base_sent, sent, deducted) \
-                     VALUES ($1, $2, 0, $3, $4, $5, $6, $7, 0, $8, $9, 0, 0, 0)",
+                     read_seq, base_seq, base_n, base_sent, sent, deducted, shown_rev) \
+                     VALUES ($1, $2, 0, $3, $4, $5, $6, $7, 0, $8, $9, 0, 0, 0, $10)",
                     &params![
                         self.key,
                         BOB,
@@ -203,7 +243,8 @@ impl Case {
                         to.map(|to| to.1),
                         self.cleared,
                         self.base,
-                        self.counted(self.base)
+                        self.counted(self.base),
+                        shown_rev
                     ],
                 )
                 .await?;
@@ -222,7 +263,7 @@ impl Case {
                     sender,
                     sent.kind,
                     i64::from(sent.flags),
-                    Message::text(format!("text {}", sent.seq)).encode_to_vec(),
+                    body(sent.seq),
                     sent.rev
                 ],
             )
@@ -248,7 +289,7 @@ impl Case {
 
 async fn every_read_agrees_with_the_rule(database: Database, seeds: u64) {
     let fixture = Fixture::open(database).await;
-    let mut kinds = [0; 4];
+    let mut kinds = [0; 5];
     for seed in 0..seeds {
         let case = std::sync::Arc::new(Case::new(seed));
         let stored = std::sync::Arc::clone(&case);
@@ -276,7 +317,11 @@ async fn every_read_agrees_with_the_rule(database: Database, seeds: u64) {
         let (viewer, pulled, paged, named, page, gone) = read.await.unwrap();
         let expected: Vec<(i64, bool)> = case.seen().into_iter().collect();
         let seen = |entries: &[zim_protocol::MessageEntry]| {
-            let is_blank = |entry: &zim_protocol::MessageEntry| entry.content == blank(entry.kind);
+            let is_blank = |entry: &zim_protocol::MessageEntry| {
+                let is_blank = entry.content != body(entry.seq.cast_signed());
+                assert_eq!(entry.has(MessageFlag::Withheld), is_blank, "seed {seed}: {entry:?}");
+                is_blank
+            };
             entries.iter().map(|entry| (entry.seq.cast_signed(), is_blank(entry))).collect::<Vec<_>>()
         };
         assert_eq!(seen(&pulled), expected, "a pull, seed {seed}");
@@ -297,7 +342,9 @@ async fn every_read_agrees_with_the_rule(database: Database, seeds: u64) {
         assert_eq!(numbers, (deducted, deducted, case.counted(to_seq).unsigned_abs()), "seed {seed}");
         // The cases are worth something only if they reach each side of the rules.
         let blanks = expected.iter().filter(|(_, is_blank)| *is_blank).count();
-        for (kind, count) in kinds.iter_mut().zip([expected.len() - blanks, blanks, gone.len(), case.stays.len() - 1]) {
+        let (shown, earlier) = (expected.len() - blanks, case.stays.len() - 1);
+        let all = [shown, blanks, gone.len(), earlier, case.changed_in_a_later_stay()];
+        for (kind, count) in kinds.iter_mut().zip(all) {
             *kind += usize::from(count > 0);
         }
     }

@@ -95,6 +95,15 @@ impl Group {
         info.ok_or_else(|| Error::internal_text("a group without a row"))
     }
 
+    /// Returns what the group is, as far as the caller may know it: the attributes are for its members.
+    pub(super) async fn info_to_show(&self, tx: &mut Tx<'_>) -> Result<GroupFullInfo, Error> {
+        let mut info = self.info(tx).await?;
+        if store::role(tx, self.conversation.key, self.me).await?.is_none() {
+            info.group_attributes.clear();
+        }
+        Ok(info)
+    }
+
     /// Creates the group, with the caller as its owner and `others` as members.
     pub(super) async fn create(
         self,

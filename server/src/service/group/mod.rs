@@ -36,7 +36,7 @@ pub(crate) use self::data::ALIAS;
 use self::data::{Mode, Text};
 use self::membership::Group;
 use self::rules::Settings;
-pub(crate) use self::rules::{OWNER, is_above};
+pub(crate) use self::rules::{OWNER, is_above, member_at};
 use self::store::Which;
 pub(crate) use self::store::{check_may_write, role};
 pub(crate) use self::tip::{Tip, Tips};
@@ -125,7 +125,7 @@ impl GroupService for App {
         let group = self.find_group(caller, &request.group_id).await?;
         let info = self.db.read(async move |tx| {
             group.head(tx).await?;
-            group.info(tx).await
+            group.info_to_show(tx).await
         });
         let info = info.await?;
         Ok(GroupInfoQueriedResult { group_info: Some(info) })

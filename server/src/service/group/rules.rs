@@ -186,7 +186,7 @@ pub(super) fn mute_at(info: GroupMuteInfo, now: i64) -> GroupMuteInfo {
 }
 
 /// Returns a member as they are at a time.
-pub(super) fn member_at(member: GroupMemberInfo, now: i64) -> GroupMemberInfo {
+pub(crate) fn member_at(member: GroupMemberInfo, now: i64) -> GroupMemberInfo {
     GroupMemberInfo { mute_expired_time: mute::at(member.mute_expired_time, now), ..member }
 }
 

@@ -142,16 +142,19 @@ pub(super) async fn enter(
         // Somebody who returns: the stay before becomes an earlier one.
         let earlier = tx
             .fetch_one(
-                "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
-             SELECT account, conversation, from_seq, from_rev, to_seq, to_rev FROM member \
-             WHERE account = $1 AND conversation = $2 RETURNING to_seq",
+                "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev, entered_seq, shown_rev) \
+             SELECT account, conversation, from_seq, from_rev, to_seq, to_rev, entered_seq, shown_rev FROM member \
+             WHERE account = $1 AND conversation = $2 RETURNING to_seq, to_rev",
                 &params![user, group],
             )
             .await?;
-        let left_at = earlier.as_ref().map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten();
         let is_return = earlier.is_some();
+        let (left_seq, left_rev): (i64, i64) = match earlier {
+            Some(row) => (row.get(0)?, row.get(1)?),
+            None => (0, 0),
+        };
         // Stays do not overlap: with the history, this one begins where the one before has ended.
-        let from_seq = if shows_history { left_at.unwrap_or(0) + 1 } else { seq + 1 };
+        let (from_seq, shown_rev) = if shows_history { (left_seq + 1, left_rev + 1) } else { (seq + 1, place.rev) };
         if is_return {
             let sql = "DELETE FROM span WHERE account = $1 AND conversation = $2 AND from_rev <= (SELECT from_rev FROM span \
                        WHERE account = $1 AND conversation = $2 ORDER BY from_rev DESC LIMIT 1 OFFSET $3)";
@@ -160,11 +163,11 @@ pub(super) async fn enter(
         stays.push((user, GroupStay { from_seq, from_rev: place.rev, to: None, is_return }));
         tx.execute(
             "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
-             base_sent, sent, deducted, entered_seq) VALUES ($1, $2, 0, $3, $4, 0, $5, $5, $6, 0, 0, 0, $7) \
+             base_sent, sent, deducted, entered_seq, shown_rev) VALUES ($1, $2, 0, $3, $4, 0, $5, $5, $6, 0, 0, 0, $7, $8) \
              ON CONFLICT (account, conversation) DO UPDATE SET from_seq = $3, from_rev = $4, to_seq = NULL, to_rev = NULL, \
-             entered_seq = $7, \
+             entered_seq = $7, shown_rev = $8, \
              read_seq = $5, base_seq = $5, base_n = $6, base_sent = member.sent",
-            &params![group, user, from_seq, place.rev, seq, n, seq + 1],
+            &params![group, user, from_seq, place.rev, seq, n, seq + 1, shown_rev],
         )
         .await?;
         tx.execute(

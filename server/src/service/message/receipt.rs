@@ -20,6 +20,7 @@ use crate::db::{DbError, Row, Scope, Tx, params};
 use crate::error::Error;
 use crate::journal::{FeedKind, MEMBER, Viewer, member_info, state};
 use crate::key::{ConversationKey, UserKey};
+use crate::service::group::member_at;
 
 /// A receipt of a message that the user sent or read; the key is the message.
 pub(crate) static RECEIPT: FeedKind =
@@ -31,12 +32,12 @@ pub(crate) static CONVERSATION_RECEIPT: FeedKind =
 
 const ASKS: u32 = MessageFlag::Receipt as u32;
 
-/// Whether `user` can send a receipt for a message. Whoever came later was not counted when it was sent.
+/// Whether `user` can send a receipt for a message: they were counted when it was sent. Whoever came later was not.
 fn is_asked(message: &Found, user: UserKey, entered_seq: i64) -> bool {
     message.flags & ASKS != 0
         && message.sender != user
         && message.kind != MessageType::Revoke as i32
-        && message.seq >= entered_seq
+        && (message.seq >= entered_seq || message.is_of_earlier_stay)
 }
 
 impl MessageReceiptService for App {
@@ -204,6 +205,16 @@ impl MessageReceiptService for App {
     }
 }
 
+/// The member `g` has sent a receipt for the message $4.
+const HAS_READ: &str = "EXISTS (SELECT 1 FROM receipt r WHERE r.conversation = g.conversation AND r.seq = $4 \
+     AND r.account = g.account)";
+
+/// The member `g`, whose present stay is `m`, was counted when the message $4 was sent: they were in the group, in this stay or in an
+/// earlier one. What an upgrade has found has no `entered_seq`.
+const WAS_THERE: &str = "((m.from_seq <= $4 AND m.entered_seq <= $4) OR EXISTS (SELECT 1 FROM span sp \
+     WHERE sp.account = g.account AND sp.conversation = g.conversation AND sp.from_seq <= $4 AND sp.entered_seq <= $4 \
+     AND sp.to_seq >= $4))";
+
 impl App {
     /// Returns the present members who have sent a receipt for an own message, or who have not and should.
     async fn receipt_members(
@@ -226,32 +237,29 @@ impl App {
             if target.sender != reference.user || target.flags & ASKS == 0 {
                 return Err(Error::no_receipt());
             }
-            let is_read = if has_read { "" } else { "NOT " };
-            // Of the members, those who were there when it was sent.
+            let wanted = if has_read { HAS_READ.to_owned() } else { format!("NOT {HAS_READ} AND {WAS_THERE}") };
             let sql = format!(
                 "SELECT g.place, {MEMBER} FROM group_member g JOIN account a ON a.id = g.account \
                  JOIN member m ON m.account = g.account AND m.conversation = g.conversation \
                  LEFT JOIN account o ON o.id = g.operator \
-                 WHERE g.conversation = $1 AND g.place > $2 AND g.account <> $3 AND m.from_seq <= $4 AND m.entered_seq <= $4 \
-                 AND {is_read}EXISTS (SELECT 1 FROM receipt r WHERE r.conversation = g.conversation AND r.seq = $4 \
-                 AND r.account = g.account) ORDER BY g.place LIMIT $5"
+                 WHERE g.conversation = $1 AND g.place > $2 AND g.account <> $3 AND {wanted} ORDER BY g.place LIMIT $5"
             );
             let conversation = reference.conversation.key;
             let params = params![conversation, config.next_flag, reference.user, target.seq, count + 1];
             let rows = tx.fetch(&sql, &params).await?;
-            members_page(&rows, usize::try_from(count).unwrap_or(MAX_PAGE))
+            members_page(&rows, usize::try_from(count).unwrap_or(MAX_PAGE), reference.now)
         });
         let (user_list, next_flag) = page.await?;
         Ok(GroupMessageReceiptMemberListQueriedResult { group_id, user_list, next_flag })
     }
 }
 
-fn members_page(rows: &[Row], most: usize) -> Result<(Vec<zim_protocol::GroupMemberInfo>, i64), Error> {
+fn members_page(rows: &[Row], most: usize, now: i64) -> Result<(Vec<zim_protocol::GroupMemberInfo>, i64), Error> {
     let mut members = Vec::with_capacity(rows.len().min(most));
     let mut last = 0;
     for row in rows.iter().take(most) {
         last = row.get(0)?;
-        members.push(member_info(row, 1)?.1);
+        members.push(member_at(member_info(row, 1)?.1, now));
     }
     Ok((members, if rows.len() > most { last } else { 0 }))
 }

@@ -186,6 +186,7 @@ pub(super) async fn find_all(
             sender: UserKey(row.get(2)?),
             kind: row.get(3)?,
             flags: row.get(4)?,
+            is_of_earlier_stay: viewer.was_there_before(row.get(1)?),
         };
         if viewer.is_in_stay(message.seq) {
             found.push(message);
@@ -207,4 +208,6 @@ pub(super) struct Found {
     pub(super) sender: UserKey,
     pub(super) kind: i32,
     pub(super) flags: u32,
+    /// The caller was a member when it was sent, and has left and returned since.
+    pub(super) is_of_earlier_stay: bool,
 }

@@ -52,7 +52,7 @@ pub(crate) async fn viewer(
     Ok(Some(Viewer {
         user,
         peer: UserKey(0),
-        visits: vec![Visit { seq: stay, rev: stay }],
+        visits: vec![Visit { seq: stay, rev: stay, entered_seq: 1, shown_rev: 1 }],
         message_log: Extent { head: seq, floor: floor.max(seq - i64::from(most)), end: None },
         change_log: Extent { head: rev, floor: 0, end: None },
         cleared: 0,
