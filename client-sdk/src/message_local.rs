@@ -13,7 +13,7 @@ use crate::account::{Account, Remote};
 use crate::apply::{Deleted, Local};
 use crate::error::Error;
 use crate::message::{Body, check_local_data, conversation_name, invalid, messages};
-use crate::receipt::named;
+use crate::receipt::{named, seen_through};
 use crate::store::message::MessageRow;
 use crate::store::outgoing::Pending;
 use crate::store::{conversation, message_change};
@@ -69,7 +69,7 @@ impl Zim {
     }
 
     /// Deletes all messages of a conversation for this user; others keep them (reference: `deleteAllMessage`). Devices and server
-    /// as in [`Zim::delete_messages`].
+    /// as in [`Zim::delete_messages`]. Messages that this device has not received yet stay.
     ///
     /// # Errors
     /// 6000603: there is no such conversation.
@@ -86,6 +86,7 @@ impl Zim {
                 conversation_id: conversation_id.to_owned(),
                 conversation_type: conversation_type as i32,
                 config: Some(config),
+                through_seq: Some(seen_through(&account, name.clone()).await?),
             };
             let own = account.deletes(Deleted::Conversation(name));
             own.done(self.call(request).await)?;

@@ -1,15 +1,28 @@
 //! Read receipts.
 
+use std::sync::Arc;
+
 use zim_protocol::{
     ConversationMessageReceiptReadSentResult, ConversationType, GroupMessageReceiptMemberListQueriedResult,
     GroupMessageReceiptMemberQueryConfig, Message, MessageReceiptsInfoQueriedResult, MessageReceiptsReadSentResult,
     QueryGroupMessageReceiptReadMemberListRequest, QueryGroupMessageReceiptUnreadMemberListRequest,
     QueryMessageReceiptsInfoRequest, SendConversationMessageReceiptReadRequest, SendMessageReceiptsReadRequest,
+    Validate,
 };
 
 use crate::error::Error;
 use crate::message::conversation_name;
+use crate::session::Account;
+use crate::store::conversation_setting;
+use crate::types::Name;
 use crate::zim::Zim;
+
+/// Returns the position of the newest message of a conversation that this device knows of; 0: none.
+pub(crate) async fn seen_through(account: &Account, name: Name) -> Result<i64, Error> {
+    account.listed().await;
+    let standing = account.store().read(move |db| conversation_setting::standing(db, &name)).await?;
+    Ok(standing.map_or(0, |standing| standing.head_seq))
+}
 
 /// Returns what says which messages they are; the rest does not travel.
 pub(crate) fn named(messages: &[Message]) -> Vec<Message> {
@@ -45,7 +58,7 @@ impl Zim {
 
     /// Tells the other user of a peer conversation that this one has read everything up to now (reference:
     /// `sendConversationMessageReceiptRead`). The other user gets `conversationMessageReceiptChanged`, and so do this user's
-    /// other devices. It does not change unread counts.
+    /// other devices. It does not change unread counts, and says nothing of messages that this device has not received yet.
     ///
     /// # Errors
     /// - 6000603: there is no such conversation.
@@ -55,10 +68,21 @@ impl Zim {
         conversation_id: &str,
         conversation_type: ConversationType,
     ) -> impl Future<Output = Result<ConversationMessageReceiptReadSentResult, Error>> + Send + 'static + use<> {
-        self.call(SendConversationMessageReceiptReadRequest {
+        let request = SendConversationMessageReceiptReadRequest {
             conversation_id: conversation_id.to_owned(),
             conversation_type: conversation_type as i32,
-        })
+            through_seq: None,
+        };
+        let checked = request.validate().map_err(|violation| Error::from(*violation));
+        let answer = checked.and_then(|()| self.account()).map(|account| {
+            let owner = Arc::clone(&account);
+            account.own(async move {
+                let name = Name::new(request.conversation_type, request.conversation_id.as_str());
+                let through_seq = Some(seen_through(&owner, name).await?);
+                owner.request(SendConversationMessageReceiptReadRequest { through_seq, ..request }).await
+            })
+        });
+        async move { answer?.await }
     }
 
     /// Returns how many have read messages of one conversation, at most 100 (reference: `queryMessageReceiptsInfo`). Of

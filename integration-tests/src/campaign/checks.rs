@@ -133,7 +133,7 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
         deletion::deletion_not_raised,
     ),
     ("list_wrong", "a conversation is in the list unless its user deleted it", deletion::list_wrong),
-    ("receipts_lost", "a receipt for a whole conversation covers all that came before it", counts::receipts_lost),
+    ("receipts_lost", "a receipt for a whole conversation covers all that its device had", counts::receipts_lost),
     ("receipts_not_raised", "devices of both users raise such a receipt", counts::receipts_not_raised),
     ("counts_drift", "replies, reactions, readers and pins are as many as are counted", counts::counts_drift),
     ("local_lost", "what only one device has stays there, and nowhere else", local::local_lost),

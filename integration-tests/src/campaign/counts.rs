@@ -4,7 +4,8 @@ use super::action::{Action, MessageVerb};
 use super::checks::{EndState, conversation, lasts, named, user_of};
 use super::kind::Kind;
 use super::message::{MAX_PINNED, verbs};
-use super::record::{Call, Moment};
+use super::raised::received;
+use super::record::Call;
 use super::social::write;
 use super::store::StoredConversation;
 
@@ -18,17 +19,20 @@ fn position(call: &Call) -> Option<i64> {
     }
 }
 
-/// The last position of a conversation that was acknowledged before a moment; 0: none was.
-pub(super) fn stored_before(end: &EndState, kept: &StoredConversation, moment: Moment) -> i64 {
-    let is_here = |call: &&Call| match call.action {
-        Action::Send { peer, .. } | Action::Change { peer, .. } => {
-            conversation(end, user_of(call), peer).is_some_and(|of| std::ptr::eq(of, kept))
-        }
+/// The last position of a conversation that the device of a call had before it, of what it had received or sent; 0: none. After a
+/// restore, what it had received says nothing.
+pub(super) fn seen_before(end: &EndState, kept: &StoredConversation, call: &Call) -> i64 {
+    let Some(peer) = kept.called_by(user_of(call)) else { return 0 };
+    let raised = end.raised.iter().filter(|one| one.device == call.device && one.at < call.called);
+    let raised = raised.filter(|_| end.restored.is_none()).flat_map(received);
+    let raised = raised.filter(|(of, ..)| *of == peer).map(|(_, seq, _)| seq);
+    let is_here = |one: &&Call| match one.action {
+        Action::Send { peer: of, .. } | Action::Change { peer: of, .. } => one.device == call.device && of == peer,
         _ => false,
     };
-    let early =
-        end.calls.iter().filter(|call| lasts(end, call) && call.acknowledged().is_some_and(|(at, _)| at < moment));
-    early.filter(is_here).filter_map(position).max().unwrap_or(0)
+    let early = |one: &&Call| lasts(end, one) && one.acknowledged().is_some_and(|(at, _)| at < call.called);
+    let sent = end.calls.iter().filter(is_here).filter(early).filter_map(position);
+    raised.chain(sent).max().unwrap_or(0)
 }
 
 pub(super) fn receipts_lost(end: &EndState) -> Vec<String> {
@@ -40,9 +44,9 @@ pub(super) fn receipts_lost(end: &EndState) -> Vec<String> {
             let through = kept.receipts_through.get(user).copied().unwrap_or(0);
             let of_user = || calls.iter().filter(|call| user_of(call) == user);
             for call in of_user().filter(|call| lasts(end, call)) {
-                let before = stored_before(end, kept, call.called);
-                if through < before {
-                    wrong.push(format!("{user} has read {} to {before}; it is read to {through}", named(kept)));
+                let seen = seen_before(end, kept, call);
+                if through < seen {
+                    wrong.push(format!("{user} has read {} to {seen}; it is read to {through}", named(kept)));
                 }
             }
             if through > 0 && !of_user().any(|call| write(end, call, true, ()).is_some()) {

@@ -2,7 +2,7 @@
 
 use super::action::{Action, MessageVerb};
 use super::checks::{EndState, call_of, lasts, named, user_of};
-use super::counts::stored_before;
+use super::counts::seen_before;
 use super::kind::Kind;
 use super::message::{changed, verbs};
 use super::raised::received;
@@ -12,7 +12,7 @@ use super::store::{StoredConversation, StoredMessage};
 
 const OF_MESSAGES: [MessageVerb; 2] = [MessageVerb::Delete, MessageVerb::DeleteSome];
 
-/// What came before all messages were deleted is gone, and what nobody deleted is there. `change_lost` has the deletions of single
+/// What a device had when it deleted all messages is gone, and what nobody deleted is there. `change_lost` has the deletions of single
 /// messages.
 pub(super) fn deletion_lost(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -20,10 +20,10 @@ pub(super) fn deletion_lost(end: &EndState) -> Vec<String> {
         let all = verbs(end, kept).filter(|(call, verb)| *verb == MessageVerb::DeleteAll && lasts(end, call));
         for (call, _) in all.filter(|(call, _)| kept.has_stayed(user_of(call))) {
             let user = user_of(call);
-            let (before, cleared) = (stored_before(end, kept, call.called), kept.cleared.get(user).unwrap_or(&0));
+            let (seen, cleared) = (seen_before(end, kept, call), kept.cleared.get(user).unwrap_or(&0));
             // Whoever entered later has nothing to delete.
-            if *cleared < before && kept.is_open_to(user, before) {
-                wrong.push(format!("{user} has deleted {} to {before}; it is deleted to {cleared}", named(kept)));
+            if *cleared < seen && kept.is_open_to(user, seen) {
+                wrong.push(format!("{user} has deleted {} to {seen}; it is deleted to {cleared}", named(kept)));
             }
         }
         for message in kept.messages.iter().filter(|message| !message.is_revoked) {

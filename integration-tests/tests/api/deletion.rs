@@ -2,8 +2,9 @@
 
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::{
-    CombineMessage, ConversationType, ErrorCode, Event, EventKind, Message, MessageDeleteConfig, MessageDeleteType,
-    MessageDeletedEvent, MessagePinConfig, MessageRevokeConfig, MessageType, SystemMessage, message::Body,
+    CombineMessage, ConversationType, DeleteAllMessageRequest, ErrorCode, Event, EventKind, Message,
+    MessageDeleteConfig, MessageDeleteType, MessageDeletedEvent, MessagePinConfig, MessageRevokeConfig, MessageType,
+    SystemMessage, message::Body,
 };
 
 use super::group::create;
@@ -121,6 +122,53 @@ async fn delete_all_message_on_this_device_only() {
         let unknown = refusal(soon(bob.delete_all_message("carl", PEER, config)).await);
         assert_eq!(unknown, ErrorCode::ConversationModuleConversationDoesNotExist);
     }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn delete_all_message_keeps_messages_the_device_has_not_seen() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for text in ["1", "2", "3"] {
+        ann.say("bob", text).await;
+    }
+    bob.receives("3").await;
+    let mut raw = world.raw_user("bob", 1).await;
+    let through = |through_seq| DeleteAllMessageRequest {
+        conversation_id: "ann".into(),
+        conversation_type: PEER as i32,
+        config: Some(EVERYWHERE),
+        through_seq,
+    };
+    let invalid = ErrorCode::CommonModuleParamsInvalid as i32;
+    assert_eq!(raw.call(&through(Some(-1))).await.unwrap_err().code, invalid);
+    // A device that has seen none deletes none, and a lower position than before changes nothing.
+    for seen in [0, 2, 1] {
+        raw.call(&through(Some(seen))).await.unwrap();
+    }
+    deleted(&bob).await;
+    let left = async |expected: &[&str]| {
+        let new = world.device("bob").await;
+        for device in [&bob, &new] {
+            device.has_unread("ann", i64::try_from(expected.len()).unwrap()).await;
+            assert_eq!(texts(&device.history("ann").await), expected);
+        }
+        // Only so many devices of a user are logged in.
+        soon(new.logout()).await;
+    };
+    left(&["3"]).await;
+    // Beyond the end is the end. A later message stays.
+    raw.call(&through(Some(1_000))).await.unwrap();
+    deleted(&bob).await;
+    ann.say("bob", "4").await;
+    bob.receives("4").await;
+    left(&["4"]).await;
+    // Clients of earlier versions do not say what they have seen.
+    raw.call(&through(None)).await.unwrap();
+    deleted(&bob).await;
+    left(&[]).await;
+    assert_eq!(texts(&ann.history("bob").await), ["1", "2", "3", "4"]);
+    raw.end().await;
     world.end().await;
 }
 
@@ -298,6 +346,20 @@ async fn send_message_of_a_combined_message_has_limits() {
         last = send(combine("t", "s", &[last])).await.unwrap_or_else(|error| panic!("level {level}: {error}"));
     }
     assert_eq!(refusal(send(combine("t", "s", &[last])).await), invalid);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_combines_at_most_a_thousand_messages() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let one = ann.say("bob", "one").await;
+    let many = vec![one; 1_001];
+    soon(ann.send("bob", combine("t", "s", &many[1..]))).await.unwrap();
+    let got = received(&bob, "t").await;
+    let detail = soon(bob.query_combine_message_detail(&got)).await.unwrap().message.unwrap();
+    assert_eq!(combined(&detail).message_list.len(), 1_000);
+    assert_eq!(refusal(soon(ann.send("bob", combine("t", "s", &many))).await), ErrorCode::CommonModuleParamsInvalid);
     world.end().await;
 }
 

@@ -360,6 +360,63 @@ async fn reply_message_follows_what_becomes_of_its_source() {
     world.end().await;
 }
 
+/// The counts of replies that a device was told of a message, in order.
+fn counts(seen: &[Event], message: &Message) -> Vec<i64> {
+    let infos = seen.iter().filter_map(|event| match event {
+        Event::MessageRepliedCountChanged(event) => Some(&event.infos),
+        _ => None,
+    });
+    infos.flatten().filter(|info| info.message_id == message.message_id).map(|info| info.count).collect()
+}
+
+async fn counts_reach(device: &Device, message: &Message, count: i64) {
+    let what = format!("{count} replies");
+    device.until(&what, |seen| (counts(seen, message).last() == Some(&count)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn reply_message_counts_at_a_root_that_is_revoked() {
+    let world = World::new().await;
+    let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    create(&ann, "g", &["bob", "carl"]).await;
+    let root = ann.say(group("g"), "root").await;
+    let got = bob.receives("root").await;
+    carl.receives("root").await;
+    soon(bob.add_message_reaction("like", &got, MessageReactionAddConfig::default())).await.unwrap();
+    edit(&ann, &root, Message::text("the root")).await.unwrap();
+    reply(&bob, &got, "a").await.unwrap();
+    let second = reply(&bob, &got, "b").await.unwrap();
+    let of_carl = carl.receives("a").await;
+    let devices = [&ann, &bob, &carl];
+    for device in devices {
+        counts_reach(device, &root, 2).await;
+    }
+    soon(ann.revoke_message(&root, MessageRevokeConfig::default())).await.unwrap();
+    // Its replies can still be replied to, and taken back.
+    reply(&carl, &of_carl, "c").await.unwrap();
+    for device in devices {
+        counts_reach(device, &root, 3).await;
+    }
+    let page = soon(carl.query_message_replied_list(&of_carl, MessageRepliedListQueryConfig::default())).await.unwrap();
+    let info = page.root_replied_info.unwrap();
+    assert_eq!((texts(&page.message_list), info.replied_count), (["a", "b", "c"].map(str::to_owned).to_vec(), 3));
+    assert_eq!((info.state(), info.message), (MessageRepliedInfoState::Deleted, None));
+    soon(bob.revoke_message(&second, MessageRevokeConfig::default())).await.unwrap();
+    for device in devices {
+        counts_reach(device, &root, 2).await;
+        let told = counts(&device.seen(), &root);
+        assert!(!told.contains(&0), "{told:?}");
+    }
+    // Nothing else of what happened to it is left, on no device.
+    let new = world.device("bob").await;
+    for device in [&ann, &bob, &carl, &new] {
+        let revoked = device.history(group("g")).await.remove(0);
+        assert_eq!((revoked.r#type(), revoked.root_replied_count), (MessageType::Revoke, 2));
+        assert_eq!((revoked.reactions.len(), revoked.edited_time, &*revoked.editor_user_id), (0, 0, ""));
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn reply_message_in_a_group_tells_newcomers_nothing_of_what_came_before() {
     let world = World::new().await;

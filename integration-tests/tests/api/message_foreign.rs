@@ -144,12 +144,17 @@ async fn finds_no_conversation(raw: &mut RawClient, what: &str, named: &Message)
             conversation_id: conversation_id.clone(),
             conversation_type,
             config: Some(EVERYWHERE),
+            through_seq: None,
         },
         missing,
     ));
     if conversation_type == PEER as i32 {
         all.push(attempt(
-            &SendConversationMessageReceiptReadRequest { conversation_id: conversation_id.clone(), conversation_type },
+            &SendConversationMessageReceiptReadRequest {
+                conversation_id: conversation_id.clone(),
+                conversation_type,
+                through_seq: None,
+            },
             missing,
         ));
     }

@@ -8,6 +8,7 @@ use zim_protocol::{
     MessageDeleteType, MessageEditConfig, MessageReactionAddConfig, MessageReceiptInfo, MessageReceiptStatus,
     MessageRepliedInfoState, MessageRevokeConfig, MessageSendConfig, MessageType, SendMessageReceiptsReadRequest,
 };
+use zim_server::db::Tx;
 
 use super::group::create;
 
@@ -195,6 +196,57 @@ async fn delete_messages_and_delete_all_message_while_another_device_is_away() {
     // The device that deletes has the result, and others see nothing of it.
     assert!(of(&bob).is_empty() && of(&new).is_empty() && of(&ann).is_empty());
     assert_eq!((ann.history("bob").await.len(), ann.history(group("crew")).await.len()), (4, 5));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn delete_all_message_and_a_receipt_for_all_leave_a_message_that_is_on_its_way() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let proxy = world.proxy(1).await;
+    let bob = world.user_via(&proxy, "bob").await;
+    let asks = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    let ask = async |text: &str| {
+        let (to, none) = (ConversationType::Peer, MessageSendNotification::default());
+        soon(ann.send_message(Message::text(text), "bob", to, asks.clone(), none)).await.unwrap();
+    };
+    ask("early").await;
+    bob.receives("early").await;
+    // The server hears what Bob wants, but Bob does not hear of the next message before.
+    proxy.cut_back();
+    ask("late").await;
+    let is_done = async || {
+        let read = world.server().app().db.read(async |tx: &mut Tx<'_>| {
+            let sql = "SELECT m.cleared_seq, m.receipt_seq FROM member m JOIN account a ON a.id = m.account \
+                       WHERE a.name = 'bob'";
+            let row = tx.fetch_one(sql, &[]).await?.unwrap();
+            Ok(row.get::<i64>(0)? > 0 && row.get::<i64>(1)? > 0)
+        });
+        soon(read).await.unwrap().then_some(())
+    };
+    let (read, deleted, ()) = tokio::join!(
+        soon(bob.send_conversation_message_receipt_read("ann", ConversationType::Peer)),
+        soon(bob.delete_all_message("ann", ConversationType::Peer, EVERYWHERE)),
+        async {
+            eventually("the server has done both", is_done).await;
+            proxy.restore();
+        },
+    );
+    read.unwrap();
+    deleted.unwrap();
+    bob.receives("late").await;
+    for device in [&bob, &world.device("bob").await] {
+        let texts: Vec<Option<String>> =
+            device.history("ann").await.iter().map(|one| one.as_text().map(str::to_owned)).collect();
+        assert_eq!(texts, [Some("late".to_owned())]);
+        device.has_unread("ann", 1).await;
+    }
+    let statuses = eventually("the receipt", async || {
+        let statuses: Vec<_> = ann.history("bob").await.iter().map(Message::receipt_status).collect();
+        (statuses[0] == MessageReceiptStatus::Done).then_some(statuses)
+    });
+    assert_eq!(statuses.await, [MessageReceiptStatus::Done, MessageReceiptStatus::Processing]);
+    drop(proxy);
     world.end().await;
 }
 

@@ -93,6 +93,41 @@ async fn delete_message_reaction_takes_back_only_ones_own() {
 }
 
 #[tokio::test]
+async fn delete_message_reaction_takes_back_the_whole_count() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let sent = ann.say("bob", "hi").await;
+    let got = bob.receives("hi").await;
+    for (device, message, increase_count) in [(&bob, &got, 5), (&ann, &sent, 3), (&bob, &got, 2)] {
+        let config = MessageReactionAddConfig { increase_count };
+        soon(device.add_message_reaction("clap", message, config)).await.unwrap();
+    }
+    let left = soon(bob.delete_message_reaction("clap", &got)).await.unwrap().reaction.unwrap();
+    assert_eq!((left.total_count, left.sum_count, users(&left)), (1, 3, vec!["ann"]));
+    for device in [&ann, &bob] {
+        let deleted = MessageReactionUserChangeAction::Deleted;
+        let find = |event: &Event| match event {
+            Event::MessageReactionsChanged(event)
+                if event.change_info_list[0].user_change_info_list[0].action() == deleted =>
+            {
+                Some(event.reactions[0].clone())
+            }
+            _ => None,
+        };
+        let left = device.until("it is taken back", |seen| seen.iter().find_map(find)).await;
+        assert_eq!((left.total_count, left.sum_count, users(&left)), (1, 3, vec!["ann"]));
+    }
+    let config = MessageReactionUserQueryConfig { next_flag: 0, count: 0, reaction_type: "clap".into() };
+    let list = soon(bob.query_message_reaction_user_list(&got, config)).await.unwrap();
+    assert_eq!((list.total_count, list.user_list.len()), (1, 1));
+    assert_eq!(list.message.unwrap().reactions[0].sum_count, 3);
+    // Bob begins anew.
+    let again = add(&bob, "clap", &got).await.unwrap();
+    assert_eq!((again.total_count, again.sum_count, users(&again)), (2, 4, vec!["ann", "bob"]));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn delete_message_all_reactions_takes_back_all_of_ones_own() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
@@ -220,6 +255,27 @@ async fn add_message_reaction_has_limits() {
     assert_eq!(refusal(add(&bob, "2", &next).await), ErrorCode::MessageModuleMessageHasBeenRevoked);
     let none = Message { message_id: "17".into(), message_seq: 0, ..sent.clone() };
     assert_eq!(refusal(add(&ann, "2", &none).await), invalid);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn add_message_reaction_is_for_messages_of_the_last_seven_days() {
+    const WINDOW_MS: i64 = 7 * 86_400_000;
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let sent = ann.say("bob", "hi").await;
+    bob.receives("hi").await;
+    world.clock.advance(sent.timestamp + WINDOW_MS - world.clock.now_ms());
+    // The tokens of the other devices are no longer valid.
+    let bob = world.device("bob").await;
+    let got = bob.history("ann").await.remove(0);
+    add(&bob, "like", &got).await.unwrap();
+    world.clock.advance(1);
+    assert_eq!(refusal(add(&bob, "late", &got).await), ErrorCode::CommonModuleParamsInvalid);
+    let more = bob.add_message_reaction("like", &got, MessageReactionAddConfig { increase_count: 1 });
+    assert_eq!(refusal(soon(more).await), ErrorCode::CommonModuleParamsInvalid);
+    // Taking it back is always possible.
+    soon(bob.delete_message_reaction("like", &got)).await.unwrap();
     world.end().await;
 }
 

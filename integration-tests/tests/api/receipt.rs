@@ -4,7 +4,7 @@ use zim_client_sdk::message::MessageSendNotification;
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon};
 use zim_protocol::{
     ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig, GroupMessageReceiptMemberQueryConfig,
-    Message, MessageReceiptInfo, MessageReceiptStatus, MessageSendConfig,
+    Message, MessageReceiptInfo, MessageReceiptStatus, MessageSendConfig, SendConversationMessageReceiptReadRequest,
 };
 use zim_server::db::{Scope, Tx};
 
@@ -142,6 +142,105 @@ async fn send_conversation_message_receipt_read_covers_everything_up_to_now() {
     ] {
         assert_eq!(refusal(soon(bob.send_conversation_message_receipt_read(id, kind)).await), expected);
     }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_conversation_message_receipt_read_covers_only_what_the_device_has_seen() {
+    use MessageReceiptStatus::{Done, Processing};
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for text in ["1", "2", "3"] {
+        ask(&ann, "bob", PEER, text).await;
+    }
+    bob.receives("3").await;
+    let mut raw = world.raw_user("bob", 1).await;
+    let through = |through_seq| SendConversationMessageReceiptReadRequest {
+        conversation_id: "ann".into(),
+        conversation_type: PEER as i32,
+        through_seq,
+    };
+    let invalid = ErrorCode::CommonModuleParamsInvalid as i32;
+    assert_eq!(raw.call(&through(Some(-1))).await.unwrap_err().code, invalid);
+    // A device that has seen none says nothing, and a lower position than before changes nothing.
+    for seen in [0, 2, 1] {
+        raw.call(&through(Some(seen))).await.unwrap();
+    }
+    conversation_changed(&ann).await;
+    conversation_changed(&bob).await;
+    for (device, peer) in [(&ann, "bob"), (&bob, "ann")] {
+        assert_eq!(statuses(device, peer).await, [Done, Done, Processing], "{peer}");
+    }
+    // Beyond the end is the end. A later message is not covered.
+    raw.call(&through(Some(1_000))).await.unwrap();
+    conversation_changed(&ann).await;
+    ask(&ann, "bob", PEER, "4").await;
+    assert_eq!(statuses(&ann, "bob").await, [Done, Done, Done, Processing]);
+    // Clients of earlier versions do not say what they have seen.
+    raw.call(&through(None)).await.unwrap();
+    conversation_changed(&ann).await;
+    assert_eq!(statuses(&ann, "bob").await, [Done; 4]);
+    assert_eq!(ann.seen_of(EventKind::ConversationMessageReceiptChanged).len(), 3);
+    raw.end().await;
+    world.end().await;
+}
+
+/// What a device was told of the readers of the messages of a group, in order: of each change how many have read it, and have not.
+fn told(device: &Device, group_id: &str) -> Vec<(i64, i64)> {
+    let infos = device.seen_of(EventKind::MessageReceiptChanged).into_iter().flat_map(|event| match event {
+        Event::MessageReceiptChanged(event) => event.infos,
+        other => panic!("{other:?}"),
+    });
+    infos
+        .filter(|info| info.conversation_id == group_id)
+        .map(|info| (info.read_member_count, info.unread_member_count))
+        .collect()
+}
+
+#[tokio::test]
+async fn send_message_receipts_read_tells_a_sender_who_has_left_nothing() {
+    use MessageReceiptStatus::{Done, Processing};
+    let world = World::new().await;
+    let (ann, away) = (world.user("ann").await, world.device("ann").await);
+    let (bob, carl) = (world.user("bob").await, world.user("carl").await);
+    create(&bob, "g", &["ann", "carl"]).await;
+    let sent = ask(&ann, "g", GROUP, "asks").await;
+    let (of_bob, of_carl) = (bob.receives("asks").await, carl.receives("asks").await);
+    away.receives("asks").await;
+    let dir = away.dir();
+    away.quit().await;
+    soon(bob.send_message_receipts_read(&[of_bob], "g", GROUP)).await.unwrap();
+    assert_eq!(changed(&ann).await.read_member_count, 1);
+    soon(ann.leave_group("g")).await.unwrap();
+    world.clock.advance(1_000);
+    // Now all have read it, which is not for Ann.
+    soon(carl.send_message_receipts_read(&[of_carl], "g", GROUP)).await.unwrap();
+    // The barrier: a receipt that is for her.
+    let last = ask(&ann, "carl", PEER, "barrier").await;
+    soon(carl.send_message_receipts_read(&[carl.receives("barrier").await], "ann", PEER)).await.unwrap();
+    let is_last = |event: &Event| match event {
+        Event::MessageReceiptChanged(event) => event.infos.iter().any(|info| info.message_id == last.message_id),
+        _ => false,
+    };
+    ann.until("the barrier", |seen| seen.iter().any(is_last).then_some(())).await;
+    // A device that was away is told what was while she was a member.
+    let away = world.user_at(dir, "ann").await;
+    assert_eq!((told(&ann, "g"), told(&away, "g")), (vec![(1, 1)], vec![(1, 1)]));
+    let new = world.device("ann").await;
+    for device in [&ann, &away, &new] {
+        assert_eq!(device.history(group("g")).await[0].receipt_status(), Processing);
+        let found = soon(device.query_message_receipts_info(std::slice::from_ref(&sent), "g", GROUP)).await.unwrap();
+        let info = &found.infos[0];
+        let counts = (info.read_member_count, info.unread_member_count);
+        assert_eq!((info.status(), counts, info.read_time), (Processing, (1, 1), 0));
+    }
+    // When she returns, she sees it as the others do.
+    soon(bob.invite_users_into_group(["ann"], "g")).await.unwrap();
+    let found = eventually("she is back", async || {
+        let found = soon(ann.query_message_receipts_info(std::slice::from_ref(&sent), "g", GROUP)).await.unwrap();
+        (found.infos[0].status() == Done).then_some(found)
+    });
+    assert_eq!(found.await.infos[0].read_member_count, 2);
     world.end().await;
 }
 

@@ -1,10 +1,14 @@
-//! Many members of a group open it at the same moment.
+//! Many read at the same moment: members of a group who open it, or devices of two users.
 
 use std::sync::mpsc;
 
-use zim_integration_tests::{World, eventually, group};
-use zim_protocol::{ClearConversationUnreadMessageCountRequest, ConversationType, QueryUsersInfoRequest};
-use zim_server::db::{Scope, Tx, params};
+use zim_client_sdk::message::MessageSendNotification;
+use zim_integration_tests::{Device, RawClient, World, code, eventually, group, soon};
+use zim_protocol::{
+    ClearConversationUnreadMessageCountRequest, ConversationType, Message, MessageSendConfig, QueryUsersInfoRequest,
+    Rpc, SendConversationMessageReceiptReadRequest, SendMessageReceiptsReadRequest,
+};
+use zim_server::db::{Scope, Tx};
 use zim_server::key::ConversationKey;
 
 use super::group::create;
@@ -13,9 +17,16 @@ const READERS: usize = 100;
 /// Those of one conversation who wait for the database at once, on each node.
 const AT_ONCE: usize = 32;
 
-#[tokio::test]
-async fn clear_conversation_unread_message_count_of_many_members_leaves_room_for_others() {
-    let world = World::with(|config| config.limits.handshakes_per_second_per_address = 1_000_000).await;
+async fn world() -> World {
+    World::with(|config| {
+        config.limits.handshakes_per_second_per_address = 1_000_000;
+        config.limits.max_one_shots_per_user = READERS;
+    })
+    .await
+}
+
+/// Creates a group "crew" of ann and many members; returns all of them.
+async fn crew(world: &World) -> (Device, Vec<RawClient>) {
     let ann = world.user("ann").await;
     let names: Vec<String> = (0..READERS).map(|number| format!("reader{number}")).collect();
     let mut readers = Vec::new();
@@ -23,33 +34,39 @@ async fn clear_conversation_unread_message_count_of_many_members_leaves_room_for
         readers.push(world.raw_user(name, 1).await);
     }
     create(&ann, "crew", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    ann.say(group("crew"), "news").await;
-    let db = &world.server().app().db;
-    let key = db.read(async move |tx: &mut Tx<'_>| {
-        let sql = "SELECT id FROM conversation WHERE type = 2 AND name = $1";
-        Ok(ConversationKey(tx.fetch_one(sql, &params!["crew"]).await?.unwrap().get(0)?))
-    });
-    let key = key.await.unwrap();
-    // Nothing is written to the group until this ends.
+    (ann, readers)
+}
+
+/// Returns the only conversation of a type.
+async fn only(world: &World, kind: ConversationType) -> ConversationKey {
+    let sql = format!("SELECT id FROM conversation WHERE type = {}", kind as i32);
+    let found = world
+        .server()
+        .app()
+        .db
+        .read(async move |tx: &mut Tx<'_>| Ok(ConversationKey(tx.fetch_one(&sql, &[]).await?.unwrap().get(0)?)));
+    found.await.unwrap()
+}
+
+/// Sends all requests while nothing is written to the conversation, and asserts that only some of them wait for the database.
+async fn leave_room<R: Rpc>(world: World, conversation: ConversationKey, readers: Vec<(RawClient, R)>) {
+    // Nothing is written to the conversation until this ends.
     let (end, ended) = mpsc::channel::<()>();
     let (begin, begun) = tokio::sync::oneshot::channel();
-    let held = db.submit(Scope::conversation(key), async move |_: &mut Tx<'_>| {
+    let held = world.server().app().db.submit(Scope::conversation(conversation), async move |_: &mut Tx<'_>| {
         let _ = begin.send(());
         let _ = ended.recv();
         Ok(())
     });
     begun.await.unwrap();
-    let clear = ClearConversationUnreadMessageCountRequest {
-        conversation_id: "crew".to_owned(),
-        conversation_type: ConversationType::Group as i32,
-        through_seq: 0,
-    };
-    for reader in &mut readers {
-        reader.send_request(&clear).await;
+    let mut waiting_readers = Vec::with_capacity(readers.len());
+    for (mut reader, request) in readers {
+        reader.send_request(&request).await;
+        waiting_readers.push(reader);
     }
-    // When the second answer is there, whatever a read mark reads before it is written has been read.
-    for _ in 0..2 {
-        for reader in &mut readers {
+    // A request reads up to three times before it writes. When the last of these answers is there, all of that has been read.
+    for _ in 0..4 {
+        for reader in &mut waiting_readers {
             reader.send_request(&QueryUsersInfoRequest { user_ids: vec!["ann".to_owned()], config: None }).await;
             reader.responses(1).await;
         }
@@ -59,9 +76,64 @@ async fn clear_conversation_unread_message_count_of_many_members_leaves_room_for
     assert!(waiting() <= AT_ONCE * world.servers().count(), "{}", waiting());
     end.send(()).unwrap();
     held.await.unwrap();
-    for mut reader in readers {
-        reader.responses(1).await;
+    for mut reader in waiting_readers {
+        assert_eq!(code(&reader.response().await), 0);
         reader.end().await;
     }
     world.end().await;
+}
+
+#[tokio::test]
+async fn clear_conversation_unread_message_count_of_many_members_leaves_room_for_others() {
+    let world = world().await;
+    let (ann, readers) = crew(&world).await;
+    ann.say(group("crew"), "news").await;
+    let clear = ClearConversationUnreadMessageCountRequest {
+        conversation_id: "crew".to_owned(),
+        conversation_type: ConversationType::Group as i32,
+        through_seq: 0,
+    };
+    let readers = readers.into_iter().map(|reader| (reader, clear.clone())).collect();
+    let conversation = only(&world, ConversationType::Group).await;
+    leave_room(world, conversation, readers).await;
+}
+
+#[tokio::test]
+async fn send_message_receipts_read_of_many_members_leaves_room_for_others() {
+    let world = world().await;
+    let (ann, readers) = crew(&world).await;
+    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    let (kind, notification) = (ConversationType::Group, MessageSendNotification::default());
+    let sent = soon(ann.send_message(Message::text("news"), "crew", kind, config, notification)).await.unwrap();
+    let read = SendMessageReceiptsReadRequest {
+        message_list: vec![Message { message_id: sent.message.unwrap().message_id, ..Message::default() }],
+        conversation_id: "crew".to_owned(),
+        conversation_type: kind as i32,
+    };
+    let readers = readers.into_iter().map(|reader| (reader, read.clone())).collect();
+    let conversation = only(&world, kind).await;
+    leave_room(world, conversation, readers).await;
+}
+
+#[tokio::test]
+async fn send_conversation_message_receipt_read_of_many_sessions_leaves_room_for_others() {
+    let world = world().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "news").await;
+    bob.receives("news").await;
+    let mut readers = Vec::with_capacity(READERS);
+    for number in 0..READERS {
+        // Two users have few devices, and many one-shot logins.
+        let (user, peer) = if number % 2 == 0 { ("ann", "bob") } else { ("bob", "ann") };
+        let mut reader = world.raw_after_hello(1).await;
+        reader.call(&world.one_shot_request(user)).await.unwrap();
+        let read = SendConversationMessageReceiptReadRequest {
+            conversation_id: peer.to_owned(),
+            conversation_type: ConversationType::Peer as i32,
+            through_seq: None,
+        };
+        readers.push((reader, read));
+    }
+    let conversation = only(&world, ConversationType::Peer).await;
+    leave_room(world, conversation, readers).await;
 }

@@ -162,16 +162,33 @@ fn with_verbs(verbs: &[MessageVerb]) -> Plan {
     let unblock = Action::Social { peer: "ann", action: SocialAction::Unblock };
     let send = Action::Send { peer: "bob", is_poison: false };
     let verbs = verbs.iter().map(|verb| (bob, Action::Change { peer: "ann", verb: *verb, pick: 11 }));
-    for (device, action) in [(bob, unblock), (ann, send)].into_iter().chain(verbs) {
+    add(&mut plan, [(bob, unblock), (ann, send)].into_iter().chain(verbs));
+    plan
+}
+
+/// Adds what devices do, one after the other.
+fn add(plan: &mut Plan, actions: impl IntoIterator<Item = (usize, Action)>) {
+    for (device, action) in actions {
         plan.steps.push(Step::Action(device, action));
         plan.steps.push(Step::Wait { answers: usize::MAX, at_most_ms: 10_000 });
     }
-    plan
 }
 
 #[tokio::test]
 async fn answers_without_effect_are_caught() {
-    let plan = with_verbs(&[MessageVerb::ReceiptAll, MessageVerb::DeleteAll]);
+    let mut plan = with_verbs(&[]);
+    let (ann, bob) = (0, 2);
+    let change = |verb| (bob, Action::Change { peer: "ann", verb, pick: 11 });
+    // A device has what it has sent, whatever it has received by then.
+    add(
+        &mut plan,
+        [
+            (ann, Action::Social { peer: "bob", action: SocialAction::Unblock }),
+            (bob, Action::Send { peer: "ann", is_poison: false }),
+            change(MessageVerb::ReceiptAll),
+            change(MessageVerb::DeleteAll),
+        ],
+    );
     let names = ["room_lost", "call_lost", "receipts_lost", "deletion_lost"];
     is_caught_as(plan, Planted::AnswersWithoutEffect, &names).await;
 }

@@ -32,7 +32,7 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 26] = [
+const OUR_PARAMETERS: [&str; 28] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
@@ -47,6 +47,8 @@ const OUR_PARAMETERS: [&str; 26] = [
     "ReplyMessageRequest.clientKey",
     "ClearConversationUnreadMessageCountRequest.throughSeq",
     "DeleteConversationRequest.throughSeq",
+    "DeleteAllMessageRequest.throughSeq",
+    "SendConversationMessageReceiptReadRequest.throughSeq",
     // Tells the client which of its requests an entrance belongs to.
     "CreateRoomRequest.entryNumber",
     "EnterRoomRequest.entryNumber",

@@ -170,14 +170,20 @@ pub async fn move_read_mark(
     Ok(true)
 }
 
-/// Deletes all messages of a conversation for one user: they see nothing up to the present end, and nothing of it is unread.
-/// Returns false if there is nothing to delete.
+/// Deletes the messages of a conversation up to `requested` for one user, or all of them: they see nothing up to there, and nothing
+/// of it is unread. Returns false if there is nothing to delete.
 ///
 /// # Errors
 /// The user is not a member, or the store fails.
-pub async fn clear_messages(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<bool, Error> {
+pub async fn clear_messages(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    user: UserKey,
+    requested: Option<i64>,
+) -> Result<bool, Error> {
     let Some(member) = Viewer::of(tx, conversation, user).await? else { return Ok(false) };
-    let through = member.end_seq();
+    let end = member.end_seq();
+    let through = requested.map_or(end, |requested| requested.min(end));
     if through <= member.cleared {
         return Ok(false);
     }

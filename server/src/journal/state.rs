@@ -31,8 +31,7 @@ pub async fn attach(
     max_bytes: usize,
 ) -> Result<usize, Error> {
     let wanted = |entry: &MessageEntry| {
-        (entry.has(MessageFlag::State) || (entry.has(MessageFlag::Receipt) && viewer.is_some()))
-            && entry.kind != MessageType::Revoke as i32
+        entry.has(MessageFlag::State) || (entry.has(MessageFlag::Receipt) && viewer.is_some() && !is_revoked(entry))
     };
     let seqs: Vec<i64> = entries.iter().filter(|entry| wanted(entry)).map(|entry| entry.seq.cast_signed()).collect();
     if seqs.is_empty() {
@@ -46,6 +45,11 @@ pub async fn attach(
             row.state.replied_info = state.replied_info;
             row.state.root_seq = state.root_seq;
             row.reactions = 0;
+        }
+    }
+    for entry in entries.iter().filter(|entry| is_revoked(entry)) {
+        if let Some(row) = rows.get_mut(&entry.seq.cast_signed()) {
+            row.revoke();
         }
     }
     let reacted: Vec<i64> = rows.iter().filter(|(_, row)| row.reactions > 0).map(|(seq, _)| *seq).collect();
@@ -67,13 +71,17 @@ pub async fn attach(
             // Who edited it and when goes with the content.
             (state.edited_time, state.editor) = (0, String::new());
         }
-        let receipt = receipts.get(&seq).map_or(MessageReceiptStatus::None, |receipt| receipt.status);
-        entry.state = Some(Box::new(MessageState {
-            reactions: reactions.get(&seq).cloned().unwrap_or_default(),
-            is_personal: viewer.is_some(),
-            receipt: receipt as i32,
-            ..state
-        }));
+        let receipt = receipts.get(&seq).filter(|_| !is_revoked(entry));
+        let receipt = receipt.map_or(MessageReceiptStatus::None, |receipt| receipt.status);
+        // Nothing but replies is left of a revoked message.
+        entry.state = (!is_revoked(entry) || state.replied_count > 0).then(|| {
+            Box::new(MessageState {
+                reactions: reactions.get(&seq).cloned().unwrap_or_default(),
+                is_personal: viewer.is_some(),
+                receipt: receipt as i32,
+                ..state
+            })
+        });
         bytes += prost::Message::encoded_len(&**entry);
         if bytes > max_bytes && index > 0 {
             return Ok(index);
@@ -82,10 +90,23 @@ pub async fn attach(
     Ok(entries.len())
 }
 
+fn is_revoked(entry: &MessageEntry) -> bool {
+    entry.kind == MessageType::Revoke as i32
+}
+
 struct StateRow {
     rev: i64,
     reactions: i64,
     state: MessageState,
+}
+
+impl StateRow {
+    /// The message was revoked. What happened to it is gone with it, but its replies are still there.
+    fn revoke(&mut self) {
+        let replied_count = self.state.replied_count;
+        self.reactions = 0;
+        self.state = MessageState { replied_count, ..MessageState::default() };
+    }
 }
 
 async fn rows(
@@ -244,6 +265,12 @@ pub fn keys(bytes: &[u8]) -> impl Iterator<Item = i64> + '_ {
     bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_be_bytes(*bytes))
 }
 
+/// The SQL of the number of users who have read the message with the state `s`, as far as the member `me` may know. Somebody who
+/// has left does not learn who reads their messages afterwards.
+pub const READERS: &str = "CASE WHEN me.to_rev IS NULL THEN s.readers ELSE \
+     (SELECT COUNT(*) FROM receipt x JOIN change g ON g.conversation = x.conversation AND g.rev = me.to_rev \
+     WHERE x.conversation = s.conversation AND x.seq = s.seq AND x.at <= g.at) END";
+
 /// The receipt of a message, as one user sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -270,8 +297,8 @@ pub async fn receipts(
     let (list, mut params): (_, Vec<Value>) = tx.dialect().in_list(seqs.iter().copied(), 3);
     params.splice(0..0, params![conversation, viewer.user]);
     let sql = format!(
-        "SELECT m.seq, m.sender, r.at, COALESCE(s.receivers, 0), COALESCE(s.readers, 0), COALESCE(s.read_at, 0) \
-         FROM message m LEFT JOIN message_state s ON s.conversation = m.conversation AND s.seq = m.seq \
+        "SELECT m.seq, m.sender, r.at, COALESCE(s.receivers, 0), COALESCE({READERS}, 0), COALESCE(s.read_at, 0) \
+         FROM message m LEFT JOIN member me ON me.account = $2 AND me.conversation = m.conversation LEFT JOIN message_state s ON s.conversation = m.conversation AND s.seq = m.seq \
          LEFT JOIN receipt r ON r.conversation = m.conversation AND r.seq = m.seq AND r.account = $2 \
          WHERE m.conversation = $1 AND m.seq IN {list} AND (m.flags & {}) <> 0",
         MessageFlag::Receipt as u32
@@ -298,7 +325,8 @@ pub async fn receipts(
                 false => (readers, row.get::<i64>(3)?),
             };
             let unread = (receivers - read).max(0);
-            (unread == 0 && receivers > 0, read, unread, row.get(5)?)
+            let read_at = if unread == 0 { row.get(5)? } else { 0 };
+            (unread == 0 && receivers > 0, read, unread, read_at)
         } else {
             let at: Option<i64> = row.get(2)?;
             (at.is_some() || seq <= own_through, 0, 0, at.unwrap_or(0))

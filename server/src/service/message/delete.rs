@@ -78,7 +78,7 @@ impl App {
             .await
     }
 
-    /// Deletes all messages of a conversation for the caller.
+    /// Deletes all messages of a conversation for the caller, or those that their device has seen.
     pub(super) async fn clear_for_caller(
         &self,
         caller: &Caller,
@@ -92,10 +92,11 @@ impl App {
             return Ok(());
         }
         let scope = Scope::conversation(conversation).and_user(user);
+        let through = request.through_seq;
         caller
             .write(&self.db, scope, async move |tx, log| {
                 Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)?;
-                if clear_messages(tx, conversation, user).await? {
+                if clear_messages(tx, conversation, user, through).await? {
                     log.feed(tx, user, &CLEARED, conversation).await?;
                 }
                 Ok(())
@@ -124,7 +125,7 @@ impl App {
                 .write(&self.db, scope, async move |tx, log| {
                     let mut moved = Vec::with_capacity(part.len());
                     for key in part {
-                        if clear_messages(tx, ConversationKey(key), user).await? {
+                        if clear_messages(tx, ConversationKey(key), user, None).await? {
                             moved.push(key);
                         }
                     }

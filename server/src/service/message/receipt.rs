@@ -18,7 +18,8 @@ use crate::app::App;
 use crate::connection::Caller;
 use crate::db::{DbError, Row, Scope, Tx, params};
 use crate::error::Error;
-use crate::journal::{FeedKind, MEMBER, Viewer, member_info, state};
+use crate::journal::state::{self, READERS};
+use crate::journal::{FeedKind, MEMBER, Viewer, member_info};
 use crate::key::{ConversationKey, UserKey};
 use crate::service::group::member_at;
 
@@ -99,7 +100,8 @@ impl MessageReceiptService for App {
                 if !own.is_empty() {
                     log.feed_all(tx, user, &RECEIPT, &own).await?;
                 }
-                for (sender, ids) in read {
+                let present = present(tx, conversation, read.keys().copied().collect()).await?;
+                for (sender, ids) in read.into_iter().filter(|(sender, _)| present.contains(sender)) {
                     log.feed_all(tx, sender, &RECEIPT, &ids).await?;
                 }
                 Ok(gone)
@@ -126,14 +128,15 @@ impl MessageReceiptService for App {
         let (conversation, _) = self.existing_conversation(identity, &name).await?;
         let peer = self.resolve_peer(identity, &name.id).await?;
         let (user, now) = (identity.user, self.clock.now_ms());
+        let through = request.through_seq.unwrap_or(i64::MAX);
         let scope = Scope::conversation(conversation).and_user(user).and_user(peer);
         let _turn = self.readers.wait(conversation).await;
         caller
             .write(&self.db, scope, async move |tx, log| {
-                let sql = "UPDATE member SET receipt_seq = c.seq, receipt_at = $3 FROM conversation c \
-                           WHERE c.id = member.conversation AND member.account = $1 AND member.conversation = $2 \
-                           AND member.receipt_seq < c.seq";
-                if tx.execute(sql, &params![user, conversation, now]).await? > 0 {
+                let sql = "UPDATE member SET receipt_seq = CASE WHEN c.seq < $4 THEN c.seq ELSE $4 END, receipt_at = $3 \
+                           FROM conversation c WHERE c.id = member.conversation AND member.account = $1 \
+                           AND member.conversation = $2 AND member.receipt_seq < c.seq AND member.receipt_seq < $4";
+                if tx.execute(sql, &params![user, conversation, now, through]).await? > 0 {
                     log.feed(tx, user, &CONVERSATION_RECEIPT, conversation).await?;
                     log.feed(tx, peer, &CONVERSATION_RECEIPT, conversation).await?;
                 }
@@ -264,6 +267,15 @@ fn members_page(rows: &[Row], most: usize, now: i64) -> Result<(Vec<zim_protocol
     Ok((members, if rows.len() > most { last } else { 0 }))
 }
 
+/// Returns those of these users who are members. Who has left is not told of later readers.
+async fn present(tx: &mut Tx<'_>, conversation: ConversationKey, users: Vec<UserKey>) -> Result<Vec<UserKey>, Error> {
+    let (list, mut params) = tx.dialect().in_list(users, 2);
+    params.insert(0, conversation.into());
+    let sql = format!("SELECT account FROM member WHERE conversation = $1 AND account IN {list} AND to_rev IS NULL");
+    let rows = tx.fetch(&sql, &params).await?;
+    Ok(rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect::<Result<_, DbError>>()?)
+}
+
 /// Stores a receipt; returns false if there is one already.
 async fn add(tx: &mut Tx<'_>, conversation: ConversationKey, seq: i64, user: UserKey, now: i64) -> Result<bool, Error> {
     let sql = "INSERT INTO receipt (conversation, seq, account, at) VALUES ($1, $2, $3, $4) \
@@ -292,7 +304,7 @@ async fn receipts(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMa
     let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
     params.insert(0, user.into());
     let sql = format!(
-        "SELECT m.id, m.seq, m.sender, s.receivers, s.readers, s.read_at, r.at, {NAME} FROM message m \
+        "SELECT m.id, m.seq, m.sender, s.receivers, {READERS}, s.read_at, r.at, {NAME} FROM message m \
          JOIN conversation c ON c.id = m.conversation \
          JOIN member me ON me.account = $1 AND me.conversation = m.conversation LEFT JOIN account p ON p.id = me.peer \
          JOIN message_state s ON s.conversation = m.conversation AND s.seq = m.seq \
@@ -306,11 +318,12 @@ async fn receipts(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMa
         // In a peer conversation nobody is counted when the message is sent: there is one receiver.
         let receivers = row.get::<i64>(3)?.max(1);
         let readers: i64 = row.get(4)?;
+        let unread = (receivers - readers).max(0);
         let entry = match is_own {
             true => ReceiptEntry {
                 read_member_count: readers,
-                unread_member_count: (receivers - readers).max(0),
-                read_time: row.get(5)?,
+                unread_member_count: unread,
+                read_time: if unread == 0 { row.get(5)? } else { 0 },
                 ..ReceiptEntry::default()
             },
             false => ReceiptEntry {
