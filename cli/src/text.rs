@@ -125,6 +125,15 @@ pub(crate) fn preview(text: &str, columns: usize) -> String {
     short
 }
 
+/// Returns the beginning of `text` that fits into `bytes` bytes. What is left out shows as an ellipsis.
+pub(crate) fn cut(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(bytes.saturating_sub('…'.len_utf8()));
+    format!("{}…", text[..end].trim_end())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,6 +264,15 @@ mod tests {
     fn line_breaks_are_kept() {
         assert_eq!(lines("a\nb\x1b\n"), ["a", "b\\u{1b}"]);
         assert_eq!(lines(""), [""]);
+    }
+
+    #[test]
+    fn a_cut_text_fits_its_bytes_and_ends_after_a_character() {
+        assert_eq!(cut("größe", 7), "größe");
+        assert_eq!(cut("größer", 7), "grö…");
+        assert_eq!(cut("größer", 6), "gr…");
+        assert_eq!(cut("你好你好", 11), "你好…");
+        assert_eq!(cut("one two.", 7), "one…");
     }
 
     #[test]

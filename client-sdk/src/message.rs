@@ -32,6 +32,7 @@ pub use zim_protocol::message::Body;
 
 use crate::account::{Account, Remote, fill_request, logged_out};
 use crate::error::Error;
+use crate::media::content::place;
 use crate::outbox::{OnAttached, OnProgress, Submission, SubmissionKind, is_network};
 use crate::store::message::{MessageRow, shown};
 use crate::store::outgoing::Pending;
@@ -191,10 +192,10 @@ impl Zim {
     ) -> Result<MessageQueriedResult, Error> {
         let account = self.account()?;
         if conversation_type == ConversationType::Room {
-            let conversation_id = conversation_id.to_owned();
-            let conversation_type = conversation_type as i32;
-            let request = QueryHistoryMessageRequest { conversation_id, conversation_type, config: Some(config) };
-            return self.call(request).await;
+            let (conversation_id, conversation_type) = (conversation_id.to_owned(), conversation_type as i32);
+            let next_message = config.next_message.as_ref().map(place);
+            let config = Some(MessageQueryConfig { next_message, ..config });
+            return self.call(QueryHistoryMessageRequest { conversation_id, conversation_type, config }).await;
         }
         let name = conversation_name(conversation_id, conversation_type)?;
         let count = page_size(config.count)?.min(MAX_PAGE);

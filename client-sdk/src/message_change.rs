@@ -1,8 +1,8 @@
 //! Changing messages that were sent: revoking, editing, pinning, replying.
 
 use zim_protocol::{
-    CombineMessageDetailQueriedResult, ConversationType, EditMessageRequest, Message, MessageEditConfig,
-    MessageEditedResult, MessagePinConfig, MessageRepliedInfo, MessageRepliedInfoState,
+    CombineMessage, CombineMessageDetailQueriedResult, ConversationType, EditMessageRequest, Message,
+    MessageEditConfig, MessageEditedResult, MessagePinConfig, MessageRepliedInfo, MessageRepliedInfoState,
     MessageRepliedListQueriedResult, MessageRepliedListQueryConfig, MessageRevokeConfig, MessageRevokedResult,
     MessageSendConfig, MessageSentResult, PinMessageRequest, PinnedMessageListQueriedResult,
     QueryCombineMessageDetailRequest, QueryMessageRepliedListRequest, QueryPinnedMessageListRequest,
@@ -181,16 +181,49 @@ impl Zim {
         &self,
         message: &Message,
     ) -> Result<CombineMessageDetailQueriedResult, Error> {
-        let Some(Body::Combine(combine)) = &message.body else {
-            return Err(invalid("the message is not a combined one"));
+        let found = self.call(detail_request(message)?).await?.message.unwrap_or_default();
+        // What this device knows of the message has not travelled.
+        let message = Message { r#type: found.r#type, body: found.body, ..message.clone() };
+        Ok(CombineMessageDetailQueriedResult { message: Some(message) })
+    }
+}
+
+/// Names the message to the server: by its ID, or if another one combines it, by the ID of what it combines.
+fn detail_request(message: &Message) -> Result<QueryCombineMessageDetailRequest, Error> {
+    let Some(Body::Combine(combine)) = &message.body else {
+        return Err(invalid("the message is not a combined one"));
+    };
+    let combine = CombineMessage { combine_id: combine.combine_id.clone(), ..CombineMessage::default() };
+    let message_id = message.message_id.clone();
+    let named = Message { message_id, body: Some(Body::Combine(Box::new(combine))), ..Message::default() };
+    Ok(QueryCombineMessageDetailRequest { message: Some(named) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_for_a_detail_has_nothing_but_the_name_of_the_message() {
+        let combine = |title: &str, message_list| {
+            let (combine_id, title) = ("7-1".to_owned(), title.to_owned());
+            Some(Body::Combine(Box::new(CombineMessage {
+                combine_id,
+                title,
+                message_list,
+                ..CombineMessage::default()
+            })))
         };
-        let mut named = message.clone();
-        named.body = Some(Body::Combine(Box::new(zim_protocol::CombineMessage {
-            combine_id: combine.combine_id.clone(),
-            title: combine.title.clone(),
-            summary: combine.summary.clone(),
-            ..zim_protocol::CombineMessage::default()
-        })));
-        self.call(QueryCombineMessageDetailRequest { message: Some(named) }).await
+        let message = Message {
+            message_id: "7".to_owned(),
+            message_seq: 3,
+            conversation_id: "bob".to_owned(),
+            local_extended_data: "a note of mine".to_owned(),
+            body: combine("plans", vec![Message::text("hi")]),
+            ..Message::default()
+        };
+        let named = Message { message_id: "7".to_owned(), body: combine("", Vec::new()), ..Message::default() };
+        assert_eq!(detail_request(&message).unwrap().message, Some(named));
+        assert!(detail_request(&Message::text("hi")).is_err());
     }
 }

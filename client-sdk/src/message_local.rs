@@ -6,7 +6,7 @@ use prost::Message as _;
 use zim_protocol::{
     ConversationType, DeleteAllConversationMessagesRequest, DeleteAllMessageRequest, DeleteMessagesRequest, Message,
     MessageDeleteConfig, MessageDeletedResult, MessageFlag, MessageInsertedResult,
-    MessageLocalExtendedDataUpdatedResult, MessageType,
+    MessageLocalExtendedDataUpdatedResult, MessageType, QueryMessagesRequest,
 };
 
 use crate::account::{Account, Remote};
@@ -22,11 +22,15 @@ use crate::zim::Zim;
 
 /// The messages that one request to the server deletes.
 const MAX_DELETED: usize = 100;
+/// The messages that one request looks up by their positions.
+const MAX_QUERIED: usize = 10;
 
 impl Zim {
     /// Deletes messages of a conversation for this user; others keep them (reference: `deleteMessages`). With
     /// `isAlsoDeleteServerMessage` the server and this user's other devices delete them as well; these get
     /// `messageDeleted`, and this one does if there is no answer and a sync brings the deletion. Without it, only this device does. A deleted message no longer counts as unread.
+    ///
+    /// A message is named by its `messageID`, its `messageSeq`, or the object that the app got when it was sent.
     ///
     /// # Errors
     /// - 6000603: there is no such conversation.
@@ -47,22 +51,25 @@ impl Zim {
             conversation_id: conversation_id.to_owned(),
             conversation_type: conversation_type as i32,
         };
-        let (stored, mut here): (Vec<Message>, Vec<Message>) =
-            message_list.iter().cloned().partition(|message| !message.message_id.is_empty());
-        if config.is_also_delete_server_message() && !stored.is_empty() {
+        if !config.is_also_delete_server_message() {
+            delete_here(&account, name, message_list.to_vec()).await?;
+            return Ok(result);
+        }
+        let (stored, here) = placed(&account, &name, message_list).await?;
+        let is_none_stored = stored.is_empty();
+        if !is_none_stored {
+            let message_list = named(&stored);
+            let own = account.deletes(Deleted::Messages(name.clone(), message_list.clone()));
             let request = DeleteMessagesRequest {
-                message_list: named(&stored),
+                message_list,
                 conversation_id: conversation_id.to_owned(),
                 conversation_type: conversation_type as i32,
                 config: Some(config),
             };
-            let own = account.deletes(Deleted::Messages(name.clone(), named(&stored)));
             // The log entries in the answer delete them here.
             own.done(self.call(request).await)?;
-        } else {
-            here.extend(stored);
         }
-        if !here.is_empty() {
+        if is_none_stored || !here.is_empty() {
             delete_here(&account, name, here).await?;
         }
         Ok(result)
@@ -121,7 +128,7 @@ impl Zim {
 
     /// Adds a message to a conversation on this device only (reference: `insertMessageToLocalDB`): a text, custom, system,
     /// multiple or media message that never reaches the server or another device. `sender_user_id` is anyone. The conversation
-    /// comes into being if there is none.
+    /// comes into being if there is none. Nothing can be inserted into a room: what is kept of it comes from the server.
     ///
     /// # Errors
     /// 6000001: the message is of another type, `sender_user_id` is empty, or `conversationType` is neither 0 nor 2.
@@ -212,6 +219,40 @@ async fn row<L: Remote>(account: &Account<L>, name: &Name, message: Message) -> 
         None => Ok(None),
     });
     read.await
+}
+
+/// Divides messages into those that the server has stored, with their IDs, and those that only this device has. The app may have an
+/// object from before the server had stored the message, or know no more than its position.
+async fn placed<L: Remote>(
+    account: &Account<L>,
+    name: &Name,
+    wanted: &[Message],
+) -> Result<(Vec<Message>, Vec<Message>), Error> {
+    let (mut stored, mut here, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    for message in wanted {
+        if !message.message_id.is_empty() {
+            stored.push(message.clone());
+            continue;
+        }
+        match row(account, name, message.clone()).await? {
+            Some(row) if row.seq > 0 => stored.push(Message {
+                message_id: row.message_id.to_string(),
+                message_seq: i64::try_from(row.seq).unwrap_or(0),
+                ..Message::default()
+            }),
+            None if message.message_seq > 0 => unknown.push(message.message_seq),
+            _ => here.push(message.clone()),
+        }
+    }
+    for message_seqs in unknown.chunks(MAX_QUERIED) {
+        let request = QueryMessagesRequest {
+            message_seqs: message_seqs.to_vec(),
+            conversation_id: name.id.to_string(),
+            conversation_type: name.kind,
+        };
+        stored.extend(account.request(request).await?.message_list);
+    }
+    Ok((stored, here))
 }
 
 /// Returns a message that this device holds.

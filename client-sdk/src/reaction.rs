@@ -15,6 +15,10 @@ impl Zim {
     /// All who see the message get `messageReactionsChanged`, this device included. `increaseCount` adds to what this user has
     /// reacted with the type before.
     ///
+    /// The event says whether the user of the device has reacted. A device that does not hold the message knows that if no more
+    /// than five users have reacted with a type, or its user is among the first five. Otherwise it does not get the event; its next
+    /// query has the reactions.
+    ///
     /// # Errors
     /// - 6000280: this user has reacted with this type, and `increaseCount` is 0.
     /// - 6000279: the message was revoked.

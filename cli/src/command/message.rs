@@ -13,7 +13,12 @@ use crate::context::{Context, Session};
 use crate::describe;
 use crate::exit::Failure;
 use crate::target::Target;
-use crate::text::preview;
+use crate::text::{cut, preview};
+
+/// The longest summary of a combined message, unless the server has another limit.
+const MAX_SUMMARY_BYTES: usize = 100;
+/// The messages of which a summary shows something.
+const SUMMARISED: usize = 3;
 
 /// `zim message`
 #[derive(Debug, Subcommand)]
@@ -407,12 +412,10 @@ async fn delete(args: &DeleteArgs, context: &Context, session: &Session) -> Resu
 async fn combine(args: CombineArgs, context: &Context, session: &Session) -> Result<(), Failure> {
     let mut found = fetch(&args.with, &args.seqs, session).await?;
     found.sort_by_key(|message| args.seqs.iter().position(|seq| *seq == message.message_seq));
-    let first = |message: &Message| format!("{}: {}", message.sender_user_id, describe::short(message));
     let count = found.len();
-    let shown = || found.iter().take(3).map(first).collect::<Vec<_>>().join("\n");
     let combine = CombineMessage {
         title: args.title,
-        summary: args.summary.unwrap_or_else(shown),
+        summary: args.summary.unwrap_or_else(|| summary(&found)),
         message_list: found,
         ..CombineMessage::default()
     };
@@ -426,6 +429,23 @@ async fn combine(args: CombineArgs, context: &Context, session: &Session) -> Res
     }
     let seq = sent.message.map_or(0, |message| message.message_seq);
     context.output.line(format!("Sent message {seq} {}, which combines {count} messages.", to.place("to")))
+}
+
+/// Returns the senders and the first words of some messages, as far as a summary has room for them. A line gets its share of what the
+/// lines before it leave.
+fn summary(messages: &[Message]) -> String {
+    let count = messages.len().min(SUMMARISED);
+    let mut summary = String::new();
+    for (index, message) in messages.iter().take(count).enumerate() {
+        if index > 0 {
+            summary.push('\n');
+        }
+        let left = count - index;
+        // The lines that follow need their line breaks.
+        let room = (MAX_SUMMARY_BYTES - summary.len() - (left - 1)) / left;
+        summary.push_str(&cut(&format!("{}: {}", message.sender_user_id, describe::short(message)), room));
+    }
+    summary
 }
 
 async fn detail(args: &DetailArgs, context: &Context, session: &Session) -> Result<(), Failure> {
@@ -451,4 +471,30 @@ async fn combined(message: Message, session: &Session) -> Result<Vec<Message>, F
         Some(Body::Combine(combine)) => combine.message_list,
         _ => Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_fits_whatever_it_shows() {
+        let from = |sender: &str, text: &str| Message { sender_user_id: sender.to_owned(), ..Message::text(text) };
+        assert_eq!(summary(&[from("ann", "hi"), from("bob", "yes")]), "ann: hi\nbob: yes");
+        let texts = ["x".repeat(300), "größer ".repeat(40), "你好".repeat(60), "🙂".repeat(50), "👨‍👩‍👧 ".repeat(30)];
+        for text in &texts {
+            for sender in ["ann".to_owned(), "s".repeat(32), "用户".repeat(5)] {
+                for count in 1..=4 {
+                    let all = vec![from(&sender, text); count];
+                    let summary = summary(&all);
+                    assert!(summary.len() <= MAX_SUMMARY_BYTES, "{} bytes: {summary}", summary.len());
+                    assert_eq!(summary.lines().count(), count.min(SUMMARISED), "{summary}");
+                    assert!(summary.lines().all(|line| line.ends_with('…')), "{summary}");
+                }
+            }
+        }
+        // What a short line leaves is for the next one.
+        let line = summary(&[from("ann", "hi"), from("bob", &texts[0])]).lines().nth(1).unwrap().len();
+        assert!(line > MAX_SUMMARY_BYTES / 2, "{line}");
+    }
 }

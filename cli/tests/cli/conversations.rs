@@ -215,3 +215,21 @@ async fn messages_are_found_by_what_they_say() {
     assert_eq!(said(&env, &["search", "bob", "zebra"]).await, "There is no such message with bob.");
     env.end().await;
 }
+
+#[tokio::test]
+async fn a_message_that_combines_long_ones_has_a_summary_that_the_server_takes() {
+    let env = two_users().await;
+    for text in ["a word ".repeat(40), "größer ".repeat(40), "你好👨‍👩‍👧".repeat(20)] {
+        env.zim("ann", &["send", "bob", text.trim()]).await.ok();
+    }
+    let combine = ["message", "combine", "bob", "1", "2", "3", "--title", "talk", "--to", "bob"];
+    let sent = env.zim("ann", &combine).await.json();
+    let summary = sent["message"]["summary"].as_str().unwrap().to_owned();
+    assert!(summary.len() <= 100, "{summary}");
+    for (line, start) in summary.lines().zip(["ann: a word a", "ann: größer g", "ann: 你好"]) {
+        assert!(line.starts_with(start) && line.ends_with('…'), "{summary}");
+    }
+    assert_eq!(summary.lines().count(), 3);
+    assert_eq!(env.zim("bob", &["history", "ann"]).await.ok().lines().len(), 4);
+    env.end().await;
+}

@@ -116,9 +116,7 @@ impl<L: Remote> AccountTask<L> {
     pub(super) fn resume_upload(&mut self, message: ToUpload, age_ms: i64) -> Option<ToUpload> {
         if age_ms > MAX_AGE_MS {
             // It is sent if its files are uploaded, and otherwise refused.
-            let is_media = content::is_media(message.message.r#type);
-            let content = if is_media { content::for_server(&message.content) } else { message.content.clone() };
-            return Some(ToUpload { content, ..message });
+            return Some(ToUpload { content: content::for_server(&message.content), ..message });
         }
         self.upload(message)
     }

@@ -290,7 +290,7 @@ impl Transaction<'_> {
     }
 
     /// Completes a message that a push has settled before the answer came. The push of an own message has no content, and the answer
-    /// has what the server made of it: the ID of what it combines, and the addresses of its files.
+    /// has what the server made of it: the addresses of its files.
     pub(super) fn complete_sent(&mut self, name: &Name, entry: &MessageEntry) -> rusqlite::Result<()> {
         if entry.content.is_empty() {
             return Ok(());

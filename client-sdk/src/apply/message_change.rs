@@ -73,7 +73,7 @@ impl Transaction<'_> {
         let own = (kind == MessageChangeKind::Reacted && *actor == *self.viewer.user_id).then_some(&change);
         self.complete_reply(id, &mut entry)?;
         self.complete_receipt(id, &mut entry)?;
-        personalize(&mut entry, before.as_ref(), own);
+        let shows_own = personalize(&mut entry, before.as_ref(), own, &self.viewer.user_id);
         message::change(self.db, id, &self.viewer.user_id, &entry)?;
         let after = match message::held(self.db, id, entry.seq)? {
             Some((_, row)) => row.into_message(&self.viewer.user_id, &to),
@@ -111,7 +111,8 @@ impl Transaction<'_> {
                 let info = |info: MessageRepliedInfo| MessageRepliedInfo { message_info: message_info.clone(), ..info };
                 self.replies_changed(id, &to, entry.seq, info)?;
             }
-            MessageChangeKind::Reacted if is_first => self.reacted(after, actor, change),
+            // The event would say of this user's own reactions what is not true.
+            MessageChangeKind::Reacted if is_first && shows_own => self.reacted(after, actor, change),
             _ => {}
         }
         Ok(news)
@@ -281,18 +282,29 @@ pub(super) fn not_found(info: MessageRepliedInfo) -> MessageRepliedInfo {
     }
 }
 
-/// Adds what is the viewer's own to the state of an entry that was pushed to all: from the row, and from a reaction of
-/// their own.
-fn personalize(entry: &mut MessageEntry, before: Option<&MessageRow>, own: Option<&MessageChange>) {
-    let Some(state) = entry.state.as_mut().filter(|state| !state.is_personal) else { return };
+/// Adds what is the viewer's own to the state of an entry that was pushed to all: from the row, from a reaction of their own, and
+/// from the users that the state names. These are the first of each type, so of a message that this device does not hold it may be
+/// unknown whether the viewer is among the others. Returns whether all of the viewer's reactions are shown.
+fn personalize(
+    entry: &mut MessageEntry,
+    before: Option<&MessageRow>,
+    own: Option<&MessageChange>,
+    viewer: &str,
+) -> bool {
+    let Some(state) = entry.state.as_mut().filter(|state| !state.is_personal) else { return true };
     let known = before.and_then(|row| prost::Message::decode(&row.state[..]).ok());
     let known: MessageState = known.unwrap_or_default();
+    let mut shows_own = true;
     for reaction in &mut state.reactions {
-        let before = known.reactions.iter().find(|known| known.reaction_type == reaction.reaction_type);
-        reaction.own_count = before.map_or(0, |known| known.own_count);
-        if let Some(change) = own.filter(|change| change.reaction_type == reaction.reaction_type) {
-            reaction.own_count = change.sum_count;
-        }
+        let kept = known.reactions.iter().find(|known| known.reaction_type == reaction.reaction_type);
+        let is_named = reaction.user_list.iter().any(|user| user == viewer);
+        let all_are_named = usize::try_from(reaction.user_count).is_ok_and(|count| count <= reaction.user_list.len());
+        let own = own.filter(|change| change.reaction_type == reaction.reaction_type);
+        reaction.own_count = match own {
+            Some(change) => change.sum_count,
+            None => kept.map_or(0, |kept| kept.own_count).max(i64::from(is_named)),
+        };
+        shows_own &= before.is_some() || own.is_some() || is_named || all_are_named;
     }
     // In a group, a push does not show what came before the stay of somebody who sees the reply.
     if let (Some(info), Some(known)) = (&mut state.replied_info, known.replied_info)
@@ -300,4 +312,5 @@ fn personalize(entry: &mut MessageEntry, before: Option<&MessageRow>, own: Optio
     {
         *info = known;
     }
+    shows_own
 }

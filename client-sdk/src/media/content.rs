@@ -1,5 +1,5 @@
-//! What is in messages about files. The local database keeps paths of this device in the content of a message. They never
-//! leave the device, and what comes from the server does not remove them.
+//! What only this device knows of messages. The local database keeps paths of this device in the content of a message. They never
+//! leave the device, and what comes from the server does not remove them. Messages that are forwarded have more of this kind.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -30,7 +30,8 @@ pub(crate) fn for_server(content: &Bytes) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// Removes from a message what only this device has: paths, and parts that could not be uploaded. Also from messages that it combines.
+/// Removes from a message what only this device has: paths, and parts that could not be uploaded. Of messages that it combines, only
+/// what others get of them remains.
 pub(crate) fn strip(message: &mut Message) {
     message.media_parts().into_iter().for_each(|part| part.local_path.clear());
     match &mut message.body {
@@ -42,8 +43,43 @@ pub(crate) fn strip(message: &mut Message) {
                 !failed.contains(&(index - 1))
             });
         }
-        Some(Body::Combine(combine)) => combine.message_list.iter_mut().for_each(strip),
+        Some(Body::Combine(combine)) => {
+            for item in &mut combine.message_list {
+                *item = forwarded(std::mem::take(item));
+                strip(item);
+            }
+        }
         _ => {}
+    }
+}
+
+/// Returns what others get of a message that another one combines. What this device and its user know of it stays here: the local
+/// data, the receipt, the reactions.
+fn forwarded(message: Message) -> Message {
+    Message {
+        r#type: message.r#type,
+        message_id: message.message_id,
+        message_seq: message.message_seq,
+        sender_user_id: message.sender_user_id,
+        conversation_id: message.conversation_id,
+        conversation_type: message.conversation_type,
+        timestamp: message.timestamp,
+        extended_data: message.extended_data,
+        body: message.body,
+        // The server combines neither.
+        is_user_inserted: message.is_user_inserted,
+        is_broadcast_message: message.is_broadcast_message,
+        ..Message::default()
+    }
+}
+
+/// Returns what says at which message a page begins. The rest of the message does not travel.
+pub(crate) fn place(message: &Message) -> Message {
+    Message {
+        message_id: message.message_id.clone(),
+        message_seq: message.message_seq,
+        order_key: message.order_key,
+        ..Message::default()
     }
 }
 
@@ -82,7 +118,7 @@ pub(crate) fn merged(old: &[u8], new: &[u8]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use zim_protocol::message_lite_info::Body as Lite;
-    use zim_protocol::{FileMessageLiteInfo, MessageLiteInfo, MultipleMessage};
+    use zim_protocol::{CombineMessage, FileMessageLiteInfo, MessageLiteInfo, MessageReaction, MultipleMessage};
 
     use super::*;
 
@@ -130,5 +166,55 @@ mod tests {
         assert_eq!(parts(&merged), ["/a", "/b", "/c"]);
         let Some(Body::Multiple(merged)) = Message::decode(merged).unwrap().body else { panic!() };
         assert_eq!(merged.failed_index_list, [1]);
+    }
+
+    #[test]
+    fn what_only_this_device_knows_of_a_message_is_not_forwarded() {
+        let known = |body: Option<Body>| Message {
+            message_id: "7".to_owned(),
+            message_seq: 3,
+            sender_user_id: "bob".to_owned(),
+            timestamp: 5,
+            extended_data: "of the app".to_owned(),
+            body,
+            local_message_id: "0a".to_owned(),
+            local_extended_data: "a note of mine".to_owned(),
+            receipt_status: 2,
+            order_key: 300,
+            reactions: vec![MessageReaction::default()],
+            mentioned_user_ids: vec!["carl".to_owned()],
+            ..Message::default()
+        };
+        let combine = |message_list| {
+            let combine = CombineMessage { title: "t".to_owned(), message_list, ..CombineMessage::default() };
+            Some(Body::Combine(Box::new(combine)))
+        };
+        let outer = Message {
+            body: combine(vec![
+                known(Message::image("pictures/cat.jpg").body),
+                known(combine(vec![known(Message::text("inner").body)])),
+            ]),
+            ..Message::default()
+        };
+        let shared = |body| Message {
+            message_id: "7".to_owned(),
+            message_seq: 3,
+            sender_user_id: "bob".to_owned(),
+            timestamp: 5,
+            extended_data: "of the app".to_owned(),
+            body,
+            ..Message::default()
+        };
+        let expected = Message {
+            body: combine(vec![
+                shared(Message::image("").body),
+                shared(combine(vec![shared(Message::text("inner").body)])),
+            ]),
+            ..Message::default()
+        };
+        let sent = for_server(&outer.encode_to_vec().into());
+        assert_eq!(Message::decode(sent).unwrap(), expected);
+        let named = Message { message_id: "7".to_owned(), message_seq: 3, order_key: 300, ..Message::default() };
+        assert_eq!(place(&known(None)), named);
     }
 }

@@ -1,10 +1,12 @@
 //! Messages that this device sends: from the first row until the server has stored them, or they have failed.
 
 use bytes::Bytes;
+use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};
-use zim_protocol::{MessageEntry, MessageSentStatus, MessageType, ORDER_KEY_STEP};
+use zim_protocol::message::Body;
+use zim_protocol::{Message, MessageEntry, MessageSentStatus, MessageType, ORDER_KEY_STEP};
 
-use super::message::{COLUMN_COUNT, COLUMNS, MessageRow, change, decoded_state, order_key};
+use super::message::{COLUMN_COUNT, COLUMNS, MessageRow, change, decoded_state, order_key, set_content_of};
 use super::{done_receipt, to_sql};
 use crate::media::content;
 use crate::types::Name;
@@ -24,29 +26,44 @@ pub(crate) fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i
 }
 
 /// Gives a row of a message that is being sent its position. Returns whether the row has more than that now: another row was there,
-/// whose content it has, or a receipt arrived before.
+/// whose content it has, or a receipt arrived before, or what it combines has its ID.
 pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
-    let (is_replaced, asks) = place_row(db, conversation, id, entry)?;
+    let Placed { is_replaced, asks, kind } = place_row(db, conversation, id, entry)?;
+    // Otherwise the entry has what the server made of it.
+    let is_bare = kind == MessageType::Combine as i32 && entry.content.is_empty();
+    let is_named = is_bare && name_combined(db, id, entry.message_id)?;
     if !asks || !done_receipt::is_done(db, conversation, entry.seq, true)? {
-        return Ok(is_replaced);
+        return Ok(is_replaced || is_named);
     }
     db.prepare_cached("UPDATE message SET receipt = 2 WHERE id = ?1 AND receipt = 1")?.execute([id])?;
     Ok(true)
 }
 
-/// The same without receipts that arrived before. Returns whether another row was there, and whether the message asks for a receipt.
-fn place_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<(bool, bool)> {
+/// A row that got its position.
+struct Placed {
+    /// Another row was there.
+    is_replaced: bool,
+    /// The message asks for a receipt.
+    asks: bool,
+    /// The type of the message that was sent.
+    kind: i32,
+}
+
+/// The same without receipts that arrived before.
+fn place_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<Placed> {
     let order_key = order_key(entry.seq);
     let mut update = db.prepare_cached(
         "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL, \
-         receipt = CASE WHEN (flags & 2) <> 0 THEN 1 ELSE 0 END WHERE id = ?1 RETURNING receipt",
+         receipt = CASE WHEN (flags & 2) <> 0 THEN 1 ELSE 0 END WHERE id = ?1 RETURNING receipt, kind",
     )?;
     let status = MessageSentStatus::Success as i32;
-    let mut run = || {
+    let mut run = |is_replaced: bool| -> rusqlite::Result<Placed> {
         let row = params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status];
-        update.query_row(row, |row| row.get::<_, i32>(0)).optional().map(|receipt| receipt == Some(1))
+        let placed = update
+            .query_row(row, |row| Ok(Placed { is_replaced, asks: row.get::<_, i32>(0)? == 1, kind: row.get(1)? }));
+        Ok(placed.optional()?.unwrap_or(Placed { is_replaced, asks: false, kind: 0 }))
     };
-    match run() {
+    match run(false) {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
             let mut own: (String, i32) = Default::default();
             // Another row has this position: a pull stored the message before this device knew that it had sent it, or the
@@ -64,7 +81,7 @@ fn place_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) 
                     let (seq, sender) = (entry.seq, entry.sender.clone());
                     Ok(MessageEntry { seq, sender, kind, flags, content, state, ..MessageEntry::default() })
                 })?;
-            let asks = run()?;
+            let placed = run(true)?;
             // It is as the server has it, and as the app has marked it.
             change(db, conversation, &entry.sender, &other)?;
             db.prepare_cached(
@@ -72,10 +89,27 @@ fn place_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) 
                  receipt = CASE receipt WHEN 0 THEN 0 ELSE max(receipt, ?3) END WHERE id = ?1",
             )?
             .execute(params![id, own.0, own.1])?;
-            Ok((true, asks))
+            Ok(placed)
         }
-        updated => updated.map(|asks| (false, asks)),
+        placed => placed,
     }
+}
+
+/// Notes in the content of a combined message under which ID the server has what it combines: that of the message. Returns false if
+/// it is noted.
+fn name_combined(db: &Connection, row: i64, message_id: i64) -> rusqlite::Result<bool> {
+    let content: Vec<u8> =
+        db.prepare_cached("SELECT content FROM message WHERE id = ?1")?.query_row([row], |row| row.get(0))?;
+    let Ok(mut message) = Message::decode(&content[..]) else { return Ok(false) };
+    let Some(Body::Combine(combine)) = &mut message.body else { return Ok(false) };
+    combine.combine_id = message_id.to_string();
+    combine.message_list.clear();
+    let named = message.encode_to_vec();
+    let is_new = named != content;
+    if is_new {
+        set_content_of(db, row, &named)?;
+    }
+    Ok(is_new)
 }
 
 /// Replaces what a message says by what the server has.

@@ -1,10 +1,14 @@
 //! Deleting messages for oneself, combined messages, and messages that exist on one device only.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::{
     CombineMessage, ConversationType, DeleteAllMessageRequest, ErrorCode, Event, EventKind, Message,
-    MessageDeleteConfig, MessageDeleteType, MessageDeletedEvent, MessagePinConfig, MessageRevokeConfig, MessageType,
-    SystemMessage, message::Body,
+    MessageDeleteConfig, MessageDeleteType, MessageDeletedEvent, MessagePinConfig, MessageRevokeConfig,
+    MessageSendConfig, MessageType, SystemMessage, message::Body,
 };
 
 use super::group::create;
@@ -64,6 +68,38 @@ async fn delete_messages_on_the_server_deletes_on_all_own_devices_and_nobody_els
     let unknown = Message { message_id: "17".into(), ..history[0].clone() };
     let refused = refusal(soon(bob.delete_messages(&[unknown], "ann", PEER, EVERYWHERE)).await);
     assert_eq!(refused, ErrorCode::CommonModuleParamsInvalid);
+    world.end().await;
+}
+
+/// The app may have an object from before the message was sent, or know no more than the position.
+#[tokio::test]
+async fn delete_messages_on_the_server_takes_what_has_no_id() {
+    let world = World::new().await;
+    let (ann, bob, phone) = (world.user("ann").await, world.user("bob").await, world.device("ann").await);
+    let attached = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&attached);
+    let notification = MessageSendNotification::default()
+        .on_message_attached(move |message: &Message| *slot.lock() = Some(message.clone()));
+    let sent = ann.send_message(Message::text("1"), "bob", PEER, MessageSendConfig::default(), notification);
+    soon(sent).await.unwrap();
+    for text in ["2", "3"] {
+        ann.say("bob", text).await;
+    }
+    let attached = attached.lock().take().unwrap();
+    assert_eq!((&*attached.message_id, attached.message_seq), ("", 0));
+    let placed = Message { message_seq: 2, ..Message::default() };
+    // What cannot be found is left out, as if it had an ID.
+    let nowhere = Message { message_seq: 9, ..Message::default() };
+    soon(ann.delete_messages(&[attached, placed, nowhere.clone()], "bob", PEER, EVERYWHERE)).await.unwrap();
+    let new = world.device("ann").await;
+    for device in [&ann, &phone, &new] {
+        eventually("what is left", async || (texts(&device.history("bob").await) == ["3"]).then_some(())).await;
+    }
+    assert_eq!(texts(&bob.history("ann").await), ["1", "2", "3"], "others keep them");
+    for config in [HERE, EVERYWHERE] {
+        let refused = soon(ann.delete_messages(std::slice::from_ref(&nowhere), "bob", PEER, config)).await;
+        assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid);
+    }
     world.end().await;
 }
 

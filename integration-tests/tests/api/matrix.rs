@@ -14,10 +14,10 @@ use zim_protocol::{
 use crate::group::create;
 use crate::push_delivery::{DELAY_MS, all_done, is_offline, set_webhook, titled};
 
-/// The columns: where it goes (peer, group, room); then, in peer conversations and groups: it is in the history, it makes a
-/// conversation, it counts as unread, it has a receipt, it can be replied to, reacted to, revoked, edited, pinned; a client can
-/// insert it locally; and: a device that is away gets a push if the sender says what it shows. `-`: it is refused, or does not come
-/// to be.
+/// The columns: where it goes (peer, group, room; H: only a room that keeps its history); then, in peer conversations and groups: it
+/// is in the history, it makes a conversation, it counts as unread, it has a receipt, it can be replied to, reacted to, revoked,
+/// edited, pinned; a client can insert it locally; and: a device that is away gets a push if the sender says what it shows. `-`: it
+/// is refused, or does not come to be. In rooms all of this is refused, but for the history of a room that keeps one.
 const MATRIX: &[(MessageType, &str)] = &[
     //                         where  history conversation unread receipt reply reaction revoke edit pin insert push
     (MessageType::Text, "      PGR    x       x            x      x       x     x        x      x    x   x      x"),
@@ -32,8 +32,8 @@ const MATRIX: &[(MessageType, &str)] = &[
     // Pushed as what it is: the revocation says so.
     (MessageType::Revoke, "    ---    x       x            -      -       -     -        -      -    -   -      x"),
     (MessageType::Tips, "      ---    x       x            -      -       -     -        -      -    -   -      -"),
-    // It names messages of conversations, so no room takes it.
-    (MessageType::Combine, "   PG-    x       x            x      x       x     x        x      -    x   -      x"),
+    // What it combines is kept with the message, so a room that keeps none does not take it (decision 0023).
+    (MessageType::Combine, "   PGH    x       x            x      x       x     x        x      -    x   -      x"),
     (MessageType::Custom, "    PGR    x       x            x      x       x     x        x      x    x   x      x"),
 ];
 
@@ -112,8 +112,8 @@ fn message(kind: MessageType, named: Option<&Message>) -> Message {
 }
 
 async fn send(device: &Device, chat: Chat<'_>, message: Message) -> Result<Message, zim_client_sdk::Error> {
-    // A receipt is asked for where there may be one; a command that asks for one is refused.
-    let has_receipt = chat.kind != ConversationType::Room && message.r#type() != MessageType::Command;
+    // A receipt is asked for wherever there might be one; a command that asks for one is refused.
+    let has_receipt = message.r#type() != MessageType::Command;
     send_with(device, chat, message, MessageSendConfig { has_receipt, ..MessageSendConfig::default() }).await
 }
 
@@ -172,8 +172,10 @@ async fn try_all(ann: (&Device, Chat<'_>), bob: (&Device, Chat<'_>), message: &M
     seen.is_replied_to = soon(bob.reply_message(Message::text("reply"), &got, config, notification)).await.is_ok();
     seen.is_reacted_to = soon(bob.add_message_reaction("+1", &got, MessageReactionAddConfig::default())).await.is_ok();
     seen.is_pinned = soon(bob.pin_message(&got, true, MessagePinConfig::default())).await.is_ok();
-    let pinned = soon(bob.query_pinned_message_list(to_ann.id, to_ann.kind)).await.unwrap().message_list;
-    assert_eq!(pinned.iter().any(|one| is_it(&one)), seen.is_pinned);
+    // A room has no such list.
+    let pinned = soon(bob.query_pinned_message_list(to_ann.id, to_ann.kind)).await;
+    assert_eq!(pinned.is_ok(), to_ann.kind != ConversationType::Room);
+    assert_eq!(pinned.is_ok_and(|pinned| pinned.message_list.iter().any(|one| is_it(&one))), seen.is_pinned);
     let own = held(ann, to_bob).await.unwrap_or_else(|| message.clone());
     let again = Message { body: message.body.clone(), r#type: message.r#type, ..own.clone() };
     seen.is_edited = soon(ann.edit_message(&again, MessageEditConfig {})).await.is_ok();
@@ -191,12 +193,10 @@ async fn try_all(ann: (&Device, Chat<'_>), bob: (&Device, Chat<'_>), message: &M
 async fn messages_of_each_type_can_what_the_matrix_says() {
     let world = World::with(|config| config.groups.tips = true).await;
     let ann = world.user("ann").await;
-    crate::room::create(&ann, "stage").await;
     for (row, (kind, line)) in MATRIX.iter().enumerate() {
         let (places, expected, is_inserted, _) = columns(line);
         let (user, crew) = (format!("bob{row}"), format!("crew{row}"));
         let bob = world.user(&user).await;
-        soon(bob.join_room("stage")).await.unwrap();
         create(&ann, &crew, &[&user]).await;
         let chats = [('P', Chat::from(&*user), Chat::from("ann")), ('G', group(&crew), group(&crew))];
         // What a combined message names.
@@ -232,22 +232,6 @@ async fn messages_of_each_type_can_what_the_matrix_says() {
             let seen = try_all((&ann, to_bob), (&bob, to_ann), &sent).await;
             assert_eq!(seen, expected, "{kind:?} {place}");
         }
-        let sent = match kind {
-            // No client makes one.
-            MessageType::Tips | MessageType::Revoke => None,
-            kind => Some(send(&ann, room("stage"), message(*kind, Some(&named))).await),
-        };
-        if let Some(sent) = sent {
-            assert_eq!(sent.is_ok(), places.contains('R'), "{kind:?} in a room: {sent:?}");
-            if let Ok(sent) = sent {
-                heard(&bob, &sent).await;
-                assert!(bob.history(room("stage")).await.is_empty(), "{kind:?}");
-                assert!(
-                    !bob.conversations().await.iter().any(|one| one.r#type() == ConversationType::Room),
-                    "{kind:?}"
-                );
-            }
-        }
         let inserted =
             ann.insert_message_to_local_db(message(*kind, Some(&named)), "bob0", ConversationType::Peer, "bob0");
         let inserted = soon(inserted).await;
@@ -255,6 +239,33 @@ async fn messages_of_each_type_can_what_the_matrix_says() {
         bob.quit().await;
     }
     world.end().await;
+}
+
+#[tokio::test]
+async fn messages_of_each_type_can_in_rooms_what_the_matrix_says() {
+    for keeps_history in [false, true] {
+        let world = World::with(|config| config.rooms.history = keeps_history).await;
+        let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+        let stage = room("stage");
+        crate::room::create(&ann, stage.id).await;
+        soon(bob.join_room(stage.id)).await.unwrap();
+        let named = send(&ann, Chat::from("bob"), Message::text("named")).await.unwrap();
+        for (kind, line) in MATRIX {
+            let (places, elsewhere, ..) = columns(line);
+            let what = format!("{kind:?}, {keeps_history}");
+            let inserted = ann.insert_message_to_local_db(message(*kind, Some(&named)), stage.id, stage.kind, "bob");
+            assert!(soon(inserted).await.is_err(), "{what}");
+            let sent = send(&ann, stage, message(*kind, Some(&named))).await;
+            let is_taken = places.contains('R') || keeps_history && places.contains('H');
+            assert_eq!(sent.is_ok(), is_taken, "{what}: {sent:?}");
+            let Ok(sent) = sent else { continue };
+            let got = heard(&bob, &sent).await;
+            assert_eq!((got.r#type(), got.receipt_status()), (*kind, MessageReceiptStatus::None), "{what}");
+            let expected = Seen { is_in_history: keeps_history && elsewhere.is_in_history, ..Seen::default() };
+            assert_eq!(try_all((&ann, stage), (&bob, stage), &sent).await, expected, "{what}");
+        }
+        world.end().await;
+    }
 }
 
 /// Lets a message of a type come to be, with a push that has a title if a sender says what it shows; returns whether it did.

@@ -27,9 +27,18 @@ async fn held(device: &Device, chat: Chat<'_>, message: &Message) -> Option<Mess
     device.history(chat).await.into_iter().find(|one| one.message_id == message.message_id)
 }
 
-/// What everybody sees of a message.
-fn shown(message: &Message) -> String {
-    let reactions: Vec<_> = message.reactions.iter().map(|one| (one.reaction_type.clone(), one.total_count)).collect();
+/// What everybody sees of a message. Whether a device's own user has reacted follows from those who have.
+fn shown(device: &Device, message: &Message) -> String {
+    let user = device.user_id().unwrap();
+    let reactions: Vec<_> = message
+        .reactions
+        .iter()
+        .map(|one| {
+            let has_reacted = one.user_list.iter().any(|other| other.user_id == user);
+            let is_own_right = one.is_self_included == has_reacted;
+            (one.reaction_type.clone(), one.total_count, one.sum_count, is_own_right)
+        })
+        .collect();
     format!("{:?} {:?} {reactions:?} {}", message.r#type(), message.as_text(), message.root_replied_count)
 }
 
@@ -38,7 +47,7 @@ async fn agree(devices: &[&Device], chat: Chat<'_>, message: &Message) -> String
     eventually("all devices agree", async || {
         let mut all = Vec::new();
         for device in devices {
-            all.push(shown(&held(device, chat, message).await?));
+            all.push(shown(device, &held(device, chat, message).await?));
         }
         all.dedup();
         (all.len() == 1).then(|| all.remove(0))
@@ -68,24 +77,29 @@ async fn edit_message_on_two_devices_while_it_is_reacted_to_and_revoked_has_one_
                 Ok(())
             }
         };
-        let (first, second, revoked, reacted) = tokio::join!(
+        // Bob's two devices learn of each other's part, and Carl's new one of all.
+        let more = MessageReactionAddConfig { increase_count: 2 };
+        let (first, second, revoked, reacted, own) = tokio::join!(
             soon(bob.edit_message(&edited(&sent, "first"), MessageEditConfig {})),
             soon(phone.edit_message(&edited(&sent, "second"), MessageEditConfig {})),
             revoke,
             soon(carl.add_message_reaction("+1", &sent, MessageReactionAddConfig::default())),
+            soon(phone.add_message_reaction("+1", &sent, more)),
         );
         revoked.unwrap();
         // Only the revocation refuses the others.
         let is_revoked = |code: ErrorCode| revokes && code == ErrorCode::MessageModuleMessageHasBeenRevoked;
         assert!(first.as_ref().err().is_none_or(|error| is_revoked(error.code())), "{first:?}");
         assert!(second.as_ref().err().is_none_or(|error| is_revoked(error.code())), "{second:?}");
-        assert!(reacted.as_ref().err().is_none_or(|error| is_revoked(error.code())), "{reacted:?}");
+        for reacted in [reacted, own] {
+            assert!(reacted.as_ref().err().is_none_or(|error| is_revoked(error.code())), "{reacted:?}");
+        }
         let new = world.device("carl").await;
         let outcome = agree(&[&ann, &bob, &phone, &carl, &new], crew, &sent).await;
         match revokes {
             true => assert!(outcome.starts_with("Revoke None"), "{outcome}"),
             false => {
-                let one_of = ["first", "second"].map(|text| format!("Text Some({text:?}) [(\"+1\", 1)] 0"));
+                let one_of = ["first", "second"].map(|text| format!("Text Some({text:?}) [(\"+1\", 2, 3, true)] 0"));
                 assert!(one_of.contains(&outcome), "{outcome}");
             }
         }

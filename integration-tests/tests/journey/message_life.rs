@@ -7,7 +7,7 @@ use zim_client_sdk::message::MessageSendNotification;
 use zim_integration_tests::{Chat, DataDir, Device, Random, World, group, soon, texts};
 use zim_protocol::{
     ConversationType, Event, EventKind, Message, MessageDeleteConfig, MessageEditConfig, MessagePinConfig,
-    MessageReactionAddConfig, MessageReceiptStatus, MessageRevokeConfig, MessageSendConfig,
+    MessageReactionAddConfig, MessageReactionChangeInfo, MessageReceiptStatus, MessageRevokeConfig, MessageSendConfig,
 };
 
 const PEER: ConversationType = ConversationType::Peer;
@@ -118,6 +118,79 @@ async fn a_device_that_was_away_learns_what_became_of_its_messages() {
         assert!(device.seen_of(EventKind::MessageReceiptChanged).is_empty());
     }
     agree(&[&new, &phone], "ann".into(), "a new device").await;
+    world.end().await;
+}
+
+/// Waits until a device hears that `user` reacted to a message with `kind`; returns the message of the event.
+async fn reacted(device: &Device, user: &str, kind: &str, message: &Message) -> Message {
+    device
+        .until(&format!("{kind} of {user}"), |seen| {
+            let infos = seen.iter().filter_map(|event| match event {
+                Event::MessageReactionsChanged(event) => Some(&event.change_info_list),
+                _ => None,
+            });
+            let is_it = |info: &&MessageReactionChangeInfo| {
+                let change = &info.user_change_info_list[0];
+                let shown = info.message.as_ref().unwrap();
+                (&*change.user_id, &*change.reaction_type) == (user, kind) && shown.message_id == message.message_id
+            };
+            infos.flatten().find(is_it).and_then(|info| info.message.clone())
+        })
+        .await
+}
+
+/// A phone that comes after a week holds only the last message. It tells of the others what it knows, and deletes them as well.
+#[tokio::test]
+async fn a_device_that_holds_only_newer_messages_says_nothing_wrong_of_older_ones() {
+    let world = World::with(|config| config.limits.reaction_window_s = 30 * 86_400).await;
+    let (ann, laptop) = (world.user("ann").await, world.user("bob").await);
+    let names: Vec<String> = (0..5).map(|number| format!("user{number}")).collect();
+    let info = zim_protocol::GroupInfo { group_id: "g".into(), ..Default::default() };
+    let members = names.iter().map(String::as_str).chain(["bob"]);
+    soon(ann.create_group(info, members, Default::default())).await.unwrap();
+    let (few, many) = (ann.say(group("g"), "few").await, ann.say(group("g"), "many").await);
+    let react = async |device: &Device, kind: &str, message: &Message| {
+        soon(device.add_message_reaction(kind, message, MessageReactionAddConfig::default())).await.unwrap();
+    };
+    for name in &names {
+        let device = world.user(name).await;
+        react(&device, "like", &many).await;
+        device.quit().await;
+    }
+    // Bob is the sixth, and a push names the first five.
+    for message in [&many, &few] {
+        react(&laptop, "like", message).await;
+        reacted(&laptop, "bob", "like", message).await;
+    }
+    ann.say(group("g"), "last").await;
+    laptop.receives("last").await;
+    world.clock.advance(8 * 86_400_000);
+    // The tokens have expired meanwhile.
+    for device in [&ann, &laptop] {
+        soon(device.logout()).await;
+    }
+    let (ann, laptop) = (world.login(ann, "ann").await, world.login(laptop, "bob").await);
+    let phone = world.device("bob").await;
+    for message in [&many, &few] {
+        react(&ann, "like", message).await;
+        assert!(reacted(&laptop, "ann", "like", message).await.reactions[0].is_self_included);
+    }
+    assert!(reacted(&phone, "ann", "like", &few).await.reactions[0].is_self_included);
+    // The change of the other message came first.
+    for event in phone.seen_of(EventKind::MessageReactionsChanged) {
+        let Event::MessageReactionsChanged(event) = event else { panic!("{event:?}") };
+        assert!(event.reactions[0].is_self_included, "{event:?}");
+    }
+    let unheld = Message { message_seq: few.message_seq, ..Message::default() };
+    soon(phone.delete_messages(&[unheld], "g", ConversationType::Group, EVERYWHERE)).await.unwrap();
+    let Event::MessageDeleted(deleted) = laptop.next(EventKind::MessageDeleted).await else { panic!("another event") };
+    assert_eq!(texts(&deleted.message_list), ["few"]);
+    // From now on it holds the other one.
+    assert_eq!(texts(&phone.history(group("g")).await), ["many", "last"]);
+    react(&ann, "more", &many).await;
+    let shown = reacted(&phone, "ann", "more", &many).await;
+    let own: Vec<_> = shown.reactions.iter().map(|one| (&*one.reaction_type, one.is_self_included)).collect();
+    assert_eq!(own, [("like", true), ("more", false)]);
     world.end().await;
 }
 

@@ -1,11 +1,12 @@
 use bytes::Bytes;
 use prost::Message as _;
 use rusqlite::Connection;
+use zim_protocol::message::Body;
 use zim_protocol::{
-    ChangeEntry, ConversationCleared, ConversationHead, ConversationType, EventKind, GroupFullInfo, GroupInfo, Message,
-    MessageChange, MessageChangeKind, MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus,
-    MessageRepliedInfo, MessageRepliedInfoState, MessageState, MessageType, change_entry::Detail, feed_entry,
-    message_lite_info,
+    ChangeEntry, CombineMessage, ConversationCleared, ConversationHead, ConversationType, Event, EventKind,
+    GroupFullInfo, GroupInfo, Message, MessageChange, MessageChangeKind, MessageDeletion, MessageEntry, MessageFlag,
+    MessageReceiptStatus, MessageRepliedInfo, MessageRepliedInfoState, MessageState, MessageType, ReactionState,
+    change_entry::Detail, feed_entry, message_lite_info,
 };
 
 use crate::apply::{Attach, Job, Local, Recent, Settle, Viewer, apply};
@@ -30,7 +31,11 @@ fn entry(kind: MessageType, text: &str, edited_time: i64) -> MessageEntry {
 
 /// Begins to send a message with the key that all tests use.
 fn attach(db: &Connection, recent: &mut Recent, content: Bytes) {
-    let (kind, local_data, config) = (MessageType::Text as i32, String::new(), Bytes::new());
+    attach_as(db, recent, MessageType::Text, content);
+}
+
+fn attach_as(db: &Connection, recent: &mut Recent, kind: MessageType, content: Bytes) {
+    let (kind, local_data, config) = (kind as i32, String::new(), Bytes::new());
     let pending = outgoing::Pending { key: [3; 16], ts: 5, kind, flags: 1, content, local_data, config };
     let attach = vec![(Name::new(0, "bob"), Attach::New(pending))];
     all_events(db, recent, Job { attach, ..Job::default() }, &[]);
@@ -215,6 +220,42 @@ fn an_answer_completes_a_message_that_a_push_has_settled() {
             }
             let (_, row) = message::held(&db, 1, 1).unwrap().unwrap();
             assert_eq!(row.content, Message::text(text).encode_to_vec(), "{text} {} {is_remembered}", jobs.len());
+        }
+    }
+}
+
+/// The ID of what it combines is that of the message, which the push has. The answer may come later.
+#[test]
+fn a_combined_message_that_a_push_has_settled_is_told_with_the_id_of_what_it_combines() {
+    let content = |combine_id: &str, message_list: Vec<Message>| {
+        let (title, summary, combine_id) = ("t".to_owned(), "s".to_owned(), combine_id.to_owned());
+        let combine = CombineMessage { title, summary, combine_id, message_list };
+        Message { body: Some(Body::Combine(Box::new(combine))), ..Message::default() }
+    };
+    // The object of the app may be one that it has received, with the ID of another message.
+    for before in ["", "6"] {
+        for is_remembered in [false, true] {
+            let (db, mut recent) = (memory().unwrap(), Recent::default());
+            let sent = content(before, vec![Message::text("one")]).encode_to_vec();
+            attach_as(&db, &mut recent, MessageType::Combine, sent.into());
+            if !is_remembered {
+                recent.clear();
+            }
+            let push = MessageEntry {
+                sender: "ann".into(),
+                client_key: vec![3; 16].into(),
+                content: Bytes::new(),
+                ..entry(MessageType::Combine, "", 0)
+            };
+            let applied = apply(&db, &Viewer::in_test("ann", 10), &mut recent, changing(page(push))).unwrap();
+            let told = applied.events.iter().find_map(|(_, event)| match event {
+                Event::MessageSentStatusChanged(event) => event.infos[0].message.clone(),
+                _ => None,
+            });
+            let expected = content("7", Vec::new());
+            assert_eq!(told.unwrap().body, expected.body, "{before:?} {is_remembered}");
+            let (_, row) = message::held(&db, 1, 1).unwrap().unwrap();
+            assert_eq!(row.content, expected.encode_to_vec(), "{before:?} {is_remembered}");
         }
     }
 }
@@ -503,5 +544,47 @@ fn content_that_is_withheld_leaves_what_the_device_has_and_is_no_news() {
         assert_eq!(shown(&db).0, "");
         assert_eq!(applied(&db, page(entry(MessageType::Text, "hello", 9))), told);
         assert_eq!(shown(&db), has("hello", 9, 0));
+    }
+}
+
+/// A push shows the first five users of a type, and has nothing of a single viewer.
+#[test]
+fn a_reaction_to_a_message_that_is_not_held_is_told_if_it_is_known_whether_the_user_has_reacted() {
+    let with = |count: i64, named: &[&str], own_count: i64| {
+        let user_list = named.iter().map(|user| (*user).to_owned()).collect();
+        let (reaction_type, user_count, sum_count) = ("like".to_owned(), count, count);
+        let reactions = vec![ReactionState { reaction_type, user_count, sum_count, user_list, own_count }];
+        let state = MessageState { reactions, is_personal: own_count > 0, ..MessageState::default() };
+        MessageEntry { state: Some(Box::new(state)), ..entry(MessageType::Text, "hi", 0) }
+    };
+    let reacted = |db: &Connection, now: MessageEntry, actor: &str| {
+        let kind = MessageChangeKind::Reacted as i32;
+        let change = Some(MessageChange { kind, reaction_type: "like".into(), is_added: true, sum_count: 1 });
+        let detail = Some(Detail::Message(now));
+        let entries = vec![ChangeEntry { rev: 1, actor: actor.into(), detail, change, ..ChangeEntry::default() }];
+        let job = changing(Change::Changes { name: bob(), entries, origin: Origin::Other });
+        let applied = apply(db, &Viewer::in_test("ann", 10), &mut Recent::default(), job).unwrap();
+        applied.events.iter().find_map(|(_, event)| match event {
+            Event::MessageReactionsChanged(event) => Some(event.reactions[0].is_self_included),
+            _ => None,
+        })
+    };
+    let (others, few) = (["b", "c", "d", "e", "f"], ["bob", "ann"]);
+    for (count, named, actor, told) in [
+        (2, &few[..], "bob", Some(true)),
+        (1, &few[..1], "bob", Some(false)),
+        (6, &["ann", "c", "d", "e", "f"][..], "bob", Some(true)),
+        (6, &others[..], "bob", None),
+        // With another device of the user.
+        (6, &others[..], "ann", Some(true)),
+    ] {
+        let now = with(count, named, 0);
+        assert_eq!(reacted(&memory().unwrap(), now, actor), told, "{count} {named:?} {actor}");
+    }
+    // Of a message that it holds, it knows.
+    for (before, told) in [(with(6, &others, 2), true), (entry(MessageType::Text, "hi", 0), false)] {
+        let db = memory().unwrap();
+        applied(&db, page(before));
+        assert_eq!(reacted(&db, with(7, &others, 0), "bob"), Some(told));
     }
 }
