@@ -28,6 +28,7 @@ mod geofence_capture;
 mod group;
 mod group_application;
 mod group_data;
+mod group_events;
 mod group_member;
 mod group_race;
 mod group_rules;

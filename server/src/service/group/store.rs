@@ -327,6 +327,17 @@ pub(super) enum Which {
     Muted,
 }
 
+/// Selects a page of members: parameter $1 is the group, $2 the place before the page, $3 the number, and for the muted $4 the time.
+fn members_sql(which: Which) -> String {
+    // The first condition is that of the index.
+    let muted = " AND g.mute_until <> 0 AND (g.mute_until = -1 OR g.mute_until > $4)";
+    format!(
+        "SELECT {MEMBER}, g.place FROM group_member g JOIN account a ON a.id = g.account \
+         LEFT JOIN account o ON o.id = g.operator WHERE g.conversation = $1 AND g.place > $2{} ORDER BY g.place LIMIT $3",
+        if which == Which::Muted { muted } else { "" }
+    )
+}
+
 /// Returns up to `count` members after a place, in the order in which they entered, and the place to go on from; 0: there are
 /// no more.
 pub(super) async fn members(
@@ -336,13 +347,7 @@ pub(super) async fn members(
     (after, count): (i64, usize),
     now: i64,
 ) -> Result<(Vec<GroupMemberInfo>, i64), Error> {
-    // The first condition is that of the index.
-    let muted = " AND g.mute_until <> 0 AND (g.mute_until = -1 OR g.mute_until > $4)";
-    let sql = format!(
-        "SELECT {MEMBER}, g.place FROM group_member g JOIN account a ON a.id = g.account \
-         LEFT JOIN account o ON o.id = g.operator WHERE g.conversation = $1 AND g.place > $2{} ORDER BY g.place LIMIT $3",
-        if which == Which::Muted { muted } else { "" }
-    );
+    let sql = members_sql(which);
     let limit = i64::try_from(count + 1).map_err(Error::internal)?;
     let mut params: Vec<Value> = params![group, after, limit].into();
     if which == Which::Muted {
@@ -437,3 +442,6 @@ pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, E
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
