@@ -56,7 +56,9 @@ pub(crate) fn replies(
         "SELECT m.id, {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.replied_seq BETWEEN ?2 AND ?3 \
          AND m.replied_seq > 0 ORDER BY m.order_key"
     ))?
-    .query_map(params![conversation, to_sql(*to.start()), to_sql(*to.end())], |row| Ok((row.get(0)?, MessageRow::read(row, 1)?)))?
+    .query_map(params![conversation, to_sql(*to.start()), to_sql(*to.end())], |row| {
+        Ok((row.get(0)?, MessageRow::read(row, 1)?))
+    })?
     .collect()
 }
 

@@ -29,6 +29,7 @@ mod group;
 mod group_application;
 mod group_application_end;
 mod group_data;
+mod group_events;
 mod group_limit;
 mod group_member;
 mod group_race;

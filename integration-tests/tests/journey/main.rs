@@ -9,6 +9,7 @@ mod conversations;
 mod delivered;
 mod friends;
 mod group_changes;
+mod group_history;
 mod groups;
 mod guide;
 mod media;

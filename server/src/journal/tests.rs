@@ -7,7 +7,7 @@ use zim_protocol::{ErrorCode, GroupChange, Message, MessageChange, MessageFlag, 
 
 use super::*;
 use crate::db::tests::postgres::Cluster;
-use crate::db::{Bulk as _, Database, Db, DbConfig, Scope, Tx, Value, params};
+use crate::db::{Bulk as _, Database, Db, DbConfig, Dialect, Scope, Tx, Value, params};
 use crate::effect::{Audience, Effect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
@@ -60,12 +60,16 @@ impl Fixture {
         Self { db, scrambler: Arc::new(Scrambler::new(b"secret", AppKey(7))), effects }
     }
 
-    /// Returns how SQLite would run a statement.
+    /// Returns how the database would run a statement.
     pub(crate) async fn plan(&self, sql: impl Into<String>, values: Vec<Value>) -> String {
-        let sql = format!("EXPLAIN QUERY PLAN {}", sql.into());
+        let sql = sql.into();
         let plan = self.db.read(async move |tx: &mut Tx<'_>| {
-            let rows = tx.fetch(&sql, &values).await?;
-            rows.iter().map(|row| Ok(row.get::<String>(3)?)).collect::<Result<Vec<_>, Error>>()
+            let (explain, column) = match tx.dialect() {
+                Dialect::Sqlite => ("EXPLAIN QUERY PLAN", 3),
+                Dialect::Postgres => ("EXPLAIN", 0),
+            };
+            let rows = tx.fetch(&format!("{explain} {sql}"), &values).await?;
+            rows.iter().map(|row| Ok(row.get::<String>(column)?)).collect::<Result<Vec<_>, Error>>()
         });
         plan.await.unwrap().join("; ")
     }

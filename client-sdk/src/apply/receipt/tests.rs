@@ -207,7 +207,8 @@ fn cleared() -> Detail {
 /// The second message, which replies to the first, as all see it or as the user sees it.
 fn reply(is_personal: bool) -> MessageEntry {
     let source = Message::text("hi").lite(MessageType::Text as i32);
-    let info = MessageRepliedInfo { message_id: "7".into(), message_seq: 1, message_info: source, ..Default::default() };
+    let info =
+        MessageRepliedInfo { message_id: "7".into(), message_seq: 1, message_info: source, ..Default::default() };
     let state = Some(MessageState { replied_info: Some(info), is_personal, ..MessageState::default() });
     MessageEntry { seq: 2, n: 2, message_id: 8, client_key: vec![4; 16].into(), state, ..asking("bob") }
 }

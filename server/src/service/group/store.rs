@@ -334,6 +334,17 @@ pub(super) enum Which {
     Muted,
 }
 
+/// Selects a page of members: parameter $1 is the group, $2 the place before the page, $3 the number, and for the muted $4 the time.
+fn members_sql(which: Which) -> String {
+    // The first condition is that of the index.
+    let muted = " AND g.mute_until <> 0 AND (g.mute_until = -1 OR g.mute_until > $4)";
+    format!(
+        "SELECT {MEMBER}, g.place FROM group_member g JOIN account a ON a.id = g.account \
+         LEFT JOIN account o ON o.id = g.operator WHERE g.conversation = $1 AND g.place > $2{} ORDER BY g.place LIMIT $3",
+        if which == Which::Muted { muted } else { "" }
+    )
+}
+
 /// Returns up to `count` members after a place, in the order in which they entered, and the place to go on from; 0: there are
 /// no more.
 pub(super) async fn members(
@@ -343,13 +354,7 @@ pub(super) async fn members(
     (after, count): (i64, usize),
     now: i64,
 ) -> Result<(Vec<GroupMemberInfo>, i64), Error> {
-    // The first condition is that of the index.
-    let muted = " AND g.mute_until <> 0 AND (g.mute_until = -1 OR g.mute_until > $4)";
-    let sql = format!(
-        "SELECT {MEMBER}, g.place FROM group_member g JOIN account a ON a.id = g.account \
-         LEFT JOIN account o ON o.id = g.operator WHERE g.conversation = $1 AND g.place > $2{} ORDER BY g.place LIMIT $3",
-        if which == Which::Muted { muted } else { "" }
-    );
+    let sql = members_sql(which);
     let limit = i64::try_from(count + 1).map_err(Error::internal)?;
     let mut params: Vec<Value> = params![group, after, limit].into();
     if which == Which::Muted {
@@ -446,50 +451,4 @@ pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, E
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::db::tests::postgres::Cluster;
-    use crate::db::{Database, Scope};
-    use crate::journal::tests::Fixture;
-
-    const CREW: ConversationKey = ConversationKey(65);
-
-    /// Many decide, and the owner has entered last, as after a transfer.
-    async fn some_are_told(database: Database) {
-        let fixture = Fixture::open(database).await;
-        let fill = fixture.db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
-            let members = "WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < 300) \
-                           INSERT INTO group_member (conversation, account, role, nickname, enter_type, entered_at, \
-                           operator, place) SELECT 65, i, CASE WHEN i = 300 THEN 1 WHEN i > 50 THEN 2 ELSE 3 END, '', 1, 0, \
-                           0, i FROM n";
-            Ok(tx.execute(members, &[]).await?)
-        });
-        assert_eq!(fill.await.unwrap(), 300);
-        let told = fixture.db.read(async |tx: &mut Tx<'_>| deciders(tx, CREW).await).await.unwrap();
-        let expected: Vec<UserKey> = [300].into_iter().chain(51..150).map(UserKey).collect();
-        assert_eq!(told, expected);
-        fixture.db.close().await;
-    }
-
-    #[tokio::test]
-    async fn the_owner_and_ninety_nine_administrators_are_told() {
-        let dir = tempfile::tempdir().unwrap();
-        some_are_told(Database::Sqlite(dir.path().join("test.db"))).await;
-    }
-
-    #[tokio::test]
-    async fn the_owner_and_ninety_nine_administrators_are_told_on_postgresql() {
-        let cluster = Cluster::start().unwrap();
-        some_are_told(Database::Postgres(cluster.create_database("told").unwrap())).await;
-    }
-
-    #[tokio::test]
-    async fn those_who_are_told_are_read_from_an_index() {
-        let dir = tempfile::tempdir().unwrap();
-        let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
-        let plan = fixture.plan(DECIDERS, params![CREW, MAX_TOLD].to_vec()).await;
-        assert!(plan.contains("SEARCH group_member USING INDEX group_member_above (conversation=?"), "{plan}");
-        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
-        fixture.db.close().await;
-    }
-}
+mod tests;
