@@ -8,6 +8,7 @@ use super::raised::received;
 use super::record::Call;
 use super::social::{Write, may_remain, write};
 use super::store::{StoredConversation, StoredMessage};
+use super::verbs::COMBINED;
 
 /// The most pinned messages of a conversation.
 pub(super) const MAX_PINNED: usize = 10;

@@ -209,7 +209,7 @@ fn reply(is_personal: bool) -> MessageEntry {
     let source = Message::text("hi").lite(MessageType::Text as i32);
     let info =
         MessageRepliedInfo { message_id: "7".into(), message_seq: 1, message_info: source, ..Default::default() };
-    let state = Some(MessageState { replied_info: Some(info), is_personal, ..MessageState::default() });
+    let state = Some(Box::new(MessageState { replied_info: Some(info), is_personal, ..MessageState::default() }));
     MessageEntry { seq: 2, n: 2, message_id: 8, client_key: vec![4; 16].into(), state, ..asking("bob") }
 }
 
