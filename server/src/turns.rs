@@ -10,7 +10,7 @@ use crate::key::ConversationKey;
 
 /// How many of these writes of a conversation wait for the database at once: enough that a commit is shared, and few enough that
 /// a message does not wait long behind them.
-pub(crate) const AT_ONCE: usize = 32;
+pub(crate) const AT_ONCE: usize = 8;
 
 /// The turns of read marks and receipts. When a message to a large group arrives, all its members may open the group at the same
 /// moment. Their writes would fill the queue of the database, and whoever sends a message would wait for all of them. Each

@@ -80,8 +80,11 @@ async fn scripts_get_the_events_and_results_of_groups_as_json() {
     let group = &created["groupInfo"];
     assert_eq!((&group["baseInfo"]["groupID"], &group["groupNotice"]), (&json!("crew"), &json!("be kind")));
     assert_eq!((&group["groupAttributes"], &group["maxMemberCount"]), (&json!({"color": "red"}), &json!(5)));
-    let info = env.zim("cai", &["group", "info", "crew"]).await.json();
+    let info = env.zim("bob", &["group", "info", "crew"]).await.json();
     assert_eq!(info["groupInfo"], *group);
+    // The attributes are for members.
+    let info = env.zim("cai", &["group", "info", "crew"]).await.json();
+    assert_eq!((&info["groupInfo"]["groupNotice"], &info["groupInfo"]["groupAttributes"]), (&json!("be kind"), &json!({})));
     let joined = env.zim("cai", &["group", "join", "crew"]).await.json();
     assert_eq!(joined["groupInfo"]["baseInfo"]["groupID"], "crew");
     let heard = all(&bob.finish().await.ok());

@@ -15,7 +15,7 @@ use super::group::create;
 
 const READERS: usize = 100;
 /// Those of one conversation who wait for the database at once, on each node.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 8;
 
 async fn world() -> World {
     World::with(|config| {

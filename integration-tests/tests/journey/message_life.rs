@@ -145,6 +145,10 @@ async fn a_device_that_holds_only_newer_messages_says_nothing_wrong_of_older_one
     let world = World::with(|config| config.limits.reaction_window_s = 30 * 86_400).await;
     let (ann, laptop) = (world.user("ann").await, world.user("bob").await);
     let names: Vec<String> = (0..5).map(|number| format!("user{number}")).collect();
+    let mut devices = Vec::new();
+    for name in &names {
+        devices.push(world.user(name).await);
+    }
     let info = zim_protocol::GroupInfo { group_id: "g".into(), ..Default::default() };
     let members = names.iter().map(String::as_str).chain(["bob"]);
     soon(ann.create_group(info, members, Default::default())).await.unwrap();
@@ -152,8 +156,7 @@ async fn a_device_that_holds_only_newer_messages_says_nothing_wrong_of_older_one
     let react = async |device: &Device, kind: &str, message: &Message| {
         soon(device.add_message_reaction(kind, message, MessageReactionAddConfig::default())).await.unwrap();
     };
-    for name in &names {
-        let device = world.user(name).await;
+    for device in devices {
         react(&device, "like", &many).await;
         device.quit().await;
     }

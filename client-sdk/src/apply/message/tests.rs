@@ -11,7 +11,7 @@ use zim_protocol::{
 
 use crate::apply::{Attach, Job, Local, Recent, Settle, Viewer, apply};
 use crate::engine::{Batch, Change, Origin};
-use crate::store::{group, memory, message, outgoing};
+use crate::store::{group, memory, message, outgoing, pending};
 use crate::types::Name;
 
 fn entry(kind: MessageType, text: &str, edited_time: i64) -> MessageEntry {
@@ -70,7 +70,7 @@ fn applied_job(db: &Connection, job: Job) -> Vec<EventKind> {
 
 /// The kinds of the events that follow from a job, if they are among those wanted.
 fn all_events(db: &Connection, recent: &mut Recent, job: Job, wanted: &[EventKind]) -> Vec<EventKind> {
-    let viewer = Viewer::in_test("ann", 10);
+    let viewer = Viewer { last_event: pending::last(db).unwrap(), ..Viewer::in_test("ann", 10) };
     let applied = apply(db, &viewer, recent, job).unwrap();
     let kinds = applied.events.iter().map(|(_, event)| event.kind());
     kinds.filter(|kind| wanted.contains(kind)).collect()
