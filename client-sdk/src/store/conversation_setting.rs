@@ -150,7 +150,7 @@ pub(crate) struct Standing {
     pub(crate) is_listed: bool,
     /// The server has it.
     pub(crate) is_on_server: bool,
-    /// The last position that this device knows.
+    /// The last position that this device knows. An own message may have its answer, while pushes before it are on their way.
     pub(crate) head_seq: i64,
 }
 
@@ -163,7 +163,9 @@ pub(crate) fn is_on_server(db: &Connection, conversation: i64) -> rusqlite::Resu
 /// Returns how a conversation stands, if this device knows it.
 pub(crate) fn standing(db: &Connection, name: &Name) -> rusqlite::Result<Option<Standing>> {
     db.prepare_cached(
-        "SELECT is_listed, head_seq + head_rev > 0, head_seq FROM conversation WHERE type = ?1 AND name = ?2",
+        "SELECT c.is_listed, c.head_seq + c.head_rev > 0, max(c.head_seq, COALESCE((SELECT m.seq FROM message m \
+         WHERE m.conversation = c.id AND m.seq > 0 ORDER BY m.order_key DESC LIMIT 1), 0)) \
+         FROM conversation c WHERE c.type = ?1 AND c.name = ?2",
     )?
     .query_row(params![name.kind, &*name.id], |row| {
         Ok(Standing { is_listed: row.get(0)?, is_on_server: row.get(1)?, head_seq: row.get(2)? })

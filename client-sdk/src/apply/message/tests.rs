@@ -11,7 +11,7 @@ use zim_protocol::{
 
 use crate::apply::{Attach, Job, Local, Recent, Settle, Viewer, apply};
 use crate::engine::{Batch, Change, Origin};
-use crate::store::{group, memory, message, outgoing, pending};
+use crate::store::{conversation_setting, group, memory, message, outgoing, pending};
 use crate::types::Name;
 
 fn entry(kind: MessageType, text: &str, edited_time: i64) -> MessageEntry {
@@ -490,6 +490,8 @@ fn a_message_whose_answer_came_before_a_drop_stays_until_its_push_comes() {
             ..entry(MessageType::Text, "hi", 0)
         };
         all_events(&db, recent, settling(Settle::Sent(bob(), answer.clone())), &[]);
+        // Whoever deletes everything now deletes this message as well.
+        assert_eq!(conversation_setting::standing(&db, &bob()).unwrap().unwrap().head_seq, 1);
         if has_push {
             db.execute("UPDATE conversation SET seq = 1", []).unwrap();
         }
