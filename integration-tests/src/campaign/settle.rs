@@ -80,7 +80,19 @@ pub(super) async fn settle(
         }
     }
     poll_until(limit, async || Ok(room_differences(testbed, &state)?.is_empty())).await?;
-    let mut wrong: Vec<Violation> = meet(testbed, limit).await?.into_iter().collect();
+    let mut lost = None;
+    for _ in 0..2 {
+        let begun = record.note("a device of each user enters a room");
+        lost = meet(testbed, limit).await?;
+        // The clock of a device that lacked a push was set forward. It may notice that only now, and begin a new connection.
+        let is_undisturbed = record.read(|events| {
+            !events.raised.iter().any(|one| one.at > begun && one.event["name"] == "connectionStateChanged")
+        });
+        if lost.is_none() || is_undisturbed {
+            break;
+        }
+    }
+    let mut wrong: Vec<Violation> = lost.into_iter().collect();
     wrong.extend(call_everybody(testbed, &state, limit).await?);
     poll_until(limit, async || {
         // Sets the clock forward to the next timeout.
