@@ -111,9 +111,13 @@ pub(crate) fn hide_here(db: &Connection, conversation: i64) -> rusqlite::Result<
     hide(db, conversation, head + 1, ts.max(1))
 }
 
-/// Deletes a conversation from the list of this device, unless it has a message at `below` or after it.
+/// Deletes a conversation from the list of this device, unless it has a message at `below` or after it. An epoch may have begun since
+/// the request was sent; then positions that this device does not know mean nothing.
 pub(crate) fn hide_below(db: &Connection, conversation: i64, below: u64) -> rusqlite::Result<()> {
-    hide(db, conversation, to_sql(below), 0)
+    let sql = "SELECT max(c.head_seq, COALESCE((SELECT m.seq FROM message m WHERE m.conversation = c.id AND m.seq > 0 \
+               ORDER BY m.order_key DESC LIMIT 1), 0)) FROM conversation c WHERE c.id = ?1";
+    let last: i64 = db.prepare_cached(sql)?.query_row([conversation], |row| row.get(0))?;
+    hide(db, conversation, to_sql(below).min(last + 1), 0)
 }
 
 /// Brings a conversation back that was deleted.
