@@ -268,7 +268,7 @@ impl Store {
                 Ok(rows.collect::<Result<_, _>>()?)
             }
             Self::Postgres { cluster, url, .. } => {
-                let text = cluster.lock().sql_in(url, sql)?;
+                let text = cluster.lock().query_in(url, sql)?;
                 Ok(text.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect())
             }
         }
