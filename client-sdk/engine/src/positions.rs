@@ -281,13 +281,17 @@ impl SyncEngine {
         // Pushes have begun the conversation, and bring the rest. A pull would overtake what comes between them, which no log has.
         let has_pushes = state.is_live && !state.known && !state.lacks_positions();
         let has_pushes = has_pushes && state.pulling.is_none() && state.rank.is_none();
-        if state.from_seq > 0 && head.from_seq > state.from_seq {
+        // After a stay in which nobody wrote, the next one begins with the same message. The log of changes tells them apart: what lies
+        // between the known changes and the stay may never come.
+        let has_gap = head.from_seq >= state.from_seq && head.from_rev > state.from_rev.max(state.rev + 1);
+        if state.from_seq > 0 && (head.from_seq > state.from_seq || has_gap) {
             // The user left and returned. What is held of the earlier stay may have changed unseen.
             state.drop_held();
             self.dirty.insert(name.clone(), Vec::new());
             self.output.batch.changes.push(Change::Drop(name.clone()));
         }
         state.from_seq = state.from_seq.max(head.from_seq);
+        state.from_rev = state.from_rev.max(head.from_rev);
         let is_local = std::mem::take(&mut state.is_local);
         if !state.known {
             // Changes to messages that are not held are dropped, so there are none to catch up with. But pushes may have brought

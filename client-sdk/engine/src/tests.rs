@@ -163,6 +163,30 @@ fn an_answer_that_comes_after_its_row_was_dropped_holds_nothing() {
     }
 }
 
+/// Nobody wrote in the last stay, so the next one begins with the same message. What changed in between belongs to no stay.
+#[test]
+fn a_return_after_a_stay_without_messages_drops_what_may_have_changed() {
+    let crew = Name::new(ConversationType::Group as i32, "crew");
+    let held = |engine: &SyncEngine| engine.state(&crew).unwrap().held.iter().collect::<Vec<_>>();
+    // The stay has ended with the fifth change.
+    for (from_rev, kept) in [(6, vec![(1, 3)]), (7, vec![])] {
+        let mut engine = device(3);
+        let saved = State { seq: 3, rev: 5, head_seq: 3, head_rev: 5, known: true, from_seq: 4, ..State::default() };
+        let saved = State { held: [(1, 3)].into_iter().collect(), ..saved };
+        engine.restore(engine.position().clone(), [(crew.clone(), saved)]);
+        let returned = ConversationHead { from_seq: 4, from_rev, end_seq: 3, end_rev: from_rev, n: 3, ..entered() };
+        engine.push(feed(returned.clone(), 1), Origin::Other);
+        assert_eq!(held(&engine), kept, "{from_rev}");
+        let changes = engine.take().batch.changes;
+        let is_dropped = changes.iter().any(|change| matches!(change, Change::Drop(name) if *name == crew));
+        assert_eq!(is_dropped, kept.is_empty(), "{from_rev}");
+        // What comes from then on stays, also if the changes have not come yet.
+        engine.hold(&crew, 9);
+        engine.push(feed(returned, 2), Origin::Other);
+        assert_eq!(held(&engine), [kept, vec![(9, 9)]].concat(), "{from_rev}");
+    }
+}
+
 #[test]
 fn a_group_that_the_user_enters_during_a_full_sync_is_not_dropped_by_it() {
     let crew = Name::new(ConversationType::Group as i32, "crew");

@@ -7,8 +7,9 @@ use zim_protocol::{
     CallAcceptConfig, CallEndConfig, CallInvitationMode, CallInviteConfig, CallQuitConfig, ConversationType,
     FriendApplicationAcceptConfig, FriendApplicationRejectConfig, FriendApplicationSendConfig, GroupAdvancedConfig,
     GroupBeInviteMode, GroupInfo, GroupInviteApplicationAcceptConfig, GroupInviteApplicationRejectConfig,
-    GroupInviteApplicationSendConfig, GroupJoinApplicationAcceptConfig, GroupJoinApplicationRejectConfig,
-    GroupJoinApplicationSendConfig, GroupJoinMode, PushConfig, PushOutcome, RevokeServerMessageRequest,
+    GroupInviteApplicationSendConfig, GroupInviteMode, GroupJoinApplicationAcceptConfig,
+    GroupJoinApplicationRejectConfig, GroupJoinApplicationSendConfig, GroupJoinMode, PushConfig, PushOutcome,
+    RevokeServerMessageRequest,
 };
 
 use crate::push_delivery::{all_done, away, log, set_webhook};
@@ -97,16 +98,22 @@ async fn friend_applications_and_their_answers_are_pushed() {
 
 #[tokio::test]
 async fn applications_and_invitations_to_a_group_and_their_answers_are_pushed() {
-    let (world, server) = with_phones(&["ann", "bob", "carl", "eve"]).await;
+    let (world, server) = with_phones(&["ann", "bob", "carl", "dan", "eve"]).await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
-    let eve = world.user("eve").await;
+    let (dan, eve) = (world.user("dan").await, world.user("eve").await);
     let info = GroupInfo { group_id: "crew".to_owned(), ..GroupInfo::default() };
     let config = GroupAdvancedConfig {
         join_mode: GroupJoinMode::Auth as i32,
+        invite_mode: GroupInviteMode::Any as i32,
         be_invite_mode: GroupBeInviteMode::Auth as i32,
         ..GroupAdvancedConfig::default()
     };
-    soon(bob.create_group(info, Vec::<String>::new(), config)).await.unwrap();
+    soon(bob.create_group(info, ["dan"], config)).await.unwrap();
+    let invites =
+        || GroupInviteApplicationSendConfig { push_config: says("groupInviteApplication"), ..Default::default() };
+    // A plain member may invite, and does not decide on who applies.
+    soon(dan.send_group_invite_applications(["ann"], "crew", invites())).await.unwrap();
+    gets(&world, &server, &["ann"], ("groupInviteApplication", "dan", "crew")).await;
     let applies = || GroupJoinApplicationSendConfig { push_config: says("groupJoinApplication"), ..Default::default() };
     for (device, user, is_accepted) in [(&ann, "ann", true), (&eve, "eve", false)] {
         soon(device.send_group_join_application("crew", applies())).await.unwrap();
@@ -123,9 +130,7 @@ async fn applications_and_invitations_to_a_group_and_their_answers_are_pushed() 
         gets(&world, &server, &[user], (kind, "bob", "crew")).await;
     }
     for kind in ["groupInviteApplicationRejection", "groupInviteApplicationAcceptance"] {
-        let invites =
-            GroupInviteApplicationSendConfig { push_config: says("groupInviteApplication"), ..Default::default() };
-        soon(bob.send_group_invite_applications(["carl"], "crew", invites)).await.unwrap();
+        soon(bob.send_group_invite_applications(["carl"], "crew", invites())).await.unwrap();
         gets(&world, &server, &["carl"], ("groupInviteApplication", "bob", "crew")).await;
         let push_config = says(kind);
         if kind.ends_with("Acceptance") {

@@ -266,10 +266,10 @@ pub fn keys(bytes: &[u8]) -> impl Iterator<Item = i64> + '_ {
 }
 
 /// The SQL of the number of users who have read the message with the state `s`, as far as the member `me` may know. Somebody who
-/// has left does not learn who reads their messages afterwards.
+/// has left does not learn who reads their messages afterwards: a receipt names the last change before it. Clocks do not decide. One of
+/// before an upgrade names none, and counts: its sender was told.
 pub const READERS: &str = "CASE WHEN me.to_rev IS NULL THEN s.readers ELSE \
-     (SELECT COUNT(*) FROM receipt x JOIN change g ON g.conversation = x.conversation AND g.rev = me.to_rev \
-     WHERE x.conversation = s.conversation AND x.seq = s.seq AND x.at <= g.at) END";
+     (SELECT COUNT(*) FROM receipt x WHERE x.conversation = s.conversation AND x.seq = s.seq AND x.rev < me.to_rev) END";
 
 /// The receipt of a message, as one user sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,7 +298,8 @@ pub async fn receipts(
     params.splice(0..0, params![conversation, viewer.user]);
     let sql = format!(
         "SELECT m.seq, m.sender, r.at, COALESCE(s.receivers, 0), COALESCE({READERS}, 0), COALESCE(s.read_at, 0) \
-         FROM message m LEFT JOIN member me ON me.account = $2 AND me.conversation = m.conversation LEFT JOIN message_state s ON s.conversation = m.conversation AND s.seq = m.seq \
+         FROM message m LEFT JOIN member me ON me.account = $2 AND me.conversation = m.conversation \
+         LEFT JOIN message_state s ON s.conversation = m.conversation AND s.seq = m.seq \
          LEFT JOIN receipt r ON r.conversation = m.conversation AND r.seq = m.seq AND r.account = $2 \
          WHERE m.conversation = $1 AND m.seq IN {list} AND (m.flags & {}) <> 0",
         MessageFlag::Receipt as u32

@@ -73,11 +73,12 @@ pub fn last_time(end: &str) -> String {
 }
 
 /// 1 if the message `x` changed after the stay of the member `m` that it belongs to, and in no stay of theirs: it is served without
-/// content.
+/// content. A `shown_rev` of before the latest span is left of an earlier stay, see [`Visit`].
 pub const IS_LATER: &str = "CASE WHEN x.rev > COALESCE(CASE WHEN x.seq >= m.from_seq THEN m.to_rev ELSE \
      (SELECT sp.to_rev FROM span sp WHERE sp.account = m.account AND sp.conversation = m.conversation \
      AND x.seq >= sp.from_seq AND x.seq <= sp.to_seq) END, x.rev) \
-     AND NOT (x.rev >= COALESCE(NULLIF(m.shown_rev, 0), m.from_rev) AND (m.to_rev IS NULL OR x.rev <= m.to_rev)) \
+     AND NOT (x.rev >= CASE WHEN m.shown_rev > COALESCE((SELECT MAX(sp.to_rev) FROM span sp WHERE sp.account = m.account \
+     AND sp.conversation = m.conversation), 0) THEN m.shown_rev ELSE m.from_rev END AND (m.to_rev IS NULL OR x.rev <= m.to_rev)) \
      AND NOT EXISTS (SELECT 1 FROM span sp WHERE sp.account = m.account AND sp.conversation = m.conversation \
      AND x.rev >= COALESCE(NULLIF(sp.shown_rev, 0), sp.from_rev) AND x.rev <= sp.to_rev) THEN 1 ELSE 0 END";
 
@@ -129,9 +130,11 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// Creates a stay from what is stored of it: `shown_rev` may be 0.
-    fn new(seq: Stay, rev: Stay, (entered_seq, shown_rev): (i64, i64)) -> Self {
-        Self { seq, rev, entered_seq, shown_rev: if shown_rev > 0 { shown_rev } else { rev.from } }
+    /// Creates a stay from what is stored of it and of the one before it. `shown_rev` may be 0. If it comes before the end of the stay
+    /// before, a node of an earlier build has let the user in again, and it is left of that stay.
+    fn new(before: Option<&Self>, seq: Stay, rev: Stay, (entered_seq, shown_rev): (i64, i64)) -> Self {
+        let end = before.and_then(|before| before.rev.to).unwrap_or(0);
+        Self { seq, rev, entered_seq, shown_rev: if shown_rev > end { shown_rev } else { rev.from } }
     }
 
     /// Whether the user sees the outcome of a change.
@@ -183,13 +186,14 @@ impl Viewer {
             deducted()
         );
         let Some(row) = tx.fetch_one(&sql, &params![user, conversation]).await? else { return Ok(None) };
-        let mut visits = Vec::with_capacity(1);
+        let mut visits: Vec<Visit> = Vec::with_capacity(1);
         // The two users of a peer conversation never leave it.
         if row.get::<i64>(19)? != 0 {
             let sql = "SELECT from_seq, from_rev, to_seq, to_rev, entered_seq, shown_rev FROM span \
                        WHERE account = $1 AND conversation = $2 ORDER BY from_rev";
             for row in tx.fetch(sql, &params![user, conversation]).await? {
                 visits.push(Visit::new(
+                    visits.last(),
                     Stay { from: row.get(0)?, to: row.get(2)? },
                     Stay { from: row.get(1)?, to: row.get(3)? },
                     (row.get(4)?, row.get(5)?),
@@ -197,6 +201,7 @@ impl Viewer {
             }
         }
         visits.push(Visit::new(
+            visits.last(),
             Stay { from: row.get(8)?, to: row.get(10)? },
             Stay { from: row.get(9)?, to: row.get(11)? },
             (row.get(20)?, row.get(21)?),

@@ -57,6 +57,7 @@ pub(super) async fn all(cluster: &Cluster) {
     out_of_order(&TestDb::new(Some(cluster), "out_of_order")).await;
     counters_are_filled(&TestDb::new(Some(cluster), "counters")).await;
     nothing_waits_for_a_member(&TestDb::new(Some(cluster), "waiting")).await;
+    earlier_stays_ask_for_no_receipt(&TestDb::new(Some(cluster), "stays")).await;
 }
 
 /// Lists that an earlier build wrote are counted.
@@ -99,7 +100,7 @@ async fn counters_are_filled_on_sqlite() {
     counters_are_filled(&TestDb::new(None, "counters")).await;
 }
 
-/// What an earlier build left waiting for a member no longer waits.
+/// What an earlier build left waiting for a member no longer waits. What had expired before they entered has still expired.
 async fn nothing_waits_for_a_member(test_db: &TestDb<'_>) {
     let config = test_db.config();
     let open = async |migrations| Db::<Put>::open(DbConfig { migrations, ..config.clone() }, |_| {}).await.unwrap();
@@ -107,13 +108,15 @@ async fn nothing_waits_for_a_member(test_db: &TestDb<'_>) {
     let db = open(&MIGRATIONS[..first]).await;
     db.submit(Scope::none(), async |tx| {
         let member = "INSERT INTO group_member (conversation, account, role, nickname, enter_type, entered_at, operator, place) \
-                      VALUES (64, 1, 3, '', 1, 0, 0, 1)";
+                      VALUES (64, 1, 3, '', 1, 5, 0, 1)";
         tx.execute(member, &[]).await?;
-        // Of the member, of the member in another group, of somebody else; and one that was rejected.
-        for (id, conversation, account, state) in [(1, 64, 1, 1), (2, 65, 1, 1), (3, 64, 2, 1), (4, 64, 1, 3)] {
+        // Of the member, of the member in another group, of somebody else; one that was rejected, and one that had expired.
+        for (id, conversation, account, state, expires_at) in
+            [(1, 64, 1, 1, 6), (2, 65, 1, 1, 9), (3, 64, 2, 1, 9), (4, 64, 1, 3, 9), (5, 64, 1, 1, 5)]
+        {
             let sql = "INSERT INTO group_application (id, conversation, account, inviter, state, wording, created_at, \
-                       updated_at, expires_at, operator, place) VALUES ($1, $2, $3, $1, $4, '', 0, 0, 9, 0, $1)";
-            tx.execute(sql, &params![id, conversation, account, state]).await?;
+                       updated_at, expires_at, operator, place) VALUES ($1, $2, $3, $1, $4, '', 0, 0, $5, 0, $1)";
+            tx.execute(sql, &params![id, conversation, account, state, expires_at]).await?;
         }
         Ok(())
     })
@@ -125,13 +128,47 @@ async fn nothing_waits_for_a_member(test_db: &TestDb<'_>) {
         let rows = tx.fetch("SELECT state FROM group_application ORDER BY id", &[]).await?;
         rows.iter().map(|row| Ok(row.get::<i64>(0)?)).collect::<Result<Vec<_>, Error>>()
     });
-    assert_eq!(found.await.unwrap(), [5, 1, 1, 3]);
+    assert_eq!(found.await.unwrap(), [5, 1, 1, 3, 1]);
     db.close().await;
 }
 
 #[tokio::test]
 async fn nothing_waits_for_a_member_on_sqlite() {
     nothing_waits_for_a_member(&TestDb::new(None, "waiting")).await;
+}
+
+/// Nobody knows what was history in an earlier stay that an earlier build has stored, before the upgrade or beside nodes that are
+/// upgraded already.
+async fn earlier_stays_ask_for_no_receipt(test_db: &TestDb<'_>) {
+    let config = test_db.config();
+    let open = async |migrations| Db::<Put>::open(DbConfig { migrations, ..config.clone() }, |_| {}).await.unwrap();
+    let stay = async |db: &Db<Put>, from: i64| {
+        db.submit(Scope::none(), async move |tx| {
+            let sql = "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
+                       VALUES (1, 64, $1, $1, $2, $2)";
+            tx.execute(sql, &params![from, from + 5]).await?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    let first = MIGRATIONS.iter().position(|migration| migration.name == "0020_return").unwrap();
+    let db = open(&MIGRATIONS[..first]).await;
+    stay(&db, 1).await;
+    db.close().await;
+    let db = open(MIGRATIONS).await;
+    stay(&db, 10).await;
+    let found = db.read(async |tx| {
+        let rows = tx.fetch("SELECT from_seq FROM span WHERE entered_seq > to_seq ORDER BY from_seq", &[]).await?;
+        rows.iter().map(|row| Ok(row.get::<i64>(0)?)).collect::<Result<Vec<_>, Error>>()
+    });
+    assert_eq!(found.await.unwrap(), [1, 10]);
+    db.close().await;
+}
+
+#[tokio::test]
+async fn earlier_stays_ask_for_no_receipt_on_sqlite() {
+    earlier_stays_ask_for_no_receipt(&TestDb::new(None, "stays")).await;
 }
 
 #[tokio::test]

@@ -222,9 +222,15 @@ impl Case {
         )
         .await?;
         for (index, ((from_seq, from_rev), to)) in self.stays.iter().enumerate() {
-            // Stays of before an upgrade have none.
-            let shown_rev = if self.with_history[index] || index % 2 == 0 { self.shown_from(index) } else { 0 };
-            if index + 1 < self.stays.len() {
+            let is_last = index + 1 == self.stays.len();
+            let shown_rev = match index.checked_sub(1) {
+                _ if self.with_history[index] || index % 2 == 0 => self.shown_from(index),
+                // A node of an earlier build let Bob in again, and left that of the stay before.
+                Some(before) if is_last => self.shown_from(before),
+                // Stays of before an upgrade have none.
+                _ => 0,
+            };
+            if !is_last {
                 let sql = "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev, shown_rev) \
                            VALUES ($1, $2, $3, $4, $5, $6, $7)";
                 let to = to.unwrap();

@@ -171,7 +171,7 @@ mod tests {
         let plan = fixture.plan(GROUPS, params![7, 1_000, 10].to_vec()).await;
         assert!(plan.contains("SEARCH conversation USING INDEX conversation_group (app=? AND id<?)"), "{plan}");
         assert!(plan.contains("SEARCH g USING INTEGER PRIMARY KEY"), "{plan}");
-        assert!(plan.contains("SEARCH o USING INDEX group_member_above (conversation=? AND role=?)"), "{plan}");
+        assert!(plan.contains("SEARCH o USING INDEX group_member_rank (conversation=? AND role=?)"), "{plan}");
         fixture.db.close().await;
     }
 }

@@ -143,8 +143,9 @@ pub(super) async fn enter(
         let earlier = tx
             .fetch_one(
                 "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev, entered_seq, shown_rev) \
-             SELECT account, conversation, from_seq, from_rev, to_seq, to_rev, entered_seq, shown_rev FROM member \
-             WHERE account = $1 AND conversation = $2 RETURNING to_seq, to_rev",
+             SELECT account, conversation, from_seq, from_rev, to_seq, to_rev, entered_seq, CASE WHEN shown_rev > COALESCE(\
+             (SELECT MAX(sp.to_rev) FROM span sp WHERE sp.account = member.account AND sp.conversation = member.conversation), 0) \
+             THEN shown_rev ELSE 0 END FROM member WHERE account = $1 AND conversation = $2 RETURNING to_seq, to_rev",
                 &params![user, group],
             )
             .await?;

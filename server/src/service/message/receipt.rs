@@ -91,8 +91,9 @@ impl MessageReceiptService for App {
                 let found: Vec<Found> = found.into_iter().filter(is_asked).collect();
                 let gone: Vec<i64> =
                     wanted.into_iter().filter(|id| !found.iter().any(|message| message.id == *id)).collect();
+                let rev = viewer.change_log.head;
                 for message in &found {
-                    if add(tx, conversation, message.seq, user, now).await? {
+                    if add(tx, (conversation, message.seq), user, (now, rev)).await? {
                         read.entry(message.sender).or_default().push(message.id);
                     }
                 }
@@ -213,7 +214,7 @@ const HAS_READ: &str = "EXISTS (SELECT 1 FROM receipt r WHERE r.conversation = g
      AND r.account = g.account)";
 
 /// The member `g`, whose present stay is `m`, was counted when the message $4 was sent: they were in the group, in this stay or in an
-/// earlier one. What an upgrade has found has no `entered_seq`.
+/// earlier one. Without an `entered_seq`, they entered where the stay begins.
 const WAS_THERE: &str = "((m.from_seq <= $4 AND m.entered_seq <= $4) OR EXISTS (SELECT 1 FROM span sp \
      WHERE sp.account = g.account AND sp.conversation = g.conversation AND sp.from_seq <= $4 AND sp.entered_seq <= $4 \
      AND sp.to_seq >= $4))";
@@ -276,11 +277,16 @@ async fn present(tx: &mut Tx<'_>, conversation: ConversationKey, users: Vec<User
     Ok(rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect::<Result<_, DbError>>()?)
 }
 
-/// Stores a receipt; returns false if there is one already.
-async fn add(tx: &mut Tx<'_>, conversation: ConversationKey, seq: i64, user: UserKey, now: i64) -> Result<bool, Error> {
-    let sql = "INSERT INTO receipt (conversation, seq, account, at) VALUES ($1, $2, $3, $4) \
+/// Stores a receipt of a message, at a time and after a change of the conversation; returns false if there is one already.
+async fn add(
+    tx: &mut Tx<'_>,
+    (conversation, seq): (ConversationKey, i64),
+    user: UserKey,
+    (now, rev): (i64, i64),
+) -> Result<bool, Error> {
+    let sql = "INSERT INTO receipt (conversation, seq, account, at, rev) VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (conversation, seq, account) DO NOTHING";
-    if tx.execute(sql, &params![conversation, seq, user, now]).await? == 0 {
+    if tx.execute(sql, &params![conversation, seq, user, now, rev]).await? == 0 {
         return Ok(false);
     }
     state::open(tx, conversation, seq).await?;

@@ -1,5 +1,5 @@
 //! The jobs that send, accept and reject applications. The group, all users whom an application concerns, and those who decide on
-//! it are in their scope.
+//! what waited when the scope was made are in their scope.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +25,8 @@ pub(in crate::service::group) struct Ask {
     pub(in crate::service::group) ids: Vec<i64>,
 }
 
-/// Returns who hears of what becomes of applications about these users: those who decide, the owner first, and those who invited
-/// the users. `applies`: there will be an application to join.
+/// Returns who hears of what becomes of applications about these users: those who decide, the owner first, and those of them who
+/// invited the users. Other inviters see no applications. `applies`: there will be an application to join.
 pub(super) async fn told(
     tx: &mut Tx<'_>,
     group: ConversationKey,
@@ -39,8 +39,13 @@ pub(super) async fn told(
         false => Vec::new(),
     };
     let inviters = waiting.into_iter().map(|one| one.inviter).filter(|inviter| *inviter != NOBODY);
-    for inviter in inviters {
-        if !told.contains(&inviter) {
+    let others: Vec<UserKey> = inviters.filter(|inviter| !told.contains(inviter)).collect();
+    if others.is_empty() {
+        return Ok(told);
+    }
+    let roles = groups::roles(tx, group, others.iter().copied()).await?;
+    for inviter in others {
+        if roles.get(&inviter).is_some_and(|role| rules::decides(*role)) && !told.contains(&inviter) {
             told.push(inviter);
         }
     }
@@ -107,8 +112,8 @@ impl Group {
         self.tell_applications(tx, log, &[sent]).await
     }
 
-    /// Adds applications to the feeds of those who would enter, and of those who decide on them. Somebody who began to decide
-    /// after the scope was made finds them in their list.
+    /// Adds applications to the feeds of those who would enter, and of those in the scope who decide on them. Somebody who began to decide
+    /// after the scope was made finds them in their list. So do those who decide on an application that came after that and is ended.
     async fn tell_applications(
         &self,
         tx: &mut Tx<'_>,

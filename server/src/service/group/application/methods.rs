@@ -132,7 +132,7 @@ type Invited = (Vec<GroupMemberInfo>, Named, HashSet<UserKey>);
 
 impl App {
     /// Returns the scope of a job that may let these users into a group, or ends their applications. It has as many as fit of those who
-    /// hear of that, the owner first; the others find it in their lists. `applies`: there will be an application to join.
+    /// decide on what waits now, the owner first; the others find it in their lists. `applies`: there will be an application to join.
     pub(in crate::service::group) async fn entrance_scope(
         &self,
         group: &mut Group,

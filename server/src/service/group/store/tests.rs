@@ -3,7 +3,7 @@
 use super::*;
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Dialect, Scope};
-use crate::journal::tests::{CHAT, Fixture};
+use crate::journal::tests::{BOB, CHAT, Fixture};
 
 /// The members of the group, by their places. Of few rows a planner reads all.
 const MEMBERS: i64 = 20_000;
@@ -144,7 +144,38 @@ async fn those_who_are_told_are_read_from_an_index() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
     let plan = fixture.plan(DECIDERS, params![CREW, MAX_TOLD].to_vec()).await;
-    assert!(plan.contains("SEARCH group_member USING INDEX group_member_above (conversation=?"), "{plan}");
+    assert!(plan.contains("SEARCH group_member USING INDEX group_member_rank (conversation=?"), "{plan}");
     assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+    fixture.db.close().await;
+}
+
+/// A node of an earlier build lets somebody in again and leaves what their stay before has shown. It would show them what changed while
+/// they were out.
+#[tokio::test]
+async fn what_a_stay_has_shown_is_not_taken_for_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
+    let enter_with_history = async |rev: i64| {
+        let place = Place { role: 3, enter_type: 1, at: 0, operator: UserKey(0), rev };
+        let entered = fixture.db.submit(Scope::none(), async move |tx: &mut Tx<'_>| {
+            tx.execute("DELETE FROM group_member", &[]).await?;
+            enter(tx, CHAT, &[(BOB, 1)], (place, true)).await
+        });
+        assert!(entered.await.unwrap()[0].1.is_return);
+    };
+    // The first stay is from 10 to 12. The second, from 20 to 30, began at an earlier build.
+    let first =
+        "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) VALUES (2, 64, 1, 10, 0, 12)";
+    fixture.execute(first).await;
+    fixture.execute("UPDATE member SET from_rev = 20, shown_rev = 10, to_seq = 0, to_rev = 30 WHERE account = 2").await;
+    enter_with_history(40).await;
+    // The third shows what changed since the second.
+    fixture.execute("UPDATE member SET to_seq = 0, to_rev = 50 WHERE account = 2").await;
+    enter_with_history(60).await;
+    let shown = fixture.db.read(async |tx: &mut Tx<'_>| {
+        let rows = tx.fetch("SELECT from_rev, shown_rev FROM span WHERE account = 2 ORDER BY from_rev", &[]).await?;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<Vec<(i64, i64)>, Error>>()
+    });
+    assert_eq!(shown.await.unwrap(), [(10, 0), (20, 0), (40, 31)]);
     fixture.db.close().await;
 }
