@@ -52,8 +52,10 @@ impl Zim {
             conversation_type: conversation_type as i32,
         };
         if !config.is_also_delete_server_message() {
-            delete_here(&account, name, message_list.to_vec()).await?;
-            return Ok(result);
+            return match delete_here(&account, name, message_list.to_vec()).await? {
+                0 => Err(not_held()),
+                _ => Ok(result),
+            };
         }
         let (stored, here) = placed(&account, &name, message_list).await?;
         let is_none_stored = stored.is_empty();
@@ -69,14 +71,14 @@ impl Zim {
             // The log entries in the answer delete them here.
             own.done(self.call(request).await)?;
         }
-        if is_none_stored || !here.is_empty() {
-            delete_here(&account, name, here).await?;
+        if delete_here(&account, name, here).await? == 0 && is_none_stored {
+            return Err(not_held());
         }
         Ok(result)
     }
 
     /// Deletes all messages of a conversation for this user; others keep them (reference: `deleteAllMessage`). Devices and server
-    /// as in [`Zim::delete_messages`]. Messages that this device has not received yet stay.
+    /// as in [`Zim::delete_messages`]. Messages that this device does not know of stay.
     ///
     /// # Errors
     /// 6000603: there is no such conversation.
@@ -95,8 +97,10 @@ impl Zim {
                 config: Some(config),
                 through_seq: Some(seen_through(&account, name.clone()).await?),
             };
-            let own = account.deletes(Deleted::Conversation(name));
+            let own = account.deletes(Deleted::Conversation(name.clone()));
             own.done(self.call(request).await)?;
+            // The server says nothing if it has nothing to delete.
+            account.change_here(Local::ClearUnsent(name), None).await?;
         } else {
             account.listed().await;
             known(&account, &name).await?;
@@ -266,8 +270,15 @@ pub(crate) async fn found<L: Remote>(
     message.ok_or_else(|| invalid("this device does not hold the message"))
 }
 
-/// Deletes messages on this device only.
-async fn delete_here<L: Remote>(account: &Account<L>, name: Name, wanted: Vec<Message>) -> Result<(), Error> {
+fn not_held() -> Error {
+    invalid("this device holds none of the messages")
+}
+
+/// Deletes messages on this device only. Returns how many of them it had.
+async fn delete_here<L: Remote>(account: &Account<L>, name: Name, wanted: Vec<Message>) -> Result<usize, Error> {
+    if wanted.is_empty() {
+        return Ok(0);
+    }
     account.listed().await;
     known(account, &name).await?;
     let (mut messages, mut uncounted) = (Vec::new(), Vec::new());
@@ -284,8 +295,9 @@ async fn delete_here<L: Remote>(account: &Account<L>, name: Name, wanted: Vec<Me
         }
         messages.push(message);
     }
-    if messages.is_empty() {
-        return Err(invalid("this device holds none of the messages"));
+    let count = messages.len();
+    if count > 0 {
+        account.change_here(Local::Delete { name, messages }, Some(uncounted)).await?;
     }
-    account.change_here(Local::Delete { name, messages }, Some(uncounted)).await
+    Ok(count)
 }

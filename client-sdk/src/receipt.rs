@@ -58,7 +58,7 @@ impl Zim {
 
     /// Tells the other user of a peer conversation that this one has read everything up to now (reference:
     /// `sendConversationMessageReceiptRead`). The other user gets `conversationMessageReceiptChanged`, and so do this user's
-    /// other devices. It does not change unread counts, and says nothing of messages that this device has not received yet.
+    /// other devices. It does not change unread counts, and says nothing of messages that this device does not know of.
     ///
     /// # Errors
     /// - 6000603: there is no such conversation.

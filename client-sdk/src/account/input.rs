@@ -91,6 +91,8 @@ pub(crate) enum Done {
     Sent {
         number: u64,
         connection: u64,
+        /// That of the positions when it was sent.
+        generation: u64,
         result: Result<(MessageSentResult, Vec<Push>), Error>,
     },
     /// The answer to the question which of these rooms the device is still in.
@@ -410,7 +412,12 @@ impl<L: Remote> AccountTask<L> {
             }
             Done::Nothing => {}
             Done::Uploaded { key, number, result } => self.upload_ended(key, number, result),
-            Done::Sent { number, connection, result } => self.sent(number, connection, result),
+            Done::Sent { number, generation, result: Ok((answer, _)), .. }
+                if generation != self.engine.generation() && has_position(&answer) =>
+            {
+                self.sent_before_a_restore(number);
+            }
+            Done::Sent { number, connection, result, .. } => self.sent(number, connection, result),
             Done::StrayLeft(room_id) => self.shared.rooms.stray_left(&room_id),
             Done::Resumed { stays, result } => {
                 let lost = match result {
@@ -427,6 +434,11 @@ impl<L: Remote> AccountTask<L> {
             }
         }
     }
+}
+
+/// Whether a message has a place in a log.
+fn has_position(answer: &MessageSentResult) -> bool {
+    answer.message.as_ref().is_some_and(|message| message.message_seq > 0)
 }
 
 /// The calls that pushes have.

@@ -189,6 +189,15 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
+    /// The server had stored a message, and an epoch has begun since: the position in the answer means nothing any more. The message is
+    /// sent again, under the same key. A server that was restored from before it stores it once more.
+    pub(super) fn sent_before_a_restore(&mut self, number: u64) {
+        let error = Error::new(ErrorCode::NetworkModuleNetworkError, "the server was restored after it had answered");
+        if let Some((outgoing, error)) = self.sends.failed(number, error, self.clock.steady_ms()) {
+            self.fail(outgoing, error);
+        }
+    }
+
     pub(super) fn fail(&mut self, mut outgoing: Outgoing, error: Error) {
         outgoing.message.sent_status = MessageSentStatus::Failed as i32;
         if outgoing.is_stored {

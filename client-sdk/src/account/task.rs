@@ -296,14 +296,15 @@ impl<L: Remote> AccountTask<L> {
             self.release_transients().await;
             if self.is_connected {
                 while let Some((number, request, is_barrage)) = self.sends.start(self.clock.steady_ms()) {
-                    let connection = self.connection;
+                    let (connection, generation) = (self.connection, self.engine.generation());
+                    let done = move |result| Done::Sent { number, connection, generation, result };
                     if is_barrage {
                         // The fields are the same.
                         let response = self.remote.request_encoded::<SendBarrageRequest>(Some(connection), request);
-                        self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
+                        self.start(async move { done(response.await) }).await;
                     } else {
                         let response = self.remote.request_encoded::<SendMessageRequest>(Some(connection), request);
-                        self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
+                        self.start(async move { done(response.await) }).await;
                     }
                 }
             }

@@ -17,6 +17,8 @@ pub(crate) enum Local {
     Delete { name: Name, messages: Vec<Message> },
     /// Deletes all messages of a conversation.
     Clear(Name),
+    /// Deletes the messages of a conversation that only this device has.
+    ClearUnsent(Name),
     /// Adds a message.
     Insert { name: Name, sender: String, pending: Pending },
     /// Sets the data of a message that only this device has.
@@ -49,6 +51,12 @@ impl Transaction<'_> {
                 let id = self.touch(&name)?;
                 rows::clear_here(self.db, id)?;
                 self.recent.forget_deleted();
+            }
+            Local::ClearUnsent(name) => {
+                if conversation::id(self.db, &name)?.is_some() {
+                    let id = self.touch(&name)?;
+                    rows::clear_unsent(self.db, id)?;
+                }
             }
             Local::Insert { name, sender, pending } => {
                 let id = self.touch(&name)?;

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use zim_protocol::{
-    ConversationRef, Event, Message, MessageChange, MessageChangeKind, MessageEditedEvent, MessageEntry,
+    ConversationRef, Event, Message, MessageChange, MessageChangeKind, MessageEditedEvent, MessageEntry, MessageFlag,
     MessagePinStatus, MessagePinStatusChangeInfo, MessagePinStatusChangedEvent, MessageReaction,
     MessageReactionChangeInfo, MessageReactionUserChangeAction, MessageReactionUserChangeInfo,
     MessageReactionsChangedEvent, MessageRepliedCountChangedEvent, MessageRepliedInfo, MessageRepliedInfoChangedEvent,
@@ -97,7 +97,7 @@ impl Transaction<'_> {
         let news = own_kind.into_iter().chain(told).map(|kind| News { kind, seq, message: after.clone() }).collect();
         match kind {
             // A device that did not see the source until now does not know whose it is.
-            MessageChangeKind::Revoked if rows::hidden(self.db, id, entry.seq)? == Hidden::No => {
+            MessageChangeKind::Revoked => {
                 self.replies_changed(id, &to, entry.seq, |info| MessageRepliedInfo {
                     state: MessageRepliedInfoState::Deleted as i32,
                     message_info: None,
@@ -106,7 +106,8 @@ impl Transaction<'_> {
                     ..info
                 })?;
             }
-            MessageChangeKind::Edited => {
+            // Of an edit that is not for the user, this device knows nothing unless it holds the message as it was.
+            MessageChangeKind::Edited if before.is_some() || !entry.has(MessageFlag::Withheld) => {
                 let message_info = after.lite(after.r#type);
                 let info = |info: MessageRepliedInfo| MessageRepliedInfo { message_info: message_info.clone(), ..info };
                 self.replies_changed(id, &to, entry.seq, info)?;
@@ -228,13 +229,15 @@ impl Transaction<'_> {
     }
 
     /// Makes what an entry says of the source of a reply that of this user: they may have deleted the source for themselves after a
-    /// page was read, and a push to everybody does not know it. Or the push does not show it, but this device holds it.
+    /// page was read, and a push to everybody does not know it. Or the entry does not show it, but this device holds it.
     pub(super) fn complete_reply(&self, id: i64, entry: &mut MessageEntry) -> rusqlite::Result<()> {
         let Some(state) = &mut entry.state else { return Ok(()) };
         let (Some(info), is_personal) = (&mut state.replied_info, state.is_personal) else { return Ok(()) };
         let seq = u64::try_from(info.message_seq).unwrap_or(0);
+        // The source has changed since the user left, and this device may hold it as it was.
+        let is_withheld = info.state == MessageRepliedInfoState::Normal as i32 && info.message_info.is_none();
         match rows::hidden(self.db, id, seq)? {
-            Hidden::No if is_personal => return Ok(()),
+            Hidden::No if is_personal && !is_withheld => return Ok(()),
             Hidden::No => {}
             Hidden::Message => {
                 *info = deleted(std::mem::take(info));
@@ -249,7 +252,7 @@ impl Transaction<'_> {
         // The source may have changed after the server said what it is.
         let is_changed = row.kind == MessageType::Revoke as i32 || edited_time(&row) > 0;
         if info.state == MessageRepliedInfoState::Deleted as i32
-            || info.state == MessageRepliedInfoState::Normal as i32 && !is_changed
+            || info.state == MessageRepliedInfoState::Normal as i32 && !is_changed && !is_withheld
         {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use zim_protocol::{ConversationNotificationStatus, ConversationSetting};
 
-use super::to_sql;
+use super::{from_sql, message, to_sql};
 use crate::types::Name;
 
 /// The condition that a conversation `c` was deleted, and nothing brought it back.
@@ -111,9 +111,13 @@ pub(crate) fn hide_here(db: &Connection, conversation: i64) -> rusqlite::Result<
     hide(db, conversation, head + 1, ts.max(1))
 }
 
-/// Deletes a conversation from the list of this device, unless it has a message at `below` or after it.
+/// Deletes a conversation from the list of this device, unless it has a message at `below` or after it. An epoch may have begun since
+/// the request was sent; then positions that this device does not know mean nothing.
 pub(crate) fn hide_below(db: &Connection, conversation: i64, below: u64) -> rusqlite::Result<()> {
-    hide(db, conversation, to_sql(below), 0)
+    let sql = "SELECT max(c.head_seq, COALESCE((SELECT m.seq FROM message m WHERE m.conversation = c.id AND m.seq > 0 \
+               ORDER BY m.order_key DESC LIMIT 1), 0)) FROM conversation c WHERE c.id = ?1";
+    let last: i64 = db.prepare_cached(sql)?.query_row([conversation], |row| row.get(0))?;
+    hide(db, conversation, to_sql(below).min(last + 1), 0)
 }
 
 /// Brings a conversation back that was deleted.
@@ -150,7 +154,7 @@ pub(crate) struct Standing {
     pub(crate) is_listed: bool,
     /// The server has it.
     pub(crate) is_on_server: bool,
-    /// The last position that this device knows. An own message may have its answer, while pushes before it are on their way.
+    /// The last position that this device knows, without a gap before it.
     pub(crate) head_seq: i64,
 }
 
@@ -162,15 +166,21 @@ pub(crate) fn is_on_server(db: &Connection, conversation: i64) -> rusqlite::Resu
 
 /// Returns how a conversation stands, if this device knows it.
 pub(crate) fn standing(db: &Connection, name: &Name) -> rusqlite::Result<Option<Standing>> {
-    db.prepare_cached(
-        "SELECT c.is_listed, c.head_seq + c.head_rev > 0, max(c.head_seq, COALESCE((SELECT m.seq FROM message m \
-         WHERE m.conversation = c.id AND m.seq > 0 ORDER BY m.order_key DESC LIMIT 1), 0)) \
-         FROM conversation c WHERE c.type = ?1 AND c.name = ?2",
-    )?
-    .query_row(params![name.kind, &*name.id], |row| {
-        Ok(Standing { is_listed: row.get(0)?, is_on_server: row.get(1)?, head_seq: row.get(2)? })
-    })
-    .optional()
+    let known = db
+        .prepare_cached(
+            "SELECT id, is_listed, head_seq + head_rev > 0, head_seq FROM conversation WHERE type = ?1 AND name = ?2",
+        )?
+        .query_row(params![name.kind, &*name.id], |row| {
+            let standing = Standing { is_listed: row.get(1)?, is_on_server: row.get(2)?, head_seq: row.get(3)? };
+            Ok((row.get::<_, i64>(0)?, standing))
+        })
+        .optional()?;
+    let Some((id, mut standing)) = known else { return Ok(None) };
+    // Own messages are here with their answers. Their pushes may be on their way.
+    while message::held(db, id, from_sql(standing.head_seq) + 1)?.is_some() {
+        standing.head_seq += 1;
+    }
+    Ok(Some(standing))
 }
 
 /// Sets the draft of a conversation, and brings it back if it was deleted; an empty one removes the draft. A conversation with

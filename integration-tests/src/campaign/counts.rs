@@ -19,20 +19,27 @@ fn position(call: &Call) -> Option<i64> {
     }
 }
 
-/// The last position of a conversation that the device of a call had before it, of what it had received or sent; 0: none. After a
-/// restore, what it had received says nothing.
+/// The last position of a conversation that the device of a call had before it, of what it had received and what it had sent right
+/// after that; 0: none. After a restore, positions say nothing.
 pub(super) fn seen_before(end: &EndState, kept: &StoredConversation, call: &Call) -> i64 {
     let Some(peer) = kept.called_by(user_of(call)) else { return 0 };
-    let raised = end.raised.iter().filter(|one| one.device == call.device && one.at < call.called);
-    let raised = raised.filter(|_| end.restored.is_none()).flat_map(received);
+    if end.restored.is_some() {
+        return 0;
+    }
+    let raised = end.raised.iter().filter(|one| one.device == call.device && one.at < call.called).flat_map(received);
     let raised = raised.filter(|(of, ..)| *of == peer).map(|(_, seq, _)| seq);
     let is_here = |one: &&Call| match one.action {
         Action::Send { peer: of, .. } | Action::Change { peer: of, .. } => one.device == call.device && of == peer,
         _ => false,
     };
     let early = |one: &&Call| lasts(end, one) && one.acknowledged().is_some_and(|(at, _)| at < call.called);
-    let sent = end.calls.iter().filter(is_here).filter(early).filter_map(position);
-    raised.chain(sent).max().unwrap_or(0)
+    let sent: Vec<i64> = end.calls.iter().filter(is_here).filter(early).filter_map(position).collect();
+    let mut last = raised.max().unwrap_or(0);
+    // What is missing before an own message was not seen.
+    while sent.contains(&(last + 1)) {
+        last += 1;
+    }
+    last
 }
 
 pub(super) fn receipts_lost(end: &EndState) -> Vec<String> {

@@ -269,6 +269,27 @@ async fn queries_wait_until_a_new_epoch_is_listed() {
     login.fake.0.lock().holds_syncs = false;
 }
 
+/// The server is restored from a backup of before a message while the answer to that is on its way.
+#[tokio::test]
+async fn an_answer_from_an_ended_epoch_places_nothing() {
+    let login = Login::online().await;
+    login.fake.0.lock().holds_answers = true;
+    let answer = login.send("bob", "own");
+    login.until(|login| login.fake.0.lock().arrived.len() == 1).await;
+    login.disconnect();
+    {
+        let mut world = login.fake.0.lock();
+        world.restore_backup();
+        world.write("bob", "bob", "1");
+    }
+    login.begin_to_connect();
+    login.until(|login| !epochs(login).is_empty()).await;
+    login.fake.0.lock().holds_answers = false;
+    answer.await.unwrap().unwrap();
+    assert_eq!(login.history(10, true, None).await, ["1", "own"]);
+    assert_eq!(login.fake.0.lock().arrived, ["own", "own"]);
+}
+
 #[tokio::test]
 async fn a_new_epoch_is_raised_once() {
     let login = Login::online().await;

@@ -96,3 +96,18 @@ fn deleting_all_keeps_a_conversation_that_the_server_has_got_meanwhile() {
         assert_eq!(left, expected);
     }
 }
+
+/// An epoch has begun while the answer to the deletion was on its way, and the conversation has fewer messages in it.
+#[test]
+fn a_deletion_in_an_ended_epoch_hides_nothing_of_the_next() {
+    for below in [2, 12] {
+        let (db, mut recent) = (memory().unwrap(), Recent::default());
+        let there = State { head_seq: 1, seq: 1, known: true, last_ts: 5, ..State::default() };
+        run(&db, &mut recent, vec![first_message()], Some(there.clone()));
+        let settle = vec![Settle::Edit(Edit::HideBelow(bob(), below))];
+        apply(&db, &Viewer::in_test("ann", 10), &mut recent, Job { settle, ..Job::default() }).unwrap();
+        assert_eq!(store::conversation_setting::listed(&db).unwrap(), []);
+        run(&db, &mut recent, Vec::new(), Some(State { head_seq: 2, seq: 2, ..there }));
+        assert_eq!(store::conversation_setting::listed(&db).unwrap(), [(bob(), Some(3))], "below {below}");
+    }
+}

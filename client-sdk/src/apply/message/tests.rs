@@ -11,8 +11,13 @@ use zim_protocol::{
 
 use crate::apply::{Attach, Job, Local, Recent, Settle, Viewer, apply};
 use crate::engine::{Batch, Change, Origin};
-use crate::store::{conversation_setting, group, memory, message, outgoing, pending};
+use crate::store::{group, memory, message, outgoing, pending};
 use crate::types::Name;
+
+/// Answers to own messages.
+mod answers;
+/// What replies show of messages that change while the user is away.
+mod replies;
 
 fn entry(kind: MessageType, text: &str, edited_time: i64) -> MessageEntry {
     let state = (edited_time > 0).then(|| Box::new(MessageState { edited_time, ..MessageState::default() }));
@@ -474,32 +479,6 @@ fn pins_and_counts_of_replies_are_told_by_changes_alone_and_once() {
             assert!(applied(&db, page(before.clone())).is_empty(), "{kinds:?}: an older page");
             assert!(applied(&db, changes(&kinds, now.clone(), Origin::Other)).is_empty(), "{kinds:?} again");
         }
-    }
-}
-
-/// A user who returns to a group drops what they hold. The push of a message that they have sent since has no content.
-#[test]
-fn a_message_whose_answer_came_before_a_drop_stays_until_its_push_comes() {
-    for has_push in [false, true] {
-        let (db, recent) = (memory().unwrap(), &mut Recent::default());
-        attach(&db, recent, Message::text("hi").encode_to_vec().into());
-        let answer = MessageEntry {
-            sender: "ann".into(),
-            client_key: vec![3; 16].into(),
-            content: Bytes::new(),
-            ..entry(MessageType::Text, "hi", 0)
-        };
-        all_events(&db, recent, settling(Settle::Sent(bob(), answer.clone())), &[]);
-        // Whoever deletes everything now deletes this message as well.
-        assert_eq!(conversation_setting::standing(&db, &bob()).unwrap().unwrap().head_seq, 1);
-        if has_push {
-            db.execute("UPDATE conversation SET seq = 1", []).unwrap();
-        }
-        all_events(&db, recent, changing(Change::Drop(bob())), &[]);
-        all_events(&db, recent, changing(page(answer)), &[]);
-        let held = message::held(&db, 1, 1).unwrap().map(|(_, row)| row.into_message("ann", &bob().to_ref()));
-        let expected = (!has_push).then(|| Message::text("hi").body.unwrap());
-        assert_eq!(held.and_then(|message| message.body), expected, "{has_push}");
     }
 }
 

@@ -27,10 +27,12 @@ const END_REV: &str =
 pub(super) const END_N: &str = "CASE WHEN m.to_seq < c.seq THEN COALESCE((SELECT e.n FROM message e WHERE e.conversation = c.id \
      AND e.seq <= m.to_seq ORDER BY e.seq DESC LIMIT 1), c.floor_n) ELSE c.n END";
 
-/// The time of the newest message that was for the member. Without one, a group has the time when the member entered it.
+/// The time of the newest message that was for the member. Without one, a group has the time when the member entered it, also if they
+/// have left since: that of the change.
 fn time() -> String {
     format!(
-        "CASE WHEN c.type = 0 THEN c.last_ts WHEN x.seq = {END_SEQ} THEN x.ts ELSE COALESCE({}, i.entered_at, 0) END",
+        "CASE WHEN c.type = 0 THEN c.last_ts WHEN x.seq = {END_SEQ} THEN x.ts ELSE COALESCE({}, i.entered_at, \
+         (SELECT e.at FROM change e WHERE e.conversation = c.id AND e.rev = m.from_rev), 0) END",
         last_time(END_SEQ)
     )
 }
