@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use quinn::{Endpoint, VarInt};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zim_protocol::CbcTokens;
@@ -37,7 +37,7 @@ const TRANSPORT_KEY: &str = "transport.key";
 pub(crate) const SQLITE_FILE: &str = "zim.db";
 /// The time limit of each step of a stop, in addition to the time for requests in flight.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-/// The same after the database was lost.
+/// What is left of each step once the database is lost.
 const LOST_GRACE: Duration = Duration::from_millis(500);
 
 /// Why a server does not start.
@@ -351,44 +351,51 @@ impl Server {
     }
 
     /// Stops the server: it refuses new connections, lets requests in flight finish for a limited time, notifies the clients, and
-    /// closes the database. Returns the number of tasks that did not end: 0, unless there is a bug. After the database was lost, what is in
-    /// flight waits for a database that may not respond, and can store nothing; the server leaves it behind.
+    /// closes the database. Returns the number of tasks that did not end: 0, unless there is a bug. Once the database is lost, before the
+    /// stop or during it, what is in flight waits for a database that may not respond, and can store nothing; the server leaves it
+    /// behind.
     pub async fn stop(self) -> usize {
         let Self { net, app, endpoint, tasks, stopping, stopped, aborted, start_file, folder, joined, .. } = self;
         tracing::info!("the server is stopping");
         drop(start_file);
         endpoint.set_server_config(None);
         stopping.cancel();
-        let is_lost = app.db.is_lost();
-        let grace = if is_lost { LOST_GRACE } else { STOP_GRACE };
-        let calls = if is_lost { 0 } else { app.config.limits.stop_timeout_ms };
-        drop(timeout(Duration::from_millis(calls.into()) + grace, net.connections_ended()).await);
+        let calls = Duration::from_millis(app.config.limits.stop_timeout_ms.into());
+        step(&app, calls + STOP_GRACE, net.connections_ended()).await;
         stopped.cancel();
         endpoint.close(VarInt::from_u32(CloseCode::GoingAway.code()), b"the server stops");
-        drop(timeout(grace, endpoint.wait_idle()).await);
+        step(&app, STOP_GRACE, endpoint.wait_idle()).await;
         aborted.cancel();
         // The task of the endpoint ends when its last handle is dropped.
         drop((endpoint, net));
         tasks.close();
-        drop(timeout(grace, tasks.wait()).await);
+        step(&app, STOP_GRACE, tasks.wait()).await;
         let close = async {
             app.db.close().await;
             if let Some(joined) = joined {
                 joined.leave().await;
             }
         };
-        if is_lost {
-            drop(timeout(grace, close).await);
-        } else {
-            close.await;
-        }
+        step(&app, Duration::MAX, close).await;
         let left = tasks.len();
-        if left > 0 && !is_lost {
+        if left > 0 && !app.db.is_lost() {
             tracing::error!(left, "some tasks did not end when the server stopped");
         }
         // Only now may another server open the folder.
         drop(folder);
         left
+    }
+}
+
+/// Waits for a step of a stop, for a time at most. Once the database is lost, little of that time is left.
+async fn step(app: &App, limit: Duration, step: impl Future) {
+    let lost = async {
+        drop(app.db.lost().await);
+        sleep(LOST_GRACE).await;
+    };
+    tokio::select! {
+        _ = timeout(limit, step) => {}
+        () = lost => {}
     }
 }
 

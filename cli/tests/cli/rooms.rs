@@ -153,8 +153,16 @@ async fn a_device_in_a_room_takes_commands() {
         "room hall: entering",
         "room hall: you are in it",
         "room stage: you have left",
+        "room hall: you have left",
     ];
     assert_eq!(states, expected);
+    // Who leaves has not seen as many events as they wanted.
+    let arguments = ["room", "enter", "stage", "--commands", "--count", "99", "--timeout", "60s"];
+    let mut bob = env.start("bob", &arguments);
+    online(&env, "bob", 1).await;
+    bob.write("/leave-all\n").await;
+    let failed = bob.finish_with_open_input().await;
+    assert!(failed.code != Some(0) && failed.stderr.contains("has left all rooms after"), "{}", failed.stderr);
     // Another command leaves all rooms of the user.
     let mut cai = env.start("cai", &["room", "enter", "hall", "--timeout", "60s"]);
     env.until(async || env.zim("cai", &["room", "count", "hall"]).await.code == Some(0)).await;

@@ -351,10 +351,11 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    /// Reports what the server has dropped because this connection was too slow. Nothing brings it back.
+    /// Reports what the server has dropped of what it had for this device: it was behind, or this connection was too slow. The history
+    /// brings back what a room keeps, and nothing else does.
     fn raise_dropped(&self, count: u64) {
         let message = format!(
-            "{count} commands or messages to rooms were lost because the connection of this device was too slow"
+            "the server could not keep {count} commands or messages to rooms for this device; the history has what a room keeps"
         );
         tracing::warn!("{message}");
         let event = ErrorEvent { code: ErrorCode::NetworkModuleCommonError as i32, message };

@@ -16,7 +16,6 @@ use super::lease;
 use super::lists::{DeviceLists, Lists, Profile, Subscriptions};
 use super::local::{self, LocalRows};
 use super::message;
-use super::node_plan::NodeFault;
 use super::outage::{is_caught_in, stops_storing};
 use super::plan::{Fault, POISON, Plan, TEAM};
 use super::raised::{self, received};
@@ -490,13 +489,7 @@ fn rows_differ(end: &EndState) -> Vec<String> {
 }
 
 fn task_not_once(end: &EndState) -> Vec<String> {
-    // A task that was due may have begun when the clock was set back.
-    let set_back = |(_, fault): &(Moment, Fault)| match fault {
-        Fault::JumpServer { ms } | Fault::Node(NodeFault::Jump { ms, .. }) => (-ms).max(0),
-        _ => 0,
-    };
-    let set_back: i64 = end.faults.iter().map(set_back).sum();
-    let is_right = |task: &StoredTask| matches!((task.at, &*task.effects), (Some(at), [now]) if now + set_back >= at);
+    let is_right = |task: &StoredTask| matches!((task.at, &*task.effects), (Some(at), [now]) if now >= at);
     let wrong = end.tasks.iter().filter(|(_, task)| !is_right(task));
     wrong.map(|(subject, task)| format!("task {subject}: {task:?}")).collect()
 }

@@ -1,13 +1,13 @@
 //! The invariants of what is counted beside messages, and of receipts for whole conversations.
 
 use super::action::{Action, MessageVerb};
-use super::checks::{EndState, conversation, lasts, named, user_of};
+use super::checks::{EndState, call_of, conversation, lasts, named, user_of};
 use super::kind::Kind;
 use super::message::{MAX_PINNED, verbs};
 use super::raised::received;
 use super::record::Call;
 use super::social::write;
-use super::store::StoredConversation;
+use super::store::{StoredConversation, StoredMessage};
 
 /// The position of a message that a call has sent, once it is acknowledged.
 fn position(call: &Call) -> Option<i64> {
@@ -58,6 +58,15 @@ pub(super) fn receipts_lost(end: &EndState) -> Vec<String> {
             }
             if through > 0 && !of_user().any(|call| write(end, call, true, ()).is_some()) {
                 wrong.push(format!("{} is read to {through}, and {user} has not said so", named(kept)));
+            }
+            // Nobody has read what was sent afterwards.
+            let ended = of_user().filter_map(|call| write(end, call, true, ())).map(|one| one.ended).max();
+            let is_later = |message: &&StoredMessage| {
+                let sent = end.calls.iter().find(|call| call.text == call_of(&message.text));
+                message.seq <= through && sent.is_some_and(|sent| ended.is_some_and(|ended| sent.called > ended))
+            };
+            if let Some(later) = kept.messages.iter().find(is_later).filter(|_| end.restored.is_none()) {
+                wrong.push(format!("{user} has read {} to {through}, with {later:?}", named(kept)));
             }
             if through > kept.head {
                 wrong.push(format!("{} ends at {}, and is read to {through}", named(kept), kept.head));

@@ -1,7 +1,7 @@
 //! The invariants of what users delete for themselves: messages, all messages of a conversation, and conversations from their list.
 
 use super::action::{Action, MessageVerb};
-use super::checks::{EndState, call_of, lasts, named, user_of};
+use super::checks::{EndState, call_of, lasts, named, origin, user_of};
 use super::counts::seen_before;
 use super::kind::Kind;
 use super::message::{changed, verbs};
@@ -44,13 +44,36 @@ fn is_asked_for(end: &EndState, kept: &StoredConversation, message: &StoredMessa
     verbs(end, kept).filter(|(call, _)| user_of(call) == user).any(|(call, verb)| {
         let Some(one) = write(end, call, true, ()) else { return false };
         match verb {
-            MessageVerb::DeleteAll => one.ended > sent,
+            MessageVerb::DeleteAll => one.ended > sent && !is_blind(end, kept, (call, one.ended), message),
             verb if OF_MESSAGES.contains(&verb) => {
                 one.ended == Moment::MAX || call.acknowledged().is_none() || changed(call).any(|seq| seq == message.seq)
             }
             _ => false,
         }
     })
+}
+
+/// Whether the device of a call that deleted all messages cannot have had a message: it had neither raised nor sent it or a later one,
+/// and never raised it. Only before the first fault, and not in the group: a device that connects again, and one that enters, knows of
+/// what it has not raised.
+fn is_blind(
+    end: &EndState,
+    kept: &StoredConversation,
+    (call, ended): (&Call, Moment),
+    message: &StoredMessage,
+) -> bool {
+    let Some(peer) = kept.called_by(user_of(call)) else { return false };
+    let may_start_over = end.restored.is_some() || end.plan.has(Kind::Reset);
+    if kept.group.is_some() || may_start_over || end.faults.iter().any(|(at, _)| *at < ended) {
+        return false;
+    }
+    let sends = |one: &StoredMessage| origin(&one.text).is_some_and(|(device, ..)| device == call.device);
+    let has_sent = kept.messages.iter().any(|one| one.seq >= message.seq && sends(one));
+    let raised = end.raised.iter().filter(|one| one.device == call.device);
+    let mut raised = raised.flat_map(|one| received(one).map(move |(of, seq, _)| (one.at, of, seq)));
+    let has_raised =
+        |(at, of, seq): (Moment, &str, i64)| of == peer && (seq == message.seq || seq > message.seq && at < ended);
+    !has_sent && !raised.any(has_raised)
 }
 
 /// Positions say nothing after a restore, and a device that lacks what is not kept any more has no message to tell of.

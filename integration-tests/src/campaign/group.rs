@@ -83,6 +83,9 @@ fn role_writes(end: &EndState, user: &str) -> Vec<Write<i64>> {
         GroupVerb::Demote if whom == user => write(end, call, is_done(call), MEMBER),
         GroupVerb::Join if who == user => write(end, call, false, MEMBER),
         GroupVerb::Invite if whom == user => write(end, call, is_done(call), MEMBER),
+        // They are nobody then, and a member when they are back.
+        GroupVerb::Leave if who == user => write(end, call, is_done(call), MEMBER),
+        GroupVerb::Kick if whom == user => write(end, call, is_done(call), MEMBER),
         GroupVerb::Transfer if who == user => write(end, call, is_done(call), MEMBER),
         _ => None,
     };

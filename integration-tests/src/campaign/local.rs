@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use prost::Message as _;
-use zim_protocol::{ErrorCode, Message};
+use zim_protocol::Message;
 
 use super::action::{Action, MessageVerb};
 use super::checks::{DeviceState, EndState, user_of};
-use super::record::{Call, Failure};
+use super::record::Call;
 use super::rows;
-use super::social::{Write, may_remain, write};
+use super::social::{Write, is_unknown, may_remain, write};
 use super::verbs::INSERTED;
 
 /// What only one device has.
@@ -69,10 +69,8 @@ fn inserted(end: &EndState, seen: &DeviceState) -> Vec<String> {
             verbs_of(end, seen.number).filter(|(_, of, verb)| *of == peer && *verb == MessageVerb::DeleteAll);
         let may_be_deleted =
             deletions.any(|(other, ..)| write(end, other, true, ()).is_some_and(|one| one.ended > call.called));
-        // A call that waited while the database was closed has an unknown outcome.
-        let closed = i64::from(ErrorCode::DatabaseModuleDbIsNotOpened as i32);
-        let is_refused = |failure: &Failure| failure.code != 0 && failure.code != closed;
-        let is_refused = call.answer.as_ref().is_some_and(|(_, answer)| answer.as_ref().is_err_and(is_refused));
+        let answer = call.answer.as_ref().map(|(_, answer)| answer);
+        let is_refused = answer.is_some_and(|answer| answer.as_ref().is_err_and(|failure| !is_unknown(failure)));
         let is_right = match (call.acknowledged(), found) {
             (_, 1) => !is_refused,
             (Some(_), 0) => may_be_deleted,

@@ -90,6 +90,13 @@ pub enum Step {
         /// The time, milliseconds.
         at_most_ms: u64,
     },
+    /// Waits until a device has raised the last message to its user that is acknowledged, or until a time has passed.
+    Heard {
+        /// The device.
+        device: usize,
+        /// The time, milliseconds.
+        at_most_ms: u64,
+    },
 }
 
 /// The plan of a run.

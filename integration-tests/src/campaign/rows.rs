@@ -69,11 +69,12 @@ pub(super) fn open(folder: &Path) -> anyhow::Result<Connection> {
     Ok(Connection::open_with_flags(file.context("no database")?, OpenFlags::SQLITE_OPEN_READ_WRITE)?)
 }
 
-/// Reads the rows of the database in `folder`; of messages those above `floors`, by conversation.
+/// Reads the rows of the database in `folder`; of messages those above `floors`, by conversation, where it also says whether what is
+/// counted may differ.
 ///
 /// # Errors
 /// There is no database.
-pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Result<Rows> {
+pub(super) fn read(folder: &Path, floors: &BTreeMap<String, (i64, bool)>) -> anyhow::Result<Rows> {
     let db = open(folder)?;
     let names = |sql: &str| -> anyhow::Result<Vec<String>> {
         Ok(db.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
@@ -115,13 +116,13 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Res
             let of = |name: &str| values.iter().find(|(column, _)| *column == name).map(|(_, value)| value);
             if let (Some(Value::Text(conversation)), Some(Value::Integer(seq))) = (of("conversation"), of("seq"))
                 && ["message", "hidden"].contains(&table.as_str())
-                && floors.get(conversation).is_some_and(|floor| seq <= floor)
+                && floors.get(conversation).is_some_and(|(floor, _)| seq <= floor)
             {
                 continue;
             }
             // What was revoked after a stay is unread on the devices that were there.
             if let (Some(Value::Text(name)), "conversation") = (of("name"), table.as_str())
-                && floors.get(name).is_some_and(|floor| *floor == i64::MAX)
+                && floors.get(name).is_some_and(|(_, may_differ)| *may_differ)
             {
                 values.retain(|(column, _)| !["unread", "revoked"].contains(&column.as_str()));
             }
@@ -129,7 +130,7 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Res
             // What a reply shows of a message that is no longer kept stays on the devices that had it.
             if let (Some(Value::Text(conversation)), Some(Value::Integer(source))) =
                 (of("conversation"), of("replied_seq"))
-                && floors.get(conversation).is_some_and(|floor| (1..=*floor).contains(source))
+                && floors.get(conversation).is_some_and(|(floor, _)| (1..=*floor).contains(source))
             {
                 values.retain(|(column, _)| column.as_str() != "state");
             }

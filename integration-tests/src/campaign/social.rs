@@ -45,6 +45,8 @@ pub(super) fn is_unknown(failure: &Failure) -> bool {
         Code::CommonModuleImServerError,
         Code::CommonModuleImDatabaseError,
         Code::CommonModuleImServerDisconnect,
+        // A call that waited while the database of the device was closed.
+        Code::DatabaseModuleDbIsNotOpened,
     ];
     failure.code == 0 || unknown.iter().any(|code| i64::from(*code as i32) == failure.code)
 }

@@ -144,6 +144,11 @@ impl StoredConversation {
         self.deleted_below.get(user).is_some_and(|below| *below > self.head)
     }
 
+    /// Whether messages may have been revoked: of those that are no longer kept, nobody knows.
+    pub(super) fn may_have_revoked(&self) -> bool {
+        self.floor > 0 || self.messages.iter().any(|message| message.is_revoked)
+    }
+
     /// Whether a user is in it and has never left it. Of what changed after somebody had left, their devices know different parts.
     pub(super) fn has_stayed(&self, user: &str) -> bool {
         self.group.as_ref().is_none_or(|group| matches!(group.stays.get(user).map(Vec::as_slice), Some([(_, None)])))

@@ -13,7 +13,8 @@ use super::frame_proxy::{FrameProxy, Planted};
 use super::kind::Kind;
 use super::node_plan::NodeFault;
 use super::plan::{DEVICES, Fault, Plan, Step, USERS};
-use super::record::{Moment, Record};
+use super::raised::received;
+use super::record::{Call, Events, Moment, Record};
 use super::servers::Servers;
 use super::store::{SharedCluster, Store};
 use crate::process::FirstApp;
@@ -121,6 +122,10 @@ impl Testbed {
                 self.wait(*answers, Duration::from_millis(*at_most_ms)).await;
                 Ok(())
             }
+            Step::Heard { device, at_most_ms } => {
+                self.hear(*device, Duration::from_millis(*at_most_ms)).await;
+                Ok(())
+            }
             Step::Tasks { count, within_ms } => {
                 // The disk may be full, or the database down: then they are not scheduled.
                 if let Err(error) = self.servers.run(&format!("tasks {count} {within_ms}")).await {
@@ -138,11 +143,29 @@ impl Testbed {
     /// Waits until `answers` of the unanswered calls are answered; false if that takes longer than `at_most`.
     pub(crate) async fn wait(&self, answers: usize, at_most: Duration) -> bool {
         let waiting = || self.record.read(|events| events.calls.iter().filter(|call| call.answer.is_none()).count());
-        let (mut changes, end) = (self.record.changes(), Instant::now() + at_most);
         let enough = waiting().saturating_sub(answers);
-        while waiting() > enough {
+        self.until(at_most, || waiting() <= enough).await
+    }
+
+    /// Waits until a device has raised the last message to its user that is acknowledged; false if that takes longer than `at_most`.
+    async fn hear(&self, device: usize, at_most: Duration) -> bool {
+        let is_sent = |call: &&Call| {
+            matches!(call.action, Action::Send { peer, .. } if peer == DEVICES[device]) && call.acknowledged().is_some()
+        };
+        let has_heard = |events: &Events| {
+            let mut raised = events.raised.iter().filter(|one| one.device == device).flat_map(received);
+            let last = events.calls.iter().rev().find(is_sent);
+            last.is_none_or(|last| raised.any(|(_, _, text)| text == last.text))
+        };
+        self.until(at_most, || self.record.read(has_heard)).await
+    }
+
+    /// Waits until the record shows something; false if that takes longer than `at_most`.
+    async fn until(&self, at_most: Duration, is_shown: impl Fn() -> bool) -> bool {
+        let (mut changes, end) = (self.record.changes(), Instant::now() + at_most);
+        while !is_shown() {
             changes.borrow_and_update();
-            if waiting() > enough && timeout_at(end, changes.changed()).await.is_err() {
+            if !is_shown() && timeout_at(end, changes.changed()).await.is_err() {
                 return false;
             }
         }

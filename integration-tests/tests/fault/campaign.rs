@@ -193,6 +193,23 @@ async fn answers_without_effect_are_caught() {
     is_caught_as(plan, Planted::AnswersWithoutEffect, &names).await;
 }
 
+/// A device that only receives has what it has raised.
+#[tokio::test]
+async fn answers_without_effect_to_a_device_that_only_receives_are_caught() {
+    let mut plan = with_verbs(&[]);
+    let bob = 2;
+    let of_all = [MessageVerb::ReceiptAll, MessageVerb::DeleteAll];
+    // Nobody else does it, and the device sends nothing.
+    plan.steps.retain(|step| match step {
+        Step::Action(_, Action::Change { verb, .. }) if of_all.contains(verb) => false,
+        Step::Action(device, Action::Send { .. } | Action::Change { .. }) => *device != bob,
+        _ => true,
+    });
+    plan.steps.push(Step::Heard { device: bob, at_most_ms: 10_000 });
+    add(&mut plan, of_all.map(|verb| (bob, Action::Change { peer: "ann", verb, pick: 11 })));
+    is_caught_as(plan, Planted::AnswersWithoutEffect, &["receipts_lost", "deletion_lost"]).await;
+}
+
 #[tokio::test]
 async fn deletions_that_other_devices_are_not_told_of_are_caught() {
     let plan = with_verbs(&[MessageVerb::React, MessageVerb::DeleteSome]);

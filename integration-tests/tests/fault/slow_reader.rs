@@ -155,7 +155,7 @@ async fn an_app_hears_how_many_messages_of_a_room_were_dropped_for_its_slow_conn
                 Event::RoomMessageReceived(event) => arrived += u64::try_from(event.message_list.len()).unwrap(),
                 Event::Error(error) => {
                     assert_eq!(error.code, ErrorCode::NetworkModuleCommonError as i32, "{error:?}");
-                    let count = error.message.split(' ').next().and_then(|count| count.parse::<u64>().ok());
+                    let count = error.message.split(' ').find_map(|word| word.parse::<u64>().ok());
                     dropped += count.unwrap_or_else(|| panic!("no number: {error:?}"));
                 }
                 _ => {}

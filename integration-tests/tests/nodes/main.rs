@@ -9,6 +9,7 @@ mod campaign;
 mod migrate;
 mod processes;
 mod rooms;
+mod stop;
 
 use std::path::PathBuf;
 

@@ -183,19 +183,24 @@ impl PushQueue {
     }
 
     /// Queues a frame that is delivered at most once. If there is no room, frames of a lower priority are dropped, or this
-    /// one; the client gets the number of dropped frames. It is also dropped if the client must pull what was sent before it
-    /// in the conversation: it would overtake that.
-    pub fn push_transient(&self, frame: Bytes, priority: MessagePriority, conversation: &ConversationRef) {
+    /// one; the client gets the number of dropped frames that it misses. It is also dropped if the client must pull what was sent
+    /// before it in the conversation: it would overtake that.
+    pub fn push_transient(
+        &self,
+        frame: Bytes,
+        (priority, is_missed): (MessagePriority, bool),
+        conversation: &ConversationRef,
+    ) {
         let mut inner = self.inner.lock();
         if inner.ended {
             return;
         }
         if inner.is_conversation_dirty(conversation) {
-            inner.transients.dropped += 1;
+            inner.transients.dropped += u64::from(is_missed);
         } else {
             inner.arrived += 1;
             let at = inner.arrived;
-            inner.transients.push(at, frame, priority, self.max_bytes / 4);
+            inner.transients.push(at, frame, (priority, is_missed), self.max_bytes / 4);
         }
         drop(inner);
         self.ready.notify_one();
@@ -368,9 +373,9 @@ mod tests {
     fn dropped_transients_are_counted_and_reported() {
         let queue = PushQueue::new(1_000);
         for _ in 0..5 {
-            queue.push_transient(push_frame(300), MessagePriority::Low, &name("ann"));
+            queue.push_transient(push_frame(300), (MessagePriority::Low, true), &name("ann"));
         }
-        queue.push_transient(push_frame(200), MessagePriority::High, &name("ann"));
+        queue.push_transient(push_frame(200), (MessagePriority::High, true), &name("ann"));
         let got = frames(&queue);
         assert_eq!(got.len(), 2, "{got:?}");
         let Some(Frame::Dirty(dirty)) = got.last() else { panic!("{got:?}") };
@@ -383,9 +388,9 @@ mod tests {
         let queue = PushQueue::new(1_000);
         let text = |frame: &Frame| if let Frame::End(end) = frame { end.message.len() } else { 0 };
         queue.push(push_frame(400), &target("ann"));
-        queue.push_transient(push_frame(100), MessagePriority::High, &name("ann"));
+        queue.push_transient(push_frame(100), (MessagePriority::High, true), &name("ann"));
         queue.push(push_frame(500), &target("ann"));
-        queue.push_transient(push_frame(101), MessagePriority::Low, &name("ann"));
+        queue.push_transient(push_frame(101), (MessagePriority::Low, true), &name("ann"));
         let got = frames(&queue);
         assert_eq!(got.iter().map(text).collect::<Vec<_>>(), [400, 100, 500, 101]);
     }
@@ -396,13 +401,14 @@ mod tests {
         let queue = PushQueue::new(1_000);
         queue.push(push_frame(900), &target("ann"));
         queue.push(push_frame(900), &target("ann"));
-        queue.push_transient(push_frame(10), MessagePriority::High, &name("ann"));
-        queue.push_transient(push_frame(11), MessagePriority::Low, &name("bob"));
+        queue.push_transient(push_frame(10), (MessagePriority::High, true), &name("ann"));
+        queue.push_transient(push_frame(10), (MessagePriority::High, false), &name("ann"));
+        queue.push_transient(push_frame(11), (MessagePriority::Low, true), &name("bob"));
         let got = frames(&queue);
         let [Frame::End(first), Frame::End(other), Frame::Dirty(dirty)] = &got[..] else { panic!("{got:?}") };
         assert_eq!((first.message.len(), other.message.len()), (900, 11));
         assert_eq!((dirty.conversations[0].id.as_str(), dirty.transients_dropped), ("ann", 1));
-        queue.push_transient(push_frame(10), MessagePriority::Low, &name("ann"));
+        queue.push_transient(push_frame(10), (MessagePriority::Low, true), &name("ann"));
         assert_eq!(frames(&queue).len(), 1);
     }
 

@@ -8,8 +8,15 @@ use zim_protocol::MessagePriority;
 /// The number of priorities.
 const LANES: usize = 3;
 
-/// A transient and its number of arrival.
-type Waiting = (u64, Bytes);
+/// A transient.
+#[derive(Debug)]
+struct Waiting {
+    /// Its number of arrival.
+    at: u64,
+    frame: Bytes,
+    /// Whether the client misses it when it is dropped.
+    is_missed: bool,
+}
 
 /// The waiting transients, by priority. When there is no room for one, transients of lower priorities make room, the
 /// lowest and oldest first. If these are too few, the new one is dropped.
@@ -17,7 +24,7 @@ type Waiting = (u64, Bytes);
 pub(super) struct Transients {
     lanes: [VecDeque<Waiting>; LANES],
     bytes: [usize; LANES],
-    /// Transients that were dropped since the client was last told.
+    /// Transients that were dropped since the client was last told, without those that it does not miss.
     pub(super) dropped: u64,
 }
 
@@ -31,31 +38,38 @@ fn lane(priority: MessagePriority) -> usize {
 }
 
 impl Transients {
-    pub(super) fn push(&mut self, at: u64, frame: Bytes, priority: MessagePriority, max_bytes: usize) {
+    pub(super) fn push(
+        &mut self,
+        at: u64,
+        frame: Bytes,
+        (priority, is_missed): (MessagePriority, bool),
+        max_bytes: usize,
+    ) {
         let lane = lane(priority);
         let same_or_higher = self.bytes[lane..].iter().sum::<usize>();
         // One frame always fits into an empty queue.
         if same_or_higher > 0 && same_or_higher + frame.len() > max_bytes {
-            self.dropped += 1;
+            self.dropped += u64::from(is_missed);
             return;
         }
         for lower in 0..lane {
-            while self.bytes.iter().sum::<usize>() + frame.len() > max_bytes && self.pop(lower).is_some() {
-                self.dropped += 1;
+            while self.bytes.iter().sum::<usize>() + frame.len() > max_bytes {
+                let Some(dropped) = self.pop(lower) else { break };
+                self.dropped += u64::from(dropped.is_missed);
             }
         }
         self.bytes[lane] += frame.len();
-        self.lanes[lane].push_back((at, frame));
+        self.lanes[lane].push_back(Waiting { at, frame, is_missed });
     }
 
-    fn pop(&mut self, lane: usize) -> Option<Bytes> {
-        let (_, frame) = self.lanes[lane].pop_front()?;
-        self.bytes[lane] -= frame.len();
+    fn pop(&mut self, lane: usize) -> Option<Waiting> {
+        let first = self.lanes[lane].pop_front()?;
+        self.bytes[lane] -= first.frame.len();
         if self.lanes[lane].is_empty() {
             // An idle connection keeps no buffer.
             self.lanes[lane] = VecDeque::new();
         }
-        Some(frame)
+        Some(first)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -65,14 +79,14 @@ impl Transients {
     /// Returns the transient that arrived first, and its number of arrival.
     pub(super) fn first(&self) -> Option<(u64, &Bytes)> {
         let firsts = self.lanes.iter().filter_map(VecDeque::front);
-        firsts.min_by_key(|(at, _)| *at).map(|(at, frame)| (*at, frame))
+        firsts.min_by_key(|first| first.at).map(|first| (first.at, &first.frame))
     }
 
     /// Removes the transient that arrived first.
     pub(super) fn pop_first(&mut self) -> Option<Bytes> {
-        let arrived = |lane: &usize| self.lanes[*lane].front().map_or(u64::MAX, |(at, _)| *at);
+        let arrived = |lane: &usize| self.lanes[*lane].front().map_or(u64::MAX, |first| first.at);
         let lane = (0..LANES).min_by_key(arrived)?;
-        self.pop(lane)
+        self.pop(lane).map(|first| first.frame)
     }
 }
 
@@ -87,7 +101,7 @@ mod tests {
     fn kept(max_bytes: usize, priorities: &[MessagePriority]) -> (Vec<u8>, u64) {
         let mut queue = Transients::default();
         for (number, priority) in (0_u8..).zip(priorities) {
-            queue.push(number.into(), Bytes::from(vec![number; 100]), *priority, max_bytes);
+            queue.push(number.into(), Bytes::from(vec![number; 100]), (*priority, true), max_bytes);
         }
         let kept = std::iter::from_fn(|| {
             let first = queue.first()?.0;
@@ -121,12 +135,27 @@ mod tests {
     fn none_is_dropped_for_one_that_does_not_fit_anyway() {
         let mut queue = Transients::default();
         let frame = |bytes: usize| Bytes::from(vec![0; bytes]);
-        queue.push(1, frame(100), Low, 250);
-        queue.push(2, frame(100), High, 250);
-        queue.push(3, frame(151), Medium, 250);
+        queue.push(1, frame(100), (Low, true), 250);
+        queue.push(2, frame(100), (High, true), 250);
+        queue.push(3, frame(151), (Medium, true), 250);
         assert_eq!((queue.bytes, queue.dropped), ([100, 0, 100], 1));
-        queue.push(4, frame(150), Medium, 250);
+        queue.push(4, frame(150), (Medium, true), 250);
         assert_eq!((queue.bytes, queue.dropped), ([0, 150, 100], 2));
+    }
+
+    /// Whether they make room for another one, or find none.
+    #[test]
+    fn those_that_nobody_misses_are_not_counted() {
+        let mut queue = Transients::default();
+        let frame = |bytes: usize| Bytes::from(vec![0; bytes]);
+        queue.push(1, frame(100), (Low, false), 250);
+        queue.push(2, frame(100), (Low, true), 250);
+        queue.push(3, frame(100), (Low, false), 250);
+        assert_eq!((queue.bytes, queue.dropped), ([200, 0, 0], 0));
+        queue.push(4, frame(100), (High, true), 250);
+        assert_eq!((queue.bytes, queue.dropped), ([100, 0, 100], 0));
+        queue.push(5, frame(100), (High, true), 250);
+        assert_eq!((queue.bytes, queue.dropped), ([0, 0, 200], 1));
     }
 
     #[test]

@@ -62,6 +62,12 @@ impl Locks {
         self.conversations.is_empty() && self.calls.is_empty() && self.users.is_empty() && self.shared_users.is_empty()
     }
 
+    /// Whether all names of others are among these.
+    #[cfg(test)]
+    pub(super) fn has_names(&self, others: &Self) -> bool {
+        others.names.iter().all(|name| self.names.contains(name))
+    }
+
     /// Returns the number of users, those that are named twice included.
     pub(super) fn user_count(&self) -> usize {
         self.users.len() + self.shared_users.len() + self.names.len() + self.calls.len() * USERS_OF_CALL

@@ -100,6 +100,12 @@ impl Scope {
         Self { partition, ..self }
     }
 
+    /// Whether the job waits for all others with this name.
+    #[cfg(test)]
+    pub(crate) fn has_name(&self, app: AppKey, name: &str) -> bool {
+        self.locks.has_names(&Locks::name(app, name))
+    }
+
     /// Whether no row is locked for the job.
     pub(crate) fn is_unlocked(&self) -> bool {
         self.locks.is_empty()

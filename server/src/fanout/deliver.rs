@@ -15,7 +15,7 @@ use zim_protocol::{
 use super::Fanout;
 use super::feed_order::{Fed, FeedOrder};
 use super::group::{Group, GroupPush, for_group};
-use super::lane::{Mark, Marks, Step, TransientPush, View, Viewers, Work};
+use super::lane::{Losers, Mark, Marks, Step, TransientPush, View, Viewers, Work};
 use super::walk::{Item, Walks};
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::{Audience, Effect, MessageEffect, TransientEffect};
@@ -422,17 +422,20 @@ impl Fanout {
         }
     }
 
-    /// Tells the clients how many transients were dropped.
-    fn report_lost(&self, lane: usize, lost: &HashMap<Viewers, u64>) {
-        for (viewers, count) in lost {
+    /// Tells the clients how many transients were dropped, those that would have got them.
+    fn report_lost(&self, lane: usize, lost: &HashMap<Losers, u64>) {
+        for ((viewers, left_out), count) in lost {
+            let report = |session: &ConnectionState| {
+                if left_out.is_for(session) {
+                    session.queue.report_lost(*count);
+                }
+            };
             match viewers {
                 Viewers::User(View { user, .. }) | Viewers::Sessions(user) => {
-                    self.connections(*user).iter().for_each(|connection| connection.queue.report_lost(*count));
+                    self.connections(*user).iter().for_each(|session| report(session));
                 }
-                Viewers::Group(group) => {
-                    for_group(&self.groups[lane], group.key, |session, _| session.queue.report_lost(*count));
-                }
-                Viewers::App(app) => self.for_app(lane, *app, |session| session.queue.report_lost(*count)),
+                Viewers::Group(group) => for_group(&self.groups[lane], group.key, |session, _| report(session)),
+                Viewers::App(app) => self.for_app(lane, *app, report),
             }
         }
     }

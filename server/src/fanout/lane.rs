@@ -118,12 +118,42 @@ pub(super) struct TransientPush {
     pub(super) frame: OnceLock<Bytes>,
 }
 
+/// Whom a transient leaves out of its viewers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct LeftOut {
+    /// The login that sent it.
+    login: LoginKey,
+    /// The user who must not learn that they sent it.
+    user_id: Option<String>,
+}
+
+impl LeftOut {
+    /// Whether a session gets the transient.
+    pub(super) fn is_for(&self, session: &ConnectionState) -> bool {
+        let is_left_out =
+            |who: &Identity| who.login == self.login || self.user_id.as_deref().is_some_and(|id| *id == *who.user_id);
+        session.identity().is_some_and(|who| !is_left_out(who))
+    }
+}
+
+/// Who would have got transients that were dropped.
+pub(super) type Losers = (Viewers, LeftOut);
+
 impl TransientPush {
+    /// Whom it leaves out.
+    fn left_out(&self) -> LeftOut {
+        let is_unaware = self.message.has(MessageFlag::SenderUnaware);
+        LeftOut { login: self.cause, user_id: is_unaware.then(|| self.message.sender.clone()) }
+    }
+
+    /// Whether somebody is to know that it was dropped: nobody misses that somebody is writing.
+    fn is_missed(&self) -> bool {
+        !self.message.has(MessageFlag::Typing)
+    }
+
     /// Pushes it to a session, unless it is the one that sent it, or its user must not learn that they sent it.
     pub(super) fn push(&self, session: &ConnectionState) {
-        let is_unaware = self.message.has(MessageFlag::SenderUnaware);
-        let is_kept = |who: &Identity| who.login == self.cause || (is_unaware && *who.user_id == *self.message.sender);
-        if session.identity().is_none_or(|who| is_kept(who)) {
+        if !self.left_out().is_for(session) {
             return;
         }
         let conversation = self.to.conversation();
@@ -137,7 +167,7 @@ impl TransientPush {
             }))
         };
         let frame = self.frame.get_or_init(encode).clone();
-        session.queue.push_transient(frame, self.priority, &conversation);
+        session.queue.push_transient(frame, (self.priority, self.is_missed()), &conversation);
     }
 }
 
@@ -216,7 +246,7 @@ pub(super) struct Step {
     pub(super) work: Vec<Work>,
     pub(super) marks: Marks,
     /// The numbers of dropped transients.
-    pub(super) lost: HashMap<Viewers, u64>,
+    pub(super) lost: HashMap<Losers, u64>,
     /// Users whose sessions are to be forgotten in these rooms, after the marks.
     pub(super) ended: Vec<(ConversationKey, UserKey)>,
 }
@@ -233,7 +263,7 @@ struct Waiting {
     bytes: usize,
     transient_bytes: usize,
     marks: Marks,
-    lost: HashMap<Viewers, u64>,
+    lost: HashMap<Losers, u64>,
     ended: Vec<(ConversationKey, UserKey)>,
     is_closed: bool,
 }
@@ -252,8 +282,8 @@ impl Waiting {
         if bytes <= max && !self.marks.has(&push.to) {
             self.transient_bytes = bytes;
             self.work.push_back(work);
-        } else {
-            *self.lost.entry(push.to.clone()).or_default() += 1;
+        } else if push.is_missed() {
+            *self.lost.entry((push.to.clone(), push.left_out())).or_default() += 1;
         }
     }
 }
@@ -360,6 +390,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::super::pushes::message_to;
+    use super::super::tests::connection;
     use super::*;
     use crate::effect::Audience;
 
@@ -450,6 +481,30 @@ mod tests {
     }
 
     #[test]
+    fn nobody_misses_that_somebody_is_writing() {
+        let lane = Lane::default();
+        let low = || transient(1, MessagePriority::Low, MAX_TRANSIENT_BYTES);
+        let Work::Transient(mut typing) = low() else { panic!() };
+        Arc::get_mut(&mut typing).unwrap().message.flags = MessageFlag::Typing as u32;
+        lane.add([Work::Transient(typing)]);
+        assert!(lane.take().unwrap().is_empty());
+        lane.add([low()]);
+        assert_eq!(kept(&lane), (0, 1));
+    }
+
+    #[test]
+    fn a_transient_is_for_all_but_its_sender() {
+        let Work::Transient(mut push) = transient(1, MessagePriority::Low, 0) else { panic!() };
+        let is_for = |push: &TransientPush| [99, 10].map(|login| push.left_out().is_for(&connection(login)));
+        assert_eq!(is_for(&push), [false, true]);
+        let message = &mut Arc::get_mut(&mut push).unwrap().message;
+        (message.flags, message.sender) = (MessageFlag::SenderUnaware as u32, "bob".to_owned());
+        assert_eq!(is_for(&push), [false, true]);
+        Arc::get_mut(&mut push).unwrap().message.sender = "ann".to_owned();
+        assert_eq!(is_for(&push), [false, false]);
+    }
+
+    #[test]
     fn transients_and_logs_take_no_room_from_each_other() {
         let lane = Lane::default();
         lane.add((0..4).map(|_| transient(1, MessagePriority::High, MAX_TRANSIENT_BYTES / 4 - WORK_BYTES)));
@@ -467,7 +522,8 @@ mod tests {
         ]);
         let step = lane.next().now_or_never().flatten().unwrap();
         let Work::Transient(lost) = transient(1, MessagePriority::High, 0) else { panic!() };
-        assert_eq!((step.work.len(), step.lost, step.marks), (1, HashMap::from([(lost.to.clone(), 1)]), marks(&[1])));
+        let lost = HashMap::from([((lost.to.clone(), lost.left_out()), 1)]);
+        assert_eq!((step.work.len(), step.lost, step.marks), (1, lost, marks(&[1])));
     }
 
     #[test]

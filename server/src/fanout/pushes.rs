@@ -169,11 +169,16 @@ async fn a_transient_keeps_its_place_among_messages() {
 #[tokio::test]
 async fn transients_that_a_lane_drops_are_reported() {
     let fixture = Fixture::new();
+    let sender = connection(99);
+    fixture.fanout.register(ANN, Arc::clone(&sender));
     fixture.publisher.push(vec![message(1, 9 << 20)]);
     send_command(&fixture.fanout, 1, MessagePriority::High, 99);
     send_command(&fixture.fanout, 2, MessagePriority::High, 99);
     let dirty = fixture.dirty().await;
     assert_eq!((dirty.conversations.len(), dirty.transients_dropped), (1, 2));
+    // Whoever sent them lost nothing.
+    let dirty = self::dirty(&sender).await;
+    assert_eq!((dirty.conversations.len(), dirty.transients_dropped), (1, 0));
     send_command(&fixture.fanout, 3, MessagePriority::Low, 99);
     assert!(matches!(frames(&fixture.ann, 1).await[..], [Frame::Transient(_)]));
 }

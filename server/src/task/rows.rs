@@ -52,6 +52,14 @@ impl Entry {
         self.own.0
     }
 
+    /// When it may run at the earliest, whatever has failed: a task not before the time for which it was scheduled.
+    fn earliest(&self, queue: Queue) -> i64 {
+        match queue {
+            Queue::Tasks => self.own.1,
+            Queue::Outbox => i64::MIN,
+        }
+    }
+
     pub(super) fn delivery(&self) -> Delivery {
         Delivery { id: self.key, cause: self.own.0, cursor: self.own.1 }
     }
@@ -67,6 +75,14 @@ fn names(queue: Queue) -> (&'static str, &'static str, &'static str) {
     match queue {
         Queue::Tasks => ("scheduled_task", "subject", "generation, at, 0"),
         Queue::Outbox => ("outbox", "id", "cause, cursor, lane"),
+    }
+}
+
+/// The expression for this time, but for a task not before the time for which it was scheduled.
+fn not_before(queue: Queue, time: &str) -> String {
+    match queue {
+        Queue::Tasks => format!("CASE WHEN at > {time} THEN at ELSE {time} END"),
+        Queue::Outbox => time.to_owned(),
     }
 }
 
@@ -116,7 +132,9 @@ pub(super) async fn failed(
 ) -> Result<Option<i64>, Error> {
     let (table, key, _) = names(queue);
     let attempts = failed.attempts + i64::from(may_die || failed.attempts + 1 < MAX_ATTEMPTS);
-    let next_at = if attempts < MAX_ATTEMPTS { now.saturating_add(back_off_ms(attempts)) } else { NEVER };
+    // The clock may have been set back since the entry was due: the end of a back-off is no time at which a task is due.
+    let again = now.saturating_add(back_off_ms(attempts)).max(failed.earliest(queue));
+    let next_at = if attempts < MAX_ATTEMPTS { again } else { NEVER };
     let error = &error[..error.floor_char_boundary(MAX_ERROR_BYTES)];
     let unchanged = match queue {
         Queue::Tasks => "AND generation = $6",
@@ -139,8 +157,11 @@ pub(super) fn back_off_ms(attempts: i64) -> i64 {
 
 /// Shortens waits that are longer than any back-off, because the clock was set back since they began.
 pub(super) async fn shorten_back_offs(tx: &mut Tx<'_>, queue: Queue, now: i64) -> Result<(), Error> {
-    let (table, ..) = names(queue);
-    let sql = format!("UPDATE {table} SET next_at = $1 WHERE attempts > 0 AND next_at > $2 AND next_at < $3");
+    let ((table, ..), at_once) = (names(queue), not_before(queue, "$1"));
+    let sql = format!(
+        "UPDATE {table} SET next_at = {at_once} \
+         WHERE attempts > 0 AND next_at > $2 AND next_at < $3 AND next_at > {at_once}"
+    );
     tx.execute(&sql, &params![now, now.saturating_add(MAX_BACK_OFF_MS), NEVER]).await?;
     Ok(())
 }
@@ -165,14 +186,16 @@ pub async fn list(
     tx.fetch(&sql, &params![kind, after, i64::from(limit)]).await?.iter().map(entry).collect()
 }
 
-/// Lets an entry run at once, as if it had not failed. Returns false if there is no such entry.
+/// Lets an entry run at once, as if it had not failed; a task not before its time, which is ahead if the clock was set back. Returns
+/// false if there is no such entry.
 ///
 /// # Errors
 /// The store fails.
 pub async fn retry(tx: &mut Tx<'_>, queue: Queue, kind: i64, key: i64, now: i64) -> Result<bool, Error> {
-    let (table, column, _) = names(queue);
-    let sql =
-        format!("UPDATE {table} SET attempts = 0, next_at = $3 WHERE kind = $1 AND {column} = $2 AND attempts > 0");
+    let ((table, column, _), at_once) = (names(queue), not_before(queue, "$3"));
+    let sql = format!(
+        "UPDATE {table} SET attempts = 0, next_at = {at_once} WHERE kind = $1 AND {column} = $2 AND attempts > 0"
+    );
     tx.emit(Effect::Due { queue, at: now });
     Ok(tx.execute(&sql, &params![kind, key, now]).await? > 0)
 }

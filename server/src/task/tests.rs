@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::rows::{back_off_ms, next};
+use super::rows::{back_off_ms, failed, next};
 use super::schedule::Tasks;
 use super::*;
 use crate::db::tests::postgres::Cluster;
@@ -17,6 +17,7 @@ use crate::db::{Database, DbConfig, MIGRATIONS, params};
 use crate::key::UserKey;
 
 const START: i64 = 1_000_000;
+const DAY_MS: i64 = 86_400_000;
 
 /// What the kinds of these tests share: which keys fail and how often, and what the outbox has delivered.
 #[derive(Debug, Default)]
@@ -294,6 +295,19 @@ async fn replaced_and_cancelled(database: Database) {
     only.await.unwrap();
     let left: Vec<i64> = node.list(Queue::Tasks, false).await.iter().map(|task| task.key).collect();
     assert_eq!(left, [1]);
+
+    // It fails, and the clock is set back before that is noted: it was not for a time before its own.
+    let fails = async |now: i64| {
+        let (task, scope) = (read().await, Scope::user(UserKey(1)));
+        let noted = async move |tx: &mut Tx<'_>| failed(tx, (Queue::Tasks, &task), "as asked", now, true).await;
+        assert!(node.db.submit(scope, noted).await.unwrap().is_some());
+        read().await.next_at
+    };
+    assert_eq!(fails(START - 5_000).await, START);
+    assert_eq!(fails(START).await, START + back_off_ms(2));
+    let again = node.db.submit(Scope::none(), async |tx| retry(tx, Queue::Tasks, NOTE.number, 1, START - 1).await);
+    assert!(again.await.unwrap());
+    assert_eq!(read().await.next_at, START, "the operator does not let it run before its time");
     node.db.close().await;
 }
 
@@ -383,16 +397,26 @@ async fn failures(database: Database) {
     node.clock.advance(999);
     node.until("a failure", async |node| attempts(node, NOTE.number).await == Some((1, at + 1_999))).await;
 
-    // A clock that is set back by a day does not make the wait a day longer. The worker sees it with its next look.
-    node.clock.jump(-86_400_000);
+    // A clock that is set back by a day does not make the wait a day longer, unless the task is for a time after that. The worker
+    // sees it with its next look.
+    node.context.failing.lock().insert(1);
+    node.schedule(1, at - 2 * DAY_MS).await;
+    node.until("a failure", async |node| node.list(Queue::Tasks, true).await.len() == 2).await;
+    node.clock.jump(-DAY_MS);
     node.context.failing.lock().clear();
-    let is_done = async |node: &Node| {
+    let are = async |node: &Node, count: usize| {
         // In steps: the worker may not have begun to wait for its next look.
         node.clock.advance(100);
-        node.list(Queue::Tasks, false).await.is_empty()
+        node.list(Queue::Tasks, false).await.len() == count
     };
-    node.until("the last one", is_done).await;
-    assert!(node.clock.now_ms() < at - 43_200_000, "the wait became longer");
+    node.until("the earlier one", async |node| are(node, 1).await).await;
+    assert!(node.clock.now_ms() < at - DAY_MS / 2, "the wait became longer");
+    let left = node.list(Queue::Tasks, false).await.remove(0);
+    assert_eq!((left.key, left.next_at), (3, at + 999), "it is for a time that has not come again");
+    node.clock.advance(at + 999 - node.clock.now_ms());
+    node.until("the later one", async |node| are(node, 0).await).await;
+    let last = node.effects().await.pop().unwrap();
+    assert!(last.0 == 3 && last.1 >= at + 999, "{last:?}");
     stop(worker).await;
     node.db.close().await;
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use tokio::time::{Instant, sleep_until};
-use zim_protocol::{Event, RoomAdvancedConfig, RoomInfo, RoomState};
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep_until, timeout};
+use zim_protocol::{Event, RoomAdvancedConfig, RoomEvent, RoomInfo, RoomState};
 
 use super::{name, typed};
 use crate::attribute::attribute;
@@ -14,7 +15,14 @@ use crate::describe;
 use crate::duration;
 use crate::exit::Failure;
 use crate::input::{BadLine, Line, Lines};
+use crate::output::Output;
 use crate::signal::Signals;
+
+/// The longest wait for the end of a stay: for its event, and for the server when the command ends.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// A command that runs, and the room that the device is in afterwards.
+type Obeying = BoxFuture<'static, Result<Option<String>, Failure>>;
 
 /// `zim room enter`
 #[derive(Debug, Args)]
@@ -64,10 +72,12 @@ async fn stay(args: EnterArgs, context: &Context, session: &mut Session, mut sig
     let output = context.output;
     output.note(format!("{} is in the room {}; press Ctrl-C to leave", session.user_id, name(&room, output)));
     let end = context.limit.map(|limit| Instant::now() + limit);
-    let mut seen = 0;
+    let (mut seen, mut obeying) = (0, None::<Obeying>);
+    // How the stay in the room has ended while a command runs; and until when that is awaited once the device has left all rooms.
+    let (mut out, mut left) = (None::<RoomEvent>, None::<Instant>);
     while args.count.is_none_or(|count| seen < count) {
         let timed_out = async {
-            match end {
+            match left.into_iter().chain(end).min() {
                 Some(end) => sleep_until(end).await,
                 None => std::future::pending().await,
             }
@@ -76,16 +86,31 @@ async fn stay(args: EnterArgs, context: &Context, session: &mut Session, mut sig
             biased;
             event = session.events.next() => event,
             () = timed_out => match args.count {
+                _ if left.is_some() => break,
                 Some(count) => return Err(Failure::other(format!("timed out after {seen} of {count} events"))),
                 None => break,
             },
-            line = next(&mut lines) => {
+            obeyed = done(&mut obeying) => {
+                obeying = None;
+                match obeyed {
+                    Ok(Some(now)) if now != room => (room, out) = (now, None),
+                    Ok(Some(_)) => {}
+                    Ok(None) => left = Some(Instant::now() + LEAVE_WITHIN),
+                    Err(failure) => output.warn(failure.message),
+                }
+                match out {
+                    Some(_) if left.is_some() => break,
+                    Some(how) => return Err(is_out(how)),
+                    None => continue,
+                }
+            }
+            // One after the other.
+            line = next(&mut lines), if obeying.is_none() && left.is_none() => {
                 match line {
-                    Ok(Some(line)) => match typed::obey(&line.text, &room, !args.join, &session.zim).await {
-                        Ok(Some(now)) => room = now,
-                        Ok(None) => return Ok(()),
-                        Err(failure) => output.warn(failure.message),
-                    },
+                    Ok(Some(line)) => {
+                        let zim = session.zim.clone();
+                        obeying = Some(Box::pin(typed::obey(line.text, room.clone(), !args.join, zim)));
+                    }
                     Ok(None) => lines = None,
                     Err(bad) => {
                         output.warn(bad.failure.message);
@@ -105,23 +130,55 @@ async fn stay(args: EnterArgs, context: &Context, session: &mut Session, mut sig
                     continue;
                 }
                 seen += 1;
-                if output.is_json() {
-                    output.json(&event.to_json()?)?;
-                } else {
-                    describe::event(output, &event, now_ms()).into_iter().try_for_each(|line| output.line(line))?;
-                }
+                show(output, &event)?;
                 if let Event::RoomStateChanged(change) = &event
                     && change.state() == RoomState::Disconnected
                     && change.room_id == room
                 {
-                    return Err(Failure::other(format!("you are no longer in the room: {:?}", change.event())));
+                    if left.is_some() {
+                        break;
+                    }
+                    if obeying.is_none() {
+                        return Err(is_out(change.event()));
+                    }
+                    // The command that runs may do it: its answer comes later.
+                    out = Some(change.event());
                 }
             }
         }
     }
-    // The room may be gone.
-    drop(session.zim.leave_room(&room).await);
+    match (args.count, left, obeying) {
+        (Some(count), Some(_), _) if seen < count => {
+            return Err(Failure::other(format!("the device has left all rooms after {seen} of {count} events")));
+        }
+        (_, Some(_), _) => {}
+        // The room may be gone, and so may the server.
+        (.., None) => drop(timeout(LEAVE_WITHIN, session.zim.leave_room(&room)).await),
+        // The command that runs may have let the device into another room.
+        _ => drop(timeout(LEAVE_WITHIN, session.zim.leave_all_room()).await),
+    }
     Ok(())
+}
+
+fn show(output: Output, event: &Event) -> Result<(), Failure> {
+    if output.is_json() {
+        output.json(&event.to_json()?)?;
+    } else {
+        describe::event(output, event, now_ms()).into_iter().try_for_each(|line| output.line(line))?;
+    }
+    Ok(())
+}
+
+fn is_out(how: RoomEvent) -> Failure {
+    Failure::other(format!("you are no longer in the room: {how:?}"))
+}
+
+/// Waits for the end of a command. Cancel safe.
+async fn done(obeying: &mut Option<Obeying>) -> Result<Option<String>, Failure> {
+    match obeying {
+        Some(obeying) => obeying.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns the next line. Cancel safe.

@@ -37,6 +37,12 @@ impl Typed {
                 let (mut set, mut delete) = (Vec::new(), Vec::new());
                 for change in changes {
                     match change.strip_prefix('-') {
+                        Some(key) if key.is_empty() || key.contains('=') => {
+                            return Err(Failure::usage(format!(
+                                "-KEY deletes an attribute, not {:?}",
+                                preview(change, 40)
+                            )));
+                        }
                         Some(key) => delete.push(key.to_owned()),
                         None => set.push(attribute(change).map_err(Failure::usage)?),
                     }
@@ -49,21 +55,21 @@ impl Typed {
 }
 
 /// Does what a line says, for the device in `room`. Returns the room that it is in then; `None`: it is in no room any more.
-pub(super) async fn obey(line: &str, room: &str, creates: bool, zim: &Zim) -> Result<Option<String>, Failure> {
-    match Typed::of(line)? {
+pub(super) async fn obey(line: String, room: String, creates: bool, zim: Zim) -> Result<Option<String>, Failure> {
+    match Typed::of(&line)? {
         Typed::Nothing => {}
         Typed::Switch(to) => {
             let info = RoomInfo { room_id: to.clone(), room_name: String::new() };
-            zim.switch_room(room, info, creates, RoomAdvancedConfig::default()).await?;
+            zim.switch_room(&room, info, creates, RoomAdvancedConfig::default()).await?;
             return Ok(Some(to));
         }
-        Typed::Set { set, delete } => change(room, set, delete, zim).await?,
+        Typed::Set { set, delete } => change(&room, set, delete, &zim).await?,
         Typed::LeaveAll => {
             zim.leave_all_room().await?;
             return Ok(None);
         }
     }
-    Ok(Some(room.to_owned()))
+    Ok(Some(room))
 }
 
 async fn change(room: &str, set: Vec<(String, String)>, delete: Vec<String>, zim: &Zim) -> Result<(), Failure> {
@@ -96,7 +102,17 @@ mod tests {
         assert_eq!(Typed::of("/leave-all").unwrap(), Typed::LeaveAll);
         let (set, delete) = (vec![("song".into(), "a=b".into()), ("seat".into(), String::new())], vec!["host".into()]);
         assert_eq!(Typed::of("/set song=a=b -host seat=").unwrap(), Typed::Set { set, delete });
-        for line in ["hi", "/switch", "/switch a b", "/leave-all x", "/set", "/set song"] {
+        for line in [
+            "hi",
+            "/switch",
+            "/switch a b",
+            "/leave-all x",
+            "/set",
+            "/set song",
+            "/set -",
+            "/set -song=1",
+            "/set a=1 -",
+        ] {
             assert!(Typed::of(line).is_err(), "{line}");
         }
     }

@@ -538,3 +538,36 @@ impl App {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On SQLite nothing waits anyway, so no other test would notice.
+    #[test]
+    fn those_who_make_rooms_wait_for_each_other_if_rooms_are_limited() {
+        let making_with = |rooms: i64| {
+            let limits =
+                RoomLimits { members: 500, of_user: 5, rooms, told: 500, grace_ms: 30_000, keeps_history: false };
+            making(&Room {
+                app: AppKey(7),
+                key: ConversationKey(1),
+                name: Arc::from("stage"),
+                number: 1,
+                me: UserKey(1),
+                device: [1; 16],
+                login: LoginKey(1),
+                entry_number: 1,
+                limits,
+                rates: Arc::default(),
+                now: 0,
+                steady_ms: 0,
+            })
+        };
+        for (rooms, waits) in [(0, false), (1, true), (1_000, true)] {
+            let scope = making_with(rooms);
+            assert_eq!(scope.has_name(AppKey(7), "room/"), waits, "{rooms}");
+            assert!(scope.has_name(AppKey(7), "room/stage") && !scope.has_name(AppKey(8), "room/"));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A node stops although its database no longer responds.
+
+use std::net::Ipv4Addr;
+
+use futures_util::FutureExt;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use zim_integration_tests::nats::Nats;
+use zim_integration_tests::soon;
+use zim_server::Server;
+use zim_server::config::Config;
+use zim_server::db::{Scope, Tx};
+
+use super::{Deployment, quiet};
+
+/// A way to a database that can become silent while its connections stay open.
+struct Relay {
+    url: String,
+    is_silent: watch::Sender<bool>,
+}
+
+impl Relay {
+    async fn to(url: &str) -> Self {
+        let (account, place) = url.split_once('@').unwrap();
+        let (server, name) = place.split_once('/').unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("{account}@{}/{name}", listener.local_addr().unwrap());
+        let (is_silent, silence) = watch::channel(false);
+        let server = server.to_owned();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(relay(client, server.clone(), silence.clone()));
+            }
+        });
+        Self { url, is_silent }
+    }
+}
+
+async fn relay(mut client: TcpStream, server: String, mut silence: watch::Receiver<bool>) {
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
+    let is_silent = async { drop(silence.wait_for(|is_silent| *is_silent).await) };
+    tokio::select! {
+        biased;
+        () = is_silent => std::future::pending().await,
+        _ = copy_bidirectional(&mut client, &mut server) => {}
+    }
+}
+
+#[tokio::test]
+async fn a_node_stops_whether_its_database_is_lost_before_or_meanwhile() {
+    let bus = Nats::start().unwrap();
+    let deployment = Deployment::new("stop", &bus);
+    for (node, is_lost_before) in [true, false].into_iter().enumerate() {
+        let relay = Relay::to(&deployment.url).await;
+        let database = relay.url.parse().unwrap();
+        let config = Config { database, node_lease_ms: 3_000, ..quiet(deployment.config(node)) };
+        let server = Server::start(config).await.unwrap();
+        relay.is_silent.send_replace(true);
+        let waiting = server.app().db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
+            tx.fetch("SELECT 1", &[]).await?;
+            Ok(())
+        });
+        if is_lost_before {
+            soon(server.database_lost()).await;
+        }
+        soon(server.stop()).await;
+        // A server that waited for its database would have waited for this as well.
+        assert!(waiting.now_or_never().is_none(), "is lost before: {is_lost_before}");
+    }
+}
