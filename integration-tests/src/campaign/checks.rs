@@ -489,7 +489,7 @@ fn rows_differ(end: &EndState) -> Vec<String> {
 }
 
 fn task_not_once(end: &EndState) -> Vec<String> {
-    let is_right = |task: &StoredTask| matches!((task.at, &*task.effects), (Some(at), [now]) if now >= at);
+    let is_right = |task: &StoredTask| matches!((task.at, &*task.effects), (Some(at), [now]) if *now >= at);
     let wrong = end.tasks.iter().filter(|(_, task)| !is_right(task));
     wrong.map(|(subject, task)| format!("task {subject}: {task:?}")).collect()
 }
