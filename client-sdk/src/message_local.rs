@@ -13,10 +13,10 @@ use crate::account::{Account, Remote};
 use crate::apply::{Deleted, Local};
 use crate::error::Error;
 use crate::message::{Body, check_local_data, conversation_name, invalid, messages};
-use crate::receipt::{named, seen_through};
+use crate::receipt::named;
 use crate::store::message::MessageRow;
 use crate::store::outgoing::Pending;
-use crate::store::{conversation, message_change};
+use crate::store::{conversation, conversation_setting, message_change};
 use crate::types::{Key, Name};
 use crate::zim::Zim;
 
@@ -90,19 +90,24 @@ impl Zim {
     ) -> Result<MessageDeletedResult, Error> {
         let account = self.account()?;
         let name = conversation_name(conversation_id, conversation_type)?;
-        if config.is_also_delete_server_message() {
+        account.listed().await;
+        let wanted = name.clone();
+        let standing = account.store().read(move |db| conversation_setting::standing(db, &wanted)).await?;
+        // The server has nothing of a conversation that only this device knows.
+        let is_only_here = standing.is_some_and(|standing| !standing.is_on_server);
+        if config.is_also_delete_server_message() && !is_only_here {
             let request = DeleteAllMessageRequest {
                 conversation_id: conversation_id.to_owned(),
                 conversation_type: conversation_type as i32,
                 config: Some(config),
-                through_seq: Some(seen_through(&account, name.clone()).await?),
+                through_seq: Some(standing.map_or(0, |standing| standing.head_seq)),
             };
+            let last_row = account.store().read(message_change::last_row).await?;
             let own = account.deletes(Deleted::Conversation(name.clone()));
             own.done(self.call(request).await)?;
             // The server says nothing if it has nothing to delete.
-            account.change_here(Local::ClearUnsent(name), None).await?;
+            account.change_here(Local::ClearUnsent(name, last_row), None).await?;
         } else {
-            account.listed().await;
             known(&account, &name).await?;
             account.change_here(Local::Clear(name), None).await?;
         }
@@ -120,8 +125,14 @@ impl Zim {
     pub async fn delete_all_conversation_messages(&self, config: MessageDeleteConfig) -> Result<(), Error> {
         let account = self.account()?;
         if config.is_also_delete_server_message() {
+            let last_row = account.store().read(message_change::last_row).await?;
             let own = account.deletes(Deleted::All);
-            return own.done(self.call(DeleteAllConversationMessagesRequest { config: Some(config) }).await);
+            own.done(self.call(DeleteAllConversationMessagesRequest { config: Some(config) }).await)?;
+            // The server says nothing of conversations in which it has nothing to delete.
+            for name in account.store().read(message_change::with_unsent).await? {
+                account.change_here(Local::ClearUnsent(name, last_row), None).await?;
+            }
+            return Ok(());
         }
         account.listed().await;
         for name in account.store().read(conversation::names).await? {

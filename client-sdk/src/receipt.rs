@@ -18,7 +18,7 @@ use crate::types::Name;
 use crate::zim::Zim;
 
 /// Returns the position of the newest message of a conversation that this device knows of; 0: none.
-pub(crate) async fn seen_through(account: &Account, name: Name) -> Result<i64, Error> {
+async fn seen_through(account: &Account, name: Name) -> Result<i64, Error> {
     account.listed().await;
     let standing = account.store().read(move |db| conversation_setting::standing(db, &name)).await?;
     Ok(standing.map_or(0, |standing| standing.head_seq))

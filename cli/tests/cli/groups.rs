@@ -84,7 +84,10 @@ async fn scripts_get_the_events_and_results_of_groups_as_json() {
     assert_eq!(info["groupInfo"], *group);
     // The attributes are for members.
     let info = env.zim("cai", &["group", "info", "crew"]).await.json();
-    assert_eq!((&info["groupInfo"]["groupNotice"], &info["groupInfo"]["groupAttributes"]), (&json!("be kind"), &json!({})));
+    assert_eq!(
+        (&info["groupInfo"]["groupNotice"], &info["groupInfo"]["groupAttributes"]),
+        (&json!("be kind"), &json!({}))
+    );
     let joined = env.zim("cai", &["group", "join", "crew"]).await.json();
     assert_eq!(joined["groupInfo"]["baseInfo"]["groupID"], "crew");
     let heard = all(&bob.finish().await.ok());

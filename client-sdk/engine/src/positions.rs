@@ -281,9 +281,10 @@ impl SyncEngine {
         // Pushes have begun the conversation, and bring the rest. A pull would overtake what comes between them, which no log has.
         let has_pushes = state.is_live && !state.known && !state.lacks_positions();
         let has_pushes = has_pushes && state.pulling.is_none() && state.rank.is_none();
-        // After a stay in which nobody wrote, the next one begins with the same message. The log of changes tells them apart: what lies
-        // between the known changes and the stay may never come.
-        let has_gap = head.from_seq >= state.from_seq && head.from_rev > state.from_rev.max(state.rev + 1);
+        // After a stay in which nobody wrote, the next one begins with the same message. The log of changes tells them apart. A device
+        // that did not note where its stay began compares with what it has applied: what lies between may never come.
+        let known_rev = if state.from_rev > 0 { state.from_rev } else { state.rev + 1 };
+        let has_gap = head.from_seq >= state.from_seq && head.from_rev > known_rev;
         if state.from_seq > 0 && (head.from_seq > state.from_seq || has_gap) {
             // The user left and returned. What is held of the earlier stay may have changed unseen.
             state.drop_held();

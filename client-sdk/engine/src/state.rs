@@ -30,7 +30,7 @@ pub struct State {
     pub known: bool,
     /// The first message of the user's stay; 0: not known.
     pub from_seq: u64,
-    /// The first change of the user's stay, as far as a head since the start has told it; 0: not known. It is not stored.
+    /// The first change of the user's stay; 0: not known.
     pub from_rev: u64,
     /// The positions of the messages that this device holds.
     pub held: Ranges,

@@ -32,6 +32,8 @@ pub struct SyncEngine {
     pub(super) position_moved: bool,
     /// Increases with every reset: requests of an older generation are ignored.
     generation: u64,
+    /// Increases with every epoch that ends here.
+    epochs: u64,
     /// Older messages are not caught up with.
     pub(super) horizon_ms: i64,
     pub(super) pulls: HashMap<u64, Pull>,
@@ -56,6 +58,7 @@ impl SyncEngine {
             output: Output::default(),
             position_moved: false,
             generation: 0,
+            epochs: 0,
             horizon_ms: 0,
             pulls: HashMap::new(),
             queue: BTreeSet::new(),
@@ -95,6 +98,11 @@ impl SyncEngine {
     /// Returns what is known apart from conversations.
     pub fn position(&self) -> &Position {
         &self.position
+    }
+
+    /// Returns how many epochs have ended since the start. A position from before the last one means nothing.
+    pub fn epochs(&self) -> u64 {
+        self.epochs
     }
 
     /// Returns the generation of the positions.
@@ -271,6 +279,7 @@ impl SyncEngine {
     /// Resets all positions, because they are no longer valid.
     pub(super) fn drop_all(&mut self, epoch: Bytes) {
         self.generation += 1;
+        self.epochs += 1;
         self.position = Position { is_settled: self.position.is_settled, ..Position::default() };
         self.position_moved = true;
         self.pulls.clear();

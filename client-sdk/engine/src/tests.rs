@@ -185,6 +185,19 @@ fn a_return_after_a_stay_without_messages_drops_what_may_have_changed() {
         engine.push(feed(returned, 2), Origin::Other);
         assert_eq!(held(&engine), [kept, vec![(9, 9)]].concat(), "{from_rev}");
     }
+    // A pull was faster than the head, and the device knows where its stay began.
+    let mut engine = device(3);
+    let saved = State { seq: 3, rev: 10, head_seq: 3, head_rev: 10, known: true, from_seq: 4, ..State::default() };
+    let saved = State { from_rev: 2, held: [(1, 3)].into_iter().collect(), ..saved };
+    engine.restore(engine.position().clone(), [(crew.clone(), saved)]);
+    let returned = ConversationHead { from_seq: 4, from_rev: 9, end_seq: 3, end_rev: 10, n: 3, ..entered() };
+    for pos in [1, 2] {
+        engine.push(feed(returned.clone(), pos), Origin::Other);
+        assert_eq!(held(&engine), []);
+        let changes = engine.take().batch.changes;
+        let is_dropped = changes.iter().any(|change| matches!(change, Change::Drop(name) if *name == crew));
+        assert_eq!(is_dropped, pos == 1, "once");
+    }
 }
 
 #[test]

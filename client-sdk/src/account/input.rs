@@ -91,8 +91,8 @@ pub(crate) enum Done {
     Sent {
         number: u64,
         connection: u64,
-        /// That of the positions when it was sent.
-        generation: u64,
+        /// How many epochs had ended when it was sent.
+        epochs: u64,
         result: Result<(MessageSentResult, Vec<Push>), Error>,
     },
     /// The answer to the question which of these rooms the device is still in.
@@ -412,8 +412,8 @@ impl<L: Remote> AccountTask<L> {
             }
             Done::Nothing => {}
             Done::Uploaded { key, number, result } => self.upload_ended(key, number, result),
-            Done::Sent { number, generation, result: Ok((answer, _)), .. }
-                if generation != self.engine.generation() && has_position(&answer) =>
+            Done::Sent { number, epochs, result: Ok(_), .. }
+                if epochs != self.engine.epochs() && self.sends.is_stored(number) =>
             {
                 self.sent_before_a_restore(number);
             }
@@ -434,11 +434,6 @@ impl<L: Remote> AccountTask<L> {
             }
         }
     }
-}
-
-/// Whether a message has a place in a log.
-fn has_position(answer: &MessageSentResult) -> bool {
-    answer.message.as_ref().is_some_and(|message| message.message_seq > 0)
 }
 
 /// The calls that pushes have.

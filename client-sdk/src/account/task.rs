@@ -296,8 +296,8 @@ impl<L: Remote> AccountTask<L> {
             self.release_transients().await;
             if self.is_connected {
                 while let Some((number, request, is_barrage)) = self.sends.start(self.clock.steady_ms()) {
-                    let (connection, generation) = (self.connection, self.engine.generation());
-                    let done = move |result| Done::Sent { number, connection, generation, result };
+                    let (connection, epochs) = (self.connection, self.engine.epochs());
+                    let done = move |result| Done::Sent { number, connection, epochs, result };
                     if is_barrage {
                         // The fields are the same.
                         let response = self.remote.request_encoded::<SendBarrageRequest>(Some(connection), request);

@@ -17,8 +17,8 @@ pub(crate) enum Local {
     Delete { name: Name, messages: Vec<Message> },
     /// Deletes all messages of a conversation.
     Clear(Name),
-    /// Deletes the messages of a conversation that only this device has.
-    ClearUnsent(Name),
+    /// Deletes the messages of a conversation that only this device has, up to a row.
+    ClearUnsent(Name, i64),
     /// Adds a message.
     Insert { name: Name, sender: String, pending: Pending },
     /// Sets the data of a message that only this device has.
@@ -52,10 +52,10 @@ impl Transaction<'_> {
                 rows::clear_here(self.db, id)?;
                 self.recent.forget_deleted();
             }
-            Local::ClearUnsent(name) => {
+            Local::ClearUnsent(name, last_row) => {
                 if conversation::id(self.db, &name)?.is_some() {
                     let id = self.touch(&name)?;
-                    rows::clear_unsent(self.db, id)?;
+                    rows::clear_unsent_through(self.db, id, last_row)?;
                 }
             }
             Local::Insert { name, sender, pending } => {

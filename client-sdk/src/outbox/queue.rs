@@ -143,6 +143,11 @@ impl SendQueue {
         if has_left { None } else { self.remove(number) }
     }
 
+    /// Whether a message has a row in the local database.
+    pub(crate) fn is_stored(&self, number: u64) -> bool {
+        self.items.get(&number).is_some_and(|item| item.outgoing.is_stored)
+    }
+
     /// Handles a failed attempt. A message that came too fast is sent again when the server allows it. After a network error the message is sent again before its deadline, but a command only
     /// if it has not left; otherwise it is removed.
     pub(crate) fn failed(&mut self, number: u64, error: Error, now_ms: i64) -> Option<(Outgoing, Error)> {

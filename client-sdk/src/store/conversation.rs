@@ -79,7 +79,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     let mut held = held(db)?;
     let mut statement = db.prepare(
         "SELECT id, type, name, seq, rev, head_seq, head_rev, is_known, last_ts, n, sent, base_seq, base_n, base_sent, \
-         revoked, read_seq, history_seq, from_seq FROM conversation c WHERE is_known = 1 OR head_seq + head_rev > 0 \
+         revoked, read_seq, history_seq, from_seq, from_rev FROM conversation c WHERE is_known = 1 OR head_seq + head_rev > 0 \
          OR EXISTS (SELECT 1 FROM message m WHERE m.conversation = c.id)",
     )?;
     let mut rows = statement.query([])?;
@@ -105,6 +105,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
             last_ts: row.get(8)?,
             tally,
             from_seq: number(17)?,
+            from_rev: number(18)?,
             held: held.remove(&row.get(0)?).unwrap_or_default(),
             ..State::default()
         };
@@ -170,7 +171,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
     db.prepare_cached(
         "UPDATE conversation SET seq = ?2, rev = ?3, head_seq = ?4, head_rev = ?5, is_known = ?6, last_ts = ?7, n = ?8, \
          sent = ?9, base_seq = ?10, base_n = ?11, base_sent = ?12, revoked = ?13, read_seq = ?14, unread = ?15, \
-         history_seq = ?16, from_seq = ?17, is_disabled = CASE WHEN ?4 > 0 AND type = 0 THEN 0 ELSE is_disabled END \
+         history_seq = ?16, from_seq = ?17, from_rev = ?18, is_disabled = CASE WHEN ?4 > 0 AND type = 0 THEN 0 ELSE is_disabled END \
          WHERE id = ?1",
     )?
     .execute(params![
@@ -190,7 +191,8 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
         to_sql(tally.read_seq),
         to_sql(tally.unread()),
         to_sql(state.history_seq),
-        to_sql(state.from_seq)
+        to_sql(state.from_seq),
+        to_sql(state.from_rev)
     ])?;
     // Those that grew within the batch are covered by later ones.
     let is_covered = |index: usize, (lo, hi): (u64, u64)| {

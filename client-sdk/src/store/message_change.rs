@@ -9,6 +9,7 @@ use zim_protocol::{MessageRepliedInfo, MessageSentStatus, MessageState, id};
 use super::message::{COLUMNS, INSERTED, MessageRow, order_key};
 use super::outgoing::{Pending, insert_pending, lately};
 use super::{done_receipt, from_sql, message, to_sql};
+use crate::types::Name;
 
 /// Marks the receipt of a message as done; returns false if it was, or if the message is not held.
 pub(crate) fn set_done(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<bool> {
@@ -117,6 +118,26 @@ pub(crate) fn clear_unsent(db: &Connection, conversation: i64) -> rusqlite::Resu
     let sql = "DELETE FROM message WHERE conversation = ?1 AND seq = 0 AND status <> ?2";
     db.prepare_cached(sql)?.execute(params![conversation, MessageSentStatus::Sending as i32])?;
     Ok(())
+}
+
+/// Returns the last row of a message; 0: there is none.
+pub(crate) fn last_row(db: &Connection) -> rusqlite::Result<i64> {
+    db.query_row("SELECT COALESCE(MAX(id), 0) FROM message", [], |row| row.get(0))
+}
+
+/// The same for rows up to one: those after it came later than the deletion was asked for.
+pub(crate) fn clear_unsent_through(db: &Connection, conversation: i64, last_row: i64) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM message WHERE conversation = ?1 AND seq = 0 AND status <> ?2 AND id <= ?3";
+    db.prepare_cached(sql)?.execute(params![conversation, MessageSentStatus::Sending as i32, last_row])?;
+    Ok(())
+}
+
+/// Returns the conversations with messages that only this device has.
+pub(crate) fn with_unsent(db: &Connection) -> rusqlite::Result<Vec<Name>> {
+    let sql = "SELECT type, name FROM conversation WHERE id IN (SELECT conversation FROM message WHERE seq = 0)";
+    let mut statement = db.prepare_cached(sql)?;
+    let names = statement.query_map([], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))?;
+    names.collect()
 }
 
 /// Notes up to where the user has deleted all messages of a conversation.

@@ -15,7 +15,7 @@ use zim_protocol::{
 use super::Fanout;
 use super::feed_order::{Fed, FeedOrder};
 use super::group::{Group, GroupPush, for_group};
-use super::lane::{Losers, Mark, Marks, Step, TransientPush, View, Viewers, Work};
+use super::lane::{Lost, Mark, Marks, Step, TransientPush, View, Viewers, Work};
 use super::walk::{Item, Walks};
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::{Audience, Effect, MessageEffect, TransientEffect};
@@ -423,11 +423,12 @@ impl Fanout {
     }
 
     /// Tells the clients how many transients were dropped, those that would have got them.
-    fn report_lost(&self, lane: usize, lost: &HashMap<Losers, u64>) {
-        for ((viewers, left_out), count) in lost {
+    fn report_lost(&self, lane: usize, lost: &HashMap<Viewers, Lost>) {
+        for (viewers, lost) in lost {
             let report = |session: &ConnectionState| {
-                if left_out.is_for(session) {
-                    session.queue.report_lost(*count);
+                let count = lost.of(session);
+                if count > 0 {
+                    session.queue.report_lost(count);
                 }
             };
             match viewers {

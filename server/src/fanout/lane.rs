@@ -118,32 +118,45 @@ pub(super) struct TransientPush {
     pub(super) frame: OnceLock<Bytes>,
 }
 
-/// Whom a transient leaves out of its viewers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct LeftOut {
-    /// The login that sent it.
-    login: LoginKey,
-    /// The user who must not learn that they sent it.
-    user_id: Option<String>,
+/// How many transients were dropped that the same viewers would have got.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    total: u64,
+    /// Of these, those that a login has sent and does not get.
+    by_login: HashMap<LoginKey, u64>,
+    /// Those of which a user must not learn that they sent them.
+    by_user: HashMap<String, u64>,
 }
 
-impl LeftOut {
-    /// Whether a session gets the transient.
-    pub(super) fn is_for(&self, session: &ConnectionState) -> bool {
-        let is_left_out =
-            |who: &Identity| who.login == self.login || self.user_id.as_deref().is_some_and(|id| *id == *who.user_id);
-        session.identity().is_some_and(|who| !is_left_out(who))
+impl Lost {
+    fn add(&mut self, push: &TransientPush) {
+        self.total += 1;
+        // The login that sent it is one of the user's.
+        match push.unaware() {
+            Some(user_id) => *self.by_user.entry(user_id.to_owned()).or_default() += 1,
+            None => *self.by_login.entry(push.cause).or_default() += 1,
+        }
+    }
+
+    /// Returns how many of them a session would have got.
+    pub(super) fn of(&self, session: &ConnectionState) -> u64 {
+        let Some(who) = session.identity() else { return 0 };
+        let sent = self.by_login.get(&who.login).copied().unwrap_or(0);
+        self.total - sent - self.by_user.get(&*who.user_id).copied().unwrap_or(0)
     }
 }
 
-/// Who would have got transients that were dropped.
-pub(super) type Losers = (Viewers, LeftOut);
-
 impl TransientPush {
-    /// Whom it leaves out.
-    fn left_out(&self) -> LeftOut {
-        let is_unaware = self.message.has(MessageFlag::SenderUnaware);
-        LeftOut { login: self.cause, user_id: is_unaware.then(|| self.message.sender.clone()) }
+    /// The user who must not learn that they sent it.
+    fn unaware(&self) -> Option<&str> {
+        self.message.has(MessageFlag::SenderUnaware).then_some(&*self.message.sender)
+    }
+
+    /// Whether a session gets it: all but the one that sent it, and those of a user who must not learn that they sent it.
+    fn is_for(&self, session: &ConnectionState) -> bool {
+        let is_left_out =
+            |who: &Identity| who.login == self.cause || self.unaware().is_some_and(|id| *id == *who.user_id);
+        session.identity().is_some_and(|who| !is_left_out(&who))
     }
 
     /// Whether somebody is to know that it was dropped: nobody misses that somebody is writing.
@@ -151,9 +164,9 @@ impl TransientPush {
         !self.message.has(MessageFlag::Typing)
     }
 
-    /// Pushes it to a session, unless it is the one that sent it, or its user must not learn that they sent it.
+    /// Pushes it to a session that it is for.
     pub(super) fn push(&self, session: &ConnectionState) {
-        if !self.left_out().is_for(session) {
+        if !self.is_for(session) {
             return;
         }
         let conversation = self.to.conversation();
@@ -246,7 +259,7 @@ pub(super) struct Step {
     pub(super) work: Vec<Work>,
     pub(super) marks: Marks,
     /// The numbers of dropped transients.
-    pub(super) lost: HashMap<Losers, u64>,
+    pub(super) lost: HashMap<Viewers, Lost>,
     /// Users whose sessions are to be forgotten in these rooms, after the marks.
     pub(super) ended: Vec<(ConversationKey, UserKey)>,
 }
@@ -263,7 +276,7 @@ struct Waiting {
     bytes: usize,
     transient_bytes: usize,
     marks: Marks,
-    lost: HashMap<Losers, u64>,
+    lost: HashMap<Viewers, Lost>,
     ended: Vec<(ConversationKey, UserKey)>,
     is_closed: bool,
 }
@@ -283,7 +296,7 @@ impl Waiting {
             self.transient_bytes = bytes;
             self.work.push_back(work);
         } else if push.is_missed() {
-            *self.lost.entry((push.to.clone(), push.left_out())).or_default() += 1;
+            self.lost.entry(push.to.clone()).or_default().add(&push);
         }
     }
 }
@@ -460,7 +473,7 @@ mod tests {
     fn kept(lane: &Lane) -> (usize, u64) {
         let step = lane.next().now_or_never().flatten().unwrap();
         assert!(step.marks.is_empty());
-        (step.work.len(), step.lost.values().sum())
+        (step.work.len(), step.lost.values().map(|lost| lost.total).sum())
     }
 
     #[test]
@@ -495,7 +508,7 @@ mod tests {
     #[test]
     fn a_transient_is_for_all_but_its_sender() {
         let Work::Transient(mut push) = transient(1, MessagePriority::Low, 0) else { panic!() };
-        let is_for = |push: &TransientPush| [99, 10].map(|login| push.left_out().is_for(&connection(login)));
+        let is_for = |push: &TransientPush| [99, 10].map(|login| push.is_for(&connection(login)));
         assert_eq!(is_for(&push), [false, true]);
         let message = &mut Arc::get_mut(&mut push).unwrap().message;
         (message.flags, message.sender) = (MessageFlag::SenderUnaware as u32, "bob".to_owned());
@@ -522,7 +535,9 @@ mod tests {
         ]);
         let step = lane.next().now_or_never().flatten().unwrap();
         let Work::Transient(lost) = transient(1, MessagePriority::High, 0) else { panic!() };
-        let lost = HashMap::from([((lost.to.clone(), lost.left_out()), 1)]);
+        let mut one = Lost::default();
+        one.add(&lost);
+        let lost = HashMap::from([(lost.to.clone(), one)]);
         assert_eq!((step.work.len(), step.lost, step.marks), (1, lost, marks(&[1])));
     }
 

@@ -38,6 +38,7 @@ impl Store {
                 last_ts: from.last_ts,
                 known: from.known,
                 from_seq: from.from_seq,
+                from_rev: from.from_rev,
                 held,
                 ..State::default()
             };
