@@ -1,6 +1,7 @@
 //! What happens in a group or a room beside the messages that are measured: users come and go, members react to messages and send
 //! receipts.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,6 +27,8 @@ const STAY: Duration = Duration::from_secs(1);
 const STAY_IN_GROUP: Duration = Duration::from_secs(5);
 /// What one member does in a second, at most: nobody reacts and reads as fast as the server answers.
 const OF_ONE_MEMBER: u32 = 10;
+/// The most messages that a member looks back.
+const NEWEST: usize = 64;
 
 /// How much happens each second.
 #[derive(Clone, Copy, Debug, Default)]
@@ -206,13 +209,14 @@ struct Actor {
 impl Actor {
     async fn run(self, mut session: Raw, (index, of): (usize, usize), rate: u32) {
         let mut events = Events::of(&session);
-        // The newest message that this member has done nothing with.
-        let newest = Mutex::new(None);
+        // The newest messages that this member has done nothing with: several come at once.
+        let newest = Mutex::new(VecDeque::new());
         let reading = async {
             while let Ok(frame) = events.next().await {
-                if let Some(named) = last_message(&EventFrame::decode(frame).unwrap_or_default()) {
-                    *newest.lock() = Some(named);
-                }
+                let mut newest = newest.lock();
+                newest.extend(messages(&EventFrame::decode(frame).unwrap_or_default()));
+                let old = newest.len().saturating_sub(NEWEST);
+                newest.drain(..old);
             }
         };
         let acting = async {
@@ -220,7 +224,7 @@ impl Actor {
             let mut ticks = turns((index, of), every);
             loop {
                 ticks.tick().await;
-                let named = newest.lock().take();
+                let named = newest.lock().pop_front();
                 let Some(named) = named else { continue };
                 let (done, count) = match self.does {
                     Does::React => (asked(&mut session, self.reaction(named)).await, &self.counts.reactions),
@@ -264,11 +268,11 @@ impl Actor {
 /// The ID of a message, and its position.
 type Named = (i64, u64);
 
-/// Returns the last message that a frame has.
-fn last_message(event: &EventFrame) -> Option<Named> {
+/// Returns the messages that a frame has.
+fn messages(event: &EventFrame) -> Vec<Named> {
     match &event.frame {
-        Some(Frame::Push(push)) => push.messages.last().map(|entry| (entry.message_id, entry.seq)),
-        _ => None,
+        Some(Frame::Push(push)) => push.messages.iter().map(|entry| (entry.message_id, entry.seq)).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -287,11 +291,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_message_of_a_push_is_the_newest() {
-        let messages = [3, 4].map(|seq| MessageEntry { seq, message_id: 70, ..MessageEntry::default() }).to_vec();
-        let push = Push { messages, ..Push::default() };
-        assert_eq!(last_message(&EventFrame { frame: Some(Frame::Push(push)) }), Some((70, 4)));
-        assert_eq!(last_message(&EventFrame { frame: Some(Frame::Push(Push::default())) }), None);
-        assert_eq!(last_message(&EventFrame::default()), None);
+    fn a_push_has_its_messages_in_order() {
+        let entries = [3, 4].map(|seq| MessageEntry { seq, message_id: 70, ..MessageEntry::default() }).to_vec();
+        let push = Push { messages: entries, ..Push::default() };
+        assert_eq!(messages(&EventFrame { frame: Some(Frame::Push(push)) }), [(70, 3), (70, 4)]);
+        assert_eq!(messages(&EventFrame { frame: Some(Frame::Push(Push::default())) }), []);
+        assert_eq!(messages(&EventFrame::default()), []);
     }
 }

@@ -7,8 +7,8 @@ use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::{
     CombineMessage, ConversationType, DeleteAllMessageRequest, ErrorCode, Event, EventKind, Message,
-    MessageDeleteConfig, MessageDeleteType, MessageDeletedEvent, MessagePinConfig, MessageRevokeConfig,
-    MessageSendConfig, MessageType, SystemMessage, message::Body,
+    MessageDeleteConfig, MessageDeleteType, MessageDeletedEvent, MessagePinConfig, MessageQueryMode,
+    MessageRevokeConfig, MessageSendConfig, MessageType, SystemMessage, message::Body,
 };
 
 use super::group::create;
@@ -157,6 +157,28 @@ async fn delete_all_message_on_this_device_only() {
     for config in [HERE, EVERYWHERE] {
         let unknown = refusal(soon(bob.delete_all_message("carl", PEER, config)).await);
         assert_eq!(unknown, ErrorCode::ConversationModuleConversationDoesNotExist);
+    }
+    world.end().await;
+}
+
+/// The server has nothing to delete, or nothing new, and says nothing of what only this device has.
+#[tokio::test]
+async fn delete_all_message_on_the_server_takes_what_only_this_device_has() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "1").await;
+    bob.receives("1").await;
+    soon(bob.delete_all_message("ann", PEER, EVERYWHERE)).await.unwrap();
+    for id in ["ann", "carl"] {
+        let note = async || soon(bob.insert_message_to_local_db(Message::text("note"), id, PEER, "bob")).await.unwrap();
+        let notes = async || texts(&bob.history_by(id, MessageQueryMode::OnlyLocal).await);
+        note().await;
+        assert_eq!(notes().await, ["note"], "{id}");
+        soon(bob.delete_all_message(id, PEER, EVERYWHERE)).await.unwrap();
+        assert!(notes().await.is_empty(), "{id}");
+        note().await;
+        soon(bob.delete_all_conversation_messages(EVERYWHERE)).await.unwrap();
+        assert!(notes().await.is_empty(), "all, {id}");
     }
     world.end().await;
 }
