@@ -203,7 +203,7 @@ mod tests {
     fn jobs_that_read_the_same_place_get_different_ones() {
         let (one, other) = (Places::new(3), Places::new(63));
         let mut given: Vec<i64> = (0..100).flat_map(|_| [one.next(7, 2), other.next(7, 2)]).collect();
-        assert!(given.iter().all(|place| *place > 7 && *place >= 2 << 10), "{given:?}");
+        assert!(given.iter().all(|place| *place >= 2 << 10), "{given:?}");
         // Each node's places are in the order in which it gave them.
         assert!((2..200).all(|at| given[at - 2] < given[at]), "{given:?}");
         given.sort_unstable();

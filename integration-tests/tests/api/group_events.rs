@@ -183,7 +183,7 @@ impl Stage {
     async fn barrier(&self, text: &str, id: &str, inside: &[User]) {
         let in_group = format!("{text} in {id}");
         if let Some(speaker) = inside.first() {
-            self.first(*speaker).say(group(id), &in_group).await;
+            self.first(speaker).say(group(id), &in_group).await;
         }
         for (user, devices) in &self.devices {
             let is_speaker = inside.first() == Some(user);

@@ -156,7 +156,7 @@ impl TransientPush {
     fn is_for(&self, session: &ConnectionState) -> bool {
         let is_left_out =
             |who: &Identity| who.login == self.cause || self.unaware().is_some_and(|id| *id == *who.user_id);
-        session.identity().is_some_and(|who| !is_left_out(&who))
+        session.identity().is_some_and(|who| !is_left_out(who))
     }
 
     /// Whether somebody is to know that it was dropped: nobody misses that somebody is writing.
