@@ -9,20 +9,23 @@ use tokio::sync::oneshot;
 use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{Device, World, soon};
 use zim_protocol::{
-    ConversationType, Event, MediaDownloadConfig, MediaFileType, Message, MessageSendConfig, MessageSentResult,
-    MessageSentStatus, MessageType,
+    ConnectionState, ConversationType, Event, MediaDownloadConfig, MediaFileType, Message, MessageSendConfig,
+    MessageSentResult, MessageSentStatus, MessageType,
 };
 
 const SIZE: usize = 20_000_000;
 
+/// So large that a server does not take all of it while it stops.
+const LARGE: usize = 95_000_000;
+
 fn file(folder: &TempDir) -> String {
-    file_of(folder, 0)
+    file_of(folder, 0, SIZE)
 }
 
 /// A file of its own for each number.
-fn file_of(folder: &TempDir, number: u8) -> String {
+fn file_of(folder: &TempDir, number: u8, size: usize) -> String {
     let path = folder.path().join(format!("film-{number}.bin"));
-    let bytes: Vec<u8> = (0..SIZE).map(|index| (index / 4_096).to_le_bytes()[0].wrapping_add(number)).collect();
+    let bytes: Vec<u8> = (0..size).map(|index| (index / 4_096).to_le_bytes()[0].wrapping_add(number)).collect();
     std::fs::write(&path, bytes).unwrap();
     path.to_str().unwrap().to_owned()
 }
@@ -74,19 +77,21 @@ async fn an_upload_goes_on_after_the_server_was_restarted() {
     let patient = world.client_with(|config| config.resend_window_ms(3_600_000));
     let (ann, bob) = (world.login(patient, "ann").await, world.user("bob").await);
     let folder = tempfile::tempdir().unwrap();
-    let mut number = 0;
+    let (mut number, size) = (0, i64::try_from(LARGE).unwrap());
     let (path, sending, progress) = loop {
-        let path = file_of(&folder, number);
+        let path = file_of(&folder, number, LARGE);
         let (sending, progress, begins) = begin(&ann, &path);
         soon(begins).await.unwrap();
         world.stop_server().await;
         let before = *progress.lock().last().unwrap();
         world.start_server().await;
-        if before < 20_000_000 {
+        if before < size {
             break (path, sending, progress);
         }
         // It had arrived before the server stopped: the next one is caught on its way.
         receives_file(&world, &bob, &path).await;
+        let is_connected = async || (ann.connection_state() == ConnectionState::Connected).then_some(());
+        world.advance_until("ann is connected", is_connected).await;
         number += 1;
         assert!(number < 10, "all uploads were too fast for this test");
     };
@@ -94,7 +99,7 @@ async fn an_upload_goes_on_after_the_server_was_restarted() {
     assert_eq!(soon(sending).await.unwrap().message.unwrap().sent_status(), MessageSentStatus::Success);
     // Progress never goes back, although some bytes were sent twice.
     let progress = progress.lock().clone();
-    assert!(progress.is_sorted() && progress.last() == Some(&20_000_000));
+    assert!(progress.is_sorted() && progress.last() == Some(&size));
     world.end().await;
 }
 
