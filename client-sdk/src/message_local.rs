@@ -95,17 +95,19 @@ impl Zim {
         let standing = account.store().read(move |db| conversation_setting::standing(db, &wanted)).await?;
         // The server has nothing of a conversation that only this device knows.
         let is_only_here = standing.is_some_and(|standing| !standing.is_on_server);
-        if config.is_also_delete_server_message() && !is_only_here {
-            let request = DeleteAllMessageRequest {
-                conversation_id: conversation_id.to_owned(),
-                conversation_type: conversation_type as i32,
-                config: Some(config),
-                through_seq: Some(standing.map_or(0, |standing| standing.head_seq)),
-            };
+        if config.is_also_delete_server_message() {
             let last_row = account.store().read(message_change::last_row).await?;
-            let own = account.deletes(Deleted::Conversation(name.clone()));
-            own.done(self.call(request).await)?;
-            // The server says nothing if it has nothing to delete.
+            if !is_only_here {
+                let request = DeleteAllMessageRequest {
+                    conversation_id: conversation_id.to_owned(),
+                    conversation_type: conversation_type as i32,
+                    config: Some(config),
+                    through_seq: Some(standing.map_or(0, |standing| standing.head_seq)),
+                };
+                let own = account.deletes(Deleted::Conversation(name.clone()));
+                own.done(self.call(request).await)?;
+            }
+            // The server says nothing if it has nothing to delete. Messages that are being sent stay.
             account.change_here(Local::ClearUnsent(name, last_row), None).await?;
         } else {
             known(&account, &name).await?;
