@@ -34,7 +34,7 @@ pub struct State {
     pub from_rev: u64,
     /// The positions of the messages that this device holds.
     pub held: Ranges,
-    /// The rows of messages up to here were dropped, also of those whose answers have not come.
+    /// The rows of messages up to here were dropped. An answer that comes later holds none of them.
     pub dropped_seq: u64,
     /// The newest position that a push announced while entries before it are missing.
     pub target_seq: u64,

@@ -171,8 +171,8 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
     db.prepare_cached(
         "UPDATE conversation SET seq = ?2, rev = ?3, head_seq = ?4, head_rev = ?5, is_known = ?6, last_ts = ?7, n = ?8, \
          sent = ?9, base_seq = ?10, base_n = ?11, base_sent = ?12, revoked = ?13, read_seq = ?14, unread = ?15, \
-         history_seq = ?16, from_seq = ?17, from_rev = ?18, is_disabled = CASE WHEN ?4 > 0 AND type = 0 THEN 0 ELSE is_disabled END \
-         WHERE id = ?1",
+         history_seq = ?16, from_seq = ?17, from_rev = ?18, \
+         is_disabled = CASE WHEN ?4 > 0 AND type = 0 THEN 0 ELSE is_disabled END WHERE id = ?1",
     )?
     .execute(params![
         conversation,

@@ -86,7 +86,7 @@ impl Way {
     }
 }
 
-/// Bob goes. He has a phone, a tablet and a computer, which is away since the first message.
+/// Bob goes. They have a phone, a tablet, and a computer that is away since the first message.
 async fn goes(way: Way) {
     let world = World::new().await;
     let (ann, cai) = (world.user("ann").await, world.user("cai").await);
