@@ -125,7 +125,7 @@ pub(crate) fn last_row(db: &Connection) -> rusqlite::Result<i64> {
     db.query_row("SELECT COALESCE(MAX(id), 0) FROM message", [], |row| row.get(0))
 }
 
-/// The same for rows up to one: those after it came later than the deletion was asked for.
+/// Deletes them as [`clear_unsent`] does, up to a row: those after it came later than the deletion was asked for.
 pub(crate) fn clear_unsent_through(db: &Connection, conversation: i64, last_row: i64) -> rusqlite::Result<()> {
     let sql = "DELETE FROM message WHERE conversation = ?1 AND seq = 0 AND status <> ?2 AND id <= ?3";
     db.prepare_cached(sql)?.execute(params![conversation, MessageSentStatus::Sending as i32, last_row])?;
