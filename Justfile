@@ -8,6 +8,9 @@ export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
 # Tests that open a database. The others give the same result on both databases.
 on_a_database := "package(zim-server) | package(zim-integration-tests)"
 
+# Tests that need tools of the system: `tcpdump`, `strace`.
+with_other_programs := "test(/capture/) | test(/power_cut/)"
+
 # Lists the commands.
 _list:
     @just --list --unsorted
@@ -26,23 +29,27 @@ demo *args:
     cargo run --quiet --locked --bin zim -- demo "$@"
 
 # All tests, on SQLite, then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster), then on two nodes (ZIM_TEST_NATS, or a
-# private server). One of them captures packets: see test-capture.
-test *args: test-docs (test-capture args) (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
+# private server). Some of them need tools of the system: see test-capture and test-power-cut.
+test *args: test-docs (test-capture args) (test-power-cut args) (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
 
 # All tests on SQLite, without other programs.
 test-sqlite *args: (_tools "cargo-nextest")
-    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/capture/))' {{ args }}
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | {{ with_other_programs }})' {{ args }}
 
 # The tests that capture packets, with tcpdump. It needs root, or once `sudo setcap cap_net_raw+ep "$(command -v tcpdump)"`.
 test-capture *args: (_tools "cargo-nextest")
     cargo nextest run --locked -p zim-integration-tests -E 'test(/capture/)' {{ args }}
+
+# The tests that cut the power of a server on SQLite, with strace.
+test-power-cut *args: (_tools "cargo-nextest")
+    cargo nextest run --locked -p zim-integration-tests -E 'test(/power_cut/)' {{ args }}
 
 # The tests that use a database, on PostgreSQL.
 test-postgres *args: (_tools "cargo-nextest")
     # With the whole workspace, or its crates would be built a second time with fewer features.
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not (binary(nodes) | test(/capture/))' {{ args }}
+        cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not (binary(nodes) | {{ with_other_programs }})' {{ args }}
 
 # What happens between nodes, and the tests of the API and of journeys on two nodes that share a database. It takes four minutes on
 # two cores.
