@@ -106,7 +106,7 @@ fuzz target="frame" seconds="60": (_tools "cargo-fuzz")
 fuzz-keep target: (_tools "cargo-fuzz")
     {{ _fuzz }} {{ target }} fuzz/corpus/{{ target }} fuzz/found/{{ target }} -- -merge=1 -use_counters=0
 
-# Examples: `just fault --runs 100`, `just fault --seed 7`, `just fault --runs 1000 --database both --page FILE`, `just fault --runs 300 --nodes 2`.
+# Examples: `just fault --runs 100`, `just fault --seed 7`, `just fault --runs 1000 --database both --page FILE`, `just fault --runs 300 --nodes 2`, `just fault --long --runs 20`.
 # Seeded runs against a real server with killed processes, full disks and wrong clocks; checks that nothing is lost.
 fault *args:
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \

@@ -268,6 +268,11 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
+    /// Returns its process ID.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Returns the address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address

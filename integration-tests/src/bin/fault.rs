@@ -35,10 +35,13 @@ struct Args {
     /// Number of servers: 1, or 2 that share a PostgreSQL database and a NATS server
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     nodes: u8,
+    /// Long runs: 20 users with 30 devices and three groups send 10,000 messages each
+    #[arg(long, conflicts_with = "nodes")]
+    long: bool,
     /// Number of concurrent runs
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Seconds of a run with a bot, which answers while it and the server are killed; 0 leaves it out, as --seed does
+    /// Seconds of a run with a bot, which answers while it and the server are killed; 0 leaves it out, as --seed and --long do
     #[arg(long, default_value_t = 300)]
     bot_seconds: u64,
     /// Folder for the runs with violations
@@ -48,6 +51,9 @@ struct Args {
     #[arg(long)]
     page: Option<PathBuf>,
 }
+
+/// The messages of a long run.
+const LONG: usize = 10_000;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Which {
@@ -60,6 +66,7 @@ enum Which {
 impl Args {
     fn plan(&self, seed: u64) -> Plan {
         match self.nodes {
+            1 if self.long => Plan::long(seed, self.database.unwrap_or(Which::Sqlite).of(seed), LONG),
             1 => Plan::new(seed, self.database.unwrap_or(Which::Sqlite).of(seed)),
             _ => Plan::on_nodes(seed),
         }
@@ -68,7 +75,10 @@ impl Args {
     /// Returns the options that repeat a seed.
     fn repeat(&self, seed: u64) -> String {
         match self.nodes {
-            1 => format!("just fault --seed {seed} --database {:?}", self.plan(seed).database).to_lowercase(),
+            1 => {
+                let long = if self.long { "--long " } else { "" };
+                format!("just fault {long}--seed {seed} --database {:?}", self.plan(seed).database).to_lowercase()
+            }
             nodes => format!("just fault --seed {seed} --nodes {nodes}"),
         }
     }
@@ -116,7 +126,7 @@ fn main() -> anyhow::Result<ExitCode> {
     for program in [&programs.server, &programs.client] {
         anyhow::ensure!(program.exists(), "{} is not built", program.display());
     }
-    let is_answering = args.seed.is_some() || args.bot_seconds == 0 || answers(&args, &programs, beside)?;
+    let is_answering = args.seed.is_some() || args.long || args.bot_seconds == 0 || answers(&args, &programs, beside)?;
     let (first, runs) = args.seed.map_or((args.first, args.runs), |seed| (seed, 1));
     let campaign = Campaign {
         args,
@@ -175,7 +185,8 @@ fn work(campaign: &Campaign) -> anyhow::Result<()> {
         if plan.database == Database::Postgres && cluster.is_none() {
             cluster = Some(Arc::new(Mutex::new(Cluster::private()?)));
         }
-        if args.seed.is_some() {
+        // A long one has thousands of steps. The record of a failed run has them.
+        if args.seed.is_some() && !args.long {
             println!("{plan}");
         }
         let begun = Instant::now();
@@ -219,6 +230,15 @@ fn print_outcome(args: &Args, seed: u64, outcome: &anyhow::Result<Outcome>, begu
                 "seed {seed}: passed, {} of {} requests acknowledged in {took} ms",
                 tally.acknowledged, tally.calls
             );
+            if args.long {
+                println!(
+                    "    {} s of faults, {} s of checks; at most {} MB in a server and {} MB in a client",
+                    tally.played.as_secs(),
+                    tally.checked.as_secs(),
+                    tally.server_bytes >> 20,
+                    tally.client_bytes >> 20
+                );
+            }
         }
         Ok(outcome) => {
             println!("seed {seed}: FAILED ({took} ms), see {}; repeat with: {again}", args.folder.display());

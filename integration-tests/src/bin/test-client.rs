@@ -148,8 +148,9 @@ fn execute(zim: &Zim, (clock, user): (&Clock, &str), command: Value) {
             spawn(command, async move { call_list(&zim).await });
         }
         "create_group" => {
-            let (zim, members) = (zim.clone(), serde_json::from_value(command["members"].clone()));
-            spawn(command, async move { create_group(&zim, members?).await });
+            let members = serde_json::from_value(command["members"].clone());
+            let (zim, group) = (zim.clone(), word("group"));
+            spawn(command, async move { create_group(&zim, &group, members?).await });
         }
         "rename" => {
             let (zim, name) = (zim.clone(), word("name"));

@@ -53,6 +53,11 @@ impl Device {
         Ok(std::fs::read_to_string(self.folder.join("device-id"))?.trim().to_owned())
     }
 
+    /// Returns the ID of its process, if it runs.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.process.as_ref().map(ChildProcess::id)
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.process.is_some()
     }

@@ -7,6 +7,7 @@
 //! `record.rs` records what happens, `run.rs` executes a plan to its end, `settle.rs` waits until devices agree about rooms and
 //! calls, `checks.rs`, `raised.rs`, `message.rs`, `deletion.rs`,
 //! `combine.rs`, `counts.rs`, `local.rs`, `social.rs`, `group.rs`, `room.rs` and `call.rs` find violations.
+//! A long run (`long.rs`) has more devices, its own plan (`long_plan.rs`) and its own checks (`long_check.rs`).
 //! Each client (`bin/test-client.rs`) and the server (`bin/test-server.rs`) is a process, so that a kill is a real one.
 
 mod action;
@@ -28,6 +29,9 @@ mod link;
 mod live;
 mod live_plan;
 mod local;
+mod long;
+mod long_check;
+mod long_plan;
 mod message_plan;
 mod node_plan;
 mod outage;

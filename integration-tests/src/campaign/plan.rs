@@ -5,6 +5,7 @@ use std::fmt;
 use super::action::{Action, GroupVerb, MessageVerb, SettingVerb, SocialAction};
 use super::kind::Kind;
 use super::live_plan;
+use super::long_plan;
 use super::message_plan;
 use super::node_plan::{NODES, NodeFault, with_nodes};
 use crate::random::Random;
@@ -112,6 +113,10 @@ pub struct Plan {
     pub kinds: Vec<Kind>,
     /// The steps, in order.
     pub steps: Vec<Step>,
+    /// The users of the devices.
+    pub(super) devices: &'static [&'static str],
+    /// Whether it is a long run.
+    pub(super) is_long: bool,
 }
 
 impl Plan {
@@ -170,7 +175,13 @@ impl Plan {
         if kinds.contains(&Kind::Reset) {
             steps.push(Step::Fault(Fault::Retain));
         }
-        Self { seed, database, nodes, kinds, steps }
+        Self { seed, database, nodes, kinds, steps, devices: &DEVICES, is_long: false }
+    }
+
+    /// Derives a plan for a long run, of so many messages, from a seed.
+    pub fn long(seed: u64, database: Database, messages: usize) -> Self {
+        let (kinds, steps) = long_plan::steps(seed, database, messages);
+        Self { seed, database, nodes: 1, kinds, steps, devices: &long_plan::DEVICES, is_long: true }
     }
 
     /// Whether the plan contains this kind of fault.

@@ -78,6 +78,7 @@ pub(super) struct Events {
     pub(super) faults: Vec<(Moment, Fault)>,
     /// Other notes, for the text of the record.
     pub(super) notes: Vec<(Moment, String)>,
+    unanswered: usize,
     now: Moment,
     logged_in: HashMap<usize, u32>,
     queries: HashMap<u64, (usize, oneshot::Sender<Value>)>,
@@ -85,6 +86,11 @@ pub(super) struct Events {
 }
 
 impl Events {
+    /// Returns how many calls have no answer. A long run asks for it after every event.
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
     fn tick(&mut self) -> Moment {
         self.now += 1;
         self.now
@@ -123,6 +129,7 @@ impl Record {
             let end = if poison { format!(" {}", super::plan::POISON) } else { String::new() };
             let text = format!("{device}/{incarnation}/{number}{end}");
             let called = events.tick();
+            events.unanswered += 1;
             let (call_text, call_id) = (text.clone(), call_id.to_owned());
             events.calls.push(Call { device, incarnation, action, text: call_text, call_id, called, answer: None });
             (number as u64, text)
@@ -210,6 +217,7 @@ impl Record {
                     // Fails when the query timed out.
                     let _ = sender.send(answer);
                 } else if let Some(call) = usize::try_from(id).ok().and_then(|id| events.calls.get_mut(id)) {
+                    events.unanswered -= usize::from(call.answer.is_none());
                     call.answer = Some((at, result));
                 }
             } else {
@@ -224,6 +232,7 @@ impl Record {
             let at = events.tick();
             let unanswered = events.calls.iter_mut().filter(|call| call.device == device && call.answer.is_none());
             for call in unanswered {
+                events.unanswered -= 1;
                 call.answer = Some((at, Err(Failure { code: 0, message: "its process has ended".to_owned() })));
             }
             events.queries.retain(|_, (of, _)| *of != device);

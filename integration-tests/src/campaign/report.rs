@@ -48,6 +48,10 @@ impl Report {
         total.lost_leases += tally.lost_leases;
         total.client_kills += tally.client_kills;
         total.cuts += tally.cuts;
+        total.played += tally.played;
+        total.checked += tally.checked;
+        total.server_bytes = total.server_bytes.max(tally.server_bytes);
+        total.client_bytes = total.client_bytes.max(tally.client_bytes);
         for violation in &outcome.violations {
             self.found.push((outcome.plan.seed, violation.name.to_owned()));
         }
@@ -103,6 +107,14 @@ impl Report {
             ("minutes", usize::try_from(self.took.as_secs() / 60).unwrap_or(0)),
         ] {
             row(&[what, &grouped(count)]);
+        }
+        if !self.total.played.is_zero() {
+            let [played, checked] = [self.total.played, self.total.checked].map(|took| took.as_secs());
+            let [server, client] = [self.total.server_bytes, self.total.client_bytes].map(|bytes| bytes >> 20);
+            row(&["seconds with faults", &played.to_string()]);
+            row(&["seconds of checks", &checked.to_string()]);
+            row(&["most memory of a server, MB", &server.to_string()]);
+            row(&["most memory of a client, MB", &client.to_string()]);
         }
         let _ = writeln!(text);
         let mut row = |cells: &[&str]| {

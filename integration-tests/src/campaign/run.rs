@@ -19,6 +19,7 @@ use super::kind::Kind;
 use super::lease;
 use super::lists::{self, DeviceLists};
 use super::local::{self, LocalRows};
+use super::long;
 use super::node_plan::NodeFault;
 use super::plan::{Fault, Plan, TEAM, USERS};
 use super::raised;
@@ -80,6 +81,11 @@ pub struct Tally {
     pub lost_leases: usize,
     pub client_kills: usize,
     pub cuts: usize,
+    /// Of a long run: how long it and its checks took, and the most memory of a server and of a client.
+    pub played: Duration,
+    pub checked: Duration,
+    pub server_bytes: u64,
+    pub client_bytes: u64,
 }
 
 /// Executes a plan.
@@ -92,6 +98,9 @@ pub async fn run(
     folder: &Path,
     cluster: Option<&SharedCluster>,
 ) -> anyhow::Result<Outcome> {
+    if plan.is_long {
+        return Box::pin(long::run(plan, settings, folder, cluster)).await;
+    }
     let mut testbed = Testbed::new(&plan, settings.planted, &settings.programs, folder, cluster).await?;
     let record = testbed.record.clone();
     let played = execute(&mut testbed, &plan, settings).await;
@@ -120,7 +129,6 @@ pub async fn run(
 }
 
 fn tally(end: &EndState, record: &Record) -> Tally {
-    let faults = |is: fn(&Fault) -> bool| record.read(|events| events.faults.iter().filter(|(_, one)| is(one)).count());
     Tally {
         calls: end.calls.len(),
         acknowledged: end.calls.iter().filter(|call| call.acknowledged().is_some()).count(),
@@ -129,15 +137,24 @@ fn tally(end: &EndState, record: &Record) -> Tally {
         events: end.raised.len(),
         tasks: end.tasks.len(),
         rows: end.devices.iter().map(|seen| seen.rows.len()).sum(),
+        lost_leases: end.lost_leases,
+        ..faults_of(record)
+    }
+}
+
+/// Counts the faults of a run.
+pub(super) fn faults_of(record: &Record) -> Tally {
+    let faults = |is: fn(&Fault) -> bool| record.read(|events| events.faults.iter().filter(|(_, one)| is(one)).count());
+    Tally {
         server_kills: faults(|one| {
             matches!(
                 one,
                 Fault::KillServer | Fault::KillPostgres | Fault::Node(NodeFault::Kill(_) | NodeFault::KillBus)
             )
         }),
-        lost_leases: end.lost_leases,
         client_kills: faults(|one| matches!(one, Fault::KillDevice(_))),
         cuts: faults(|one| matches!(one, Fault::Cut(_))),
+        ..Tally::default()
     }
 }
 
@@ -252,7 +269,7 @@ async fn wait_for_tasks(testbed: &mut Testbed, limit: Duration) -> anyhow::Resul
 }
 
 /// Waits until every device has caught up for the first time: messages from before then raise no events.
-async fn wait_for_first_sync(testbed: &Testbed, limit: Duration) -> anyhow::Result<()> {
+pub(super) async fn wait_for_first_sync(testbed: &Testbed, limit: Duration) -> anyhow::Result<()> {
     let is_equal = |device: &Device| {
         testbed.record.read(|events| {
             let mut of = events.raised.iter().filter(|one| one.device == device.number);
@@ -336,7 +353,7 @@ pub(super) async fn poll_until(
     }
 }
 
-async fn wait_for_logins(
+pub(super) async fn wait_for_logins(
     devices: impl IntoIterator<Item = &Device>,
     record: &Record,
     limit: Duration,

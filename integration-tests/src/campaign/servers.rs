@@ -171,6 +171,11 @@ impl Servers {
         self.nodes.iter().map(|node| std::fs::read_to_string(node.installation.log()).unwrap_or_default()).collect()
     }
 
+    /// Returns the process IDs of the servers that run.
+    pub(super) fn processes(&self) -> impl Iterator<Item = u32> {
+        self.nodes.iter().filter_map(|node| node.server.as_ref().map(ServerProcess::id))
+    }
+
     /// Takes a server if it runs. One that has ended by itself is counted.
     fn take(&mut self, at: usize) -> Option<ServerProcess> {
         let node = &mut self.nodes[at];

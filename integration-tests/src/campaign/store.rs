@@ -201,6 +201,20 @@ impl Store {
         }
     }
 
+    /// Returns the size of the database.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn bytes(&self) -> anyhow::Result<u64> {
+        match self {
+            Self::Sqlite { file } => Ok(std::fs::metadata(file)?.len()),
+            Self::Postgres { .. } => {
+                let rows = self.rows("SELECT CAST(pg_database_size(current_database()) AS TEXT)")?;
+                Ok(rows[0][0].parse()?)
+            }
+        }
+    }
+
     /// Sends SIGKILL to PostgreSQL.
     ///
     /// # Errors

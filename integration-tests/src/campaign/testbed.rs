@@ -78,7 +78,7 @@ impl Testbed {
             _ => Some(FrameProxy::new(servers.address(FRAME_PROXY_DEVICE), &servers.first().folder, in_frames)?),
         };
         let mut devices = Vec::new();
-        for (number, user) in DEVICES.into_iter().enumerate() {
+        for (number, &user) in plan.devices.iter().enumerate() {
             // A planted fault concerns all devices; a dropped push concerns one.
             let via_frame_proxy = frame_proxy.as_ref().filter(|_| in_frames.is_some() || number == FRAME_PROXY_DEVICE);
             let to = via_frame_proxy.map_or_else(|| servers.address(number), FrameProxy::address);
@@ -142,7 +142,7 @@ impl Testbed {
 
     /// Waits until `answers` of the unanswered calls are answered; false if that takes longer than `at_most`.
     pub(crate) async fn wait(&self, answers: usize, at_most: Duration) -> bool {
-        let waiting = || self.record.read(|events| events.calls.iter().filter(|call| call.answer.is_none()).count());
+        let waiting = || self.record.read(Events::unanswered);
         let enough = waiting().saturating_sub(answers);
         self.until(at_most, || waiting() <= enough).await
     }

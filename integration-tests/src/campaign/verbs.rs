@@ -31,15 +31,17 @@ pub(super) const REACTION: &str = "+1";
 /// The type of the conversation that is called so.
 #[must_use]
 pub fn kind_of(peer: &str) -> ConversationType {
-    if peer == TEAM { ConversationType::Group } else { ConversationType::Peer }
+    // The groups of long runs have a number.
+    if peer.starts_with(TEAM) { ConversationType::Group } else { ConversationType::Peer }
 }
 
-/// Creates the group, with these members beside its creator.
+/// Creates a group, or that of short runs if it has no name, with these members beside its creator.
 ///
 /// # Errors
 /// The call fails.
-pub async fn create_group(zim: &Zim, members: Vec<String>) -> anyhow::Result<Value> {
-    let info = GroupInfo { group_id: TEAM.to_owned(), ..GroupInfo::default() };
+pub async fn create_group(zim: &Zim, group: &str, members: Vec<String>) -> anyhow::Result<Value> {
+    let group_id = if group.is_empty() { TEAM } else { group }.to_owned();
+    let info = GroupInfo { group_id, ..GroupInfo::default() };
     drop(zim.create_group(info, members, GroupAdvancedConfig::default()).await?);
     Ok(Value::Null)
 }

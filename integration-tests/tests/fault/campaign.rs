@@ -83,6 +83,12 @@ async fn a_campaign_of_restored_backups_and_wrong_clocks() {
     passes_with(5, &[Kind::Restore, Kind::JumpServer, Kind::JumpDevice]).await;
 }
 
+/// As a long run, with 20 users and 30 devices, but with few messages.
+#[tokio::test]
+async fn a_campaign_of_many_devices() {
+    passes(Plan::long(6, database(), 300)).await;
+}
+
 /// Runs a seed with the planted fault and without it: the named check fails only with the fault.
 async fn is_caught(planted: Planted, kinds: &[Kind], name: &str) {
     is_caught_in(Plan::of(11, Database::Sqlite, kinds.to_vec()), planted, name).await;
