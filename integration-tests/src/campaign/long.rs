@@ -128,11 +128,8 @@ async fn check(testbed: &mut Testbed, limit: Duration, peaks: &mut Peaks) -> any
         fresh.push(testbed.fresh_device(FRESH_DEVICES + at, user).await?);
     }
     wait_for_logins(testbed.devices.iter().chain(&fresh), &record, limit).await?;
-    let kept = kept(&testbed.store)?;
-    let messages = kept.messages.len();
-    let (calls, faults) = record.read(|events| (events.calls.clone(), events.faults.clone()));
-    let truth = check_stored(&kept, &calls, &faults, &mut found);
-    check_devices(testbed, &mut fresh, &truth, limit, &mut found).await?;
+    let (stored, truth) = settle(testbed, &mut fresh, limit, &mut found).await?;
+    let messages = stored.messages.len();
     let is_heard =
         poll_until(limit, async || Ok(record.read(|events| unheard(&truth, &heard(&events.raised))).is_empty()));
     if !is_heard.await? {
@@ -178,29 +175,34 @@ fn kept(store: &Store) -> anyhow::Result<Kept> {
     Ok(kept)
 }
 
-/// Waits until every device shows what is stored, and counts it as unread; reports those that do not.
-async fn check_devices(
+/// Waits until every device shows what is stored, and counts it as unread. Returns what is stored, and adds what is wrong. A device
+/// that was killed sends again what it had not sent, so more may be stored than calls are answered.
+async fn settle(
     testbed: &mut Testbed,
     fresh: &mut [Device],
-    truth: &Truth,
     limit: Duration,
     found: &mut Found,
-) -> anyhow::Result<()> {
-    let record = testbed.record.clone();
-    let end = Instant::now() + limit;
-    for device in testbed.devices.iter_mut().chain(fresh) {
-        let mut differs = Vec::new();
-        let left = end.saturating_duration_since(Instant::now());
-        poll_until(left, async || {
-            differs = differences(device, truth, &record).await?;
-            Ok(differs.is_empty())
-        })
-        .await?;
-        for what in differs {
-            found.add("histories_differ", format!("device {}: {what}", device.number));
+) -> anyhow::Result<(Kept, Truth)> {
+    let Testbed { devices, store, record, .. } = testbed;
+    let (calls, faults) = record.read(|events| (events.calls.clone(), events.faults.clone()));
+    let (mut stored, mut truth, mut wrong) = (Kept::default(), Truth::default(), Found::default());
+    poll_until(limit, async || {
+        wrong = Found::default();
+        stored = kept(store)?;
+        truth = check_stored(&stored, &calls, &faults, &mut wrong);
+        for device in devices.iter_mut().chain(&mut *fresh) {
+            let differs = differences(device, &truth, record).await?;
+            if !differs.is_empty() {
+                let number = device.number;
+                differs.iter().for_each(|what| wrong.add("histories_differ", format!("device {number}: {what}")));
+                return Ok(false);
+            }
         }
-    }
-    Ok(())
+        Ok(kept(store)?.messages.len() == stored.messages.len())
+    })
+    .await?;
+    found.extend(wrong);
+    Ok((stored, truth))
 }
 
 /// Returns in what a device differs from what is stored.

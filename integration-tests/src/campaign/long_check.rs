@@ -52,6 +52,10 @@ impl Found {
         }
     }
 
+    pub(super) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub(super) fn into_violations(self) -> Vec<Violation> {
         self.0
     }
@@ -270,9 +274,9 @@ mod tests {
 
     #[test]
     fn a_difference_is_described() {
-        let [one, other] = [(1, "a".to_owned()), (2, "b".to_owned())];
-        assert_eq!(difference(&[one.clone()], &[one.clone()]), None);
-        let what = difference(&[other.clone()], &[one]).unwrap();
+        let (one, other) = ([(1, "a".to_owned())], [(2, "b".to_owned())]);
+        assert_eq!(difference(&one, &one), None);
+        let what = difference(&other, &one).unwrap();
         assert_eq!(what, r#"1 shown, 1 stored; missing: Some("(1, \"a\")"); not stored: Some("(2, \"b\")")"#);
     }
 
