@@ -84,17 +84,25 @@ pub(super) fn differences(
             if view.is_unsure || !is_here || !(own.device.is_empty() || own.device == device.installation) {
                 continue;
             }
+            // The user had left, and the end came together with the news that they were invited again: nothing of it is told.
+            let had_left = told.is_some_and(|told| !is_pending(told) && told != State::Accepted as i64);
+            if is_pending(own.state) && had_left {
+                continue;
+            }
             // If the end comes together with the news that the user has joined, nothing of it is told.
             let is_over = call.is_advanced && own.state != State::Cancelled as i64 && view.joined.is_empty();
             if is_over && !view.is_ended {
                 add("was not told of the end of the call");
             }
             // Who takes everything back knows whom it concerns, and is told of nobody else.
-            let is_own_doing = |told: i64, state: i64| {
-                own.state == State::Cancelled as i64 && is_pending(told) && state == State::BeCancelled as i64
+            let is_own_doing = |told: Option<i64>, state: i64| {
+                own.state == State::Cancelled as i64
+                    && told.is_none_or(is_pending)
+                    && state == State::BeCancelled as i64
             };
             let is_same = |(user, stored): (&String, i64)| match (view.users.get(user), view.joined.get(user)) {
-                (Some(told), _) if *told == stored || is_own_doing(*told, stored) => true,
+                (Some(told), _) if *told == stored => true,
+                (told, _) if is_own_doing(told.copied(), stored) => true,
                 (_, Some(answered)) => *answered == stored,
                 (told, None) => told.is_none() && !view.is_whole,
             };
@@ -110,8 +118,9 @@ pub(super) fn call_views_differ(end: &EndState) -> Vec<String> {
     differences((&end.raised, &end.calls), end.restored, &end.live.devices, &end.live.calls)
 }
 
+/// A new epoch begins the story of a call anew: one that had ended runs again, and ends again.
 pub(super) fn call_told_twice(end: &EndState) -> Vec<String> {
-    views(&end.raised, &end.calls).twice
+    if end.restored.is_some() { Vec::new() } else { views(&end.raised, &end.calls).twice }
 }
 
 /// A new epoch begins the story of a call anew.
