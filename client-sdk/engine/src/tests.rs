@@ -173,7 +173,8 @@ fn an_answer_below_the_head_holds_nothing() {
     engine.open(&name());
     engine.online(&Bytes::from_static(&[1; 16]));
     let conversation = Some(name().to_ref());
-    let head = ConversationHead { conversation, from_seq: 1, end_seq: 4, end_rev: 2, n: 4, ..ConversationHead::default() };
+    let head =
+        ConversationHead { conversation, from_seq: 1, end_seq: 4, end_rev: 2, n: 4, ..ConversationHead::default() };
     engine.push(feed(head, 1), Origin::Other);
     for seq in 1..=4 {
         engine.answered(&name(), seq);
