@@ -229,7 +229,8 @@ impl Transaction<'_> {
     }
 
     /// Makes what an entry says of the source of a reply that of this user: they may have deleted the source for themselves after a
-    /// page was read, and a push to everybody does not know it. Or the entry does not show it, but this device holds it.
+    /// page was read, and a push to everybody does not know it. Or the entry does not show it, but this device holds it, or has shown
+    /// it with the reply before.
     pub(super) fn complete_reply(&self, id: i64, entry: &mut MessageEntry) -> rusqlite::Result<()> {
         let Some(state) = &mut entry.state else { return Ok(()) };
         let (Some(info), is_personal) = (&mut state.replied_info, state.is_personal) else { return Ok(()) };
@@ -248,7 +249,12 @@ impl Transaction<'_> {
                 return Ok(());
             }
         }
-        let Some((_, row)) = message::held(self.db, id, seq)? else { return Ok(()) };
+        let Some((_, row)) = message::held(self.db, id, seq)? else {
+            if is_withheld && let Some(shown) = self.shown_before(id, entry.seq, &info.message_id)? {
+                *info = shown;
+            }
+            return Ok(());
+        };
         // The source may have changed after the server said what it is.
         let is_changed = row.kind == MessageType::Revoke as i32 || edited_time(&row) > 0;
         if info.state == MessageRepliedInfoState::Deleted as i32
@@ -267,6 +273,15 @@ impl Transaction<'_> {
         info.sender_user_id = sender;
         info.sent_time = ts;
         Ok(())
+    }
+}
+
+impl Transaction<'_> {
+    /// Returns what a reply of this device shows of its source, if it does.
+    fn shown_before(&self, id: i64, reply: u64, source: &str) -> rusqlite::Result<Option<MessageRepliedInfo>> {
+        let Some((_, row)) = message::held(self.db, id, reply)? else { return Ok(None) };
+        let known: MessageState = prost::Message::decode(&row.state[..]).unwrap_or_default();
+        Ok(known.replied_info.filter(|info| info.message_id == source && info.message_info.is_some()))
     }
 }
 

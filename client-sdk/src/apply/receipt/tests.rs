@@ -2,9 +2,9 @@ use bytes::Bytes;
 use prost::Message as _;
 use rusqlite::Connection;
 use zim_protocol::{
-    AllCleared, ConversationCleared, ConversationReceiptEntry, ConversationRef, Event, EventKind, Message,
-    MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus, MessageRepliedInfo, MessageRepliedInfoState,
-    MessageState, MessageType, ReceiptEntry, feed_entry::Detail,
+    AllCleared, ConversationCleared, ConversationHead, ConversationReceiptEntry, ConversationRef, Event, EventKind,
+    Message, MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus, MessageRepliedInfo,
+    MessageRepliedInfoState, MessageState, MessageType, ReceiptEntry, feed_entry::Detail,
 };
 
 use crate::apply::{Attach, Deleted, Job, Recent, Settle, Viewer, apply};
@@ -90,6 +90,11 @@ fn messages(entry: &MessageEntry, raise_after: u64) -> Change {
 
 fn messages_of(to: ConversationRef, entry: &MessageEntry, raise_after: u64) -> Change {
     Change::Messages { name: Name::from(&to), entries: vec![entry.clone()], raise_after, own_after: raise_after }
+}
+
+fn head(entry: &MessageEntry) -> Change {
+    let last_message = Some(entry.clone());
+    Change::Head(Box::new(ConversationHead { conversation: Some(peer()), last_message, ..Default::default() }))
 }
 
 /// A message was read by all who should, or by the user.
@@ -220,20 +225,25 @@ fn a_reply_shows_that_its_source_is_deleted_whichever_comes_first() {
     for (gone, state) in [(deletion(), Deleted), (cleared(), NotFound)] {
         // Whether this device holds the source.
         for (is_held, is_personal) in [(false, false), (false, true), (true, false), (true, true)] {
-            for is_reply_first in [false, true] {
+            for (is_reply_first, is_head) in [(false, false), (false, true), (true, false), (true, true)] {
                 let mut device = Device::new();
                 if is_held {
                     device.page(&asking("ann"));
                 }
+                let again = match is_head {
+                    true => head(&reply(is_personal)),
+                    false => messages(&reply(is_personal), 0),
+                };
                 let mut events = Vec::new();
                 if is_reply_first {
                     device.page(&reply(is_personal));
                     events = device.feed(gone.clone());
                 } else {
                     device.feed(gone.clone());
-                    device.page(&reply(is_personal));
                 }
-                let case = format!("{gone:?} {is_held} {is_personal} {is_reply_first}");
+                // It was read before the deletion.
+                device.change(again);
+                let case = format!("{gone:?} {is_held} {is_personal} {is_reply_first} {is_head}");
                 let (_, row) = message::held(&device.db, 1, 2).unwrap().expect("the reply");
                 let info = row.into_message("ann", &peer()).replied_info.unwrap();
                 assert_eq!((info.state(), &info.message_info, info.message_seq), (state, &None, 1), "{case}");
