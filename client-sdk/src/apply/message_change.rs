@@ -231,13 +231,17 @@ impl Transaction<'_> {
     /// Makes what an entry says of the source of a reply that of this user: they may have deleted the source for themselves after a
     /// page was read, and a push to everybody does not know it. Or the entry does not show it, but this device holds it, or has shown
     /// it with the reply before.
-    pub(super) fn complete_reply(&self, id: i64, entry: &mut MessageEntry) -> rusqlite::Result<()> {
+    pub(super) fn complete_reply(&mut self, id: i64, entry: &mut MessageEntry) -> rusqlite::Result<()> {
         let Some(state) = &mut entry.state else { return Ok(()) };
         let (Some(info), is_personal) = (&mut state.replied_info, state.is_personal) else { return Ok(()) };
         let seq = u64::try_from(info.message_seq).unwrap_or(0);
         // The source has changed since the user left, and this device may hold it as it was.
         let is_withheld = info.state == MessageRepliedInfoState::Normal as i32 && info.message_info.is_none();
-        match rows::hidden(self.db, id, seq)? {
+        let hidden = match rows::hidden(self.db, id, seq)? {
+            Hidden::No if self.recent.has_deleted(self.db)? => rows::hidden_here(self.db, id, info)?,
+            hidden => hidden,
+        };
+        match hidden {
             Hidden::No if is_personal && !is_withheld => return Ok(()),
             Hidden::No => {}
             Hidden::Message => {

@@ -96,6 +96,23 @@ pub(crate) fn hidden(db: &Connection, conversation: i64, seq: u64) -> rusqlite::
     })
 }
 
+/// Returns whether this device alone has deleted the source of a reply.
+pub(crate) fn hidden_here(db: &Connection, conversation: i64, source: &MessageRepliedInfo) -> rusqlite::Result<Hidden> {
+    let message_id: i64 = source.message_id.parse().unwrap_or(0);
+    let sql = "SELECT EXISTS (SELECT 1 FROM deleted_message WHERE message_id = ?2), \
+               EXISTS (SELECT 1 FROM conversation WHERE id = ?1 AND deleted_seq >= ?3 AND deleted_ts >= ?4)";
+    let row = db
+        .prepare_cached(sql)?
+        .query_row(params![conversation, message_id, source.message_seq, source.sent_time], |row| {
+            Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?))
+        })?;
+    Ok(match row {
+        (_, true) => Hidden::Cleared,
+        (true, false) => Hidden::Message,
+        (false, false) => Hidden::No,
+    })
+}
+
 /// Deletes a message by its position, because the user has; returns its row.
 pub(crate) fn delete(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Option<MessageRow>> {
     db.prepare_cached("INSERT OR IGNORE INTO hidden (conversation, seq) VALUES (?1, ?2)")?

@@ -7,7 +7,7 @@ use zim_protocol::{
     MessageRepliedInfoState, MessageState, MessageType, ReceiptEntry, feed_entry::Detail,
 };
 
-use crate::apply::{Attach, Deleted, Job, Recent, Settle, Viewer, apply};
+use crate::apply::{Attach, Deleted, Job, Local, Recent, Settle, Viewer, apply};
 use crate::engine::{Batch, Change, Origin};
 use crate::store::{memory, message, outgoing};
 use crate::types::Name;
@@ -249,6 +249,39 @@ fn a_reply_shows_that_its_source_is_deleted_whichever_comes_first() {
                 assert_eq!((info.state(), &info.message_info, info.message_seq), (state, &None, 1), "{case}");
                 let is_told = events.iter().any(|event| event.kind() == EventKind::MessageRepliedInfoChanged);
                 assert_eq!(is_told, is_reply_first, "{case}");
+            }
+        }
+    }
+}
+
+/// The server does not know what only this device has deleted, and shows it in every reply.
+#[test]
+fn a_reply_shows_that_this_device_has_deleted_its_source() {
+    use MessageRepliedInfoState::{Deleted, NotFound};
+    let name = Name::from(&peer());
+    let by_seq = Message { message_seq: 1, ..Message::default() };
+    let cases =
+        [(Local::Delete { name: name.clone(), messages: vec![by_seq] }, Deleted), (Local::Clear(name), NotFound)];
+    for (local, state) in cases {
+        for is_personal in [false, true] {
+            for (is_reply_first, is_head) in [(false, false), (false, true), (true, false), (true, true)] {
+                let mut device = Device::new();
+                device.page(&asking("ann"));
+                // All that is there is deleted, the reply as well.
+                let is_reply_first = is_reply_first && state == Deleted;
+                if is_reply_first {
+                    device.page(&reply(is_personal));
+                }
+                device.db.execute("UPDATE conversation SET head_seq = 1", []).unwrap();
+                device.run(Job { settle: vec![Settle::Local(Box::new(local.clone()))], ..Job::default() });
+                device.change(match is_head {
+                    true => head(&reply(is_personal)),
+                    false => messages(&reply(is_personal), 0),
+                });
+                let case = format!("{local:?} {is_personal} {is_reply_first} {is_head}");
+                let (_, row) = message::held(&device.db, 1, 2).unwrap().expect("the reply");
+                let info = row.into_message("ann", &peer()).replied_info.unwrap();
+                assert_eq!((info.state(), &info.message_info, info.message_seq), (state, &None, 1), "{case}");
             }
         }
     }
