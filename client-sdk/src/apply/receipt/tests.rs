@@ -9,7 +9,7 @@ use zim_protocol::{
 
 use crate::apply::{Attach, Deleted, Job, Local, Recent, Settle, Viewer, apply};
 use crate::engine::{Batch, Change, Origin};
-use crate::store::{memory, message, outgoing};
+use crate::store::{memory, message, message_change, outgoing};
 use crate::types::Name;
 
 /// A device of Ann's.
@@ -284,6 +284,38 @@ fn a_reply_shows_that_this_device_has_deleted_its_source() {
                 assert_eq!((info.state(), &info.message_info, info.message_seq), (state, &None, 1), "{case}");
             }
         }
+    }
+}
+
+/// It may have come after the deletion was asked for, which the entry of the feed does not tell. The caller knows.
+#[test]
+fn what_only_this_device_has_stays_until_the_caller_removes_it() {
+    let name = || Name::from(&peer());
+    for origin in [Origin::Own, Origin::Other] {
+        let mut device = Device::new();
+        device.page(&asking("bob"));
+        let insert = |key: u8| {
+            let (content, local_data, config) =
+                (Message::text("note").encode_to_vec().into(), String::new(), Bytes::new());
+            let kind = MessageType::Text as i32;
+            let pending = outgoing::Pending { key: [key; 16], ts: 5, kind, flags: 0, content, local_data, config };
+            let insert = Local::Insert { name: name(), sender: "ann".to_owned(), pending };
+            Job { settle: vec![Settle::Local(Box::new(insert))], ..Job::default() }
+        };
+        device.run(insert(8));
+        let last_row = message_change::last_row(&device.db).unwrap();
+        let asked = device.viewer.deleting.begin(Deleted::Conversation(name()));
+        device.run(insert(9));
+        let rows = |device: &Device| -> Vec<i64> {
+            let mut rows = device.db.prepare("SELECT id - ?1 FROM message ORDER BY id").unwrap();
+            rows.query_map([last_row], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        device.change(Change::Own { detail: Box::new(cleared()), origin });
+        assert_eq!(rows(&device), [0, 1], "{origin:?}");
+        asked.done(Ok(())).unwrap();
+        let clear = Settle::Local(Box::new(Local::ClearUnsent(name(), last_row)));
+        device.run(Job { settle: vec![clear], ..Job::default() });
+        assert_eq!(rows(&device), [1], "{origin:?}");
     }
 }
 
