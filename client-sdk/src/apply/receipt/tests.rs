@@ -319,6 +319,30 @@ fn what_only_this_device_has_stays_until_the_caller_removes_it() {
     }
 }
 
+/// The device did not get the answer, so it counts the message as failed, but the server may have stored it.
+#[test]
+fn a_failed_message_that_is_cleared_does_not_come_back() {
+    let name = || Name::from(&peer());
+    for local in [Local::Clear(name()), Local::ClearUnsent(name(), i64::MAX)] {
+        for is_head in [false, true] {
+            let mut device = Device::new();
+            device.send(&peer());
+            // Nothing is deleted, which is remembered.
+            device.page(&reply(true));
+            let failed = Settle::Failed { name: name(), key: KEY, reason: String::new(), is_disabled: false };
+            device.run(Job { settle: vec![failed], ..Job::default() });
+            device.run(Job { settle: vec![Settle::Local(Box::new(local.clone()))], ..Job::default() });
+            let stored = MessageEntry { seq: 3, n: 3, ..asking("ann") };
+            device.change(if is_head { head(&stored) } else { messages(&stored, 0) });
+            assert!(message::held(&device.db, 1, 3).unwrap().is_none(), "{local:?} {is_head}");
+            // Unless the app sends it again.
+            device.send(&peer());
+            device.change(messages(&stored, 0));
+            assert!(message::held(&device.db, 1, 3).unwrap().is_some(), "{local:?} {is_head}");
+        }
+    }
+}
+
 /// Whoever waits for the answer needs no event, and if there is no answer, the event tells what was deleted.
 #[test]
 fn a_deletion_of_this_device_that_a_sync_brings_is_its_own() {
