@@ -71,7 +71,10 @@ impl Zim {
             // The log entries in the answer delete them here.
             own.done(self.call(request).await)?;
         }
-        if delete_here(&account, name, here).await? == 0 && is_none_stored {
+        if delete_here(&account, name.clone(), here).await? == 0 && is_none_stored {
+            // The server finds nothing in a conversation that does not exist either.
+            account.listed().await;
+            known(&account, &name).await?;
             return Err(not_held());
         }
         Ok(result)
