@@ -125,6 +125,9 @@ impl Zim {
     /// Deletes all messages of all conversations for this user; others keep them (reference: `deleteAllConversationMessages`).
     /// Devices and server as in [`Zim::delete_messages`]. The conversations stay in the list.
     ///
+    /// With `isAlsoDeleteServerMessage`, the server deletes what it has when the request arrives. Unlike [`Zim::delete_all_message`],
+    /// this includes messages that this device has not seen yet: no event may ever tell them.
+    ///
     /// # Errors
     /// Those of every request.
     pub async fn delete_all_conversation_messages(&self, config: MessageDeleteConfig) -> Result<(), Error> {
