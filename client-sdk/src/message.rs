@@ -403,7 +403,10 @@ fn compose(
         Some(Body::File(_)) => MessageType::File,
         Some(Body::Audio(_)) => MessageType::Audio,
         Some(Body::Video(_)) => MessageType::Video,
-        Some(Body::Multiple(_)) => MessageType::Multiple,
+        Some(Body::Multiple(multiple)) => {
+            multiple.check_parts().map_err(|problem| invalid(&problem))?;
+            MessageType::Multiple
+        }
         Some(_) => return Err(invalid("a message of this type cannot be sent")),
         None => return Err(invalid("the message has no body")),
     };
