@@ -161,7 +161,12 @@ async fn send_message_limits_the_parts() {
     ] {
         let refused = refusal(soon(ann.send("bob", multiple(bad.clone()))).await);
         assert_eq!(refused, ErrorCode::CommonModuleParamsInvalid, "{bad:?}");
-        let request = SendMessageRequest { message: Some(multiple(bad.clone())), ..send_text("bob", "", 1) };
+        // For the server, the files are there.
+        let mut message = multiple(bad.clone());
+        for part in message.media_parts() {
+            *part.download_url = "https://files.example/one".to_owned();
+        }
+        let request = SendMessageRequest { message: Some(message), ..send_text("bob", "", 1) };
         let refused = raw.call(&request).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "by the server: {bad:?}");
     }
