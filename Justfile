@@ -81,6 +81,12 @@ bench *args:
     cargo build --release --locked --bin zim-server --bin zim
     cargo run --release --quiet --locked --bin zim -- bench peer "$@"
 
+# Checks the unit, the settings and the compose file of docs/operations/deploy by running them. It needs containers; `--debian`
+# makes their images of Debian's packages.
+deploy-check *args:
+    cargo build --release --locked --bin zim-server --bin zim
+    docs/operations/deploy/check "$@" "${CARGO_TARGET_DIR:-target}/release"
+
 # Builds the book, including its generated reference, into docs/book.
 docs: (_tools "cargo-nextest" "mdbook")
     UPDATE=1 cargo nextest run --locked -p zim-protocol --test contract pages
