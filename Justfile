@@ -83,11 +83,12 @@ bench *args:
 
 # What a deployment of several nodes reaches, calculated from one server: measures one and two nodes with release builds (PostgreSQL
 # and NATS must be installed, or name them: `--database`, `--bus`), compares the calculation with the two, and prints what it says
-# about large deployments. It takes about four minutes. The measurement is kept in FILE.
+# about large deployments. Besides the build it takes about three minutes. The measurement is kept in FILE.
 growth file="target/two-nodes.json" *args:
     cargo build --release --locked --bin zim-server --bin zim
-    cargo run --release --quiet --locked --bin zim -- bench cluster --costs --json "${@:2}" >"{{ file }}"
-    cargo run --release --quiet --locked -p zim-integration-tests --example capacity -- "{{ file }}"
+    mkdir -p "$(dirname "$1")"
+    cargo run --release --quiet --locked --bin zim -- bench cluster --costs --json "${@:2}" >"$1"
+    cargo run --release --quiet --locked -p zim-integration-tests --example capacity -- "$1"
 
 # Builds the book, including its generated reference, into docs/book.
 docs: (_tools "cargo-nextest" "mdbook")

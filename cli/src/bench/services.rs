@@ -114,7 +114,7 @@ impl Postgres {
         let (folder, port) = (private_folder()?, free_port()?);
         let url = format!("postgres://{ACCOUNT}@127.0.0.1:{port}/postgres");
         // From here on it is stopped, however far it has come.
-        let started = Self { tools, folder, pid: 0, url };
+        let mut started = Self { tools, folder, pid: 0, url };
         let (folder, data) = (started.folder.path(), started.data());
         if started.tools.is_root {
             let mut chown = StdCommand::new("chown");
@@ -138,9 +138,7 @@ impl Postgres {
         }
         let file = std::fs::read_to_string(data.join("postmaster.pid"))?;
         let pid = file.lines().next().and_then(|pid| pid.trim().parse().ok());
-        let pid = pid.ok_or_else(|| Failure::other("PostgreSQL does not say its process ID"))?;
-        let mut started = started;
-        started.pid = pid;
+        started.pid = pid.ok_or_else(|| Failure::other("PostgreSQL does not say its process ID"))?;
         Ok(started)
     }
 
