@@ -55,6 +55,8 @@ mod world;
 mod child;
 /// Servers and clients as child processes.
 mod process;
+/// What several nodes reach, calculated from one server.
+pub mod capacity;
 /// The fuzz targets.
 pub mod decoders;
 /// Seeded runs with injected faults.

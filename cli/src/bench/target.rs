@@ -1,7 +1,7 @@
 //! The server to measure.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use zim_client_sdk::Config;
@@ -9,7 +9,7 @@ use zim_client_sdk::net::Address;
 
 use super::process::{Cost, Sample};
 use crate::exit::{Exit, Failure};
-use crate::local_server::LocalServer;
+use crate::local_server::{LocalServer, Shared};
 use crate::output::Output;
 use crate::profile::Profile;
 use crate::secret;
@@ -67,13 +67,25 @@ pub(crate) struct TargetArgs {
     /// The database of the server to start [default: SQLite in a temporary folder]; use the variable for a URL with a password,
     /// because other users of this machine can see arguments
     #[arg(
-        long, global = true, env = "ZIM_BENCH_DATABASE", hide_env_values = true, value_name = "URL",
+        long, alias = "db-url", global = true, env = "ZIM_BENCH_DATABASE", hide_env_values = true, value_name = "URL",
         conflicts_with_all = ["server", "server_data"]
     )]
     database: Option<String>,
     /// A setting of the server to start, as in workers=2
     #[arg(long = "set", global = true, value_name = "NAME=VALUE", conflicts_with_all = ["server", "server_data"])]
     set: Vec<String>,
+}
+
+impl TargetArgs {
+    /// Whether they name a server that runs already.
+    pub(crate) fn is_running(&self) -> bool {
+        self.server.is_some() || self.server_data.is_some()
+    }
+
+    /// Returns the URL of the database of the server to start.
+    pub(crate) fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
 }
 
 /// What a bare client needs for a login.
@@ -129,10 +141,19 @@ impl Target {
             profile.set_trust(args.fingerprint.clone(), args.ca.clone());
             return Self::new(profile, None, None).await;
         }
+        let shared = Shared { database: args.database(), ..Shared::default() };
+        let target = Self::start(args, settings, shared).await?;
+        if let Some(own) = &target.own {
+            output.note(format!("started a server on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
+        }
+        Ok(target)
+    }
+
+    /// Starts a server.
+    pub(crate) async fn start(args: &TargetArgs, settings: &[&str], shared: Shared<'_>) -> Result<Self, Failure> {
         let settings = settings.iter().map(|setting| (*setting).to_owned()).chain(args.set.iter().cloned());
         let arguments: Vec<String> = settings.flat_map(|setting| ["--set".to_owned(), setting]).collect();
-        let own = LocalServer::start(args.server_bin.as_deref(), &arguments, args.database.as_deref()).await?;
-        output.note(format!("started a server on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
+        let own = LocalServer::start(args.server_bin.as_deref(), &arguments, shared).await?;
         let http = own.http().map(str::to_owned);
         let target = Self::new(own.profile()?, Some(own.pid()), Some(own)).await?;
         Ok(Self { http, ..target })
@@ -168,6 +189,11 @@ impl Target {
     /// Returns the address of the server's metrics, if it is on this machine.
     pub(crate) fn http(&self) -> Option<&str> {
         self.http.as_deref()
+    }
+
+    /// Returns the data folder of the server, if it was started here.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.own.as_ref().map(LocalServer::folder)
     }
 
     /// Returns the cost of the server since `before`.

@@ -42,3 +42,21 @@ async fn joins_and_pages_of_members_are_measured() {
     let refused = env.zim("x", &[&members[..], &["--joins", "99796"]].concat()).await;
     assert!(refused.stderr.contains("at most 100000"), "{}", refused.stderr);
 }
+
+#[tokio::test]
+async fn nodes_that_cannot_be_measured_are_refused() {
+    let (env, binary) = (TestEnv::without_server(), server_binary());
+    let cluster = ["bench", "cluster", "--server-bin", &binary, "--bus", "nats://127.0.0.1:1"];
+    for (arguments, expected) in [
+        (&["--database", "sqlite://zim.db"][..], "several nodes need PostgreSQL"),
+        (&["--nodes", "1"], "2 to 8"),
+        (&["--seconds", "0"], "at least a second"),
+    ] {
+        let refused = env.zim("x", &[&cluster[..], arguments].concat()).await;
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    }
+    let running = ["bench", "cluster", "--server", "127.0.0.1:4710"];
+    let refused = env.zim("x", &running).await;
+    assert!(refused.code == Some(2) && refused.stderr.contains("starts the servers"), "{}", refused.stderr);
+}
