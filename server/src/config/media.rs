@@ -1,10 +1,12 @@
 //! The files of messages: where they are, how clients reach them, and how long they are kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::media_store::MediaStore;
+use crate::media::Options;
 
 /// The files of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -66,6 +68,17 @@ impl Default for Media {
 }
 
 impl Media {
+    /// Returns how files are kept.
+    pub(crate) fn options(&self, data_dir: &Path) -> Options<'_> {
+        let program = Some(&self.video_frame_program).filter(|program| !program.as_os_str().is_empty());
+        Options {
+            location: self.store.location(data_dir),
+            max_pieces: self.max_pieces,
+            frames: program.map(|program| (program.clone(), Duration::from_secs(self.video_frame_s.into()))),
+            films: data_dir.join("films"),
+        }
+    }
+
     pub(super) fn problems(&self) -> Vec<String> {
         let mut wrong: Vec<String> = self.store.problem().into_iter().collect();
         if self.redirect_s != 0 && !(60..=86_400).contains(&self.redirect_s) {

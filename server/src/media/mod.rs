@@ -12,7 +12,7 @@ mod refs;
 mod writing;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +32,6 @@ pub(crate) use self::picture::{PictureError, Versions};
 pub(crate) use self::refs::{lock, refer};
 use self::writing::Turns;
 pub(crate) use self::writing::Writing;
-use crate::config;
 use crate::db::{Tx, params};
 use crate::effect::{Effect, Queue};
 use crate::error::Error;
@@ -79,8 +78,19 @@ pub(crate) struct Files {
     pictures: Arc<Semaphore>,
     /// Makes first frames of films, if the settings name a program for it.
     frames: Option<Frames>,
-    /// Where films from an object store are while their first frames are made.
     films: PathBuf,
+}
+
+/// How files are kept, as the settings say.
+#[derive(Clone, Debug)]
+pub(crate) struct Options<'a> {
+    pub(crate) location: Location<'a>,
+    /// The most pieces of an upload in a bucket.
+    pub(crate) max_pieces: u32,
+    /// The program that makes first frames of films, and the time that it has; `None`: films have no first frames.
+    pub(crate) frames: Option<(PathBuf, Duration)>,
+    /// The folder where films from a bucket are while their first frames are made.
+    pub(crate) films: PathBuf,
 }
 
 /// Where the files are, as the settings say.
@@ -112,21 +122,19 @@ impl Files {
     ///
     /// # Errors
     /// The credentials of the object store cannot be read; the text says so.
-    pub(crate) fn open(settings: &config::Media, data_dir: &Path) -> Result<Arc<Self>, String> {
-        let store = match settings.store.location(data_dir) {
-            Location::Bucket(address) => Store::Bucket(Arc::new(Bucket::open(address, settings.max_pieces)?)),
+    pub(crate) fn open(options: Options<'_>) -> Result<Arc<Self>, String> {
+        let Options { location, max_pieces, frames, films } = options;
+        let store = match location {
+            Location::Bucket(address) => Store::Bucket(Arc::new(Bucket::open(address, max_pieces)?)),
             Location::Folder(root) => Store::Folder(Folder::new(root)),
         };
-        let program = Some(&settings.video_frame_program).filter(|program| !program.as_os_str().is_empty());
-        let within = Duration::from_secs(settings.video_frame_s.into());
-        let films = data_dir.join("films");
         // A server that was killed has left some.
         drop(std::fs::remove_dir_all(&films));
         Ok(Arc::new(Self {
             store,
             turns: Turns::default(),
             pictures: Arc::new(Semaphore::new(PICTURES_AT_ONCE)),
-            frames: program.map(|program| Frames::new(program.clone(), within)),
+            frames: frames.map(|(program, within)| Frames::new(program, within)),
             films,
         }))
     }
@@ -289,6 +297,8 @@ pub(crate) async fn delete(tx: &mut Tx<'_>, id: i64, now: i64) -> Result<(), Err
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use sha2::{Digest, Sha256};
 
     use super::*;
@@ -296,8 +306,8 @@ mod tests {
     impl Files {
         /// The files in this folder.
         pub(super) fn in_folder(root: &Path) -> Arc<Self> {
-            let store = root.to_str().unwrap().parse().unwrap();
-            Self::open(&config::Media { store, ..config::Media::default() }, root).unwrap()
+            let location = Location::Folder(root.to_owned());
+            Self::open(Options { location, max_pieces: 1_000, frames: None, films: root.join("films") }).unwrap()
         }
     }
 

@@ -317,7 +317,7 @@ async fn a_disconnect_that_the_full_queue_refuses_is_repeated_soon() {
     let clock = Clock::manual(START_MS);
     let settings = DbConfig { queue: WAITING, ..DbConfig::new(database) };
     let config = Config::default();
-    let files = Files::open(&config.media, dir.path()).unwrap();
+    let files = Files::open(config.media.options(dir.path())).unwrap();
     let app = App::open(Arc::new(config), clock.clone(), settings, files, kinds()).await.unwrap();
     app.db
         .submit(Scope::user(ANN), async |tx: &mut Tx<'_>| {
