@@ -213,7 +213,7 @@ fn pid(id: u32) -> Option<rustix::process::Pid> {
 /// Limits what a process can take. It may have begun, but what it takes later counts.
 #[cfg(target_os = "linux")]
 fn limit(id: u32, memory: u64, within: Duration) -> io::Result<()> {
-    use rustix::process::{Resource, Rlimit, prlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
     let pid = pid(id).ok_or(io::ErrorKind::NotFound)?;
     for (resource, most) in [
         (Resource::Data, memory),
@@ -223,7 +223,9 @@ fn limit(id: u32, memory: u64, within: Duration) -> io::Result<()> {
         (Resource::Core, 0),
         (Resource::Cpu, within.as_secs() + 1),
     ] {
-        prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        // Nobody may raise what the server itself is limited to.
+        let most = Some(getrlimit(resource).maximum.map_or(most, |own| own.min(most)));
+        prlimit(Some(pid), resource, Rlimit { current: most, maximum: most })?;
     }
     Ok(())
 }
