@@ -26,12 +26,16 @@ demo *args:
     cargo run --quiet --locked --bin zim -- demo "$@"
 
 # All tests, on SQLite, then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster), then on two nodes (ZIM_TEST_NATS, or a
-# private server). One of them captures packets: see test-capture.
-test *args: test-docs (test-capture args) (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
+# private server). One of them captures packets, and some make films: see test-capture and test-films.
+test *args: test-docs (test-capture args) (test-films args) (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
 
 # All tests on SQLite, without other programs.
 test-sqlite *args: (_tools "cargo-nextest")
-    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/^cluster::/) | test(/capture/))' {{ args }}
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/^cluster::/) | test(/capture|media_film/))' {{ args }}
+
+# The tests of films, with ffmpeg.
+test-films *args: (_tools "cargo-nextest")
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked -p zim-integration-tests -E 'test(/media_film/)' {{ args }}
 
 # The tests that capture packets, with tcpdump. It needs root, or once `sudo setcap cap_net_raw+ep "$(command -v tcpdump)"`.
 test-capture *args: (_tools "cargo-nextest")

@@ -202,6 +202,7 @@ impl Server {
 
         app.begin_to_look_for_lost_logins().await.map_err(StartError::Database)?;
         app.begin_to_look_for_lost_room_members().await.map_err(StartError::Database)?;
+        app.begin_to_look_for_orphans().await.map_err(StartError::Database)?;
 
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
@@ -455,7 +456,7 @@ pub(crate) async fn open_app(
     let lease = Duration::from_millis(config.node_lease_ms.into());
     let node = config.bus.is_set().then(|| NodeConfig { lease, clock: clock.clone() });
     let database = DbConfig { partitions, node, ..DbConfig::new(database) };
-    let files = Files::open(config.media.store.location(&config.data_dir));
+    let files = Files::open(config.media.options(&config.data_dir));
     let files = files.map_err(|problem| ConfigError::Invalid(vec![problem]))?;
     let app = App::open(Arc::new(config), clock, database, files, kinds).await.map_err(StartError::Database)?;
     let is_new = app.tenants.list().is_empty();

@@ -178,11 +178,13 @@ impl Http {
             Ok(answer) => answer,
             Err(error) => {
                 // The file may be gone, or shorter than it was.
-                let failed = tokio::fs::metadata(&file.path).await.err();
-                return Err(failed.map_or_else(
-                    || not_reached(error),
-                    |failed| Failed::Finally(super::file::unusable(&file.path, failed)),
-                ));
+                let found = tokio::fs::metadata(&file.path).await;
+                let is_unchanged = file.is_unchanged().await;
+                return Err(match found {
+                    Err(gone) => Failed::Finally(super::file::unusable(&file.path, gone)),
+                    Ok(_) if is_unchanged => not_reached(error),
+                    Ok(_) => Failed::Finally(super::file::changed(&file.path)),
+                });
             }
         };
         if answer.status() == StatusCode::NO_CONTENT {
