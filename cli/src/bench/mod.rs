@@ -14,6 +14,11 @@ mod history;
 mod idle;
 mod load;
 mod login;
+mod media;
+mod media_beside;
+mod media_files;
+mod media_plain;
+mod media_transfers;
 mod members;
 mod meter;
 mod peer;
@@ -57,6 +62,8 @@ Examples:
   zim bench idle --connections 5000
   zim bench idle --connections 1000 --groups 200
   zim bench history --depth 1000000
+  zim bench media
+  zim bench media --only memory --uploads 50
   zim bench attack --for 5s
   zim bench start
   zim bench peer --database postgres://zim@localhost/bench --json")]
@@ -87,6 +94,8 @@ enum BenchCommand {
     Idle(idle::IdleArgs),
     /// Measure pages of history, new and old
     History(history::HistoryArgs),
+    /// Measure files of messages, compared with curl and nginx, and texts and the server's memory during uploads
+    Media(media::MediaArgs),
     /// Measure the effect of misbehaving clients, with the default limits
     Attack(attack::AttackArgs),
     /// Measure the start of a server, and the cost of an idle one
@@ -121,6 +130,7 @@ async fn measure(command: BenchCommand, target: &target::Target, output: Output)
         BenchCommand::Login(args) => Box::pin(login::run(args, target, output)).await,
         BenchCommand::Idle(args) => Box::pin(idle::run(args, target, output)).await,
         BenchCommand::History(args) => Box::pin(history::run(args, target, output)).await,
+        BenchCommand::Media(args) => Box::pin(media::run(args, target, output)).await,
         BenchCommand::Attack(args) => Box::pin(attack::run(args, target, output)).await,
         BenchCommand::Start(args) => Box::pin(start::run(args, target, output)).await,
     }
