@@ -16,6 +16,11 @@ mod history;
 mod idle;
 mod load;
 mod login;
+mod media;
+mod media_beside;
+mod media_files;
+mod media_plain;
+mod media_transfers;
 mod members;
 mod meter;
 mod peer;
@@ -61,6 +66,8 @@ Examples:
   zim bench idle --connections 5000
   zim bench idle --connections 1000 --groups 200
   zim bench history --depth 1000000
+  zim bench media
+  zim bench media --only memory --uploads 50
   zim bench attack --for 5s
   zim bench start
   zim bench peer --database postgres://zim@localhost/bench --json")]
@@ -100,6 +107,8 @@ enum OneServer {
     Idle(idle::IdleArgs),
     /// Measure pages of history, new and old
     History(history::HistoryArgs),
+    /// Measure files of messages, compared with curl and nginx, and texts and the server's memory during uploads
+    Media(media::MediaArgs),
     /// Measure the effect of misbehaving clients, with the default limits
     Attack(attack::AttackArgs),
     /// Measure the start of a server, and the cost of an idle one
@@ -145,6 +154,7 @@ async fn measure(command: OneServer, target: &target::Target, output: Output) ->
         OneServer::Login(args) => Box::pin(login::run(args, target, output)).await,
         OneServer::Idle(args) => Box::pin(idle::run(args, target, output)).await,
         OneServer::History(args) => Box::pin(history::run(args, target, output)).await,
+        OneServer::Media(args) => Box::pin(media::run(args, target, output)).await,
         OneServer::Attack(args) => Box::pin(attack::run(args, target, output)).await,
         OneServer::Start(args) => Box::pin(start::run(args, target, output)).await,
     }

@@ -119,6 +119,8 @@ pub(crate) struct Target {
     /// The process of the server, and the address of its metrics, if it is on this machine.
     pid: Option<u32>,
     http: Option<String>,
+    /// Its data folder, likewise.
+    data: Option<PathBuf>,
     own: Option<LocalServer>,
 }
 
@@ -129,7 +131,7 @@ impl Target {
             let found =
                 StartFile::find(Some(folder))?.ok_or_else(|| Failure::other("no server runs with this data folder"))?;
             let target = Self::new(found.profile()?, Some(found.pid), None).await?;
-            return Ok(Self { http: found.http, ..target });
+            return Ok(Self { http: found.http, data: Some(std::path::absolute(folder)?), ..target });
         }
         if args.server.is_some() {
             let mut profile = Profile {
@@ -155,8 +157,9 @@ impl Target {
         let arguments: Vec<String> = settings.flat_map(|setting| ["--set".to_owned(), setting]).collect();
         let own = LocalServer::start(args.server_bin.as_deref(), &arguments, shared).await?;
         let http = own.http().map(str::to_owned);
+        let data = Some(own.folder().to_owned());
         let target = Self::new(own.profile()?, Some(own.pid()), Some(own)).await?;
-        Ok(Self { http, ..target })
+        Ok(Self { http, data, ..target })
     }
 
     async fn new(profile: Profile, pid: Option<u32>, own: Option<LocalServer>) -> Result<Self, Failure> {
@@ -173,7 +176,7 @@ impl Target {
         let mut run = [0; 3];
         getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;
         let access = Access { address, name, app_id, app_sign };
-        Ok(Self { profile, access, run: zim_protocol::id::hex(&run), pid, http: None, own })
+        Ok(Self { profile, access, run: zim_protocol::id::hex(&run), pid, http: None, data: None, own })
     }
 
     /// Returns the name of a user of this run.
@@ -194,6 +197,13 @@ impl Target {
     /// Returns the data folder of the server, if it was started here.
     pub(crate) fn folder(&self) -> Option<&Path> {
         self.own.as_ref().map(LocalServer::folder)
+    }
+
+    /// Returns the files with the server's certificate and its key, if the server is on this machine and has made them.
+    pub(crate) fn certificate(&self) -> Option<[PathBuf; 2]> {
+        let data = self.data.as_ref()?;
+        Some(["cert.pem", "key.pem"].map(|name| data.join(name)))
+            .filter(|files| files.iter().all(|file| file.is_file()))
     }
 
     /// Returns the cost of the server since `before`.
