@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use zim_protocol::event_frame::Frame;
-use zim_protocol::{ChangeEntry, LogKind, MessageEntry, MessagePriority};
+use zim_protocol::{ChangeEntry, LogKind, MessageEntry, MessagePriority, MessageType};
 
 use super::pushes::{dirty, frames, message_to, pushes};
 use super::tests::connection_of;
@@ -122,6 +122,22 @@ async fn the_device_that_sends_gets_no_content_and_the_users_other_devices_do() 
     assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 3, 3)]);
     assert_eq!(pushes(&other, 1).await, [(MESSAGES, 3, 3)]);
     assert!(has_nothing(&sender), "its response carries the entry");
+}
+
+/// Its answer has that too, but may come later, or never.
+#[tokio::test]
+async fn the_device_that_sends_gets_what_the_server_has_made_of_its_message() {
+    use MessageType::{Audio, Combine, File, Image, Multiple, Text, Video};
+    for kind in [Text, Combine, Image, File, Audio, Video, Multiple] {
+        let group = Group::new();
+        let sender = group.session(1, 10, STAY);
+        let message = message_to(group.audience(), 1, 10);
+        let own = MessageEffect { conversation: GROUP, cause: LoginKey(10), kind: kind as i32, ..message };
+        group.publisher.push(vec![Effect::Message(Arc::new(own)), group.message(2, 20)]);
+        let pushed = frames(&sender, 1).await.remove(0);
+        let Frame::Push(push) = pushed else { panic!("{pushed:?}") };
+        assert_eq!(push.messages[0].content.is_empty(), kind == Text, "{kind:?}");
+    }
 }
 
 #[tokio::test]
