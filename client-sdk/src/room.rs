@@ -377,6 +377,9 @@ impl Zim {
                 if answered.resumes {
                     of.resume_room(&room_info.room_id);
                 }
+                if answered.leaves {
+                    of.leave_stray(&room_info.room_id);
+                }
                 if let (Some(left), Some(stay)) = (leaving, stay) {
                     match &answer {
                         Ok(_) => drop(of.rooms().has_left((&left, stay), None, raise)),

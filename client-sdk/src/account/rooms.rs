@@ -120,6 +120,8 @@ pub(crate) struct Answered {
     pub(crate) inside: Option<RoomFullInfo>,
     /// The room has to be resumed.
     pub(crate) resumes: bool,
+    /// The server may have let the device in, and nobody tells it: it is to let the device out again.
+    pub(crate) leaves: bool,
 }
 
 /// The start of a request to enter.
@@ -204,6 +206,11 @@ fn not_in_room(room_id: &str) -> Error {
     Error::new(ErrorCode::RoomModuleUserIsNotInTheRoom, message)
 }
 
+/// Whether the server does not know itself if it has done what it was asked for.
+fn is_in_doubt(error: &Error) -> bool {
+    matches!(error.code(), ErrorCode::CommonModuleImDatabaseError | ErrorCode::CommonModuleImServerError)
+}
+
 fn is_connecting(room_id: &str) -> Error {
     let message = format!("the device is about to enter the room {room_id}, or to leave it; wait until that is done");
     Error::new(ErrorCode::RoomModuleTheRoomIsConnecting, message)
@@ -285,16 +292,17 @@ impl Rooms {
                 room.phase = Phase::Connected;
                 room.info = info.clone();
                 raise(state(room_id, RoomState::Connected, RoomEvent::Success));
-                Answered { inside: None, resumes: room.has_missed }
+                Answered { resumes: room.has_missed, ..Answered::default() }
             }
             (Phase::Entering(entering), Err(error)) => {
                 inner.rooms.remove(room_id);
                 raise(state(room_id, RoomState::Disconnected, entering.fails(error)));
-                Answered::default()
+                let leaves = is_in_doubt(error) && inner.strays.insert(room_id.to_owned());
+                Answered { leaves, ..Answered::default() }
             }
             // The entrance came before.
             (_, Ok(_)) => Answered::default(),
-            (_, Err(_)) => Answered { inside: Some(room.info.clone()), resumes: false },
+            (_, Err(_)) => Answered { inside: Some(room.info.clone()), ..Answered::default() },
         }
     }
 

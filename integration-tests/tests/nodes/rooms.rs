@@ -9,8 +9,12 @@ use zim_protocol::{
     Event, Message, MessageType, RoomAdvancedConfig, RoomAttributesSetConfig, RoomInfo, RoomMemberAttributesSetConfig,
     RoomMemberQueryConfig, message::Body,
 };
+use zim_server::Server;
+use zim_server::config::Config;
 
 use super::processes::{LEASE_MS, Pair};
+use super::stop::Relay;
+use super::{Deployment, quiet, user};
 
 async fn enter(device: &Device) {
     let info = RoomInfo { room_id: "stage".into(), room_name: String::new() };
@@ -129,6 +133,82 @@ async fn a_room_survives_the_death_of_its_home() {
     for device in [ann, bob, cai, dan] {
         device.quit().await;
     }
+}
+
+/// Commits that concern rooms wait as long as there is a row in `gate`, and draw a number before.
+const GATE: [&str; 6] = [
+    "CREATE TABLE gate (id BIGINT)",
+    "INSERT INTO gate VALUES (1)",
+    "CREATE SEQUENCE waits",
+    "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM nextval(''waits''); \
+     WHILE EXISTS (SELECT 1 FROM gate) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN NULL; END'",
+    "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON room_attribute DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
+     EXECUTE FUNCTION wait()",
+    "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON room_member DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
+     EXECUTE FUNCTION wait()",
+];
+
+/// The commit is carried out, and its answer does not arrive: nobody is told what it did.
+#[tokio::test]
+async fn a_room_is_the_same_for_all_although_the_answer_to_a_commit_is_lost() {
+    let bus = Nats::start().unwrap();
+    let deployment = Deployment::new("doubt", &bus);
+    let relay = Relay::to(&deployment.url).await;
+    let config = Config { database: relay.url.parse().unwrap(), ..quiet(deployment.config(0)) };
+    let first = Server::start(config).await.unwrap();
+    let second = Server::start(quiet(deployment.config(1))).await.unwrap();
+    let (ann, bob) = (user(&first, "ann").await, user(&first, "bob").await);
+    let (cai, dan) = (user(&second, "cai").await, user(&first, "dan").await);
+    for device in [&ann, &bob, &cai] {
+        enter(device).await;
+    }
+    for statement in GATE {
+        deployment.sql(statement);
+    }
+    let loses_its_answer = async |nth: &str| {
+        eventually("the commit waits", async || (deployment.sql("SELECT last_value FROM waits") == nth).then_some(()))
+            .await;
+        relay.cut();
+    };
+    // The sequence says 1 before its first number, too.
+    deployment.sql("SELECT nextval('waits')");
+    let setting = ann.set_room_attributes(pairs("song", "one"), "stage", RoomAttributesSetConfig::default());
+    let (set, ()) = soon(async { tokio::join!(setting, loses_its_answer("2")) }).await;
+    set.unwrap_err();
+    deployment.sql("DELETE FROM gate");
+    for device in [&ann, &bob, &cai] {
+        let is_told = |event: &Event| match event {
+            Event::RoomAttributesUpdated(event) => event.infos[0].room_attributes == pairs("song", "one"),
+            _ => false,
+        };
+        device.until("the attribute", |seen| seen.iter().any(is_told).then_some(())).await;
+    }
+    // Dan cannot know whether they are in the room: they are let out again.
+    deployment.sql("INSERT INTO gate VALUES (1)");
+    let info = RoomInfo { room_id: "stage".into(), room_name: String::new() };
+    let entering = dan.enter_room(info, RoomAdvancedConfig::default());
+    let (entered, ()) = soon(async { tokio::join!(entering, loses_its_answer("3")) }).await;
+    entered.unwrap_err();
+    deployment.sql("DELETE FROM gate");
+    eventually("Dan is let out", async || (left(&bob) == ["dan"]).then_some(())).await;
+    assert_eq!(members(&bob).await, ["ann", "bob", "cai"]);
+    let enters = async || {
+        let info = RoomInfo { room_id: "stage".into(), room_name: String::new() };
+        soon(dan.enter_room(info, RoomAdvancedConfig::default())).await.ok()
+    };
+    eventually("Dan enters", enters).await;
+    for device in [&ann, &bob, &cai] {
+        let is_dan = |event: &Event| match event {
+            Event::RoomMemberJoined(event) => event.member_list.iter().any(|member| member.user_id == "dan"),
+            _ => false,
+        };
+        device.until("Dan is in the room", |seen| seen.iter().any(is_dan).then_some(())).await;
+    }
+    for device in [ann, bob, cai, dan] {
+        device.quit().await;
+    }
+    first.stop().await;
+    second.stop().await;
 }
 
 /// What is kept of the room, as a member reads it.

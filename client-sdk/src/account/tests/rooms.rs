@@ -201,6 +201,26 @@ fn a_device_that_is_let_in_too_late_leaves() {
     assert_eq!(device.pushed(entrance(ROOM, stay, 2)), None);
 }
 
+/// The server does not know whether it has let the device in, and tells nobody: no entrance comes.
+#[test]
+fn a_device_leaves_if_the_server_does_not_know_whether_it_let_it_in() {
+    for code in [ErrorCode::CommonModuleImDatabaseError, ErrorCode::CommonModuleImServerError] {
+        let device = Device::default();
+        let entry = device.begin(ROOM).unwrap();
+        assert!(device.answered(entry, Err(Error::new(code, "in doubt"))).leaves);
+        assert_eq!(device.last(), (RoomState::Disconnected, RoomEvent::EnterFailed));
+        assert!(device.begin(ROOM).is_err());
+        // The device leaves already.
+        assert_eq!(device.pushed(entrance(ROOM, entry, 1)), None);
+        device.rooms.stray_left(ROOM);
+        device.enter();
+    }
+    let device = Device::default();
+    let refused = Error::new(ErrorCode::RoomModuleServerError, "full");
+    assert!(!device.answered(device.begin(ROOM).unwrap(), Err(refused)).leaves);
+    device.enter();
+}
+
 #[test]
 fn a_room_that_was_left_without_a_connection_is_left_over_the_next_one() {
     let device = Device::default();
@@ -258,6 +278,14 @@ async fn a_request_about_rooms_is_repeated_until_it_is_answered() {
     room_push(&login, entrance("other", 99, 1)).await;
     login.until(|login| asked(login, "Room/LeaveRoom") == 2).await;
     assert!(login.account.rooms().check_sending(ROOM).is_ok());
+}
+
+#[tokio::test]
+async fn a_device_that_may_have_been_let_in_is_let_out() {
+    let login = Login::online().await;
+    login.fake.0.lock().late_for_rooms = 1;
+    login.account.leave_stray(ROOM);
+    login.until(|login| asked(login, "Room/LeaveRoom") == 2).await;
 }
 
 #[test]
