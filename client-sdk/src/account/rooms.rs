@@ -384,9 +384,11 @@ impl Rooms {
                         raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
                     }
                 }
-                Err(error) => {
-                    let room = inner.rooms.get_mut(room_id).filter(|room| room.stay == *stay);
-                    if room.is_some_and(|room| stays(room_id, room, is_network(error), &raise)) {
+                // The server lets the device out of one room after the other: it may have left some of them.
+                Err(_) => {
+                    let Some(room) = inner.rooms.get_mut(room_id).filter(|room| room.stay == *stay) else { continue };
+                    room.may_be_left = true;
+                    if stays(room_id, room, true, &raise) {
                         unclear.push(room_id.clone());
                     }
                 }
@@ -395,7 +397,7 @@ impl Rooms {
         // A room that the device was about to enter: the server may have let it in before, and then out.
         let may_be_left = |room_id: &String| match answer {
             Ok(left) => left.contains(room_id),
-            Err(error) => is_network(error),
+            Err(_) => true,
         };
         for (room_id, room) in inner.rooms.iter_mut().filter(|(room_id, _)| may_be_left(room_id)) {
             if stays_in.get(room_id) != Some(&room.stay) {

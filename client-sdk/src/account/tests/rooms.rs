@@ -159,9 +159,14 @@ fn a_connection_that_is_lost_interrupts_rooms_that_are_left() {
 fn all_rooms_are_left_or_none_is_known_to_be() {
     let device = Device::default();
     device.enter();
-    let stays = device.rooms.begin_leaving_all();
-    let unclear = device.rooms.have_left_all(&stays, Err(&timeout()), |event| device.raise(event));
-    assert_eq!((unclear, device.last()), (vec![ROOM.to_owned()], INTERRUPTED));
+    for error in [timeout(), Error::new(ErrorCode::CommonModuleImServerError, "in the middle")] {
+        let stays = device.rooms.begin_leaving_all();
+        let unclear = device.rooms.have_left_all(&stays, Err(&error), |event| device.raise(event));
+        assert_eq!((unclear, device.last()), (vec![ROOM.to_owned()], INTERRUPTED));
+        let asked = device.resume(Some(ROOM)).unwrap();
+        device.pushed(entrance(ROOM, asked, 9));
+        assert!(device.is_connected());
+    }
     let stays = device.rooms.begin_leaving_all();
     assert!(device.rooms.have_left_all(&stays, Ok(&[]), |event| device.raise(event)).is_empty());
     assert_eq!(device.last(), LEFT);
