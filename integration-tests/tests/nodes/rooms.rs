@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use zim_integration_tests::nats::Nats;
 use zim_integration_tests::{Device, eventually, room, soon, texts};
@@ -11,6 +12,8 @@ use zim_protocol::{
 };
 use zim_server::Server;
 use zim_server::config::Config;
+use zim_server::db::{Scope, Tx};
+use zim_server::key::ConversationKey;
 
 use super::processes::{LEASE_MS, Pair};
 use super::stop::Relay;
@@ -133,6 +136,61 @@ async fn a_room_survives_the_death_of_its_home() {
     for device in [ann, bob, cai, dan] {
         device.quit().await;
     }
+}
+
+#[tokio::test]
+async fn a_message_for_which_the_home_of_its_room_has_no_place_is_reported_there() {
+    let bus = Nats::start().unwrap();
+    let deployment = Deployment::new("full", &bus);
+    let first = Server::start(quiet(deployment.config(0))).await.unwrap();
+    let second = Server::start(quiet(deployment.config(1))).await.unwrap();
+    // The room is made on the first node, so this is its home.
+    let (ann, cai) = (user(&first, "ann").await, user(&second, "cai").await);
+    for device in [&ann, &cai] {
+        enter(device).await;
+    }
+    // Each node knows of the other.
+    ann.say(room("stage"), "hi").await;
+    cai.receives("hi").await;
+    cai.say(room("stage"), "hello").await;
+    ann.receives("hello").await;
+    let key = ConversationKey(deployment.sql("SELECT id FROM conversation WHERE type = 1").parse().unwrap());
+    let (gate, closed) = std::sync::mpsc::channel::<()>();
+    let (arrived, here) = tokio::sync::oneshot::channel();
+    let held = first.app().db.submit(Scope::conversation(key), async move |_: &mut Tx<'_>| {
+        arrived.send(()).unwrap();
+        let _ = closed.recv();
+        Ok(())
+    });
+    soon(here).await.unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let mut next = first.app().db.submit(Scope::conversation(key), async |_: &mut Tx<'_>| Ok(()));
+        match (&mut next).now_or_never() {
+            None => waiting.push(next),
+            Some(refused) => {
+                refused.unwrap_err();
+                break;
+            }
+        }
+    }
+    cai.say(room("stage"), "lost").await;
+    let report = |event: &Event| if let Event::Error(error) = event { Some(error.message.clone()) } else { None };
+    let report = ann.until("a report", |seen| seen.iter().find_map(report)).await;
+    assert!(report.contains(" 1 "), "{report}");
+    drop(gate);
+    soon(held).await.unwrap();
+    for done in waiting {
+        soon(done).await.unwrap();
+    }
+    cai.say(room("stage"), "later").await;
+    ann.receives("later").await;
+    assert_eq!(heard(&ann), ["hello", "later"]);
+    for device in [ann, cai] {
+        device.quit().await;
+    }
+    first.stop().await;
+    second.stop().await;
 }
 
 /// Commits that concern rooms wait as long as there is a row in `gate`, and draw a number before.

@@ -314,3 +314,31 @@ async fn the_sessions_of_a_room_are_told_to_look_after_a_commit_in_doubt() {
     group.publisher.push(vec![group.message(1, 99)]);
     assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 1, 1)]);
 }
+
+#[tokio::test]
+async fn a_message_to_a_room_that_is_lost_is_reported_to_those_who_would_have_got_it() {
+    let group = Group::new();
+    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
+    let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
+    let stay = |user| Effect::RoomStay {
+        user: UserKey(user),
+        device: [1; 16],
+        conversation: room,
+        name: Arc::clone(&name),
+        stay: STAY,
+    };
+    group.publisher.push(vec![stay(1), stay(2)]);
+    group.fanout.lose(TransientEffect {
+        audience: Audience::Room { conversation: room, name: Arc::clone(&name) },
+        message: MessageEntry::default(),
+        after_seq: 0,
+        after_rev: 0,
+        priority: MessagePriority::High,
+        cause: LoginKey(10),
+        room: 12,
+    });
+    assert_eq!(dirty(&bob).await.transients_dropped, 1);
+    // Who sent it would not have got it.
+    group.publisher.push(vec![group.message(1, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 1, 1)]);
+}

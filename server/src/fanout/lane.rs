@@ -344,6 +344,12 @@ impl Lane {
         self.has_news.store(true, Ordering::Release);
     }
 
+    /// Notes that a transient was lost before it was handed over.
+    pub(super) fn lose(&self, push: &TransientPush) {
+        self.waiting.lock().lost.entry(push.to.clone()).or_default().add(push);
+        self.has_news.store(true, Ordering::Release);
+    }
+
     /// Wakes the lane if work was handed over since it was woken last.
     pub(super) fn wake(&self) {
         if self.has_news.swap(false, Ordering::AcqRel) {

@@ -29,11 +29,11 @@ use zim_protocol::{ConversationRef, SessionEndReason, UserFullInfo, UserStatus};
 use self::conflated::Conflated;
 use self::group::Group;
 use self::group_index::GroupIndex;
-use self::lane::{Lane, Viewers, Work};
+use self::lane::{Lane, TransientPush, Viewers, Work};
 pub use self::one_shots::OneShots;
 use self::passed::Passed;
 use crate::connection::{ConnectionState, Happened};
-use crate::effect::Effect;
+use crate::effect::{Audience, Effect, TransientEffect};
 use crate::key::{LoginKey, UserKey};
 
 /// Ended logins that are remembered: more than can be between the store and the table of connections at the same time.
@@ -174,6 +174,20 @@ impl Fanout {
     pub fn hear(&self, effects: Vec<Effect>) {
         self.publish(effects);
         self.lanes.iter().for_each(Lane::wake);
+    }
+
+    /// Tells the sessions that would have got a message to a room that it is lost.
+    pub fn lose(&self, transient: TransientEffect) {
+        let TransientEffect { audience, message, after_seq, after_rev, priority, cause, room } = transient;
+        let Audience::Room { conversation, name } = audience else { return };
+        let (to, frame) = (Viewers::Group(Group::room(conversation, name)), OnceLock::new());
+        let push = TransientPush { to, message, after_seq, after_rev, priority, cause, room, frame };
+        for (lane, index) in self.lanes.iter().zip(&self.groups) {
+            if index.has(conversation) {
+                lane.lose(&push);
+                lane.wake();
+            }
+        }
     }
 
     fn doubt(&self, effects: &[Effect]) -> bool {
