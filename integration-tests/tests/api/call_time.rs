@@ -188,7 +188,7 @@ async fn call_invite_waits_for_a_caller_from_their_last_loss_on() {
 
 /// The time of the loss is not over when the caller, who has come back, logs out.
 #[tokio::test]
-async fn call_invite_is_cancelled_at_once_when_its_caller_logs_out_soon_after_a_loss() {
+async fn a_call_is_cancelled_at_once_when_its_caller_logs_out_soon_after_a_loss() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     // Soon after the start of the server, a caller has more time.

@@ -457,7 +457,7 @@ async fn leave_all_room_leaves_those_of_this_device() {
 }
 
 #[tokio::test]
-async fn leave_all_room_that_fails_in_the_middle_tells_which_rooms_the_device_is_in() {
+async fn leaving_all_rooms_tells_which_rooms_the_device_is_in_if_it_fails_in_the_middle() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     for room_id in ["one", "two"] {

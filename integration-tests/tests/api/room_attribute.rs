@@ -253,6 +253,12 @@ async fn end_room_attributes_batch_operation_does_all_of_it_or_nothing() {
     set(bob, pairs([("a", "2")]), PLAIN).await;
     assert_eq!(refusal(soon(bob.end_room_attributes_batch_operation("stage")).await), REFUSED);
     assert_eq!(all(bob, "stage").await, sorted([("a", "1")]));
+    // Nor does it remove what is not there.
+    bob.begin_room_attributes_batch_operation("stage", plain).unwrap();
+    set(bob, pairs([("b", "1")]), PLAIN).await;
+    soon(bob.delete_room_attributes(["none"], "stage", RoomAttributesDeleteConfig::default())).await.unwrap();
+    assert_eq!(refusal(soon(bob.end_room_attributes_batch_operation("stage")).await), REFUSED);
+    assert_eq!(all(bob, "stage").await, sorted([("a", "1")]));
     // The configuration of the batch counts, and not that of its parts.
     let config =
         RoomAttributesBatchOperationConfig { is_force: true, is_delete_after_owner_left: true, is_update_owner: true };
