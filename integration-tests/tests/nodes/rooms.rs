@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use zim_integration_tests::nats::Nats;
-use zim_integration_tests::{Device, eventually, room, soon, texts};
+use zim_integration_tests::{Device, Proxy, eventually, room, soon, texts};
 use zim_protocol::{
-    Event, Message, MessageType, RoomAdvancedConfig, RoomAttributesSetConfig, RoomInfo, RoomMemberAttributesSetConfig,
-    RoomMemberQueryConfig, message::Body,
+    ConnectionState, Event, EventKind, Message, MessageType, RoomAdvancedConfig, RoomAttributesSetConfig, RoomEvent,
+    RoomInfo, RoomMemberAttributesSetConfig, RoomMemberQueryConfig, RoomState, message::Body,
 };
 use zim_server::Server;
 use zim_server::config::Config;
@@ -134,6 +134,70 @@ async fn a_room_survives_the_death_of_its_home() {
     assert_eq!((left(&cai), left(&bob)), (vec!["ann".to_owned(), "dan".to_owned()], left(&cai)));
     assert_eq!(members(&bob).await, ["bob", "cai"]);
     for device in [ann, bob, cai, dan] {
+        device.quit().await;
+    }
+}
+
+/// The states of a device in the room, as it was told.
+fn states(device: &Device) -> Vec<(RoomState, RoomEvent)> {
+    let of = |event: &Event| match event {
+        Event::RoomStateChanged(event) => (event.state(), event.event()),
+        other => panic!("{other:?}"),
+    };
+    device.seen_of(EventKind::RoomStateChanged).iter().map(of).collect()
+}
+
+/// Waits until a device has had these states. What it sends shows it that its connection is gone.
+async fn has_had(device: &Device, expected: &[(RoomState, RoomEvent)]) {
+    drop(tokio::spawn(device.query_room_online_member_count("stage")));
+    eventually("the states in the room", async || (states(device) == expected).then_some(())).await;
+    let connection = |event: &Event| match event {
+        Event::ConnectionStateChanged(event) => event.state(),
+        other => panic!("{other:?}"),
+    };
+    let connections: Vec<_> = device.seen_of(EventKind::ConnectionStateChanged).iter().map(connection).collect();
+    assert!(connections.ends_with(&[ConnectionState::Reconnecting, ConnectionState::Connected]), "{connections:?}");
+}
+
+#[tokio::test]
+async fn who_returns_in_time_from_a_dead_node_is_still_in_the_room_and_who_returns_too_late_is_not() {
+    let entered = [(RoomState::Connecting, RoomEvent::ActiveEnter), (RoomState::Connected, RoomEvent::Success)];
+    let interrupted = (RoomState::Connecting, RoomEvent::NetworkInterrupted);
+    let bus = Nats::start().unwrap();
+    let mut pair = Pair::start("returns", &bus).await;
+    let (of_ann, of_dan) = (Proxy::to(pair.first.address(), 1).await, Proxy::to(pair.first.address(), 2).await);
+    let (ann, dan) = (pair.user_at(of_ann.address(), "ann").await, pair.user_at(of_dan.address(), "dan").await);
+    let cai = pair.user(&pair.second, "cai").await;
+    for device in [&ann, &cai, &dan] {
+        enter(device).await;
+    }
+    pair.first.signal("KILL").unwrap();
+    of_ann.set_server(pair.second.address());
+    has_had(&ann, &[entered[0], entered[1], interrupted, entered[1]]).await;
+    assert_eq!(members(&cai).await, ["ann", "cai", "dan"]);
+    // What was said to the dead node is lost; then the other one is the home.
+    let is_heard = async || {
+        ann.say(room("stage"), "here I am").await;
+        heard(&cai).contains(&"here I am".to_owned()).then_some(())
+    };
+    eventually("a message of the device that is back", is_heard).await;
+    // Dan's time ends, and Ann's does not.
+    pair.advance_second("Dan has left", async || (!left(&cai).is_empty()).then_some(())).await;
+    eventually("Ann is told", async || (!left(&ann).is_empty()).then_some(())).await;
+    assert_eq!((left(&cai), left(&ann)), (vec!["dan".to_owned()], vec!["dan".to_owned()]));
+    of_dan.set_server(pair.second.address());
+    let too_late = (RoomState::Disconnected, RoomEvent::ConnectTimeout);
+    has_had(&dan, &[entered[0], entered[1], interrupted, too_late]).await;
+    assert_eq!(members(&cai).await, ["ann", "cai"]);
+    // Behind all that was told: nobody entered again, and nobody else left.
+    ann.say(room("stage"), "end").await;
+    cai.receives("end").await;
+    let is_ann = |event: &Event| match event {
+        Event::RoomMemberJoined(event) => event.member_list.iter().any(|member| member.user_id == "ann"),
+        _ => false,
+    };
+    assert!(!cai.seen().iter().any(is_ann) && left(&cai) == ["dan"]);
+    for device in [ann, cai, dan] {
         device.quit().await;
     }
 }
