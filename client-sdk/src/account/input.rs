@@ -40,6 +40,8 @@ pub(crate) enum Input {
     Frame(EventFrame, OwnedSemaphorePermit),
     /// A hint of this device that entries of logs are missing.
     Dirty(Dirty),
+    /// The server may have let this device into a room, although the app is not in it.
+    Stray(String),
     /// A request that the task owns from now on. Its frame is queued.
     Request(InFlight),
     /// A page of history.
@@ -164,6 +166,7 @@ impl<L: Remote> AccountTask<L> {
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame).await,
             Input::Dirty(dirty) => self.dirtied(dirty).await,
+            Input::Stray(room_id) => self.leave_stray(room_id).await,
             Input::Request(request) => self.start_boxed(request).await,
             Input::Filled { name, generation, fill, done } => {
                 self.engine.filled(&name, generation, fill);

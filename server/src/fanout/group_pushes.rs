@@ -306,3 +306,55 @@ async fn a_change_of_a_message_for_some_is_pulled() {
     assert_eq!(dirty(&ann).await.conversations.len(), 1);
     assert!(has_nothing(&bob), "who caused it gets it with the answer");
 }
+
+/// Whether it was committed, nobody knows: who is in the room asks what it is now.
+#[tokio::test]
+async fn the_sessions_of_a_room_are_told_to_look_after_a_commit_in_doubt() {
+    let group = Group::new();
+    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
+    let (ann, bob) = (connection_of(UserKey(1), 10), group.session(2, 20, STAY));
+    group.fanout.register(UserKey(1), Arc::clone(&ann));
+    let stay = |user| Effect::RoomStay {
+        user: UserKey(user),
+        device: [1; 16],
+        conversation: room,
+        name: Arc::clone(&name),
+        stay: STAY,
+    };
+    group.publisher.push(vec![stay(1)]);
+    assert!(!group.publisher.doubt(&[group.message(1, 99)]), "messages are in a log");
+    assert!(group.publisher.doubt(&[stay(2)]));
+    let told = dirty(&ann).await;
+    assert_eq!(told.conversations.iter().map(|name| (name.r#type, &*name.id)).collect::<Vec<_>>(), [(1, "stage")]);
+    // As far as anybody knows, Bob is not in the room.
+    group.publisher.push(vec![group.message(1, 99)]);
+    assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 1, 1)]);
+}
+
+#[tokio::test]
+async fn a_message_to_a_room_that_is_lost_is_reported_to_those_who_would_have_got_it() {
+    let group = Group::new();
+    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
+    let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
+    let stay = |user| Effect::RoomStay {
+        user: UserKey(user),
+        device: [1; 16],
+        conversation: room,
+        name: Arc::clone(&name),
+        stay: STAY,
+    };
+    group.publisher.push(vec![stay(1), stay(2)]);
+    group.fanout.lose(TransientEffect {
+        audience: Audience::Room { conversation: room, name: Arc::clone(&name) },
+        message: MessageEntry::default(),
+        after_seq: 0,
+        after_rev: 0,
+        priority: MessagePriority::High,
+        cause: LoginKey(10),
+        room: 12,
+    });
+    assert_eq!(dirty(&bob).await.transients_dropped, 1);
+    // Who sent it would not have got it.
+    group.publisher.push(vec![group.message(1, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 1, 1)]);
+}
