@@ -201,9 +201,7 @@ fn a_return_after_a_stay_without_messages_drops_what_may_have_changed() {
         let is_dropped = changes.iter().any(|change| matches!(change, Change::Drop(name) if *name == crew));
         assert_eq!(is_dropped, kept.is_empty(), "{from_rev}");
         // What comes from then on stays, also if the changes have not come yet.
-        let next = MessageEntry { seq: 4, ..MessageEntry::default() };
-        let (conversation, messages) = (Some(crew.to_ref()), vec![next]);
-        engine.push(Push { conversation, from: 4, to: 4, messages, ..Push::default() }, Origin::Other);
+        engine.push(Push { conversation: Some(crew.to_ref()), ..messages(4, 4) }, Origin::Other);
         let with_next = if kept.is_empty() { vec![(4, 4)] } else { vec![(1, 4)] };
         assert_eq!(held(&engine), with_next, "{from_rev}");
         engine.push(feed(returned, 2), Origin::Other);

@@ -139,8 +139,10 @@ impl Device {
             Answer::Synced(ticket, result) => self.core.synced(ticket, *result),
             Answer::Paged(ticket, Some(page)) => self.core.page(ticket, page),
             Answer::Paged(ticket, None) => self.core.pull_failed(ticket),
-            Answer::Sent { name, push, key } => {
+            Answer::Sent { name, mut push, key } => {
                 let seq = push.to;
+                // The answer has no content: the device knows what it has sent.
+                push.messages.iter_mut().for_each(|entry| entry.content = 0_u64.to_be_bytes().to_vec().into());
                 self.core.open(&name);
                 self.core.push(push, Origin::Own);
                 // A pull may have brought it, as it is after a change.
@@ -148,7 +150,7 @@ impl Device {
                     let sent = Row { key, version: 0, is_revoked: false };
                     self.rows.entry((name.clone(), seq)).or_insert(sent);
                 }
-                self.core.hold(&name, seq);
+                self.core.answered(&name, seq);
             }
             Answer::Read(push) => self.core.push(push, Origin::Own),
         }
