@@ -3,6 +3,7 @@
 use crate::store::Length;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message as _;
 use zim_protocol::message::Body;
 use zim_protocol::{
@@ -14,7 +15,7 @@ use super::fake::{Fake, ME, NOW, conversation_ref};
 use super::{Answer, Login, numbered, text};
 use crate::account::QUEUED;
 use crate::message::{MessageSendNotification, submit};
-use crate::store::message;
+use crate::store::{message, page};
 use crate::types::Name;
 
 #[tokio::test]
@@ -550,4 +551,37 @@ async fn a_combined_message_whose_push_overtakes_its_answer_has_the_id_of_what_i
     assert_eq!((&sent.body, &told(&login)[1].body), (&expected.body, &expected.body));
     let held = login.account.store().read(|db| message::held(db, 1, 1)).await.unwrap();
     assert_eq!(held.unwrap().1.content, expected.encode_to_vec());
+}
+
+/// Its answer comes before a push of the message before it, and the pull for that one is refused. The push has both, and the own message
+/// without content.
+#[tokio::test]
+async fn an_own_message_is_held_although_its_push_comes_after_its_answer() {
+    let login = Login::new();
+    login.fake.0.lock().write("bob", "bob", "one");
+    login.connect().await;
+    login.until(|login| login.received().len() == 1).await;
+    let mut push = {
+        let mut world = login.fake.0.lock();
+        world.limit_pulls = 1;
+        world.write("bob", "bob", "two")
+    };
+    let sent = login.send("bob", "three").await.unwrap().unwrap().message.unwrap();
+    login.until(|login| login.fake.0.lock().limit_pulls == 0).await;
+    let key = zim_protocol::id::from_hex::<16>(&sent.local_message_id).unwrap();
+    push.messages.push(MessageEntry {
+        seq: 3,
+        n: 3,
+        message_id: sent.message_id.parse().unwrap(),
+        sender: ME.to_owned(),
+        ts: sent.timestamp,
+        client_key: key.to_vec().into(),
+        content: Bytes::new(),
+        ..push.messages[0].clone()
+    });
+    push.to = 3;
+    login.frame(push).await;
+    login.until(|login| login.received().len() == 2).await;
+    let (rows, missing) = login.account.store().read(|db| page::at(db, 1, &[1, 2, 3])).await.unwrap();
+    assert_eq!((rows.len(), missing), (3, Vec::new()));
 }
