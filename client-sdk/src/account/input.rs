@@ -234,6 +234,7 @@ impl<L: Remote> AccountTask<L> {
             | Input::Edit(_, done) => {
                 done(Err(error()));
             }
+            Input::Stray(room_id) => self.shared.rooms.stray_left(&room_id),
             Input::Send(submission) => {
                 self.lost(&submission);
                 drop(submission.reply.send(Err(error())));

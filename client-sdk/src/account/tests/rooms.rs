@@ -11,6 +11,7 @@ use zim_protocol::{
 use super::Login;
 use crate::account::rooms::{Answered, Entering, Rooms, Start, Wish};
 use crate::error::Error;
+use crate::store::Length;
 
 const ROOM: &str = "lobby";
 const NUMBER: i64 = 7;
@@ -291,6 +292,25 @@ async fn a_device_that_may_have_been_let_in_is_let_out() {
     login.fake.0.lock().late_for_rooms = 1;
     login.account.leave_stray(ROOM);
     login.until(|login| asked(login, "Room/LeaveRoom") == 2).await;
+}
+
+/// The account asks nobody anything while it cannot read its database. The room must not be closed for that.
+#[tokio::test]
+async fn a_room_can_be_entered_although_the_local_database_is_lost() {
+    let login = Login::online().await;
+    let raise = |event| login.account.raise(event);
+    let begin = || login.account.rooms().begin((info(ROOM), None), Entering::Enter, raise);
+    let Start::Request(entry, _) = begin().unwrap() else { panic!("the device is in the room") };
+    let lost = "ALTER TABLE conversation RENAME TO lost";
+    login.account.store().write(Length::Short, |db| db.execute_batch(lost)).await.unwrap();
+    // What cannot be stored shows it.
+    login.send("bob", "hi").await.unwrap().unwrap_err();
+    let in_doubt = Error::new(ErrorCode::CommonModuleImServerError, "in doubt");
+    assert!(login.account.rooms().answered((ROOM, entry), Err(&in_doubt), raise).leaves);
+    assert!(begin().is_err());
+    login.account.leave_stray(ROOM);
+    login.until(|_| begin().is_ok()).await;
+    assert_eq!(asked(&login, "Room/LeaveRoom"), 0);
 }
 
 #[test]
