@@ -2,6 +2,7 @@
 
 mod act;
 mod app;
+mod audit;
 mod group;
 mod push;
 mod log;
@@ -50,6 +51,7 @@ Examples:
   zim admin sessions
   zim admin disconnect bob
   zim admin task list
+  zim admin audit list
   zim admin --admin-url https://chat.example.org:4712 --admin-key-file admin.key app list")]
 pub(crate) struct AdminArgs {
     #[command(flatten)]
@@ -107,6 +109,9 @@ enum AdminCommand {
     /// List the logs that clients have uploaded, or fetch one
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// See what the operator has changed
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Send an experimental event, a text that the app understands, to users who are online
     Event(act::EventArgs),
     /// Make a token for the login of a user
@@ -305,6 +310,7 @@ pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failur
         AdminCommand::Group(command) => group::run(command, &mut operator, context).await,
         AdminCommand::Room(command) => act::room(command, &mut operator, context).await,
         AdminCommand::Log(command) => log::run(command, &mut operator, context).await,
+        AdminCommand::Audit(command) => audit::run(command, &mut operator, context).await,
         AdminCommand::Event(args) => act::event(args, &mut operator, context).await,
         AdminCommand::Call(args) => act::call(args, &mut operator, context).await,
         AdminCommand::Task(command) => work::run(WorkQueue::Tasks, command, &mut operator, context).await,

@@ -40,6 +40,8 @@ pub(crate) mod sync;
 mod work;
 /// Runs a request, whoever the caller is.
 pub(crate) mod invoke;
+/// What the operator has changed.
+pub(crate) mod audit;
 /// What the operator does.
 pub(crate) mod admin;
 
@@ -62,6 +64,7 @@ pub(crate) fn kinds() -> Kinds<App> {
             &media::MEDIA_UNUSED,
             &media::MEDIA_EXPIRED,
             &push::PUSH_LOG_END,
+            &audit::AUDIT_END,
         ],
         outbox: vec![&media::FILE_REMOVAL, &media::PIECE_REMOVAL, &push::PUSH, &push::PUSH_DELIVERY],
     }

@@ -220,7 +220,7 @@ pub async fn open_deployment(
     let secret: Vec<u8> = row.get(1)?;
     let mut newest = 0;
     for table in
-        ["message", "account", "conversation", "session", "group_application", "chat_call", "push_id", "push_log"]
+        ["message", "account", "conversation", "session", "group_application", "chat_call", "push_id", "push_log", "audit"]
     {
         let row = tx.fetch_one(&format!("SELECT MAX(id) FROM {table}"), &params![]).await?;
         let id: Option<i64> = row.map_or(Ok(None), |row| row.get(0))?;
