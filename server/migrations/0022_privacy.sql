@@ -27,6 +27,12 @@ ALTER TABLE app ADD COLUMN retention_days BIGINT NOT NULL DEFAULT 0;
 -- The same for one conversation; NULL: as its app.
 ALTER TABLE conversation ADD COLUMN retention_days BIGINT;
 
+-- Up to here, which is at most the floor, the rows of messages are deleted.
+ALTER TABLE conversation ADD COLUMN swept_seq BIGINT NOT NULL DEFAULT 0;
+
+-- Who has deleted a message for themselves.
+CREATE INDEX hidden_message ON hidden (conversation, seq);
+
 CREATE INDEX conversation_retention ON conversation (id) WHERE retention_days > 0;
 
 -- When the operator erased the user; 0: they did not. What is left of the row says that the ID is not used again.

@@ -3,8 +3,10 @@
 mod act;
 mod app;
 mod audit;
+mod export;
 mod group;
 mod push;
+mod retention;
 mod log;
 mod message;
 mod user;
@@ -89,7 +91,7 @@ enum AdminCommand {
     /// Manage apps: secrets, and who may log in
     #[command(subcommand)]
     App(app::AppCommand),
-    /// Manage users: list, register, ban, revoke tokens
+    /// Manage users: list, register, ban, revoke tokens, export, erase
     #[command(subcommand)]
     User(user::UserCommand),
     /// Set up the services that deliver offline push, and see what became of pushes
@@ -109,6 +111,9 @@ enum AdminCommand {
     /// List the logs that clients have uploaded, or fetch one
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Set how long messages are kept
+    #[command(subcommand)]
+    Retention(retention::RetentionCommand),
     /// See what the operator has changed
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -310,6 +315,7 @@ pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failur
         AdminCommand::Group(command) => group::run(command, &mut operator, context).await,
         AdminCommand::Room(command) => act::room(command, &mut operator, context).await,
         AdminCommand::Log(command) => log::run(command, &mut operator, context).await,
+        AdminCommand::Retention(command) => retention::run(command, &mut operator, context).await,
         AdminCommand::Audit(command) => audit::run(command, &mut operator, context).await,
         AdminCommand::Event(args) => act::event(args, &mut operator, context).await,
         AdminCommand::Call(args) => act::call(args, &mut operator, context).await,

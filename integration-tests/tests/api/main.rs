@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod authorisation;
 mod blacklist;
 mod call;
@@ -19,6 +20,7 @@ mod coverage;
 mod deletion;
 mod edit;
 mod experimental;
+mod export;
 mod friend;
 mod friend_application;
 mod friend_bounds;

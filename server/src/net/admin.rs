@@ -9,19 +9,20 @@ use zim_protocol::{
     AnyRequest, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
     CallAsUserResult, CreateAppRequest, CreateServerRoomRequest, DeleteAppRequest, DeleteAppResult, DestroyRoomRequest,
     DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DismissServerGroupRequest, DropWorkRequest,
-    DropWorkResult, EditServerMessageRequest, ErrorCode, GetAppRequest, GetGroupRequest, GetUserRequest, GroupDetails,
-    GroupDismissedResult, GroupMemberKickedResult, KickRoomUsersRequest, KickRoomUsersResult,
-    KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult, ListAuditRequest, ListAuditResult, ListBannedUsersRequest, ListBannedUsersResult,
-    ListGroupMembersRequest, ListGroupMembersResult, ListGroupsRequest, ListGroupsResult, ListLogsRequest,
-    ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult,
-    ListPushProvidersRequest, ListPushProvidersResult, ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest,
-    ListRoomsResult, ListSessionsRequest, ListSessionsResult, ListUsersRequest, ListUsersResult, ListWorkRequest,
-    ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushProvider, ReadLogRequest,
-    ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult,
-    RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult,
-    RoomCreatedResult, RotateSecretRequest, RotateSecretResult, Rpc, SendExperimentalEventRequest,
-    SendExperimentalEventResult, SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult,
-    ServerMessageRevokedResult, ServerMessageSentResult, ServerMessageSentToUsersResult, SetPushProviderRequest,
+    DropWorkResult, EditServerMessageRequest, ErrorCode, ExportUserRequest, ExportUserResult, GetAppRequest,
+    GetGroupRequest, GetRetentionRequest, GetUserRequest, GroupDetails, GroupDismissedResult, GroupMemberKickedResult,
+    KickRoomUsersRequest, KickRoomUsersResult, KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult,
+    ListAuditRequest, ListAuditResult, ListBannedUsersRequest, ListBannedUsersResult, ListGroupMembersRequest,
+    ListGroupMembersResult, ListGroupsRequest, ListGroupsResult, ListLogsRequest, ListLogsResult, ListMessagesRequest,
+    ListMessagesResult, ListPushLogRequest, ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult,
+    ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest,
+    ListSessionsResult, ListUsersRequest, ListUsersResult, ListWorkRequest, ListWorkResult, MessageBroadcastResult,
+    MintTokenRequest, MintTokenResult, PushProvider, ReadLogRequest, ReadLogResult, RegisterUserRequest,
+    RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult, Retention, RetryWorkRequest,
+    RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult, RoomCreatedResult,
+    RotateSecretRequest, RotateSecretResult, Rpc, SendExperimentalEventRequest, SendExperimentalEventResult,
+    SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult, ServerMessageRevokedResult,
+    ServerMessageSentResult, ServerMessageSentToUsersResult, SetPushProviderRequest, SetRetentionRequest,
     TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess,
 };
 
@@ -129,6 +130,9 @@ about! {
     SendExperimentalEventRequest: ;
     ListLogsRequest: user_id;
     ReadLogRequest: ;
+    ExportUserRequest: user_id;
+    GetRetentionRequest: ;
+    SetRetentionRequest: ;
     ListAuditRequest: user_id;
 }
 
@@ -154,8 +158,7 @@ impl Operator {
         R::Response: Send,
     {
         let actor = request.extensions().get::<operator::Caller>().map(|caller| caller.peer.to_string());
-        let (app, request, audit) =
-            (Arc::clone(&self.app), request.into_inner(), Audit::new(tracing::Span::current()));
+        let (app, request, audit) = (Arc::clone(&self.app), request.into_inner(), Audit::new(tracing::Span::current()));
         if request.app_id() != 0 {
             audit.record("app", request.app_id());
         }
@@ -231,6 +234,9 @@ rpcs! {
     remove_push_provider: RemovePushProviderRequest => RemovePushProviderResult;
     list_push_log: ListPushLogRequest => ListPushLogResult;
     test_push: TestPushRequest => TestPushResult;
+    export_user: ExportUserRequest => ExportUserResult;
+    get_retention: GetRetentionRequest => Retention;
+    set_retention: SetRetentionRequest => Retention;
     list_audit: ListAuditRequest => ListAuditResult;
 }
 

@@ -9,21 +9,21 @@ use zim_protocol::{
     Access, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
     CallAsUserResult, CreateAppRequest, CreateServerRoomRequest, DeleteAppRequest, DeleteAppResult, DestroyRoomRequest,
     DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DismissServerGroupRequest, DropWorkRequest,
-    DropWorkResult, EditServerMessageRequest, ErrorCode, GetAppRequest, GetGroupRequest, GetUserRequest, GroupDetails,
-    GroupDismissedResult, GroupMemberKickedResult, KickRoomUsersRequest, KickRoomUsersResult,
-    KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult, ListAuditRequest, ListAuditResult,
-    ListBannedUsersRequest, ListBannedUsersResult, ListGroupMembersRequest, ListGroupMembersResult, ListGroupsRequest, ListGroupsResult, ListLogsRequest,
-    ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult,
-    ListPushProvidersRequest, ListPushProvidersResult, ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest,
-    ListRoomsResult, ListSessionsRequest, ListSessionsResult, ListUsersRequest, ListUsersResult, ListWorkRequest,
-    ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushConfig, PushProvider,
-    ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest,
-    RemovePushProviderResult, RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest,
-    RevokeTokensResult, RoomCreatedResult, RotateSecretRequest, RotateSecretResult, SendExperimentalEventRequest,
-    SendExperimentalEventResult, SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult,
-    ServerMessageRevokedResult, ServerMessageSentResult, ServerMessageSentToUsersResult, SessionInfo,
-    SetPushProviderRequest, TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest,
-    UserAccess, method,
+    DropWorkResult, EditServerMessageRequest, ErrorCode, ExportUserRequest, ExportUserResult, GetAppRequest,
+    GetGroupRequest, GetRetentionRequest, GetUserRequest, GroupDetails, GroupDismissedResult, GroupMemberKickedResult,
+    KickRoomUsersRequest, KickRoomUsersResult, KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult,
+    ListAuditRequest, ListAuditResult, ListBannedUsersRequest, ListBannedUsersResult, ListGroupMembersRequest,
+    ListGroupMembersResult, ListGroupsRequest, ListGroupsResult, ListLogsRequest, ListLogsResult, ListMessagesRequest,
+    ListMessagesResult, ListPushLogRequest, ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult,
+    ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest,
+    ListSessionsResult, ListUsersRequest, ListUsersResult, ListWorkRequest, ListWorkResult, MessageBroadcastResult,
+    MintTokenRequest, MintTokenResult, PushConfig, PushProvider, ReadLogRequest, ReadLogResult, RegisterUserRequest,
+    RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult, Retention, RetryWorkRequest,
+    RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult, RoomCreatedResult,
+    RotateSecretRequest, RotateSecretResult, SendExperimentalEventRequest, SendExperimentalEventResult,
+    SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult, ServerMessageRevokedResult,
+    ServerMessageSentResult, ServerMessageSentToUsersResult, SessionInfo, SetPushProviderRequest, SetRetentionRequest,
+    TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess, method,
 };
 
 use super::invoke::call_as_user;
@@ -487,6 +487,23 @@ impl AdminService for App {
         let TestPushRequest { user_id, title, content, .. } = request;
         let config = PushConfig { title, content, ..PushConfig::default() };
         Ok(TestPushResult { tests: self.test_push(&tenant, &user_id, config).await? })
+    }
+
+    async fn export_user(&self, caller: &Caller, request: ExportUserRequest) -> Result<ExportUserResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.export_part(caller, &tenant, request).await
+    }
+
+    async fn get_retention(&self, _: &Caller, request: GetRetentionRequest) -> Result<Retention, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.retention(&tenant, (&request.group_id, &request.user_ids)).await
+    }
+
+    async fn set_retention(&self, caller: &Caller, request: SetRetentionRequest) -> Result<Retention, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        let SetRetentionRequest { group_id, user_ids, days, .. } = &request;
+        caller.audit().record("detail", format!("group {group_id:?}, users {user_ids:?}, days {days:?}"));
+        self.set_retention(&tenant, request).await
     }
 
     async fn list_audit(&self, _: &Caller, request: ListAuditRequest) -> Result<ListAuditResult, Error> {

@@ -40,8 +40,12 @@ pub(crate) mod sync;
 mod work;
 /// Runs a request, whoever the caller is.
 pub(crate) mod invoke;
+/// How long messages are kept.
+pub(crate) mod retention;
 /// What the operator has changed.
 pub(crate) mod audit;
+/// What the server has of a user.
+mod export;
 /// What the operator does.
 pub(crate) mod admin;
 
@@ -65,6 +69,8 @@ pub(crate) fn kinds() -> Kinds<App> {
             &media::MEDIA_EXPIRED,
             &push::PUSH_LOG_END,
             &audit::AUDIT_END,
+            &retention::RETENTION,
+            &retention::RETENTION_OF_CONVERSATION,
         ],
         outbox: vec![&media::FILE_REMOVAL, &media::PIECE_REMOVAL, &push::PUSH, &push::PUSH_DELIVERY],
     }

@@ -1,5 +1,6 @@
 //! `zim admin user`: lists, registers and bans users, and revokes their tokens.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -8,7 +9,7 @@ use zim_protocol::{
     UnbanUserRequest, UserAccess, UserRow,
 };
 
-use super::{Operator, refused};
+use super::{Operator, export, refused};
 use crate::context::{Context, now_ms};
 use crate::duration;
 use crate::exit::Failure;
@@ -57,6 +58,21 @@ pub(crate) enum UserCommand {
         /// How long, as in 90s, 15m, 12h, 7d [default: until it is lifted]
         #[arg(long = "for", value_name = "TIME", value_parser = ban)]
         time: Option<Duration>,
+    },
+    /// Write what the server has of a user as JSON: profile, lists, messages, files
+    #[command(after_help = "\
+The messages are those that the user can see, with the URLs of their files; the files themselves are not included. The export
+leaves a row in the audit log.
+
+Examples:
+  zim admin user export ann --output ann.json
+  zim admin user export ann | jq '.conversations[].messages | length'")]
+    Export {
+        #[command(flatten)]
+        target: UserArgs,
+        /// A new file that nobody else can read [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Lift a ban
     Unban {
@@ -156,6 +172,10 @@ pub(super) async fn run(command: UserCommand, operator: &mut Operator, context: 
             } else {
                 format!("{user} was not banned.")
             })
+        }
+        UserCommand::Export { target, output } => {
+            let user = (operator.app(target.app_id).await?, target.user);
+            export::run(user, output.as_deref(), operator, context).await
         }
         UserCommand::Banned { app_id } => banned(operator.app(app_id).await?, operator, context).await,
         UserCommand::Revoke { target, older } => {

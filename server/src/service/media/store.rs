@@ -232,6 +232,17 @@ pub(crate) async fn files(tx: &mut Tx<'_>, app: AppKey, secrets: &[String]) -> R
     rows.iter().map(|row| File::read(row).map(|file| (file.secret.clone(), file))).collect()
 }
 
+/// Returns complete files of a user, in the order of their IDs.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn files_of(tx: &mut Tx<'_>, user: UserKey, after: i64, count: i64) -> Result<Vec<File>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM media m WHERE m.account = $1 AND m.id > $2 AND m.state = 1 ORDER BY m.id LIMIT $3"
+    );
+    tx.fetch(&sql, &params![user, after, count]).await?.iter().map(File::read).collect()
+}
+
 /// A message lost its content: the files that no other message has are removed later.
 ///
 /// # Errors
