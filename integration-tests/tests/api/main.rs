@@ -77,6 +77,7 @@ mod push_provider;
 mod push_provider_fault;
 mod reaction;
 mod receipt;
+mod retention;
 mod revoke;
 mod room;
 mod room_attribute;
