@@ -37,3 +37,6 @@ CREATE INDEX conversation_retention ON conversation (id) WHERE retention_days > 
 
 -- When the operator erased the user; 0: they did not. What is left of the row says that the ID is not used again.
 ALTER TABLE account ADD COLUMN erased_at BIGINT NOT NULL DEFAULT 0;
+
+-- Up to here the messages of an erased user in the conversation have no content any more.
+ALTER TABLE member ADD COLUMN erased_seq BIGINT NOT NULL DEFAULT 0;

@@ -10,7 +10,7 @@ use crate::friend::add;
 use crate::group::create;
 use crate::media::{Files, image_of, png, send};
 
-async fn export(operator: &mut OperatorClient, app_id: u32, user_id: &str) -> Vec<ExportUserResult> {
+pub(crate) async fn export(operator: &mut OperatorClient, app_id: u32, user_id: &str) -> Vec<ExportUserResult> {
     let (mut parts, mut after) = (Vec::new(), String::new());
     loop {
         let request = ExportUserRequest { app_id, user_id: user_id.into(), after };

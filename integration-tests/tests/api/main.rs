@@ -19,6 +19,7 @@ mod conversation_settings;
 mod coverage;
 mod deletion;
 mod edit;
+mod erasure;
 mod experimental;
 mod export;
 mod friend;

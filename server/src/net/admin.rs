@@ -9,21 +9,22 @@ use zim_protocol::{
     AnyRequest, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
     CallAsUserResult, CreateAppRequest, CreateServerRoomRequest, DeleteAppRequest, DeleteAppResult, DestroyRoomRequest,
     DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DismissServerGroupRequest, DropWorkRequest,
-    DropWorkResult, EditServerMessageRequest, ErrorCode, ExportUserRequest, ExportUserResult, GetAppRequest,
-    GetGroupRequest, GetRetentionRequest, GetUserRequest, GroupDetails, GroupDismissedResult, GroupMemberKickedResult,
-    KickRoomUsersRequest, KickRoomUsersResult, KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult,
-    ListAuditRequest, ListAuditResult, ListBannedUsersRequest, ListBannedUsersResult, ListGroupMembersRequest,
-    ListGroupMembersResult, ListGroupsRequest, ListGroupsResult, ListLogsRequest, ListLogsResult, ListMessagesRequest,
-    ListMessagesResult, ListPushLogRequest, ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult,
-    ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest,
-    ListSessionsResult, ListUsersRequest, ListUsersResult, ListWorkRequest, ListWorkResult, MessageBroadcastResult,
-    MintTokenRequest, MintTokenResult, PushProvider, ReadLogRequest, ReadLogResult, RegisterUserRequest,
-    RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult, Retention, RetryWorkRequest,
-    RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult, RoomCreatedResult,
-    RotateSecretRequest, RotateSecretResult, Rpc, SendExperimentalEventRequest, SendExperimentalEventResult,
-    SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult, ServerMessageRevokedResult,
-    ServerMessageSentResult, ServerMessageSentToUsersResult, SetPushProviderRequest, SetRetentionRequest,
-    TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess,
+    DropWorkResult, EditServerMessageRequest, EraseUserRequest, EraseUserResult, ErrorCode, ExportUserRequest,
+    ExportUserResult, GetAppRequest, GetGroupRequest, GetRetentionRequest, GetUserRequest, GroupDetails,
+    GroupDismissedResult, GroupMemberKickedResult, KickRoomUsersRequest, KickRoomUsersResult,
+    KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult, ListAuditRequest, ListAuditResult,
+    ListBannedUsersRequest, ListBannedUsersResult, ListGroupMembersRequest, ListGroupMembersResult, ListGroupsRequest,
+    ListGroupsResult, ListLogsRequest, ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest,
+    ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult, ListRoomMembersRequest,
+    ListRoomMembersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest, ListSessionsResult,
+    ListUsersRequest, ListUsersResult, ListWorkRequest, ListWorkResult, MessageBroadcastResult, MintTokenRequest,
+    MintTokenResult, PushProvider, ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult,
+    RemovePushProviderRequest, RemovePushProviderResult, Retention, RetryWorkRequest, RetryWorkResult,
+    RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult, RoomCreatedResult, RotateSecretRequest,
+    RotateSecretResult, Rpc, SendExperimentalEventRequest, SendExperimentalEventResult, SendServerMessageRequest,
+    SendServerMessageToUsersRequest, ServerMessageEditedResult, ServerMessageRevokedResult, ServerMessageSentResult,
+    ServerMessageSentToUsersResult, SetPushProviderRequest, SetRetentionRequest, TestPushRequest, TestPushResult,
+    UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess,
 };
 
 use super::operator;
@@ -131,6 +132,7 @@ about! {
     ListLogsRequest: user_id;
     ReadLogRequest: ;
     ExportUserRequest: user_id;
+    EraseUserRequest: user_id;
     GetRetentionRequest: ;
     SetRetentionRequest: ;
     ListAuditRequest: user_id;
@@ -235,6 +237,7 @@ rpcs! {
     list_push_log: ListPushLogRequest => ListPushLogResult;
     test_push: TestPushRequest => TestPushResult;
     export_user: ExportUserRequest => ExportUserResult;
+    erase_user: EraseUserRequest => EraseUserResult;
     get_retention: GetRetentionRequest => Retention;
     set_retention: SetRetentionRequest => Retention;
     list_audit: ListAuditRequest => ListAuditResult;

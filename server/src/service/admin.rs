@@ -9,21 +9,22 @@ use zim_protocol::{
     Access, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
     CallAsUserResult, CreateAppRequest, CreateServerRoomRequest, DeleteAppRequest, DeleteAppResult, DestroyRoomRequest,
     DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DismissServerGroupRequest, DropWorkRequest,
-    DropWorkResult, EditServerMessageRequest, ErrorCode, ExportUserRequest, ExportUserResult, GetAppRequest,
-    GetGroupRequest, GetRetentionRequest, GetUserRequest, GroupDetails, GroupDismissedResult, GroupMemberKickedResult,
-    KickRoomUsersRequest, KickRoomUsersResult, KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult,
-    ListAuditRequest, ListAuditResult, ListBannedUsersRequest, ListBannedUsersResult, ListGroupMembersRequest,
-    ListGroupMembersResult, ListGroupsRequest, ListGroupsResult, ListLogsRequest, ListLogsResult, ListMessagesRequest,
-    ListMessagesResult, ListPushLogRequest, ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult,
-    ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest,
-    ListSessionsResult, ListUsersRequest, ListUsersResult, ListWorkRequest, ListWorkResult, MessageBroadcastResult,
-    MintTokenRequest, MintTokenResult, PushConfig, PushProvider, ReadLogRequest, ReadLogResult, RegisterUserRequest,
-    RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult, Retention, RetryWorkRequest,
-    RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult, RoomCreatedResult,
-    RotateSecretRequest, RotateSecretResult, SendExperimentalEventRequest, SendExperimentalEventResult,
-    SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult, ServerMessageRevokedResult,
-    ServerMessageSentResult, ServerMessageSentToUsersResult, SessionInfo, SetPushProviderRequest, SetRetentionRequest,
-    TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess, method,
+    DropWorkResult, EditServerMessageRequest, EraseUserRequest, EraseUserResult, ErrorCode, ExportUserRequest,
+    ExportUserResult, GetAppRequest, GetGroupRequest, GetRetentionRequest, GetUserRequest, GroupDetails,
+    GroupDismissedResult, GroupMemberKickedResult, KickRoomUsersRequest, KickRoomUsersResult,
+    KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult, ListAuditRequest, ListAuditResult,
+    ListBannedUsersRequest, ListBannedUsersResult, ListGroupMembersRequest, ListGroupMembersResult, ListGroupsRequest,
+    ListGroupsResult, ListLogsRequest, ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest,
+    ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult, ListRoomMembersRequest,
+    ListRoomMembersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest, ListSessionsResult,
+    ListUsersRequest, ListUsersResult, ListWorkRequest, ListWorkResult, MessageBroadcastResult, MintTokenRequest,
+    MintTokenResult, PushConfig, PushProvider, ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult,
+    RemovePushProviderRequest, RemovePushProviderResult, Retention, RetryWorkRequest, RetryWorkResult,
+    RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult, RoomCreatedResult, RotateSecretRequest,
+    RotateSecretResult, SendExperimentalEventRequest, SendExperimentalEventResult, SendServerMessageRequest,
+    SendServerMessageToUsersRequest, ServerMessageEditedResult, ServerMessageRevokedResult, ServerMessageSentResult,
+    ServerMessageSentToUsersResult, SessionInfo, SetPushProviderRequest, SetRetentionRequest, TestPushRequest,
+    TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess, method,
 };
 
 use super::invoke::call_as_user;
@@ -492,6 +493,11 @@ impl AdminService for App {
     async fn export_user(&self, caller: &Caller, request: ExportUserRequest) -> Result<ExportUserResult, Error> {
         let tenant = self.tenant(request.app_id)?;
         self.export_part(caller, &tenant, request).await
+    }
+
+    async fn erase_user(&self, caller: &Caller, request: EraseUserRequest) -> Result<EraseUserResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.erase_user(caller, &tenant, request).await
     }
 
     async fn get_retention(&self, _: &Caller, request: GetRetentionRequest) -> Result<Retention, Error> {

@@ -42,6 +42,8 @@ mod work;
 pub(crate) mod invoke;
 /// How long messages are kept.
 pub(crate) mod retention;
+/// Erases users.
+pub(crate) mod erasure;
 /// What the operator has changed.
 pub(crate) mod audit;
 /// What the server has of a user.
@@ -72,6 +74,6 @@ pub(crate) fn kinds() -> Kinds<App> {
             &retention::RETENTION,
             &retention::RETENTION_OF_CONVERSATION,
         ],
-        outbox: vec![&media::FILE_REMOVAL, &media::PIECE_REMOVAL, &push::PUSH, &push::PUSH_DELIVERY],
+        outbox: vec![&media::FILE_REMOVAL, &media::PIECE_REMOVAL, &push::PUSH, &push::PUSH_DELIVERY, &erasure::ERASURE],
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use zim_protocol::{
-    BanUserRequest, GetUserRequest, ListBannedUsersRequest, ListUsersRequest, RegisterUserRequest, RevokeTokensRequest,
-    UnbanUserRequest, UserAccess, UserRow,
+    BanUserRequest, EraseUserRequest, GetUserRequest, ListBannedUsersRequest, ListUsersRequest, RegisterUserRequest,
+    RevokeTokensRequest, UnbanUserRequest, UserAccess, UserRow,
 };
 
 use super::{Operator, export, refused};
@@ -73,6 +73,21 @@ Examples:
         /// A new file that nobody else can read [default: standard output]
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
+    },
+    /// Erase a user: profile, lists, files, and the content of their messages
+    #[command(after_help = "\
+The sessions of the user end for ever, and the ID is not used again. Their messages stay in their places without content, as if they
+had been revoked. The work goes on after the command: zim admin outbox list --all shows it as erasure. Copies of the database from before
+still have everything. Export the user first if somebody may ask for it: nothing can be restored.
+
+Example:
+  zim admin user erase ann --confirm ann")]
+    Erase {
+        #[command(flatten)]
+        target: UserArgs,
+        /// The user again: what is erased cannot be restored
+        #[arg(long, value_name = "USER")]
+        confirm: Option<String>,
     },
     /// Lift a ban
     Unban {
@@ -173,6 +188,22 @@ pub(super) async fn run(command: UserCommand, operator: &mut Operator, context: 
                 format!("{user} was not banned.")
             })
         }
+        UserCommand::Erase { target, confirm } => {
+            let (app_id, user) = (operator.app(target.app_id).await?, preview(&target.user, 32));
+            if confirm.as_ref() != Some(&target.user) {
+                return Err(Failure::usage(format!("{user} would be erased, which cannot be undone"))
+                    .hint(format!("zim admin user erase {user} --confirm {user}")));
+            }
+            let request = EraseUserRequest { app_id, confirm: confirm.unwrap_or_default(), user_id: target.user };
+            let done = operator.client.erase_user(request).await.map_err(|status| refused(&status))?.into_inner();
+            if output.is_json() {
+                return output.json(&done);
+            }
+            output.line(format!(
+                "{user} is being erased: zim admin outbox list --all shows what is left. {}.",
+                sessions(done.sessions)
+            ))
+        }
         UserCommand::Export { target, output } => {
             let user = (operator.app(target.app_id).await?, target.user);
             export::run(user, output.as_deref(), operator, context).await
@@ -212,6 +243,7 @@ fn show(context: &Context, user: &UserAccess) -> Result<(), Failure> {
         ("registered", when(user.registered_at, now_ms())),
         ("banned", ban),
         ("revoked", revoked),
+        ("erased", if user.erased_at == 0 { "no".to_owned() } else { when(user.erased_at, now_ms()) }),
     ];
     rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
 }
