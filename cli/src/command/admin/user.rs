@@ -64,9 +64,8 @@ pub(crate) enum UserCommand {
 The messages are those that the user can see, with the URLs of their files; the files themselves are not included. The export
 leaves a row in the audit log.
 
-Examples:
-  zim admin user export ann --output ann.json
-  zim admin user export ann | jq '.conversations[].messages | length'")]
+Example:
+  zim admin user export ann --output ann.json")]
     Export {
         #[command(flatten)]
         target: UserArgs,
