@@ -3,7 +3,9 @@
 use tonic::Code;
 use zim_integration_tests::{OperatorClient, World, eventually, group, soon};
 use zim_protocol::message::Body;
-use zim_protocol::{ConversationType, ExportUserRequest, ExportUserResult, ListAuditRequest, Message, MessageType};
+use zim_protocol::{
+    ConversationType, ExportUserRequest, ExportUserResult, ListAuditRequest, Message, MessageDeleteConfig, MessageType,
+};
 
 use crate::audit::{actions, rows};
 use crate::friend::add;
@@ -64,8 +66,9 @@ async fn export_user_has_what_the_user_sees() {
     let picture = send(&ann, picture).await.unwrap();
     bob.say("ann", "nice").await;
     ann.receives("nice").await;
-    let hidden = ann.history("bob").await.into_iter().next_back().unwrap();
-    soon(ann.delete_messages(&[hidden.clone()], "bob", ConversationType::Peer, Default::default())).await.unwrap();
+    let hidden = ann.history("bob").await.pop().unwrap();
+    let everywhere = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
+    soon(ann.delete_messages(std::slice::from_ref(&hidden), "bob", ConversationType::Peer, everywhere)).await.unwrap();
     soon(ann.update_conversation_pinned_state(true, "bob", ConversationType::Peer)).await.unwrap();
     eventually("ann is in the group", async || ann.query_conversation("crew", ConversationType::Group).await.ok())
         .await;

@@ -249,7 +249,7 @@ impl<B: Bulk> Db<B> {
                     let noted = async move |tx: &mut Tx<'_>| {
                         let answer = job(tx).await?;
                         note.store(tx).await?;
-                        Ok(answer)
+                        Ok::<T, Error>(answer)
                     };
                     job::plain(noted, reply)
                 }
