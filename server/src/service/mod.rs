@@ -69,11 +69,19 @@ pub(crate) fn kinds() -> Kinds<App> {
             &room::ROOM_HISTORY,
             &media::MEDIA_UNUSED,
             &media::MEDIA_EXPIRED,
+            &media::ORPHANS,
             &push::PUSH_LOG_END,
             &audit::AUDIT_END,
             &retention::RETENTION,
             &retention::RETENTION_OF_CONVERSATION,
         ],
-        outbox: vec![&media::FILE_REMOVAL, &media::PIECE_REMOVAL, &push::PUSH, &push::PUSH_DELIVERY, &erasure::ERASURE],
+        outbox: vec![
+            &media::FILE_REMOVAL,
+            &media::PIECE_REMOVAL,
+            &media::ORPHAN_REMOVAL,
+            &push::PUSH,
+            &push::PUSH_DELIVERY,
+            &erasure::ERASURE,
+        ],
     }
 }
