@@ -52,7 +52,7 @@ fn club_step(random: &mut Random) -> Step {
         62..66 => ClubVerb::MuteUser { lasts: random.chance(500) },
         66..70 => ClubVerb::UnmuteUser,
         // Most must be let in.
-        70..75 => ClubVerb::JoinMode(u8::try_from([0, 1, 1, 1, 2][pick(random, 5)]).unwrap_or(0)),
+        70..75 => ClubVerb::JoinMode([0, 1, 1, 1, 2][pick(random, 5)]),
         75..77 => ClubVerb::InviteMode { is_restricted: random.chance(300) },
         77..80 => ClubVerb::BeInviteMode { is_asked: random.chance(700) },
         80..85 => ClubVerb::Apply,

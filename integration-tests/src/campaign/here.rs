@@ -22,13 +22,16 @@ pub(super) fn gone(calls: &[Call], is_restored: bool, kept: &[StoredConversation
     let mut all = Gone::new();
     for call in calls.iter().filter(|call| call.device == device) {
         let Action::Change { peer, verb, .. } = call.action else { continue };
+        if !verb.is_here() {
+            continue;
+        }
         let ended = match &call.answer {
             Some((at, Ok(_))) if !is_restored => *at,
             // Of several conversations, some may have come before the failure.
             Some((_, Err(failure))) if !is_unknown(failure) && !verb.is_everywhere() => continue,
             _ => Moment::MAX,
         };
-        for one in kept.iter().filter(|_| verb.is_here()) {
+        for one in kept {
             let Some(name) = one.called_by(user_of(call)) else { continue };
             if !verb.is_everywhere() && name != peer {
                 continue;
