@@ -8,6 +8,8 @@ mod operator;
 mod bench;
 #[path = "cli/certificate.rs"]
 mod certificate;
+#[path = "cli/cluster.rs"]
+mod cluster;
 #[path = "cli/conversations.rs"]
 mod conversations;
 #[cfg(unix)]

@@ -55,6 +55,8 @@ mod world;
 mod child;
 /// Servers and clients as child processes.
 mod process;
+/// What several nodes reach, calculated from one server.
+pub mod capacity;
 /// The fuzz targets.
 pub mod decoders;
 /// Seeded runs with injected faults.
@@ -69,6 +71,7 @@ pub use self::folder::share_identity;
 pub use self::logs::Logged;
 pub use self::port::free_port;
 pub use self::process::{DATABASE_LOST, FirstApp, ServerInstallation, ServerProcess};
+pub use self::program::ffmpeg;
 pub use self::proxy::{NetworkConditions, Proxy};
 pub use self::push_server::{PushAnswer, PushRequest, PushServer};
 pub use self::random::Random;

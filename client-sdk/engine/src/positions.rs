@@ -45,7 +45,7 @@ impl SyncEngine {
         if page.reset {
             // Changes since then are no longer available, so nothing that is held can be trusted.
             from = page.messages.first().map_or(page.through_seq + 1, |first| first.seq);
-            state.drop_held();
+            state.held.clear();
             state.known = false;
             state.uncounted = true;
             // Intervals of this turn that are not stored yet are dropped too.
@@ -287,7 +287,7 @@ impl SyncEngine {
         let has_gap = head.from_seq >= state.from_seq && head.from_rev > known_rev;
         if state.from_seq > 0 && (head.from_seq > state.from_seq || has_gap) {
             // The user left and returned. What is held of the earlier stay may have changed unseen.
-            state.drop_held();
+            state.held.clear();
             self.dirty.insert(name.clone(), Vec::new());
             self.output.batch.changes.push(Change::Drop(name.clone()));
         }

@@ -163,7 +163,7 @@ impl<L: Remote> AccountTask<L> {
                 let Some(mut outgoing) = self.sends.sent(number) else { return };
                 let answer = result.message.unwrap_or_default();
                 if let Some(seq) = u64::try_from(answer.message_seq).ok().filter(|seq| *seq > 0) {
-                    self.engine.hold(&outgoing.name, seq);
+                    self.engine.answered(&outgoing.name, seq);
                     if outgoing.name.kind == ConversationType::Peer as i32 {
                         self.shared.told.forget(&outgoing.name.id);
                     }

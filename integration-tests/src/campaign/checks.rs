@@ -188,7 +188,7 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
         "attributes of rooms and members are the last ones acknowledged, and who has left is out",
         room::room_lost,
     ),
-    ("call_not_ended", "every call ends, by one user or by itself, and no invitation ends early", call::call_not_ended),
+    ("call_not_ended", "every call ends, by one user or by itself", call::call_not_ended),
     (
         "call_views_differ",
         "all who are in a call know the states that the server stores, and no device still rings",

@@ -406,6 +406,14 @@ impl Servers {
             }
             self.record.fault(&Fault::Node(NodeFault::Serves(at)));
         }
+        // As long as a node that was killed counts as alive, messages to rooms that it has made go to it.
+        let living = "SELECT COUNT(*) FROM server_node WHERE lease_until <> 0";
+        while store.rows(living)? != [[self.nodes.len().to_string()]] {
+            anyhow::ensure!(Instant::now() < until, "the lease of a node that was killed does not end");
+            sleep(POLL_INTERVAL).await;
+        }
+        // All of them have seen that after the next renewal of their leases.
+        sleep(Duration::from_millis(LEASE_MS.into()) / 4).await;
         Ok(())
     }
 

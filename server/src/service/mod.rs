@@ -61,8 +61,15 @@ pub(crate) fn kinds() -> Kinds<App> {
             &room::ROOM_HISTORY,
             &media::MEDIA_UNUSED,
             &media::MEDIA_EXPIRED,
+            &media::ORPHANS,
             &push::PUSH_LOG_END,
         ],
-        outbox: vec![&media::FILE_REMOVAL, &media::PIECE_REMOVAL, &push::PUSH, &push::PUSH_DELIVERY],
+        outbox: vec![
+            &media::FILE_REMOVAL,
+            &media::PIECE_REMOVAL,
+            &media::ORPHAN_REMOVAL,
+            &push::PUSH,
+            &push::PUSH_DELIVERY,
+        ],
     }
 }

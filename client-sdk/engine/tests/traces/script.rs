@@ -185,7 +185,7 @@ impl Script {
         push.messages.iter_mut().for_each(|entry| entry.content.clear());
         self.feed(json!({"open": name}));
         self.answers
-            .push(vec![json!({"ownPush": json::of(&push)}), json!({"hold": {"conversation": name, "seq": push.to}})]);
+            .push(vec![json!({"ownPush": json::of(&push)}), json!({"answered": {"conversation": name, "seq": push.to}})]);
     }
 
     fn revoke(&mut self) {

@@ -323,6 +323,13 @@ pub(super) async fn log(tx: &mut Tx<'_>, app: AppKey, id: i64) -> Result<Option<
     tx.fetch_one(&sql, &params![id, app, i64::from(LOG)]).await?.as_ref().map(File::read).transpose()
 }
 
+/// Returns which of these files are complete. Those without a row are missing.
+pub(super) async fn states(tx: &mut Tx<'_>, ids: &[i64]) -> Result<HashMap<i64, bool>, Error> {
+    let (list, values) = tx.dialect().in_list(ids.iter().copied(), 1);
+    let rows = tx.fetch(&format!("SELECT id, state FROM media WHERE id IN {list}"), &values).await?;
+    rows.iter().map(|row| Ok((row.get(0)?, row.get::<i64>(1)? == 1))).collect()
+}
+
 /// Ends an upload; returns false if it is complete or gone.
 pub(super) async fn end(tx: &mut Tx<'_>, (id, user): (i64, UserKey), now: i64) -> Result<bool, Error> {
     let sql = "SELECT app, size FROM media WHERE id = $1 AND state = 0";
