@@ -154,7 +154,7 @@ impl Device {
                     let sent = Row { key, version: 0, is_revoked: false };
                     self.rows.entry((name.clone(), seq)).or_insert(sent);
                 }
-                self.core.hold(&name, seq);
+                self.core.answered(&name, seq);
             }
             Answer::Read(push) => self.core.push(push, Origin::Own),
         }
