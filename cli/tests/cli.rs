@@ -21,6 +21,8 @@ mod calls;
 mod groups;
 #[path = "cli/input.rs"]
 mod input;
+#[path = "cli/privacy.rs"]
+mod privacy;
 #[path = "cli/push.rs"]
 mod push;
 #[cfg(unix)]

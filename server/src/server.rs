@@ -203,6 +203,8 @@ impl Server {
         app.begin_to_look_for_lost_logins().await.map_err(StartError::Database)?;
         app.begin_to_look_for_lost_room_members().await.map_err(StartError::Database)?;
         app.begin_to_look_for_orphans().await.map_err(StartError::Database)?;
+        app.begin_to_look_for_old_messages().await.map_err(StartError::Database)?;
+        app.begin_to_clear_audit().await.map_err(StartError::Database)?;
 
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));

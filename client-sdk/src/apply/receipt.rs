@@ -147,6 +147,14 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// The messages of a conversation up to a position are no longer kept. A page that was read before may still bring them.
+    pub(super) fn expired(&mut self, name: &Name, id: i64, through: u64) -> rusqlite::Result<()> {
+        rows::set_cleared(self.db, id, through)?;
+        self.recent.forget_deleted();
+        rows::clear(self.db, id, through)?;
+        self.replies_to_some_changed(id, &name.to_ref(), 1..=through, not_found)
+    }
+
     /// The user deleted all messages of all conversations for themselves.
     pub(super) fn all_cleared(&mut self, origin: Origin) -> rusqlite::Result<()> {
         let is_own = self.viewer.deleting.tell_all();

@@ -104,7 +104,7 @@ impl Servers {
         for at in 0..plan.nodes {
             let name = if at == 0 { "server".to_owned() } else { format!("server{at}") };
             let mut installation = ServerInstallation::new(&programs.server, folder.join(name), store.url());
-            installation.is_hasty = true;
+            (installation.is_hasty, installation.keeps_rooms) = (true, plan.keeps_rooms());
             let mut links = None;
             if let (Some(relays), Some(bus)) = (&relays, &bus) {
                 let edit = (planted == Some(Planted::IgnoresLease) && at == 0).then_some(without_lease as Edit);
@@ -145,6 +145,11 @@ impl Servers {
     /// Whether they are nodes of one deployment.
     pub(super) fn are_nodes(&self) -> bool {
         self.bus.is_some()
+    }
+
+    /// Whether they keep what is said in rooms.
+    pub(super) fn keep_rooms(&self) -> bool {
+        self.nodes.iter().all(|node| node.installation.keeps_rooms)
     }
 
     /// Returns the address of the server that a device with this number uses at first.

@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod authorisation;
 mod blacklist;
 mod call;
@@ -18,7 +19,9 @@ mod conversation_settings;
 mod coverage;
 mod deletion;
 mod edit;
+mod erasure;
 mod experimental;
+mod export;
 mod friend;
 mod friend_application;
 mod friend_bounds;
@@ -77,6 +80,7 @@ mod push_provider;
 mod push_provider_fault;
 mod reaction;
 mod receipt;
+mod retention;
 mod revoke;
 mod room;
 mod room_attribute;

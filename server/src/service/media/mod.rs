@@ -17,7 +17,8 @@ use zim_protocol::{
     MessageType, server::MediaService,
 };
 
-pub(crate) use self::store::{File, drop_refs};
+pub(crate) use self::log::LOG;
+pub(crate) use self::store::{File, drop_refs, erase_files, files_of};
 pub(crate) use self::sweep::{ORPHAN_REMOVAL, ORPHANS};
 pub(crate) use self::task::{FILE_REMOVAL, MEDIA_EXPIRED, MEDIA_UNUSED, PIECE_REMOVAL};
 use crate::app::App;
