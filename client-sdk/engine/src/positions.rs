@@ -168,7 +168,10 @@ impl SyncEngine {
         // If the message has not arrived yet, the pull brings its current state.
         let is_early = |entry: &ChangeEntry| match &entry.detail {
             Some(change_entry::Detail::Message(message)) => message.seq > state.head_seq,
-            Some(change_entry::Detail::Roster(_) | change_entry::Detail::Group(_)) | None => false,
+            Some(
+                change_entry::Detail::Roster(_) | change_entry::Detail::Group(_) | change_entry::Detail::Expired(_),
+            )
+            | None => false,
         };
         if from > state.rev + 1 || entries.iter().any(is_early) {
             self.want_pull(&name, LIVE);
