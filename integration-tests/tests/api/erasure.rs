@@ -195,9 +195,13 @@ async fn erase_user_removes_applications_from_the_devices_of_others() {
 
 #[tokio::test]
 async fn erase_user_empties_names_in_groups_and_what_was_said_in_calls() {
-    let world = World::new().await;
+    let world = World::with(|config| config.groups.tips = true).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    soon(ann.update_user_name("Ann A.")).await.unwrap();
     create(&bob, "crew", &["ann"]).await;
+    // The tip of her leave comes after her stay.
+    create(&bob, "left", &["ann"]).await;
+    soon(ann.leave_group("left")).await.unwrap();
     soon(ann.set_group_member_nickname("Nick", "ann", "crew")).await.unwrap();
     soon(ann.update_group_alias("secret alias", "crew")).await.unwrap();
     // Nobody leaves a group that was dismissed.
@@ -216,10 +220,19 @@ async fn erase_user_empties_names_in_groups_and_what_was_said_in_calls() {
         });
         soon(read).await.unwrap()
     };
+    let named = async || {
+        let read = world.server().app().db.read(async |tx: &mut Tx<'_>| {
+            let rows = tx.fetch("SELECT body FROM message", &[]).await?;
+            let bodies = rows.iter().map(|row| row.get::<Vec<u8>>(0)).collect::<Result<Vec<_>, _>>()?;
+            Ok(bodies.iter().filter(|body| body.windows(6).any(|text| text == b"Ann A.")).count())
+        });
+        soon(read).await.unwrap()
+    };
     assert_eq!(left().await, (1, 1, 1));
+    assert_eq!(named().await, 3, "the tips of two invitations and of a leave");
     soon(world.admin().await.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
     is_done(&world).await;
-    assert_eq!(left().await, (0, 0, 0));
+    assert_eq!((left().await, named().await), ((0, 0, 0), 0));
     world.end().await;
 }
 
