@@ -199,7 +199,7 @@ async fn erase_user_empties_names_in_groups_and_what_was_said_in_calls() {
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     soon(ann.update_user_name("Ann A.")).await.unwrap();
     create(&bob, "crew", &["ann"]).await;
-    // The tip of her leave comes after her stay.
+    // The tip of a leave comes after the stay.
     create(&bob, "left", &["ann"]).await;
     soon(ann.leave_group("left")).await.unwrap();
     soon(ann.set_group_member_nickname("Nick", "ann", "crew")).await.unwrap();
@@ -229,7 +229,7 @@ async fn erase_user_empties_names_in_groups_and_what_was_said_in_calls() {
         soon(read).await.unwrap()
     };
     assert_eq!(left().await, (1, 1, 1));
-    assert_eq!(named().await, 3, "the tips of two invitations and of a leave");
+    assert_eq!(named().await, 3, "the tips of two groups and of a leave");
     soon(world.admin().await.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
     is_done(&world).await;
     assert_eq!((left().await, named().await), ((0, 0, 0), 0));
