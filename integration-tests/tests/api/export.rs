@@ -15,7 +15,7 @@ use crate::media::{Files, image_of, png, send};
 pub(crate) async fn export(operator: &mut OperatorClient, app_id: u32, user_id: &str) -> Vec<ExportUserResult> {
     let (mut parts, mut after) = (Vec::new(), String::new());
     loop {
-        let request = ExportUserRequest { app_id, user_id: user_id.into(), after };
+        let request = ExportUserRequest { app_id, user_id: user_id.into(), after: std::mem::take(&mut after) };
         let part = soon(operator.export_user(request)).await.unwrap().into_inner();
         after.clone_from(&part.next);
         parts.push(part);
