@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationHead, ConversationType, FeedEntry, FillResult, GroupFullInfo, LogKind, MessageEntry, Page,
-    PullRequest, Push, Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry,
-    feed_entry::Detail,
+    ChangeEntry, ConversationHead, ConversationType, ExpiredMessages, FeedEntry, FillResult, GroupFullInfo, LogKind,
+    MessageEntry, Page, PullRequest, Push, Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus,
+    change_entry, feed_entry::Detail,
 };
 
 use super::name::Name;
@@ -373,6 +373,20 @@ fn a_profile_pushed_during_a_sync_is_not_overwritten_by_it() {
     let (profiles, requests) = learnt(&mut engine);
     assert_eq!(profiles, [profile("bob", "Bob B."), profile("bob", "Bob B."), profile("carl", "Carl")]);
     assert!(requests.is_empty(), "{requests:?}");
+}
+
+#[test]
+fn that_messages_are_no_longer_kept_is_stored_without_a_pull() {
+    let mut engine = device(3);
+    engine.take();
+    let detail = Some(change_entry::Detail::Expired(ExpiredMessages { through_seq: 2 }));
+    let entry = ChangeEntry { rev: 1, detail, ..ChangeEntry::default() };
+    engine.push(Push { changes: vec![entry.clone()], ..change(1, 2) }, Origin::Other);
+    let output = engine.take();
+    assert!(output.requests.is_empty());
+    let is_stored =
+        |change: &Change| matches!(change, Change::Changes { entries, .. } if entries[..] == [entry.clone()]);
+    assert!(output.batch.changes.iter().any(is_stored));
 }
 
 #[test]

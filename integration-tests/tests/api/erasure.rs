@@ -1,18 +1,21 @@
 //! Erasing a user: what is removed, what others keep, and that it survives a restart.
 
 use tonic::Code;
-use zim_integration_tests::{OperatorClient, World, eventually, group, soon, texts};
+use zim_integration_tests::{Device, OperatorClient, World, eventually, group, soon, texts};
 use zim_protocol::message::Body;
 use zim_protocol::{
-    ConnectionEvent, EraseUserRequest, ErrorCode, Event, EventKind, GetGroupRequest, GetUserRequest, ListAuditRequest,
+    CallInvitationMode as Mode, CallUserState as State, ConnectionEvent, EraseUserRequest, ErrorCode, Event, EventKind,
+    FriendApplicationListQueryConfig, FriendApplicationSendConfig, GetGroupRequest, GetUserRequest, ListAuditRequest,
     ListWorkRequest, Message, MessageQueryMode, UnbanUserRequest, WorkQueue,
 };
 use zim_server::db::{Tx, params};
 
 use crate::audit::{actions, rows};
+use crate::call::{accept, becomes, end, invite};
 use crate::export::export;
 use crate::friend::add;
 use crate::group::create;
+use crate::group_application::{Crew, apply, ask, list};
 use crate::media::{Files, png, send, stored};
 
 fn erase(world: &World, user_id: &str, confirm: &str) -> EraseUserRequest {
@@ -141,13 +144,95 @@ async fn erase_user_removes_what_is_theirs_and_the_content_of_their_messages() {
     let access = soon(operator.get_user(access)).await.unwrap().into_inner();
     assert!(access.is_banned && access.erased_at == world.clock.now_ms());
     // Once more has no further effect.
+    world.clock.advance(1_000);
     soon(operator.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
     is_done(&world).await;
+    let again = GetUserRequest { app_id, user_id: "ann".into() };
+    assert_eq!(soon(operator.get_user(again)).await.unwrap().into_inner().erased_at, access.erased_at);
     assert_eq!(texts(&bob.history("ann").await[2..]), ["of bob"]);
     let log = rows(&mut operator, ListAuditRequest { app_id, user_id: "ann".into(), ..Default::default() }).await;
     let expected = ["EraseUser", "UnbanUser", "ExportUser", "EraseUser"].map(|action| (action, "ann"));
     assert_eq!(actions(&log), expected);
     drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn erase_user_removes_applications_from_the_devices_of_others() {
+    let Crew { world, ann, adam, mia: _mia, dan, eve } = Crew::asking().await;
+    apply(&dan, "let dan in").await.unwrap();
+    assert_eq!(ask(&adam, &["eve"], "eve is nice").await.unwrap(), []);
+    soon(dan.send_friend_application("eve", FriendApplicationSendConfig::default())).await.unwrap();
+    let friends = async |device: &Device| {
+        let config = FriendApplicationListQueryConfig { next_flag: 0, count: 100 };
+        soon(device.query_friend_application_list(config)).await.unwrap().application_list.len()
+    };
+    let until = async |device: &Device, expected: (usize, usize)| {
+        let mut last = (0, 0);
+        eventually(&format!("{expected:?} applications"), async || {
+            last = (list(device).await.len(), friends(device).await);
+            (last == expected).then_some(())
+        })
+        .await;
+    };
+    for (device, expected) in [(&ann, (1, 0)), (&adam, (2, 0)), (&eve, (1, 1))] {
+        until(device, expected).await;
+    }
+    let away = world.device("eve").await;
+    until(&away, (1, 1)).await;
+    away.quit().await;
+    let mut operator = world.admin().await;
+    for user in ["dan", "adam"] {
+        soon(operator.erase_user(erase(&world, user, user))).await.unwrap();
+        is_done(&world).await;
+    }
+    for device in [&ann, &eve, &world.user_at(away.dir(), "eve").await] {
+        until(device, (0, 0)).await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn erase_user_empties_names_in_groups_and_what_was_said_in_calls() {
+    let world = World::with(|config| config.groups.tips = true).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    soon(ann.update_user_name("Ann A.")).await.unwrap();
+    create(&bob, "crew", &["ann"]).await;
+    // The tip of a leave comes after the stay.
+    create(&bob, "left", &["ann"]).await;
+    soon(ann.leave_group("left")).await.unwrap();
+    soon(ann.set_group_member_nickname("Nick", "ann", "crew")).await.unwrap();
+    soon(ann.update_group_alias("secret alias", "crew")).await.unwrap();
+    // Nobody leaves a group that was dismissed.
+    soon(bob.dismiss_group("crew")).await.unwrap();
+    // Ann ends the call of Bob.
+    let call_id = invite(&bob, Mode::Advanced, &["ann"]).await;
+    becomes(&bob, &call_id, "ann", State::Received).await;
+    accept(&ann, &call_id).await.unwrap();
+    end(&ann, &call_id).await.unwrap();
+    let left = async || {
+        let read = world.server().app().db.read(async |tx: &mut Tx<'_>| {
+            let sql = "SELECT (SELECT COUNT(*) FROM chat_call WHERE operated_data <> ''), \
+                       (SELECT COUNT(*) FROM group_member WHERE nickname <> ''), (SELECT COUNT(*) FROM member WHERE alias <> '')";
+            let row = tx.fetch_one(sql, &[]).await?.unwrap();
+            Ok((row.get::<i64>(0)?, row.get::<i64>(1)?, row.get::<i64>(2)?))
+        });
+        soon(read).await.unwrap()
+    };
+    let named = async || {
+        let read = world.server().app().db.read(async |tx: &mut Tx<'_>| {
+            let rows = tx.fetch("SELECT body FROM message", &[]).await?;
+            let bodies = rows.iter().map(|row| row.get::<Vec<u8>>(0)).collect::<Result<Vec<_>, _>>()?;
+            Ok(bodies.iter().filter(|body| body.windows(6).any(|text| text == b"Ann A.")).count())
+        });
+        soon(read).await.unwrap()
+    };
+    assert_eq!(left().await, (1, 1, 1));
+    assert_eq!(named().await, 3, "the tips of two groups and of a leave");
+    soon(world.admin().await.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
+    is_done(&world).await;
+    assert_eq!((left().await, named().await), ((0, 0, 0), 0));
     world.end().await;
 }
 

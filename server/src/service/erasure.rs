@@ -2,12 +2,16 @@
 //! the scopes of many users and conversations, one after the other, and each step has an effect of its own. A server that is killed
 //! repeats a step, which then finds less to do.
 
+use std::collections::BTreeSet;
+
 use zim_protocol::server::{BlacklistService, FriendService, GroupService};
 use zim_protocol::{
     DeleteFriendsRequest, EraseUserRequest, EraseUserResult, FriendDeleteConfig, FriendDeleteType, LeaveGroupRequest,
     RemoveUsersFromBlacklistRequest,
 };
 
+use super::friend::APPLICATION;
+use super::group::{GROUP_APPLICATION, deciders};
 use super::media::erase_files;
 use super::session::end_all;
 use super::user::{self, ProfileField};
@@ -15,7 +19,7 @@ use crate::app::App;
 use crate::connection::Caller;
 use crate::db::{Scope, Tx, params};
 use crate::error::Error;
-use crate::key::{AppKey, LoginKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 use crate::presence::{self, Change, Custom};
 use crate::task::{self, Delivery, Next, OutboxKind};
 use crate::tenant::Tenant;
@@ -74,8 +78,8 @@ impl App {
             let custom = Some(Custom::new(String::new(), 0, 0));
             presence::change(tx, user, Change { connections: None, custom }, at, LoginKey(0)).await?;
             let sessions = end_all(tx, user, at).await?;
-            let sql = "UPDATE account SET erased_at = $2, banned_at = $2, ban_ends_at = 0, push_rule = NULL, badge = 0 \
-                       WHERE id = $1";
+            let sql = "UPDATE account SET erased_at = CASE WHEN erased_at > 0 THEN erased_at ELSE $2 END, banned_at = $2, \
+                       ban_ends_at = 0, push_rule = NULL, badge = 0 WHERE id = $1";
             tx.execute(sql, &params![user, now]).await?;
             task::enqueue(tx, &ERASURE, (entry, user.0), now).await?;
             Ok(sessions)
@@ -103,7 +107,7 @@ async fn step(app: &App, delivery: Delivery) -> Result<Next, Error> {
     let has_more = match delivery.cursor {
         0 => delete_friends(app, &caller).await?,
         1 => leave_lists_of_friends(app, &caller).await?,
-        2 => delete_applications(app, user).await?,
+        2 => delete_applications(app, &caller).await?,
         3 => clear_blacklist(app, &caller).await?,
         4 => leave_groups(app, &caller).await?,
         5 => app.erase_messages(caller.identity()?).await?,
@@ -158,26 +162,60 @@ async fn leave_lists_of_friends(app: &App, caller: &Caller) -> Result<bool, Erro
     Ok(!others.is_empty())
 }
 
-/// Applications of the user and to them, to be friends and to be in a group.
-async fn delete_applications(app: &App, user: UserKey) -> Result<bool, Error> {
+/// Applications of the user and to them, to be friends and to be in a group. The devices of others drop them.
+async fn delete_applications(app: &App, caller: &Caller) -> Result<bool, Error> {
+    Ok(delete_friend_applications(app, caller).await? || delete_group_application(app, caller).await?)
+}
+
+async fn delete_friend_applications(app: &App, caller: &Caller) -> Result<bool, Error> {
+    let user = caller.identity()?.user;
     let sql = "SELECT peer FROM friend_application WHERE account = $1 LIMIT $2";
     let peers: Vec<i64> = column(app, sql, user, USERS).await?;
+    if peers.is_empty() {
+        return Ok(false);
+    }
     let scope = Scope::user(user).and_users(peers.iter().copied().map(UserKey));
-    let deleted = app.db.submit(scope, async move |tx| {
-        for peer in &peers {
-            let sql = "DELETE FROM friend_application WHERE (account = $1 AND peer = $2) OR (account = $2 AND peer = $1)";
-            tx.execute(sql, &params![user, *peer]).await?;
+    let deleted = caller.write(&app.db, scope, async move |tx, log| {
+        for peer in peers {
+            let sql =
+                "DELETE FROM friend_application WHERE (account = $1 AND peer = $2) OR (account = $2 AND peer = $1)";
+            tx.execute(sql, &params![user, peer]).await?;
+            log.feed(tx, UserKey(peer), &APPLICATION, user).await?;
         }
-        let mut rows = u64::try_from(peers.len()).unwrap_or(u64::MAX);
-        for column in ["account", "inviter"] {
-            let sql = format!(
-                "DELETE FROM group_application WHERE id IN (SELECT id FROM group_application WHERE {column} = $1 LIMIT $2)"
-            );
-            rows += tx.execute(&sql, &params![user, ROWS]).await?;
-        }
-        Ok(rows > 0)
+        Ok(true)
     });
     deleted.await
+}
+
+async fn delete_group_application(app: &App, caller: &Caller) -> Result<bool, Error> {
+    let user = caller.identity()?.user;
+    let Some((id, told)) = app.db.read(async move |tx| next_group_application(tx, user).await).await? else {
+        return Ok(false);
+    };
+    let scope = Scope::user(user).and_users(told.iter().copied());
+    let deleted = caller.write(&app.db, scope, async move |tx, log| {
+        tx.execute("DELETE FROM group_application WHERE id = $1", &params![id]).await?;
+        for other in told {
+            log.feed(tx, other, &GROUP_APPLICATION, id).await?;
+        }
+        Ok(true)
+    });
+    deleted.await
+}
+
+/// Returns an application of the user or to them, and the others whose devices may have it: who invited or was invited, and those who
+/// decide in the group.
+async fn next_group_application(tx: &mut Tx<'_>, user: UserKey) -> Result<Option<(i64, BTreeSet<UserKey>)>, Error> {
+    for column in ["account", "inviter"] {
+        let sql =
+            format!("SELECT id, conversation, account, inviter FROM group_application WHERE {column} = $1 LIMIT 1");
+        let Some(row) = tx.fetch_one(&sql, &params![user]).await? else { continue };
+        let mut told: BTreeSet<UserKey> = deciders(tx, ConversationKey(row.get(1)?)).await?.into_iter().collect();
+        told.extend([UserKey(row.get(2)?), UserKey(row.get(3)?)]);
+        told.retain(|other| *other != user && other.0 != 0);
+        return Ok(Some((row.get(0)?, told)));
+    }
+    Ok(None)
 }
 
 async fn clear_blacklist(app: &App, caller: &Caller) -> Result<bool, Error> {
@@ -202,7 +240,7 @@ async fn leave_groups(app: &App, caller: &Caller) -> Result<bool, Error> {
     Ok(has_any)
 }
 
-/// Deletes some rows that are the user's alone, and what the user said in calls.
+/// Deletes some rows that are the user's alone, and empties what the user said in calls, their names in groups and for groups.
 async fn delete_rows(tx: &mut Tx<'_>, user: UserKey) -> Result<bool, Error> {
     let mut rows = 0;
     for (table, key) in OWN {
@@ -215,8 +253,19 @@ async fn delete_rows(tx: &mut Tx<'_>, user: UserKey) -> Result<bool, Error> {
     let sql = "UPDATE call_user SET extended_data = '' WHERE account = $1 AND call IN \
                (SELECT u.call FROM call_user u WHERE u.account = $1 AND u.extended_data <> '' LIMIT $2)";
     rows += tx.execute(sql, &params![user, ROWS]).await?;
-    let sql = "UPDATE chat_call SET extended_data = '', operated_data = '' WHERE id IN (SELECT o.id FROM chat_call o \
-               WHERE o.account = $1 AND (o.extended_data <> '' OR o.operated_data <> '') LIMIT $2)";
+    let sql = "UPDATE chat_call SET extended_data = '' WHERE id IN (SELECT o.id FROM chat_call o \
+               WHERE o.account = $1 AND o.extended_data <> '' LIMIT $2)";
+    rows += tx.execute(sql, &params![user, ROWS]).await?;
+    // Whoever cancelled or ended a call need not be its caller.
+    let sql = "UPDATE chat_call SET operated_data = '' WHERE id IN (SELECT o.id FROM call_user u JOIN chat_call o ON o.id = u.call \
+               WHERE u.account = $1 AND o.operator = $1 AND o.operated_data <> '' LIMIT $2)";
+    rows += tx.execute(sql, &params![user, ROWS]).await?;
+    // The groups of others are left. A group that was dismissed keeps its last members.
+    let sql = "UPDATE group_member SET nickname = '' WHERE account = $1 AND conversation IN (SELECT g.conversation \
+               FROM group_member g WHERE g.account = $1 AND g.nickname <> '' LIMIT $2)";
+    rows += tx.execute(sql, &params![user, ROWS]).await?;
+    let sql = "UPDATE member SET alias = '' WHERE account = $1 AND conversation IN (SELECT m.conversation \
+               FROM member m WHERE m.account = $1 AND m.alias <> '' LIMIT $2)";
     rows += tx.execute(sql, &params![user, ROWS]).await?;
     Ok(rows > 0)
 }

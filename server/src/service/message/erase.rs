@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use zim_protocol::{
     ConversationRef, ConversationType, Message, MessageChange, MessageChangeKind, MessageRevokeStatus, MessageType,
-    RevokeMessage, RevokeType, message::Body,
+    RevokeMessage, RevokeType, message::Body, tips_message_change_info::Body as Changed,
 };
 
 use super::target::Reference;
@@ -28,8 +28,8 @@ const REASON: &str = "{\"reason\":\"erased\"}";
 const LOOKED_AT: i64 = 2_000;
 const ERASED_AT_ONCE: i64 = 100;
 
-/// The last position of the user's stays.
-const END: &str = "CASE WHEN m.to_seq < c.seq THEN m.to_seq ELSE c.seq END";
+/// The last position of the user's stays, and the tips about their leave, which come after it.
+const END: &str = "CASE WHEN m.to_seq + 2 < c.seq THEN m.to_seq + 2 ELSE c.seq END";
 
 /// A conversation with messages of the user.
 struct Place {
@@ -59,10 +59,10 @@ impl App {
         let conversation = ChangedConversation { key, audience, scrambler };
         // Nobody asks, so the conversation needs no name.
         let reference = Reference::of_server(ConversationRef::default(), conversation, self.clock.now_ms());
-        let media = self.config.media.clone();
+        let (media, user_id) = (self.config.media.clone(), Arc::clone(&identity.user_id));
         let erased = self.db.submit(Scope::conversation(key), async move |tx| {
             let mut log = LogWriter::new(None);
-            page(tx, &mut log, (&reference, is_dismissed), user, &media).await?;
+            page(tx, &mut log, (&reference, is_dismissed), (user, &*user_id), &media).await?;
             log.finish(tx).await.map(drop)
         });
         erased.await.map(|()| true)
@@ -86,12 +86,12 @@ async fn next(tx: &mut Tx<'_>, user: UserKey) -> Result<Option<Place>, Error> {
     }))
 }
 
-/// Erases the messages of a user in the next positions of a conversation.
+/// Erases the messages of a user in the next positions of a conversation, and the name of the user in tips.
 async fn page(
     tx: &mut Tx<'_>,
     log: &mut LogWriter,
     (reference, is_dismissed): (&Reference, bool),
-    user: UserKey,
+    (user, user_id): (UserKey, &str),
     media: &config::Media,
 ) -> Result<(), Error> {
     let key = reference.conversation.key;
@@ -102,14 +102,20 @@ async fn page(
     let Some(row) = tx.fetch_one(&sql, &params![user, key]).await? else { return Ok(()) };
     let (after, end): (i64, i64) = (row.get(0)?, row.get(1)?);
     let through = end.min(after + LOOKED_AT);
-    let sql = "SELECT seq, kind, flags, body FROM message WHERE conversation = $1 AND seq > $2 AND seq <= $3 AND sender = $4 \
-               AND LENGTH(body) > 0 AND kind <> $5 ORDER BY seq LIMIT $6";
+    let sql = "SELECT seq, kind, flags, body FROM message WHERE conversation = $1 AND seq > $2 AND seq <= $3 \
+               AND (sender = $4 OR kind = $5) AND LENGTH(body) > 0 ORDER BY seq LIMIT $6";
     let tips = MessageType::Tips as i32;
     let rows = tx.fetch(sql, &params![key, after, through, user, tips, ERASED_AT_ONCE]).await?;
     let mut reached = through;
     for row in &rows {
         let (seq, kind, flags): (i64, i32, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        erase(tx, log, (reference, is_dismissed), (seq, kind, flags), &row.get::<Vec<u8>>(3)?, media).await?;
+        let body: Vec<u8> = row.get(3)?;
+        if kind != tips {
+            erase(tx, log, (reference, is_dismissed), (seq, kind, flags), &body, media).await?;
+        } else if let Some(body) = without_name(&body, user_id)? {
+            let sql = "UPDATE message SET body = $3 WHERE conversation = $1 AND seq = $2";
+            tx.execute(sql, &params![key, seq, body]).await?;
+        }
         if i64::try_from(rows.len()).is_ok_and(|count| count >= ERASED_AT_ONCE) {
             reached = seq;
         }
@@ -149,6 +155,25 @@ async fn erase(
     if was_revoked { Ok(()) } else { reply::revoked(tx, log, reference, (seq, flags)).await }
 }
 
+/// Takes the name and the avatar of a user out of the body of a tip; `None`: they are not in it.
+fn without_name(body: &[u8], user_id: &str) -> Result<Option<Vec<u8>>, Error> {
+    let mut message = Message::decode(body).map_err(Error::internal)?;
+    let Some(Body::Tips(tip)) = &mut message.body else { return Ok(None) };
+    let named = tip.operated_user.iter_mut().chain(&mut tip.target_user_list);
+    for user in named.filter(|user| user.user_id == user_id) {
+        user.user_name.clear();
+        user.user_avatar_url.clear();
+    }
+    if let Some(Changed::GroupMember(info)) = tip.change_info.as_mut().and_then(|info| info.body.as_mut())
+        && let Some(owner) = info.group_new_owner.as_mut().filter(|owner| owner.user_id == user_id)
+    {
+        owner.user_name.clear();
+        owner.user_avatar_url.clear();
+    }
+    let without = message.encode_to_vec();
+    Ok((without != body).then_some(without))
+}
+
 /// Builds the body of a message of an erased user; false: it is that already.
 fn erased(body: &[u8], kind: i32, now: i64) -> Result<(Vec<u8>, bool), Error> {
     let before = match Message::decode(body).map_err(Error::internal)?.body {
@@ -173,7 +198,34 @@ fn erased(body: &[u8], kind: i32, now: i64) -> Result<(Vec<u8>, bool), Error> {
 
 #[cfg(test)]
 mod tests {
+    use zim_protocol::{
+        GroupMemberSimpleInfo, TipsMessage, TipsMessageChangeInfo, TipsMessageGroupMemberChangeInfo, UserInfo,
+    };
+
     use super::*;
+
+    #[test]
+    fn a_tip_loses_the_name_of_the_user_alone() {
+        let named =
+            |id: &str| UserInfo { user_id: id.into(), user_name: format!("Name of {id}"), ..UserInfo::default() };
+        let owner = GroupMemberSimpleInfo { user_id: "ann".into(), user_name: "Ann".into(), ..Default::default() };
+        let change = TipsMessageGroupMemberChangeInfo { group_new_owner: Some(owner), ..Default::default() };
+        let tip = TipsMessage {
+            operated_user: Some(named("ann")),
+            target_user_list: vec![named("bob"), named("ann")],
+            change_info: Some(TipsMessageChangeInfo {
+                body: Some(Changed::GroupMember(change)),
+                ..TipsMessageChangeInfo::default()
+            }),
+            ..TipsMessage::default()
+        };
+        let body = Message { body: Some(Body::Tips(Box::new(tip))), ..Message::default() }.encode_to_vec();
+        let without = without_name(&body, "ann").unwrap().unwrap();
+        let has = |text: &str| without.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(has("Name of bob") && !has("Name of ann") && !has("Ann") && has("ann"));
+        assert_eq!(without_name(&without, "ann").unwrap(), None);
+        assert_eq!(without_name(&without, "eve").unwrap(), None);
+    }
 
     #[test]
     fn nothing_of_the_content_is_left_and_a_second_time_changes_nothing() {

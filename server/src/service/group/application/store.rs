@@ -196,7 +196,12 @@ async fn entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap
         let info = if is_seen { Some(info(row)?) } else { None };
         Ok((id, GroupApplicationEntry { id, info, place: row.get(0)?, expires_at: row.get(13)? }))
     };
-    rows.iter().map(entry).collect()
+    let mut found = rows.iter().map(entry).collect::<Result<HashMap<i64, GroupApplicationEntry>, Error>>()?;
+    // One that is gone, with the user who was erased, concerns nobody.
+    for id in keys {
+        found.entry(*id).or_insert_with(|| GroupApplicationEntry { id: *id, ..GroupApplicationEntry::default() });
+    }
+    Ok(found)
 }
 
 /// Selects a page of the applications that concern the user $1, the last changed first: $3 of those whose place is below $2. Each of the
