@@ -7,6 +7,7 @@ mod credentials;
 mod folder;
 mod frame;
 mod orphans;
+mod owners;
 mod picture;
 mod refs;
 mod writing;
@@ -28,6 +29,7 @@ pub(crate) use self::credentials::Credentials;
 use self::folder::Folder;
 use self::frame::{FrameError, Frames};
 pub(crate) use self::orphans::{FOLDERS, Found};
+pub(crate) use self::owners::Claim;
 pub(crate) use self::picture::{PictureError, Versions};
 pub(crate) use self::refs::{lock, refer};
 use self::writing::Turns;
@@ -107,10 +109,15 @@ enum Store {
     Bucket(Arc<Bucket>),
 }
 
-/// Returns where a file is in its folder or bucket. The files are spread over 256 folders.
-fn place(id: i64, version: Version) -> String {
+/// Returns in which of the 256 folders a file is.
+pub(crate) fn folder_of(id: i64) -> i64 {
     // The lowest bits of an ID are the number of the node.
-    let folder = (id >> 6) & 0xff;
+    (id >> 6) & 0xff
+}
+
+/// Returns where a file is in its folder or bucket.
+fn place(id: i64, version: Version) -> String {
+    let folder = folder_of(id);
     match version {
         Version::Original => format!("{folder:02x}/{id}"),
         _ => format!("{folder:02x}/{id}.{}", version.name()),
