@@ -28,7 +28,7 @@ pub(crate) use self::content::Content;
 pub(crate) use self::credentials::Credentials;
 use self::folder::Folder;
 use self::frame::{FrameError, Frames};
-pub(crate) use self::orphans::{FOLDERS, Found};
+pub(crate) use self::orphans::FOLDERS;
 pub(crate) use self::owners::Claim;
 pub(crate) use self::picture::{PictureError, Versions};
 pub(crate) use self::refs::{lock, refer};

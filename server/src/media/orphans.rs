@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use futures_util::TryStreamExt;
-use futures_util::future::ready;
 use object_store::ObjectStore;
 
 use super::bucket::{Bucket, What};
@@ -27,6 +26,21 @@ pub(crate) struct Found {
     pub(crate) written_at: i64,
 }
 
+/// What is looked for in a folder of the store.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    folder: i64,
+    /// When it was written at the latest.
+    until: i64,
+}
+
+impl Wanted {
+    /// What somebody has put into the wrong folder is not the file that its name says.
+    fn has(self, found: &Found) -> bool {
+        found.written_at <= self.until && folder_of(found.id) == self.folder
+    }
+}
+
 /// Returns of which file something in a folder of the store is, and whether a complete file does not need it. `None`: it is none of
 /// this server's.
 fn read_name(name: &str) -> Option<(i64, bool)> {
@@ -41,11 +55,10 @@ impl Files {
     /// Returns what is in one of the folders of the store, from 0 to 255, and was written at `until` or before, Unix milliseconds.
     pub(crate) async fn list(&self, folder: i64, until: i64) -> io::Result<Vec<Found>> {
         let name = format!("{folder:02x}");
-        // What somebody has put into the wrong folder is not the file that its name says.
-        let is_wanted = move |found: &Found| found.written_at <= until && folder_of(found.id) == folder;
+        let wanted = Wanted { folder, until };
         match &self.store {
-            Store::Folder(store) => store.list(name, is_wanted).await,
-            Store::Bucket(bucket) => bucket.list(&name, is_wanted).await,
+            Store::Folder(store) => store.list(name, wanted).await,
+            Store::Bucket(bucket) => bucket.list(&name, wanted).await,
         }
     }
 
@@ -59,13 +72,9 @@ impl Files {
 }
 
 impl Folder {
-    async fn list(
-        &self,
-        name: String,
-        is_wanted: impl Fn(&Found) -> bool + Send + 'static,
-    ) -> io::Result<Vec<Found>> {
+    async fn list(&self, name: String, wanted: Wanted) -> io::Result<Vec<Found>> {
         let path = self.root().join(name);
-        tokio::task::spawn_blocking(move || list(&path, is_wanted)).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || list(&path, wanted)).await.map_err(io::Error::other)?
     }
 
     async fn remove_rest(&self, id: i64) -> io::Result<()> {
@@ -94,7 +103,7 @@ fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<DirEntry
     Ok(entries.into_iter().flatten())
 }
 
-fn list(folder: &Path, is_wanted: impl Fn(&Found) -> bool) -> io::Result<Vec<Found>> {
+fn list(folder: &Path, wanted: Wanted) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for entry in entries(folder)? {
         let entry = entry?;
@@ -106,7 +115,7 @@ fn list(folder: &Path, is_wanted: impl Fn(&Found) -> bool) -> io::Result<Vec<Fou
         }
         let written = known.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         let one = Found { id, is_rest, written_at: i64::try_from(written.as_millis()).unwrap_or(i64::MAX) };
-        if is_wanted(&one) {
+        if wanted.has(&one) {
             found.push(one);
         }
     }
@@ -114,7 +123,7 @@ fn list(folder: &Path, is_wanted: impl Fn(&Found) -> bool) -> io::Result<Vec<Fou
 }
 
 impl Bucket {
-    async fn list(&self, name: &str, is_wanted: impl Fn(&Found) -> bool) -> io::Result<Vec<Found>> {
+    async fn list(&self, name: &str, wanted: Wanted) -> io::Result<Vec<Found>> {
         let folder = self.folder(name);
         let of_folder = |object: object_store::ObjectMeta| {
             // A piece is in a folder of its own.
@@ -123,8 +132,13 @@ impl Bucket {
             Some(Found { id, is_rest, written_at: object.last_modified.timestamp_millis() })
         };
         // Only this much is kept of what the store says: a folder may have very many objects.
-        let listed = self.objects().list(Some(&folder));
-        let found = listed.try_filter_map(|object| ready(Ok(of_folder(object).filter(&is_wanted)))).try_collect::<Vec<_>>();
+        let found = async {
+            let (mut listed, mut found) = (self.objects().list(Some(&folder)), Vec::new());
+            while let Some(object) = listed.try_next().await? {
+                found.extend(of_folder(object).filter(|one| wanted.has(one)));
+            }
+            Ok(found)
+        };
         self.asked(What::Read, found).await
     }
 }
