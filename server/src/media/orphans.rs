@@ -137,7 +137,7 @@ impl Bucket {
             while let Some(object) = listed.try_next().await? {
                 found.extend(of_folder(object).filter(|one| wanted.has(one)));
             }
-            Ok(found)
+            Ok::<_, object_store::Error>(found)
         };
         self.asked(What::Read, found).await
     }
