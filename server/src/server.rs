@@ -188,8 +188,8 @@ impl Server {
 
         let app = open_app(config, clock, &folder, kinds).await?;
         let number = app.db.lease().map(|lease| lease.number());
-        if let (Some(node), Some(number)) = (node, number) {
-            node.set(number);
+        if let (Some(node), Some(lease)) = (node, app.db.lease().cloned()) {
+            node.set(lease.number(), move |other| lease.has_peer(other));
         }
         let joined = match Box::pin(nodes::join(&app)).await {
             Ok(joined) => joined,

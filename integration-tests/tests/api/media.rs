@@ -93,11 +93,11 @@ pub(crate) async fn download(
 pub(crate) fn stored(world: &World) -> usize {
     fn count(folder: &Path) -> usize {
         let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-        // The pieces of uploads in an object store are no files.
+        // The pieces of uploads in an object store are no files, nor is who uses the store.
         let entries = entries
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| path.extension().is_none_or(|end| end != "parts"));
+            .filter(|path| path.extension().is_none_or(|end| end != "parts") && !path.ends_with("owners"));
         entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
     }
     count(&world.media_dir())

@@ -1,6 +1,6 @@
 //! What is in the store of the files, and nobody needs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::StatusCode;
@@ -19,6 +19,10 @@ fn put(path: &Path, at_ms: i64) {
     std::fs::write(path, "left").unwrap();
     let file = std::fs::File::options().write(true).open(path).unwrap();
     file.set_modified(UNIX_EPOCH + Duration::from_millis(at_ms.unsigned_abs())).unwrap();
+}
+
+fn names(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 async fn is_gone(path: &Path) {
@@ -46,8 +50,12 @@ async fn create_media_upload_leaves_no_files_that_no_row_knows() {
     for path in [&old, &version, &last, &others] {
         put(path, START_MS);
     }
-    put(&young, START_MS + DAY_MS);
+    put(&young, START_MS + 2 * DAY_MS);
+    // A folder that was not there at the start gets the name of the deployment first. What is removed, is removed a day later.
     world.clock.advance(2 * DAY_MS);
+    let owners = media.join("owners");
+    eventually("the name of the deployment", async || (names(&owners).len() == 1).then_some(())).await;
+    world.clock.advance(DAY_MS);
     for path in [&old, &version, &last] {
         is_gone(path).await;
     }
@@ -58,6 +66,19 @@ async fn create_media_upload_leaves_no_files_that_no_row_knows() {
     is_gone(&young).await;
     is_gone(&last).await;
     assert!(others.exists(), "it is none of the server's");
+    // Another deployment has files in the folder. None of them is removed.
+    let foreign = owners.join("0123456789abcdef");
+    for path in [&old, &foreign] {
+        put(path, START_MS);
+    }
+    world.clock.advance(DAY_MS);
+    let told = async || world.warnings().iter().any(|line| line.contains("another deployment")).then_some(());
+    eventually("the operator is told", told).await;
+    assert!(old.exists());
+    // It has ended.
+    std::fs::remove_file(&foreign).unwrap();
+    world.clock.advance(DAY_MS);
+    is_gone(&old).await;
     // What rows know stays, complete or not.
     let whole = sent(client.get(&created.file_download_url)).await;
     assert_eq!(soon(whole.bytes()).await.unwrap(), bytes);

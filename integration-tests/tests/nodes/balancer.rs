@@ -256,7 +256,7 @@ async fn behind_a_balancer_that_knows_only_addresses_a_client_that_changes_its_o
     ann.until("the interruption", |seen| seen.iter().any(is_interruption).then_some(())).await;
     let is_astray = |(to, id): &(u8, Vec<u8>)| *to == other && id[1] == own;
     assert!(balancer.packets().iter().any(is_astray), "all packets arrived at the node that they were for");
-    // It takes a moment, and nothing is lost.
+    // The other node does not answer for one that runs, so it takes some seconds. Nothing is lost.
     soon(sent).await.unwrap();
     bob.receives("from the new address").await;
     bob.say("ann", "to the new address").await;

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 /// What comes before the film: of what it may consist, and how it is read. The formats of QuickTime are the only ones that are
 /// tried, so no film can name other files or addresses.
-const BEFORE: [&str; 13] = [
+const BEFORE: [&str; 17] = [
     "-nostdin",
     "-hide_banner",
     "-loglevel",
@@ -29,6 +29,11 @@ const BEFORE: [&str; 13] = [
     "file",
     "-f",
     "mov",
+    // As by default: tracks in other files are not read.
+    "-enable_drefs",
+    "0",
+    "-use_absolute_path",
+    "0",
     "-i",
 ];
 /// What comes after the film: its first frame as a PNG of at most 720 pixels on its longer side.
@@ -53,6 +58,10 @@ const AFTER: [&str; 15] = [
 const MEMORY: u64 = 512 << 20;
 /// What is reserved without being used, such as the code of libraries, counts as well here.
 const ADDRESSES: u64 = 4;
+/// The files that it has open. The server itself may have very many.
+const FILES: u64 = 256;
+/// The most pixels of a frame: the program may make another picture than the one it is asked for.
+pub(super) const PIXELS: u32 = 720 * 720;
 /// The most bytes of a frame.
 const MOST: u64 = 8 << 20;
 /// The bytes that are kept of what the program says.
@@ -69,7 +78,7 @@ pub(super) enum FrameError {
     Slow,
     /// There is no picture, or none that can be read.
     Failed(String),
-    /// Other films and pictures are being unpacked.
+    /// Other films are being unpacked.
     Busy,
     /// The film cannot be read, or the frame not be stored.
     Store(io::Error),
@@ -95,7 +104,7 @@ impl fmt::Display for FrameError {
             Self::Slow => f.write_str("the program takes too long"),
             // What the program says may come from the film.
             Self::Failed(text) => write!(f, "there is no picture that can be read: {text:?}"),
-            Self::Busy => f.write_str("too many films and pictures come at once"),
+            Self::Busy => f.write_str("too many films come at once"),
             Self::Store(error) => write!(f, "the store of the files fails: {error}"),
         }
     }
@@ -220,6 +229,7 @@ fn limit(id: u32, memory: u64, within: Duration) -> io::Result<()> {
         (Resource::As, memory.saturating_mul(ADDRESSES)),
         // It writes to its output only.
         (Resource::Fsize, 0),
+        (Resource::Nofile, FILES),
         (Resource::Core, 0),
         (Resource::Cpu, within.as_secs() + 1),
     ] {
@@ -277,6 +287,7 @@ mod tests {
         assert!(lines.contains(&"<file:/a film; $(exit 1) '-y'>"), "{output}");
         let at = |argument: &str| lines.iter().position(|line| *line == format!("<{argument}>")).unwrap();
         assert!(at("-protocol_whitelist") < at("-i") && at("file") < at("-i"), "{output}");
+        assert!(at("-enable_drefs") < at("-i"), "{output}");
         assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "the environment has something");
         assert!(!lines.iter().any(|line| line.starts_with("CARGO_")), "{output}");
     }
@@ -309,6 +320,13 @@ mod tests {
         assert_eq!(told(run("head -c 8388609 /dev/zero").await), "it is too large");
         assert_eq!(told(run("yes").await), "it is too large");
         assert_eq!(run("head -c 8388608 /dev/zero").await.unwrap().len(), 8_388_608);
+    }
+
+    #[tokio::test]
+    async fn a_program_has_few_files() {
+        let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        let most = own.map_or(FILES, |own| own.min(FILES));
+        assert_eq!(run("ulimit -n").await.unwrap(), format!("{most}\n").as_bytes());
     }
 
     #[tokio::test]

@@ -7,12 +7,13 @@ mod credentials;
 mod folder;
 mod frame;
 mod orphans;
+mod owners;
 mod picture;
 mod refs;
 mod writing;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ pub(crate) use self::content::Content;
 pub(crate) use self::credentials::Credentials;
 use self::folder::Folder;
 use self::frame::{FrameError, Frames};
-pub(crate) use self::orphans::{FOLDERS, Found};
+pub(crate) use self::orphans::FOLDERS;
+pub(crate) use self::owners::Claim;
 pub(crate) use self::picture::{PictureError, Versions};
 pub(crate) use self::refs::{lock, refer};
 use self::writing::Turns;
@@ -41,6 +43,10 @@ pub(crate) const REMOVAL: i64 = 70;
 
 /// Pictures that are unpacked at the same time: each takes four bytes for each pixel, eight with 16-bit colors.
 const PICTURES_AT_ONCE: usize = 2;
+/// Films whose first frames are made at the same time. Pictures do not wait for them: each may take seconds.
+const FILMS_AT_ONCE: usize = 2;
+/// What the name of a copy of a film ends with.
+const COPY: &str = ".film";
 /// How often an object store is asked whether it works, and how often if it does not.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -76,6 +82,7 @@ pub(crate) struct Files {
     store: Store,
     turns: Turns,
     pictures: Arc<Semaphore>,
+    films_at_once: Arc<Semaphore>,
     /// Makes first frames of films, if the settings name a program for it.
     frames: Option<Frames>,
     films: PathBuf,
@@ -107,10 +114,15 @@ enum Store {
     Bucket(Arc<Bucket>),
 }
 
-/// Returns where a file is in its folder or bucket. The files are spread over 256 folders.
-fn place(id: i64, version: Version) -> String {
+/// Returns in which of the 256 folders a file is.
+pub(crate) fn folder_of(id: i64) -> i64 {
     // The lowest bits of an ID are the number of the node.
-    let folder = (id >> 6) & 0xff;
+    (id >> 6) & 0xff
+}
+
+/// Returns where a file is in its folder or bucket.
+fn place(id: i64, version: Version) -> String {
+    let folder = folder_of(id);
     match version {
         Version::Original => format!("{folder:02x}/{id}"),
         _ => format!("{folder:02x}/{id}.{}", version.name()),
@@ -128,12 +140,12 @@ impl Files {
             Location::Bucket(address) => Store::Bucket(Arc::new(Bucket::open(address, max_pieces)?)),
             Location::Folder(root) => Store::Folder(Folder::new(root)),
         };
-        // A server that was killed has left some.
-        drop(std::fs::remove_dir_all(&films));
+        remove_copies(&films);
         Ok(Arc::new(Self {
             store,
             turns: Turns::default(),
             pictures: Arc::new(Semaphore::new(PICTURES_AT_ONCE)),
+            films_at_once: Arc::new(Semaphore::new(FILMS_AT_ONCE)),
             frames: frames.map(|(program, within)| Frames::new(program, within)),
             films,
         }))
@@ -214,7 +226,7 @@ impl Files {
 
     async fn first_frame(&self, frames: &Frames, id: i64, max_pixels: u32) -> Result<(u32, u32), FrameError> {
         // A client waits. Never closed.
-        let permit = timeout(frames.within, Arc::clone(&self.pictures).acquire_owned()).await;
+        let permit = timeout(frames.within, Arc::clone(&self.films_at_once).acquire_owned()).await;
         let permit = permit.map_err(|_| FrameError::Busy)?.ok();
         let frame = match &self.store {
             Store::Folder(folder) => frames.of(&folder.path(id, Version::Original)).await?,
@@ -226,7 +238,7 @@ impl Files {
         };
         let made = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            picture::make(picture::Source::Bytes(frame.into()), max_pixels)
+            picture::make(picture::Source::Bytes(frame.into()), max_pixels.min(frame::PIXELS))
         });
         let made = made.await.unwrap_or(Err(PictureError::Unreadable));
         let made = made.map_err(|_| FrameError::Failed("it is none".to_owned()))?;
@@ -277,6 +289,18 @@ impl Files {
     }
 }
 
+/// Removes the copies of films that a server has left that was killed, and nothing else: the folder may be somebody's.
+fn remove_copies(films: &Path) {
+    for entry in std::fs::read_dir(films).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_suffix(COPY));
+        if id.is_some_and(|id| id.parse::<i64>().is_ok()) {
+            // It is tried again at the next start.
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
+}
+
 /// Whether a failure of the store is that it cannot be reached or is overloaded: the same request may succeed later.
 pub(crate) fn is_away(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::TimedOut)
@@ -297,8 +321,6 @@ pub(crate) async fn delete(tx: &mut Tx<'_>, id: i64, now: i64) -> Result<(), Err
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use sha2::{Digest, Sha256};
 
     use super::*;
@@ -309,6 +331,19 @@ mod tests {
             let location = Location::Folder(root.to_owned());
             Self::open(Options { location, max_pieces: 1_000, frames: None, films: root.join("films") }).unwrap()
         }
+    }
+
+    #[test]
+    fn a_start_removes_copies_of_films_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let films = dir.path().join("films");
+        std::fs::create_dir_all(films.join("66.film")).unwrap();
+        for name in ["65.film", "holiday.film", "65", "66.film/67.film"] {
+            std::fs::write(films.join(name), name).unwrap();
+        }
+        drop(Files::in_folder(dir.path()));
+        assert!(!films.join("65.film").exists());
+        assert!(["holiday.film", "65", "66.film/67.film"].iter().all(|name| films.join(name).exists()));
     }
 
     #[tokio::test]

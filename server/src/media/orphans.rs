@@ -10,7 +10,7 @@ use object_store::ObjectStore;
 
 use super::bucket::{Bucket, What};
 use super::folder::Folder;
-use super::{Files, Store, Version};
+use super::{Files, Store, Version, folder_of};
 
 /// The folders over which files are spread.
 pub(crate) const FOLDERS: i64 = 256;
@@ -26,6 +26,21 @@ pub(crate) struct Found {
     pub(crate) written_at: i64,
 }
 
+/// What is looked for in a folder of the store.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    folder: i64,
+    /// When it was written at the latest.
+    until: i64,
+}
+
+impl Wanted {
+    /// What somebody has put into the wrong folder is not the file that its name says.
+    fn has(self, found: &Found) -> bool {
+        found.written_at <= self.until && folder_of(found.id) == self.folder
+    }
+}
+
 /// Returns of which file something in a folder of the store is, and whether a complete file does not need it. `None`: it is none of
 /// this server's.
 fn read_name(name: &str) -> Option<(i64, bool)> {
@@ -37,12 +52,13 @@ fn read_name(name: &str) -> Option<(i64, bool)> {
 }
 
 impl Files {
-    /// Returns what is in one of the folders of the store, from 0 to 255.
-    pub(crate) async fn list(&self, folder: i64) -> io::Result<Vec<Found>> {
+    /// Returns what is in one of the folders of the store, from 0 to 255, and was written at `until` or before, Unix milliseconds.
+    pub(crate) async fn list(&self, folder: i64, until: i64) -> io::Result<Vec<Found>> {
         let name = format!("{folder:02x}");
+        let wanted = Wanted { folder, until };
         match &self.store {
-            Store::Folder(store) => store.list(name).await,
-            Store::Bucket(bucket) => bucket.list(&name).await,
+            Store::Folder(store) => store.list(name, wanted).await,
+            Store::Bucket(bucket) => bucket.list(&name, wanted).await,
         }
     }
 
@@ -56,9 +72,9 @@ impl Files {
 }
 
 impl Folder {
-    async fn list(&self, name: String) -> io::Result<Vec<Found>> {
+    async fn list(&self, name: String, wanted: Wanted) -> io::Result<Vec<Found>> {
         let path = self.root().join(name);
-        tokio::task::spawn_blocking(move || list(&path)).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || list(&path, wanted)).await.map_err(io::Error::other)?
     }
 
     async fn remove_rest(&self, id: i64) -> io::Result<()> {
@@ -87,7 +103,7 @@ fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<DirEntry
     Ok(entries.into_iter().flatten())
 }
 
-fn list(folder: &Path) -> io::Result<Vec<Found>> {
+fn list(folder: &Path, wanted: Wanted) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for entry in entries(folder)? {
         let entry = entry?;
@@ -98,22 +114,32 @@ fn list(folder: &Path) -> io::Result<Vec<Found>> {
             continue;
         }
         let written = known.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-        found.push(Found { id, is_rest, written_at: i64::try_from(written.as_millis()).unwrap_or(i64::MAX) });
+        let one = Found { id, is_rest, written_at: i64::try_from(written.as_millis()).unwrap_or(i64::MAX) };
+        if wanted.has(&one) {
+            found.push(one);
+        }
     }
     Ok(found)
 }
 
 impl Bucket {
-    async fn list(&self, name: &str) -> io::Result<Vec<Found>> {
+    async fn list(&self, name: &str, wanted: Wanted) -> io::Result<Vec<Found>> {
         let folder = self.folder(name);
-        let listed = self.objects().list(Some(&folder)).try_collect::<Vec<_>>();
         let of_folder = |object: object_store::ObjectMeta| {
             // A piece is in a folder of its own.
             let mut parts = object.location.prefix_match(&folder)?;
             let (id, is_rest) = read_name(parts.next()?.as_ref())?;
             Some(Found { id, is_rest, written_at: object.last_modified.timestamp_millis() })
         };
-        Ok(self.asked(What::Read, listed).await?.into_iter().filter_map(of_folder).collect())
+        // Only this much is kept of what the store says: a folder may have very many objects.
+        let found = async {
+            let (mut listed, mut found) = (self.objects().list(Some(&folder)), Vec::new());
+            while let Some(object) = listed.try_next().await? {
+                found.extend(of_folder(object).filter(|one| wanted.has(one)));
+            }
+            Ok::<_, object_store::Error>(found)
+        };
+        self.asked(What::Read, found).await
     }
 }
 
@@ -147,18 +173,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("media");
         let files = Files::in_folder(&root);
-        assert!(files.list(1).await.unwrap().is_empty(), "there is none yet");
+        let list = async |until| files.list(1, until).await.unwrap();
+        assert!(list(i64::MAX).await.is_empty(), "there is none yet");
         std::fs::create_dir_all(root.join("01/66.parts")).unwrap();
-        for name in ["65", "65.large", "65.large.x.new", "66.large.x.new", "notes"] {
+        // The last one belongs into another folder.
+        for name in ["65", "65.large", "65.large.x.new", "66.large.x.new", "notes", "129"] {
             std::fs::write(root.join("01").join(name), name).unwrap();
         }
         let listed = async || {
-            let mut found: Vec<_> = files.list(1).await.unwrap().into_iter().map(|one| (one.id, one.is_rest)).collect();
+            let mut found: Vec<_> = list(i64::MAX).await.into_iter().map(|one| (one.id, one.is_rest)).collect();
             found.sort_unstable();
             found
         };
         assert_eq!(listed().await, [(65, false), (65, false), (65, true), (66, true)]);
-        assert!(files.list(1).await.unwrap().iter().all(|found| found.written_at > 1_600_000_000_000));
+        let oldest = list(i64::MAX).await.iter().map(|found| found.written_at).min().unwrap();
+        assert!(oldest > 1_600_000_000_000 && list(oldest - 1).await.is_empty() && !list(oldest).await.is_empty());
         files.remove_rest(65).await.unwrap();
         files.remove_rest(129).await.unwrap();
         assert_eq!(listed().await, [(65, false), (65, false), (66, true)]);

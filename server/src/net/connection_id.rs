@@ -16,6 +16,7 @@
 //! | 1 | the server ID: the number of the node |
 //! | 8 | the nonce of the draft: 6 random octets and our tag |
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -35,25 +36,46 @@ const UNROUTABLE: u8 = (7 << 5) | ROUTABLE;
 /// The number of this node. The endpoint is there before the server takes a number. A server takes one number in its life: if it
 /// loses the lease, it ends its connections and exits.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct NodeNumber(Arc<OnceLock<u8>>);
+pub(crate) struct NodeNumber(Arc<OnceLock<Held>>);
+
+/// A number that was taken.
+struct Held {
+    number: u8,
+    /// Whether another node holds a number now.
+    is_of_another: Box<dyn Fn(u8) -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("number", &self.number).finish_non_exhaustive()
+    }
+}
 
 impl NodeNumber {
-    /// Notes the number that the server has taken.
-    pub(crate) fn set(&self, number: u8) {
+    /// Notes the number that the server has taken, and how to learn which numbers other nodes hold.
+    pub(crate) fn set(&self, number: u8, is_of_another: impl Fn(u8) -> bool + Send + Sync + 'static) {
         // Taken once.
-        let _ = self.0.set(number);
+        let _ = self.0.set(Held { number, is_of_another: Box::new(is_of_another) });
+    }
+
+    /// Whether another node may have a connection with an ID that begins like this.
+    fn may_be_elsewhere(&self, id: &[u8]) -> bool {
+        let [ROUTABLE, number, ..] = id else { return false };
+        self.0.get().is_none_or(|held| (held.is_of_another)(*number))
     }
 
     /// The octets that a load balancer reads. Before the server has its number, it accepts no connection, so that no client uses
     /// an ID without it.
     fn route(&self) -> [u8; ROUTE_BYTES] {
-        self.0.get().map_or([UNROUTABLE, 0], |number| [ROUTABLE, *number])
+        self.0.get().map_or([UNROUTABLE, 0], |held| [ROUTABLE, held.number])
     }
 }
 
 /// Generates random connection IDs with a keyed tag. After a restart the server recognises its own IDs and answers with
-/// a stateless reset; it ignores everything else. The nodes of a deployment have the same key, and recognise the IDs of one
-/// another: a client whose packets come to the wrong node learns at once that it must connect again.
+/// a stateless reset; it ignores everything else. The nodes of a deployment have the same key, so a node also recognises the IDs
+/// of one that has ended: its clients learn at once that they must connect again. It does not answer for a node that runs. Whoever
+/// sees the packets of a client could otherwise send one of them to another node, and the answer would have the secret token that
+/// ends the connection (RFC 9000, section 21.11).
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionIds {
     nonces: RandomConnectionIdGenerator,
@@ -85,7 +107,10 @@ impl ConnectionIdGenerator for ConnectionIds {
 
     fn validate(&self, cid: &ConnectionId) -> Result<(), InvalidCid> {
         match cid.split_last_chunk::<TAG_BYTES>() {
-            Some((before, tag)) if cid.len() == self.cid_len() && *tag == self.tag(before) => Ok(()),
+            Some((before, tag)) if cid.len() == self.cid_len() && *tag == self.tag(before) => {
+                let is_elsewhere = self.node.as_ref().is_some_and(|node| node.may_be_elsewhere(before));
+                if is_elsewhere { Err(InvalidCid) } else { Ok(()) }
+            }
             _ => Err(InvalidCid),
         }
     }
@@ -110,7 +135,7 @@ mod tests {
 
     fn node(number: u8) -> Option<NodeNumber> {
         let node = NodeNumber::default();
-        node.set(number);
+        node.set(number, |_| false);
         Some(node)
     }
 
@@ -170,12 +195,18 @@ mod tests {
         assert!(changed.iter().filter(|id| ids.validate(id).is_ok()).count() < 5);
     }
 
-    /// As a node that takes over the number or the address of another one.
     #[test]
-    fn nodes_recognise_the_ids_of_one_another() {
-        let mut first = ConnectionIds::new(&KEY, node(1));
-        let second = ConnectionIds::new(&KEY, node(2));
-        assert!((0..100).all(|_| second.validate(&first.generate_cid()).is_ok()));
+    fn a_node_recognises_the_ids_of_one_that_has_ended_and_not_those_of_one_that_runs() {
+        let number = NodeNumber::default();
+        let here = ConnectionIds::new(&KEY, Some(number.clone()));
+        let ids = |number| (0..100).map(|_| ConnectionIds::new(&KEY, node(number)).generate_cid()).collect::<Vec<_>>();
+        let (own, of_running, of_ended) = (ids(2), ids(1), ids(3));
+        // It does not know yet who else runs.
+        assert!(of_ended.iter().all(|id| here.validate(id).is_err()));
+        number.set(2, |other| other == 1);
+        assert!(own.iter().all(|id| here.validate(id).is_ok()));
+        assert!(of_ended.iter().all(|id| here.validate(id).is_ok()));
+        assert!(of_running.iter().all(|id| here.validate(id).is_err()));
     }
 
     #[test]
@@ -185,8 +216,8 @@ mod tests {
         let mut ids = ConnectionIds::new(&KEY, Some(number.clone()));
         let (early, length) = (ids.generate_cid(), ids.cid_len());
         assert_eq!((server_id(&early), early.len(), early[0] >> 5), (None, length, 7));
-        number.set(9);
-        number.set(10);
+        number.set(9, |_| false);
+        number.set(10, |_| false);
         let id = ids.generate_cid();
         assert_eq!((server_id(&id), id.len()), (Some(9), length));
         assert!(ids.validate(&early).is_ok());

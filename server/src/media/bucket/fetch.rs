@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use tokio::io::AsyncWriteExt;
 
 use super::Bucket;
-use crate::media::Version;
+use crate::media::{COPY, Version};
 
 /// A copy of an object. It is removed when it is dropped.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Drop for Fetched {
 impl Bucket {
     /// Copies a file into a folder. Nobody else copies the same file: whoever does completes its upload.
     pub(in crate::media) async fn fetch(&self, id: i64, folder: &Path) -> io::Result<Fetched> {
-        let (copy, folder) = (Fetched(folder.join(id.to_string())), folder.to_owned());
+        let (copy, folder) = (Fetched(folder.join(format!("{id}{COPY}"))), folder.to_owned());
         let path = copy.0.clone();
         let created = tokio::task::spawn_blocking(move || {
             zim_files::create_folder(&folder)?;

@@ -19,7 +19,7 @@ use zim_protocol::{
 
 pub(crate) use self::log::LOG;
 pub(crate) use self::store::{File, drop_refs, erase_files, files_of};
-pub(crate) use self::sweep::{ORPHAN_REMOVAL, ORPHANS};
+pub(crate) use self::sweep::{ORPHAN_REMOVAL, ORPHANS, put_off_orphans};
 pub(crate) use self::task::{FILE_REMOVAL, MEDIA_EXPIRED, MEDIA_UNUSED, PIECE_REMOVAL};
 use crate::app::App;
 use crate::config::PublicListen;
