@@ -17,6 +17,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+/// Notes what a test was told and answered.
+mod coverage;
 /// Waiting for a condition, with a deadline.
 mod wait;
 /// Random numbers that a seed determines.

@@ -46,6 +46,7 @@ mod local_search;
 mod log;
 mod log_upload;
 mod matrix;
+mod measured;
 mod media;
 mod media_again;
 mod media_multiple;
