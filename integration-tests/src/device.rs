@@ -368,7 +368,11 @@ fn received(seen: &[Event]) -> Vec<(Message, bool)> {
 /// # Panics
 /// The call succeeded.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, zim_client_sdk::Error>) -> ErrorCode {
-    let error = result.expect_err("it should have been refused");
+    code_of(&result.expect_err("it should have been refused"))
+}
+
+/// Returns the code of an error that a test looks at as a whole.
+pub fn code_of(error: &zim_client_sdk::Error) -> ErrorCode {
     coverage::note_error(error.number());
     error.code()
 }

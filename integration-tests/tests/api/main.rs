@@ -76,6 +76,7 @@ mod push_provider;
 mod push_provider_fault;
 mod reaction;
 mod receipt;
+mod refusals;
 mod revoke;
 mod room;
 mod room_attribute;
