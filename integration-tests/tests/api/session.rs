@@ -292,8 +292,8 @@ async fn login_again_is_refused_while_a_user_is_logged_in() {
 #[tokio::test]
 async fn login_to_a_server_with_another_certificate_is_refused() {
     let world = World::new().await;
-    let ann = world.client_with(|config| config.trust(Trust::Fingerprint([7; 32])).connect_timeout_ms(2_000));
-    // The clock stands still: it is refused at once, and no time limit has passed.
+    let ann = world.client_with(|config| config.trust(Trust::Fingerprint([7; 32])).connect_timeout_ms(600_000));
+    // It is not tried again until the time is over.
     let refused = soon(ann.login("ann", world.with_token("ann"))).await.unwrap_err();
     assert_eq!(code_of(&refused), ErrorCode::NetworkModuleNetworkError);
     assert_eq!(refused.detail("reason"), Some("certificateOtherFingerprint"), "{refused}");
@@ -432,6 +432,17 @@ async fn login_offline_shows_local_data_and_connects_later() {
         .advance_until("a connection", async || (ann.connection_state() == ConnectionState::Connected).then_some(()))
         .await;
     quit(&ann).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_to_a_server_that_does_not_answer_times_out() {
+    let world = World::new().await;
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let ann = world.client_with(|config| config.server(address).connect_timeout_ms(50));
+    let refused = soon(ann.login("ann", world.with_token("ann"))).await;
+    assert_eq!(refusal(refused), ErrorCode::NetworkModuleRequestTimeout);
     world.end().await;
 }
 
