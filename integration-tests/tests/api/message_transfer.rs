@@ -181,7 +181,7 @@ async fn export_local_messages_and_import_local_messages_run_one_at_a_time() {
     let path = folder.path().to_str().unwrap();
     let first = ann.export_local_messages(path, MessageExportConfig {}, |_, _| {});
     let second = ann.export_local_messages(path, MessageExportConfig {}, |_, _| {});
-    let third = ann.import_local_messages(path, MessageImportConfig {}, |_, _| {});
+    let third = Box::pin(ann.import_local_messages(path, MessageImportConfig {}, |_, _| {}));
     let (first, second, third) = soon(futures_util::future::join3(first, second, third)).await;
     first.unwrap();
     let in_progress = ErrorCode::MessageModuleCacheFileExportOrImportIsInProgressCurrently;
