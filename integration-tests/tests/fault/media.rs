@@ -1,7 +1,9 @@
 //! Uploads while the server is killed, and while its disk is full.
 
 use zim_client_sdk::{Config as ClientConfig, MessageSendNotification};
-use zim_integration_tests::{DataDir, Device, ServerInstallation, ServerProcess, TestDatabase, code_of, eventually, soon};
+use zim_integration_tests::{
+    DataDir, Device, ServerInstallation, ServerProcess, TestDatabase, code_of, eventually, soon,
+};
 use zim_protocol::{
     ConversationType, ErrorCode, LoginConfig, MediaDownloadConfig, MediaFileType, Message, MessageSendConfig,
     MessageType,
