@@ -5,6 +5,9 @@ set positional-arguments
 
 export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
 
+# What the tests note for `just coverage`.
+coverage_notes := justfile_directory() / "target/coverage"
+
 # Tests that open a database. The others give the same result on both databases.
 on_a_database := "package(zim-server) | package(zim-integration-tests)"
 
@@ -27,7 +30,16 @@ demo *args:
 
 # All tests, on SQLite, then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster), then on two nodes (ZIM_TEST_NATS, or a
 # private server). One of them captures packets, and some make films: see test-capture and test-films.
-test *args: test-docs (test-capture args) (test-films args) (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
+test *args: test-docs (test-capture args) (test-films args) && (test-s3 args) (test-postgres args) (test-nodes args)
+    # Some of the tests cover less than all of them.
+    if [ $# = 0 ]; then {{ just_executable() }} coverage; else {{ just_executable() }} test-sqlite "$@"; fi
+
+# All tests on SQLite; then compares what they were told and answered with the tables of the reference (docs/testing.md).
+coverage:
+    rm -rf "{{ coverage_notes }}"
+    ZIM_TEST_COVERAGE="{{ coverage_notes }}" {{ just_executable() }} test-sqlite
+    ZIM_TEST_COVERAGE="{{ coverage_notes }}" cargo nextest run --locked --workspace --run-ignored only \
+        -E 'test(=measured::all_that_the_reference_has_was_told_and_answered)'
 
 # All tests on SQLite, without other programs.
 test-sqlite *args: (_tools "cargo-nextest")

@@ -17,6 +17,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+/// Notes what a test was told and answered.
+mod coverage;
 /// Waiting for a condition, with a deadline.
 mod wait;
 /// Random numbers that a seed determines.
@@ -65,7 +67,7 @@ pub mod campaign;
 pub use self::capture::{Capture, Packet, Protocol};
 pub use self::child::{print_line, stdin_lines, ticking_clock};
 pub use self::database::TestDatabase;
-pub use self::device::{Chat, DataDir, Device, group, is_text, refusal, room, texts};
+pub use self::device::{Chat, DataDir, Device, code_of, group, is_text, refusal, room, texts};
 pub use self::fixture::{App, Fixture, assert_same, to_json, view, without_device_state};
 pub use self::folder::share_identity;
 pub use self::logs::Logged;

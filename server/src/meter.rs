@@ -81,6 +81,15 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
     HANDLE.get_or_init(install).as_ref()
 }
 
+/// Returns the metrics of this process as text.
+pub(crate) fn render() -> String {
+    recorder().map_or_else(String::new, |handle| {
+        // Includes the values of the last second.
+        handle.run_upkeep();
+        handle.render()
+    })
+}
+
 /// How often histograms are updated from the recorded values.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -295,6 +295,11 @@ impl Server {
         self.http_addr
     }
 
+    /// Returns the metrics as `/metrics` shows them. Several servers in one process share them.
+    pub fn metrics() -> String {
+        meter::render()
+    }
+
     /// Returns the address of the operator's service.
     pub fn admin_addr(&self) -> Option<&AdminAddr> {
         self.admin_addr.as_ref()

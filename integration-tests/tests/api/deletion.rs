@@ -133,6 +133,8 @@ async fn delete_messages_on_this_device_only() {
     assert!(phone.seen_of(EventKind::MessageDeleted).is_empty());
     let none = refusal(soon(bob.delete_messages(&[], "ann", PEER, HERE)).await);
     assert_eq!(none, ErrorCode::CommonModuleParamsInvalid);
+    let unknown = refusal(soon(bob.delete_messages(&history[..1], "carl", PEER, HERE)).await);
+    assert_eq!(unknown, ErrorCode::ConversationModuleConversationDoesNotExist);
     world.end().await;
 }
 

@@ -535,3 +535,31 @@ async fn query_group_application_list_works_without_a_connection_and_events_wait
     }
     crew.world.end().await;
 }
+
+#[tokio::test]
+async fn accept_group_invite_application_and_send_group_join_application_heed_the_caps() {
+    let crew = Crew::with(GroupJoinMode::Auth, GroupInviteMode::Any, GroupBeInviteMode::Auth, 4).await;
+    assert_eq!(ask(&crew.ann, &["dan", "eve"], "").await.unwrap(), []);
+    agree(&crew.dan, "ann").await.unwrap();
+    assert_eq!(refusal(agree(&crew.eve, "ann").await), ErrorCode::GroupModuleGroupMemberHasReachedLimit);
+    soon(crew.dan.leave_group("crew")).await.unwrap();
+    create(&crew.dan, "one", &[]).await;
+    create(&crew.dan, "two", &[]).await;
+    assert_eq!(refusal(apply(&crew.dan, "").await), NO_JOIN);
+    // Hers still waits, and now there is a place.
+    agree(&crew.eve, "ann").await.unwrap();
+    assert!(is_member(&crew.eve).await);
+    crew.world.end().await;
+}
+
+#[tokio::test]
+async fn reject_group_join_application_and_reject_group_invite_application_need_the_group() {
+    let crew = Crew::asking().await;
+    apply(&crew.dan, "hi").await.unwrap();
+    assert_eq!(refusal(reject(&crew.eve, "dan").await), NOT_IN);
+    let config = GroupJoinApplicationRejectConfig::default();
+    assert_eq!(refusal(soon(crew.ann.reject_group_join_application("dan", "none", config)).await), NONE);
+    let config = GroupInviteApplicationRejectConfig::default();
+    assert_eq!(refusal(soon(crew.eve.reject_group_invite_application("ann", "none", config)).await), NONE);
+    crew.world.end().await;
+}

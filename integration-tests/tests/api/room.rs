@@ -50,9 +50,13 @@ pub(crate) fn in_room(room_id: &str, state: RoomState, event: RoomEvent) -> (Str
 
 /// Who entered and left, as the device was told: `+ann`, `-bob`, with the room.
 pub(crate) fn told(device: &Device) -> Vec<String> {
+    told_in(&device.seen())
+}
+
+fn told_in(seen: &[Event]) -> Vec<String> {
     let mut told = Vec::new();
-    for event in device.seen() {
-        let (sign, room_id, members) = match &event {
+    for event in seen {
+        let (sign, room_id, members) = match event {
             Event::RoomMemberJoined(event) => ('+', &event.room_id, &event.member_list),
             Event::RoomMemberLeft(event) => ('-', &event.room_id, &event.member_list),
             _ => continue,
@@ -64,7 +68,8 @@ pub(crate) fn told(device: &Device) -> Vec<String> {
 
 /// Waits until the device was told of this.
 pub(crate) async fn is_told(device: &Device, what: &str) {
-    eventually(&format!("told of {what}"), async || told(device).iter().any(|one| one == what).then_some(())).await;
+    let is_told = |seen: &[Event]| told_in(seen).iter().any(|one| one == what).then_some(());
+    device.until(&format!("told of {what}"), is_told).await;
 }
 
 pub(crate) async fn list(device: &Device, room_id: &str) -> Vec<String> {
@@ -481,13 +486,14 @@ async fn leaving_all_rooms_tells_which_rooms_the_device_is_in_if_it_fails_in_the
 }
 
 #[tokio::test]
-async fn a_room_that_is_being_entered_takes_no_other_request() {
+async fn join_room_and_create_room_and_leave_room_wait_for_each_other() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     create(&ann, "stage").await;
     let joining = bob.join_room("stage");
     let connecting = ErrorCode::RoomModuleTheRoomIsConnecting;
     assert_eq!(refusal(soon(bob.join_room("stage")).await), connecting);
+    assert_eq!(refusal(soon(bob.create_room(info("stage"), delay(0))).await), connecting);
     assert_eq!(refusal(soon(bob.leave_room("stage")).await), connecting);
     soon(joining).await.unwrap();
     let leaving = bob.leave_room("stage");

@@ -133,7 +133,7 @@ async fn set_room_attributes_tells_all_members_and_the_owner_keeps_what_is_their
 }
 
 #[tokio::test]
-async fn set_room_attributes_has_the_limits_of_the_reference() {
+async fn set_room_attributes_and_create_room_have_the_limits_of_the_reference() {
     let stage = Stage::new().await;
     let ann = &stage.ann;
     let (key, value) = ("k".repeat(16), "v".repeat(1_024));
@@ -163,6 +163,9 @@ async fn set_room_attributes_has_the_limits_of_the_reference() {
     assert_eq!(refusal(soon(ann.create_room(info("x"), config(many(21)))).await), number);
     let long = pairs([("k", &"v".repeat(1_025))]);
     assert_eq!(refusal(soon(ann.create_room(info("x"), config(long))).await), too_long);
+    let most = |last: &str| pairs([("a", &value), ("b", &value), ("c", &value), ("d", &value), ("last", last)]);
+    assert_eq!(refusal(soon(ann.create_room(info("x"), config(most(&"v".repeat(1_017))))).await), total);
+    soon(ann.create_room(info("x"), config(most(&"v".repeat(1_016))))).await.unwrap();
     stage.end().await;
 }
 
@@ -499,5 +502,19 @@ async fn query_room_member_attributes_list_has_pages_of_members_with_attributes(
     assert_eq!(refusal(soon(stage.dan.query_room_member_attributes_list("stage", config.clone())).await), NOT_IN);
     assert_eq!(refusal(soon(stage.dan.query_room_member_attributes_list("none", config)).await), NONE);
     assert!(member_changes(bob).len() == 2);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn query_room_member_attributes_list_may_be_asked_five_times_in_30_seconds() {
+    let stage = Stage::new().await;
+    let config = || RoomMemberAttributesQueryConfig { next_flag: String::new(), count: 1 };
+    let page = || stage.ann.query_room_member_attributes_list("stage", config());
+    for _ in 0..5 {
+        soon(page()).await.unwrap();
+    }
+    assert_eq!(refusal(soon(page()).await), ErrorCode::CommonModuleTriggerServerFrequencyLimit);
+    stage.world.clock.advance(30_000);
+    soon(page()).await.unwrap();
     stage.end().await;
 }

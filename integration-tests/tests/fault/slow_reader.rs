@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use futures_util::future::join_all;
-use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{RawClient, World, eventually, room, send_text, soon, texts};
+use zim_client_sdk::{Lagged, MessageSendNotification};
+use zim_integration_tests::{RawClient, World, eventually, is_text, room, send_text, soon, texts};
 use zim_protocol::{
     ConversationType, Dirty, ErrorCode, Event, JoinRoomRequest, Message, MessagePriority, MessageQueryConfig,
     MessageSendConfig, QueryHistoryMessageRequest, RoomAdvancedConfig, RoomAttributesSetConfig, RoomInfo, event_frame,
@@ -87,8 +87,19 @@ async fn a_client_that_never_reads_answers_is_paused_and_then_disconnected() {
 async fn a_slow_reader_of_sdk_events_delays_nobody_and_misses_no_state() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    // An event stream that is not read.
-    let mut stream = bob.events();
+    // Two streams of the same events. One is read at once, the other is not read.
+    let (mut stream, mut quick) = (bob.events(), bob.events());
+    let is_end = |event: &Event| matches!(event, Event::PeerMessageReceived(event) if event.message_list.iter().any(|message| is_text(message, "end")));
+    let raised = tokio::spawn(async move {
+        let mut raised = 0_u64;
+        while let Some(event) = quick.next().await {
+            raised += 1;
+            if is_end(&event.expect("a quick reader misses nothing")) {
+                break;
+            }
+        }
+        raised
+    });
     let calls: Vec<_> = (0..3_000).map(|number| ann.send("bob", Message::text(number.to_string()))).collect();
     for call in calls {
         soon(call).await.unwrap();
@@ -96,8 +107,22 @@ async fn a_slow_reader_of_sdk_events_delays_nobody_and_misses_no_state() {
     bob.has_unread("ann", 3_000).await;
     let history = texts(&bob.history("ann").await);
     assert_eq!(history.len(), 3_000);
-    // The stream reports the lost events first and goes on.
-    assert!(soon(stream.next()).await.is_some());
+    ann.say("bob", "end").await;
+    let raised = soon(raised).await.unwrap();
+    // The stream says how many events it has lost, and has all others.
+    let (mut had, mut lost) = (0_u64, 0);
+    loop {
+        match soon(stream.next()).await.expect("an event") {
+            Ok(event) => {
+                had += 1;
+                if is_end(&event) {
+                    break;
+                }
+            }
+            Err(Lagged(count)) => lost += count,
+        }
+    }
+    assert_eq!(had + lost, raised);
     world.end().await;
 }
 

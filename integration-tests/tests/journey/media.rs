@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{Device, World, soon};
+use zim_integration_tests::{Device, World, code_of, soon};
 use zim_protocol::{
     ConnectionState, ConversationType, Event, MediaDownloadConfig, MediaFileType, Message, MessageSendConfig,
     MessageSentResult, MessageSentStatus, MessageType,
@@ -130,7 +130,7 @@ async fn an_upload_goes_on_after_the_app_was_restarted() {
 }
 
 #[tokio::test]
-async fn a_file_that_changes_while_it_is_sent_is_not_sent() {
+async fn send_media_message_fails_if_the_file_changes_meanwhile() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let folder = tempfile::tempdir().unwrap();
@@ -141,7 +141,7 @@ async fn a_file_that_changes_while_it_is_sent_is_not_sent() {
     changed[SIZE - 1] ^= 1;
     std::fs::write(&path, &changed).unwrap();
     let error = soon(sending).await.unwrap_err();
-    assert_eq!(error.code(), zim_protocol::ErrorCode::MessageModuleFileVerificationError, "{error}");
+    assert_eq!(code_of(&error), zim_protocol::ErrorCode::MessageModuleFileVerificationError, "{error}");
     // As it is now, it can be sent.
     let retry = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
     let failed = error.failed_message().unwrap().clone();
