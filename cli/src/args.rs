@@ -118,7 +118,7 @@ impl Args {
 impl Command {
     /// The others have another use for the time limit, or none.
     fn ends_by_itself(&self) -> bool {
-        let stays = matches!(self, Self::Room(room::RoomCommand::Enter(_)));
+        let stays = matches!(self, Self::Room(room::RoomCommand::Enter(_) | room::RoomCommand::Create(_)));
         !stays && !matches!(self, Self::Listen(_) | Self::Chat(_) | Self::Demo(_) | Self::Bench(_))
     }
 

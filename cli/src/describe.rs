@@ -324,8 +324,7 @@ fn revoked(message: &Message) -> String {
         Some(Body::Revoke(revoke)) => preview(&revoke.operated_user_id, 32),
         _ => sender(message),
     };
-    let target =
-        Target { id: message.conversation_id.clone(), group: message.conversation_type() == ConversationType::Group };
+    let target = Target::of(&message.conversation_id, message.conversation_type());
     format!("{operator} revoked message {} {}", message.message_seq, target.place("with"))
 }
 

@@ -169,7 +169,8 @@ pub(crate) struct ClearArgs {
 impl ClearArgs {
     /// Returns the conversation; `None`: all of them.
     fn target(&self) -> Option<Target> {
-        self.id.clone().map(|id| Target { id, group: self.group })
+        let kind = if self.group { ConversationType::Group } else { ConversationType::Peer };
+        self.id.as_ref().map(|id| Target::of(id, kind))
     }
 }
 

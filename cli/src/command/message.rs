@@ -420,8 +420,10 @@ async fn combine(args: CombineArgs, context: &Context, session: &Session) -> Res
         ..CombineMessage::default()
     };
     let message = Message { body: Some(Body::Combine(Box::new(combine))), ..Message::default() };
-    let group = args.to_group.is_some();
-    let to = Target { id: args.to_group.or(args.to).unwrap_or_default(), group };
+    let to = match (args.to_group, args.to) {
+        (Some(group), _) => Target::of(group, ConversationType::Group),
+        (None, user) => Target::of(user.unwrap_or_default(), ConversationType::Peer),
+    };
     let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
     let sent = session.zim.send_message(message, &to.id, to.kind(), config, notification).await?;
     if context.output.is_json() {

@@ -152,6 +152,10 @@ fn adapted(env: &TestEnv, example: &str) -> String {
         let bob = "(timeout 60 zim --profile bob room enter stage > /dev/null 2>&1 &)";
         line = format!("(timeout 60 {line} > /dev/null 2>&1 &); {bob}; sleep 3");
     }
+    if line.contains("zim room create") {
+        // It lasts until it is interrupted, too.
+        line = format!("(timeout 60 {line} > /dev/null 2>&1 &)");
+    }
     if line.contains("zim media download") {
         // The picture that was sent is here, too.
         line = line.replace("bob 118", "carol 1") + " --force";
