@@ -24,8 +24,12 @@ mod push;
 #[cfg(unix)]
 #[path = "cli/rooms.rs"]
 mod rooms;
+#[path = "cli/local.rs"]
+mod local;
 #[path = "cli/media.rs"]
 mod media;
+#[path = "cli/messages.rs"]
+mod messages;
 #[path = "cli/scripts.rs"]
 mod scripts;
 #[cfg(unix)]
