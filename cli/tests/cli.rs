@@ -32,6 +32,8 @@ mod media;
 mod messages;
 #[path = "cli/scripts.rs"]
 mod scripts;
+#[path = "cli/session.rs"]
+mod session;
 #[cfg(unix)]
 #[path = "cli/signal.rs"]
 mod signal;

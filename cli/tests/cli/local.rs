@@ -72,3 +72,30 @@ async fn messages_move_from_device_to_device_in_a_file() {
     assert!(missing.stderr.contains("6000240"), "{}", missing.stderr);
     env.end().await;
 }
+
+#[tokio::test]
+async fn downloaded_files_are_counted_and_removed() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.zim("ann", &["chat", "ann"]).await.ok();
+    let folder = env.folder().join("config/data/ann/media");
+    std::fs::create_dir_all(&folder).unwrap();
+    // The SDK gives downloads such names. The other file is the user's own.
+    let (downloaded, own) = (folder.join(format!("{}.jpg", "a1".repeat(16))), folder.join("holiday.jpg"));
+    for file in [&downloaded, &own] {
+        std::fs::write(file, b"12345").unwrap();
+    }
+    assert_eq!(env.zim("ann", &["media", "cache"]).await.json()["totalFileSize"], 5);
+    let said = env.zim("ann", &["media", "cache", "--older", "1d", "--clear", "--plain"]).await.ok().stdout;
+    assert_eq!((said.trim(), downloaded.exists()), ("0 bytes of files are removed.", true));
+    let said = env.zim("ann", &["media", "cache", "--clear", "--plain"]).await.ok().stdout;
+    assert_eq!(said.trim(), "5 bytes of files are removed.");
+    assert_eq!((downloaded.exists(), own.exists()), (false, true));
+    // Another folder.
+    let elsewhere = env.folder().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("b2".repeat(16)), b"123").unwrap();
+    let said = env.zim("ann", &["media", "cache", "--folder", elsewhere.to_str().unwrap(), "--plain"]).await;
+    assert_eq!(said.ok().stdout.trim(), "3 bytes of files are kept on this device.");
+    env.end().await;
+}
