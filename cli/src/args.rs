@@ -6,7 +6,7 @@ use zim_client_sdk::Zim;
 use crate::bench::{self, BenchArgs};
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, log, login, logout,
-    media, message, ping, profile, push, renew, revoke, ring, room, search, send, status, token, typing, user,
+    man, media, message, ping, profile, push, renew, revoke, ring, room, search, send, status, token, typing, user,
 };
 use crate::context::{Context, within};
 use crate::exit::{self, Failure};
@@ -110,6 +110,8 @@ enum Command {
     Bench(BenchArgs),
     /// Print completions for a shell
     Completions(completions::CompletionsArgs),
+    /// Print the manual page of a command, or write those of all commands
+    Man(man::ManArgs),
 }
 
 impl Args {
@@ -162,6 +164,7 @@ impl Command {
             Self::Demo(args) => demo::run(args, output).await,
             Self::Bench(args) => bench::run(args, output).await,
             Self::Completions(args) => completions::run(&args, Args::command()),
+            Self::Man(args) => man::run(&args, Args::command(), output),
         }
     }
 }

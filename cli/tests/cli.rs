@@ -34,6 +34,8 @@ mod messages;
 mod scripts;
 #[path = "cli/session.rs"]
 mod session;
+#[path = "cli/shell.rs"]
+mod shell;
 #[cfg(unix)]
 #[path = "cli/signal.rs"]
 mod signal;

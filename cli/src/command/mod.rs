@@ -14,6 +14,7 @@ pub(crate) mod listen;
 pub(crate) mod log;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod man;
 pub(crate) mod media;
 pub(crate) mod message;
 pub(crate) mod ping;

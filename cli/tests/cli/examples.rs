@@ -239,9 +239,20 @@ async fn run_all(chosen: impl Fn(&[String]) -> bool) -> BTreeSet<String> {
 #[tokio::test]
 async fn the_examples_of_users_run() {
     let seen = Box::pin(run_all(|command| !changes_logins(command))).await;
-    for command in
-        ["", "login", "send", "friend", "group", "group create", "listen", "status", "ping", "bench", "completions"]
-    {
+    for command in [
+        "",
+        "login",
+        "send",
+        "friend",
+        "group",
+        "group create",
+        "listen",
+        "status",
+        "ping",
+        "bench",
+        "completions",
+        "man",
+    ] {
         assert!(seen.contains(command), "{seen:?}");
     }
 }
