@@ -47,7 +47,7 @@ enum Command {
     Send(send::SendArgs),
     /// Show events as they arrive
     Listen(listen::ListenArgs),
-    /// Chat with a user or in a group, line by line
+    /// Chat with a user, in a group or in a room, line by line
     Chat(chat::ChatArgs),
     /// Show messages of a conversation, oldest first
     History(history::HistoryArgs),

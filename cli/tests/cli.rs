@@ -15,6 +15,9 @@ mod conversations;
 mod examples;
 #[path = "cli/calls.rs"]
 mod calls;
+#[cfg(unix)]
+#[path = "cli/chat.rs"]
+mod chat;
 #[path = "cli/groups.rs"]
 mod groups;
 #[path = "cli/input.rs"]

@@ -159,6 +159,12 @@ fn head(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(head)
 }
 
+/// Returns the message with a file, of the type that fits its content.
+pub(super) fn message(file: &Path) -> Result<Message, Failure> {
+    let kind = Kind::of(&head(file)?);
+    Ok(kind.message(std::path::absolute(file)?.to_string_lossy().into_owned(), 0))
+}
+
 async fn send(args: &SendArgs, context: &Context, session: &Session) -> Result<(), Failure> {
     let kind = match args.kind {
         Some(kind) => kind,
