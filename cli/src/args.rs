@@ -192,6 +192,9 @@ Files:
 }
 
 #[cfg(test)]
+mod methods;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::output::Format;

@@ -40,7 +40,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 #[command(after_help = "\
 Type a line and press Enter to send it. Backspace, Ctrl-W and Ctrl-U delete a character, a word, the line. Ctrl-D or \
 /quit ends the chat, /help lists the commands: a reply is /reply 12 yes, a reaction /react 12 👍, with the number before \
-the message; /edit, /revoke, /file, /cancel, /save; @bob mentions a user. Messages that are shown are marked as read on all of \
+the message; /unreact, /edit, /revoke, /file, /cancel, /save; @bob mentions a user. Messages that are shown are marked as read on all of \
 your devices, and those who asked for a receipt get it. The other user sees that you are writing, and you see it of them. \
 A room is entered with the chat, created if there is none, and left at the end. If standard input is a file or a pipe, every line is sent, \
 and its end ends the chat. A file is checked to its end before anything is sent. The first line that fails ends the \
