@@ -100,7 +100,7 @@ impl Outgoing {
 /// Splits the number of a message off, with or without a `#` before it.
 fn number(text: &str) -> Option<(i64, &str)> {
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-    let number = word.strip_prefix('#').unwrap_or(word).parse().ok()?;
+    let number: i64 = word.strip_prefix('#').unwrap_or(word).parse().ok()?;
     (number > 0).then_some((number, rest.trim()))
 }
 
