@@ -17,6 +17,9 @@ mod conversations;
 mod examples;
 #[path = "cli/calls.rs"]
 mod calls;
+#[cfg(unix)]
+#[path = "cli/chat.rs"]
+mod chat;
 #[path = "cli/groups.rs"]
 mod groups;
 #[path = "cli/input.rs"]
@@ -28,10 +31,18 @@ mod push;
 #[cfg(unix)]
 #[path = "cli/rooms.rs"]
 mod rooms;
+#[path = "cli/local.rs"]
+mod local;
 #[path = "cli/media.rs"]
 mod media;
+#[path = "cli/messages.rs"]
+mod messages;
 #[path = "cli/scripts.rs"]
 mod scripts;
+#[path = "cli/session.rs"]
+mod session;
+#[path = "cli/shell.rs"]
+mod shell;
 #[cfg(unix)]
 #[path = "cli/signal.rs"]
 mod signal;
