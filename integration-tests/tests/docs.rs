@@ -29,6 +29,25 @@ fn the_pages_show_the_examples() {
     shows(include_str!("../../docs/guide/getting-started.md"), two_people, "use tokio");
 }
 
+/// What a page shows compiles, and where it says so it runs (`zim_integration_tests::guide`).
+#[test]
+fn every_page_of_the_guide_with_code_is_tested() {
+    let tested = include_str!("../src/lib.rs");
+    let mut count = 0;
+    for entry in std::fs::read_dir(root().join("docs/guide")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(!text.contains("```rust,ignore"), "{name} has code that nothing compiles");
+        if text.contains("```rust") {
+            count += 1;
+            let line = format!("#[doc = include_str!(\"../../docs/guide/{name}\")]");
+            assert!(tested.contains(&line), "integration-tests/src/lib.rs does not include {name}");
+        }
+    }
+    assert!(count >= 14, "{count}");
+}
+
 /// The code block of the page that lists the settings.
 fn block() -> &'static str {
     let (_, rest) = PAGE.split_once("```toml\n").unwrap();
