@@ -48,6 +48,21 @@ fn every_page_of_the_guide_with_code_is_tested() {
     assert!(count >= 14, "{count}");
 }
 
+#[test]
+fn the_figures_of_the_first_page_are_those_that_were_measured() {
+    let first = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let measured = include_str!("../../docs/performance.md");
+    let rows: Vec<Vec<&str>> = first
+        .lines()
+        .filter(|line| line.starts_with('|') && line.contains("`zim bench"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    assert!(rows.len() >= 5, "{rows:?}");
+    for row in rows {
+        assert!(measured.contains(row[2]), "docs/performance.md does not have {}", row[2]);
+    }
+}
+
 /// The code block of the page that lists the settings.
 fn block() -> &'static str {
     let (_, rest) = PAGE.split_once("```toml\n").unwrap();
