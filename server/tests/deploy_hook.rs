@@ -14,7 +14,8 @@ const PAGE: &str = include_str!("../../docs/operations/tls.md");
 
 /// What a test cannot do: give files to other users, and restart a service. On the page the key belongs to root, whose group may
 /// read it.
-const STAND_INS: &str = "install() { shift 4; command install \"$@\"; }\nsystemctl() { echo \"$@\" >>\"$RESTARTS\"; }\n";
+const STAND_INS: &str =
+    "install() { shift 4; command install \"$@\"; }\nsystemctl() { echo \"$@\" >>\"$RESTARTS\"; }\n";
 
 /// Runs the hook for a renewed certificate, in a folder that stands for `/etc/zim`.
 fn run_hook(folder: &Path, renewed: &Path) -> Output {
