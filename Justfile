@@ -26,12 +26,16 @@ demo *args:
     cargo run --quiet --locked --bin zim -- demo "$@"
 
 # All tests, on SQLite, then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster), then on two nodes (ZIM_TEST_NATS, or a
-# private server). One of them captures packets: see test-capture.
-test *args: test-docs (test-capture args) (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
+# private server). One of them captures packets, and some make films: see test-capture and test-films.
+test *args: test-docs (test-capture args) (test-films args) (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
 
 # All tests on SQLite, without other programs.
 test-sqlite *args: (_tools "cargo-nextest")
-    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/capture/))' {{ args }}
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/^cluster::/) | test(/capture|media_film/))' {{ args }}
+
+# The tests of films, with ffmpeg.
+test-films *args: (_tools "cargo-nextest")
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked -p zim-integration-tests -E 'test(/media_film/)' {{ args }}
 
 # The tests that capture packets, with tcpdump. It needs root, or once `sudo setcap cap_net_raw+ep "$(command -v tcpdump)"`.
 test-capture *args: (_tools "cargo-nextest")
@@ -44,12 +48,12 @@ test-postgres *args: (_tools "cargo-nextest")
     ZIM_TEST_DATABASE=postgres "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
         cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not (binary(nodes) | test(/capture/))' {{ args }}
 
-# What happens between nodes, and the tests of the API and of journeys on two nodes that share a database. It takes four minutes on
-# two cores.
+# What happens between nodes, the benchmark of two, and the tests of the API and of journeys on two nodes that share a database. It
+# takes four minutes on two cores.
 test-nodes *args: (_tools "cargo-nextest")
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres ZIM_TEST_NODES=2 "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey)) & not test(/capture/)' {{ args }}
+        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey) | test(/^cluster::/)) & not test(/capture/)' {{ args }}
 
 # The tests of files, with the files in an object store.
 test-s3 *args: (_tools "cargo-nextest")
@@ -80,6 +84,21 @@ fix: (_tools "typos")
 bench *args:
     cargo build --release --locked --bin zim-server --bin zim
     cargo run --release --quiet --locked --bin zim -- bench peer "$@"
+
+# Checks the unit, the settings and the compose file of docs/operations/deploy by running them. It needs containers; `--debian`
+# makes their images of Debian's packages.
+deploy-check *args:
+    cargo build --release --locked --bin zim-server --bin zim
+    docs/operations/deploy/check "$@" "${CARGO_TARGET_DIR:-target}/release"
+
+# What a deployment of several nodes reaches, calculated from one server: measures one and two nodes with release builds (PostgreSQL
+# and NATS must be installed, or name them: `--database`, `--bus`), compares the calculation with the two, and prints what it says
+# about large deployments. Besides the build it takes about three minutes. The measurement is kept in FILE.
+growth file="target/two-nodes.json" *args:
+    cargo build --release --locked --bin zim-server --bin zim
+    mkdir -p "$(dirname "$1")"
+    cargo run --release --quiet --locked --bin zim -- bench cluster --costs --json "${@:2}" >"$1"
+    cargo run --release --quiet --locked -p zim-integration-tests --example capacity -- "$1"
 
 # Builds the book, including its generated reference, into docs/book.
 docs: (_tools "cargo-nextest" "mdbook")

@@ -8,6 +8,8 @@ mod operator;
 mod bench;
 #[path = "cli/certificate.rs"]
 mod certificate;
+#[path = "cli/cluster.rs"]
+mod cluster;
 #[path = "cli/conversations.rs"]
 mod conversations;
 #[cfg(unix)]
@@ -19,6 +21,8 @@ mod calls;
 mod groups;
 #[path = "cli/input.rs"]
 mod input;
+#[path = "cli/privacy.rs"]
+mod privacy;
 #[path = "cli/push.rs"]
 mod push;
 #[cfg(unix)]

@@ -57,6 +57,8 @@ mod child;
 mod process;
 /// The examples of the guide.
 pub mod guide;
+/// What several nodes reach, calculated from one server.
+pub mod capacity;
 /// The fuzz targets.
 pub mod decoders;
 /// Seeded runs with injected faults.
@@ -71,6 +73,7 @@ pub use self::folder::share_identity;
 pub use self::logs::Logged;
 pub use self::port::free_port;
 pub use self::process::{DATABASE_LOST, FirstApp, ServerInstallation, ServerProcess};
+pub use self::program::ffmpeg;
 pub use self::proxy::{NetworkConditions, Proxy};
 pub use self::push_server::{PushAnswer, PushRequest, PushServer};
 pub use self::random::Random;

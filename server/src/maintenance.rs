@@ -43,6 +43,10 @@ pub(crate) fn check_files(config: &Config) -> Result<(), ConfigError> {
     if let Some(file) = config.media.store.bucket().and_then(|bucket| bucket.credentials) {
         wrong.extend(Credentials::read(file).err());
     }
+    let program = &config.media.video_frame_program;
+    if !program.as_os_str().is_empty() && !program.is_file() {
+        wrong.push(format!("media.video_frame_program is {}, which is not a program", program.display()));
+    }
     if let AdminListen::Unix(socket) = &config.admin {
         wrong.extend(without_folder("admin", socket));
     }

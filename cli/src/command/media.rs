@@ -86,6 +86,7 @@ enum Version {
     Original,
     Large,
     Thumbnail,
+    FirstFrame,
 }
 
 impl Kind {
@@ -176,6 +177,7 @@ async fn download(args: &DownloadArgs, context: &Context, session: &Session) -> 
         Version::Original => MediaFileType::OriginalFile,
         Version::Large => MediaFileType::LargeImage,
         Version::Thumbnail => MediaFileType::Thumbnail,
+        Version::FirstFrame => MediaFileType::VideoFirstFrame,
     };
     let config = MediaDownloadConfig { message_info_index: args.part };
     let downloaded = session.zim.download_media_file(&message, kind, config, on_progress).await;
@@ -206,6 +208,8 @@ fn own_name(name: &str, seq: i64, version: Version) -> PathBuf {
         Version::Original => name,
         Version::Large => format!("large-{name}"),
         Version::Thumbnail => format!("thumbnail-{name}"),
+        // A picture, whatever the film is.
+        Version::FirstFrame => format!("first-frame-{}.jpg", name.rsplit_once('.').map_or(&*name, |(stem, _)| stem)),
     })
 }
 
@@ -225,6 +229,8 @@ mod tests {
     fn a_name_stays_in_the_folder() {
         assert_eq!(own_name("cat.jpg", 7, Version::Original), PathBuf::from("cat.jpg"));
         assert_eq!(own_name("../../etc/passwd", 7, Version::Large), PathBuf::from("large-passwd"));
+        assert_eq!(own_name("film.mp4", 7, Version::FirstFrame), PathBuf::from("first-frame-film.jpg"));
+        assert_eq!(own_name("", 7, Version::FirstFrame), PathBuf::from("first-frame-message-7.jpg"));
         assert_eq!(own_name(".profile", 7, Version::Original), PathBuf::from("profile"));
         assert_eq!(own_name("cat\u{202e}gpj.exe", 7, Version::Original), PathBuf::from("catgpj.exe"));
         for none in ["", "..", "a/..", "\n"] {

@@ -136,6 +136,7 @@ fn adapted(env: &TestEnv, example: &str) -> String {
             "event ",
             "log ",
             "push ",
+            "retention ",
         ];
         if of_an_app.iter().any(|word| line.contains(word)) && !line.contains("--app-id") {
             // There are two.

@@ -603,6 +603,8 @@ async fn download_media_file_tells_why_it_fails() {
     let elsewhere = Elsewhere::new().await;
     for (path, code) in [
         ("large", ErrorCode::MessageModuleFileDownloadLimit),
+        // As large as a file may be, it is only not complete.
+        ("largest", ErrorCode::MessageModuleFileDownloadFailed),
         ("broken", ErrorCode::MessageModuleFileDownloadHttpRequestServerError),
         ("none", ErrorCode::MessageModuleFileDownloadFailed),
         ("short", ErrorCode::MessageModuleFileDownloadFailed),
@@ -643,6 +645,7 @@ impl Elsewhere {
                 let read = stream.read(&mut request).await.unwrap_or(0);
                 let request = String::from_utf8_lossy(&request[..read]).into_owned();
                 let answer = match request.split(' ').nth(1) {
+                    Some("/largest") => "200 OK\r\ncontent-length: 209715200\r\n\r\nhalf",
                     Some("/large") => "200 OK\r\ncontent-length: 209715201\r\n\r\n",
                     Some("/broken") => "503 Away\r\ncontent-length: 0\r\n\r\n",
                     Some("/short") => "200 OK\r\ncontent-length: 10\r\n\r\nhalf",

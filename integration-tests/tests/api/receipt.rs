@@ -371,6 +371,9 @@ async fn query_message_receipts_info_tells_the_sender_the_counts_and_others_abou
     assert_eq!((after.status(), after.read_member_count, after.is_self_operated), (Done, 0, true));
     assert_eq!(after.read_time, world.clock.now_ms());
     let invalid = ErrorCode::CommonModuleParamsInvalid;
+    // Each is told once.
+    let most = soon(ann.query_message_receipts_info(&vec![sent.clone(); 100], "g", GROUP)).await.unwrap();
+    assert_eq!((most.infos.len(), most.error_message_ids.len()), (1, 0));
     for list in [vec![], vec![sent; 101]] {
         assert_eq!(refusal(soon(ann.query_message_receipts_info(&list, "g", GROUP)).await), invalid);
     }

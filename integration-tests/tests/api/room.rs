@@ -377,22 +377,29 @@ async fn leave_room_keeps_a_room_for_its_delay() {
     world.end().await;
 }
 
-/// Nobody can leave a room while `is_on`.
-async fn hold_everybody(world: &World, is_on: bool) {
+/// Nobody can leave these rooms while `is_on`.
+async fn hold(world: &World, rooms: &[&str], is_on: bool) {
+    let names = rooms.iter().map(|room_id| format!("'{room_id}'")).collect::<Vec<_>>().join(", ");
+    let held = format!("OLD.conversation IN (SELECT id FROM conversation WHERE type = 1 AND name IN ({names}))");
     let done = world.server().app().db.submit(zim_server::db::Scope::none(), async move |tx| {
-        let statements: &[&str] = match (tx.dialect(), is_on) {
-            (Dialect::Sqlite, true) => {
-                &["CREATE TRIGGER held BEFORE DELETE ON room_member BEGIN SELECT RAISE(ABORT, 'held'); END"]
-            }
-            (Dialect::Sqlite, false) => &["DROP TRIGGER held"],
-            (Dialect::Postgres, true) => &[
-                "CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''held''; END'",
-                "CREATE TRIGGER held BEFORE DELETE ON room_member FOR EACH ROW EXECUTE FUNCTION held()",
+        let statements = match (tx.dialect(), is_on) {
+            (Dialect::Sqlite, true) => vec![format!(
+                "CREATE TRIGGER held BEFORE DELETE ON room_member WHEN {held} BEGIN SELECT RAISE(ABORT, 'held'); END"
+            )],
+            (Dialect::Sqlite, false) => vec!["DROP TRIGGER held".to_owned()],
+            (Dialect::Postgres, true) => vec![
+                format!(
+                    "CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF {held} THEN \
+                     RAISE EXCEPTION 'held'; END IF; RETURN OLD; END$$"
+                ),
+                "CREATE TRIGGER held BEFORE DELETE ON room_member FOR EACH ROW EXECUTE FUNCTION held()".to_owned(),
             ],
-            (Dialect::Postgres, false) => &["DROP TRIGGER held ON room_member", "DROP FUNCTION held"],
+            (Dialect::Postgres, false) => {
+                vec!["DROP TRIGGER held ON room_member".to_owned(), "DROP FUNCTION held".to_owned()]
+            }
         };
         for statement in statements {
-            tx.execute(statement, &[]).await?;
+            tx.execute(&statement, &[]).await?;
         }
         Ok(())
     });
@@ -405,7 +412,7 @@ async fn switch_room_that_fails_in_the_middle_leaves_the_device_where_it_is_told
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     create(&ann, "one").await;
     create(&bob, "two").await;
-    hold_everybody(&world, true).await;
+    hold(&world, &["one", "two"], true).await;
     let switch = || ann.switch_room("one", info("two"), false, RoomAdvancedConfig::default());
     assert!(soon(switch()).await.is_err());
     // It is still in the first room, and as far as it knows in the second one.
@@ -415,7 +422,7 @@ async fn switch_room_that_fails_in_the_middle_leaves_the_device_where_it_is_told
     if last("two") == Some(RoomState::Connected) {
         assert_eq!(list(&ann, "two").await, ["bob", "ann"]);
     }
-    hold_everybody(&world, false).await;
+    hold(&world, &["one", "two"], false).await;
     // It can be done to the end.
     soon(ann.leave_room("one")).await.unwrap();
     assert_eq!(last("one"), Some(RoomState::Disconnected));
@@ -446,6 +453,30 @@ async fn leave_all_room_leaves_those_of_this_device() {
     assert_eq!(list(&ann, "three").await, ["ann", "bob"]);
     assert!(soon(bob.leave_all_room()).await.unwrap().room_ids.is_empty());
     assert_eq!(states(&tablet).len(), 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn leaving_all_rooms_tells_which_rooms_the_device_is_in_if_it_fails_in_the_middle() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for room_id in ["one", "two"] {
+        create(&ann, room_id).await;
+        soon(bob.join_room(room_id)).await.unwrap();
+    }
+    hold(&world, &["two"], true).await;
+    assert!(soon(bob.leave_all_room()).await.is_err());
+    let last =
+        |id: &str| states(&bob).into_iter().rfind(|(room, ..)| room == id).map(|(_, state, event)| (state, event));
+    for (room_id, expected) in [("one", RoomState::Disconnected), ("two", RoomState::Connected)] {
+        let is = async || (last(room_id) == Some((expected, RoomEvent::Success))).then_some(());
+        eventually("the room is left, or the device is back in it", is).await;
+    }
+    is_told(&ann, "one -bob").await;
+    assert_eq!(list(&ann, "two").await, ["ann", "bob"]);
+    hold(&world, &["two"], false).await;
+    assert_eq!(soon(bob.leave_all_room()).await.unwrap().room_ids, ["two"]);
+    assert!(!world.logged().errors().is_empty(), "the log has the failure");
     world.end().await;
 }
 

@@ -253,6 +253,12 @@ async fn end_room_attributes_batch_operation_does_all_of_it_or_nothing() {
     set(bob, pairs([("a", "2")]), PLAIN).await;
     assert_eq!(refusal(soon(bob.end_room_attributes_batch_operation("stage")).await), REFUSED);
     assert_eq!(all(bob, "stage").await, sorted([("a", "1")]));
+    // Nor does it remove what is not there.
+    bob.begin_room_attributes_batch_operation("stage", plain).unwrap();
+    set(bob, pairs([("b", "1")]), PLAIN).await;
+    soon(bob.delete_room_attributes(["none"], "stage", RoomAttributesDeleteConfig::default())).await.unwrap();
+    assert_eq!(refusal(soon(bob.end_room_attributes_batch_operation("stage")).await), REFUSED);
+    assert_eq!(all(bob, "stage").await, sorted([("a", "1")]));
     // The configuration of the batch counts, and not that of its parts.
     let config =
         RoomAttributesBatchOperationConfig { is_force: true, is_delete_after_owner_left: true, is_update_owner: true };
@@ -394,30 +400,19 @@ async fn set_room_members_attributes_has_the_limits_of_the_reference() {
 async fn set_room_members_attributes_is_for_500_members_and_20_times_in_ten_seconds() {
     let stage = Stage::new().await;
     let ann = &stage.ann;
-    let insert = async |sql: &'static str| {
-        let done = stage.world.server().app().db.submit(zim_server::db::Scope::none(), async move |tx| {
-            for account in 1..500_i64 {
-                tx.execute(sql, &zim_server::params![-account]).await?;
-            }
-            Ok(())
-        });
-        done.await.unwrap();
-    };
-    // As if 499 users had some, who are not in the room: they do not count.
-    insert(
-        "INSERT INTO room_member_attribute (conversation, account, key, value, goes_with_owner) \
-         SELECT conversation, $1, 'k', 'v', 0 FROM room",
-    )
-    .await;
+    // As if 499 users had some and had left: those that stay count until the room ends.
+    let done = stage.world.server().app().db.submit(zim_server::db::Scope::none(), async |tx| {
+        let sql = "INSERT INTO room_member_attribute (conversation, account, key, value, goes_with_owner) \
+                   SELECT conversation, $1, 'k', 'v', 0 FROM room";
+        for account in 1..500_i64 {
+            tx.execute(sql, &zim_server::params![-account]).await?;
+        }
+        Ok(())
+    });
+    done.await.unwrap();
     let set = |user: &str| ann.set_room_members_attributes(pairs([("k", "v")]), [user.to_owned()], "stage", GOES);
+    // Bob is the 500th.
     soon(set("bob")).await.unwrap();
-    // As if they returned: Bob is the 500th.
-    insert(
-        "INSERT INTO room_member (conversation, account, device, place, leaves_at) \
-         SELECT conversation, CAST($1 AS BIGINT), device, CAST($1 AS BIGINT), 0 FROM room_member WHERE account > 0 \
-         ORDER BY account LIMIT 1",
-    )
-    .await;
     let full = ErrorCode::RoomModuleTheMemberNumberOfRoomMemberAttributesExceedsLimit;
     assert_eq!(refusal(soon(set("ann")).await), full);
     soon(set("bob")).await.unwrap();

@@ -150,3 +150,31 @@ async fn a_file_that_changes_while_it_is_sent_is_not_sent() {
     receives_file(&world, &bob, &path).await;
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_file_that_shrinks_or_vanishes_while_it_is_sent_is_not_sent() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    for (number, vanishes, code) in [
+        (0, false, zim_protocol::ErrorCode::MessageModuleFileVerificationError),
+        (1, true, zim_protocol::ErrorCode::MessageModuleFileNotExist),
+    ] {
+        let path = file_of(&folder, number, SIZE);
+        let (sending, _, begins) = begin(&ann, &path);
+        soon(begins).await.unwrap();
+        // Whoever has a file open reads it to its end although it has no name any more: so it ends as well.
+        let open = std::fs::File::options().write(true).open(&path).unwrap();
+        if vanishes {
+            std::fs::remove_file(&path).unwrap();
+        }
+        open.set_len(400_000).unwrap();
+        let error = soon(sending).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert_eq!(error.failed_message().unwrap().sent_status(), MessageSentStatus::Failed);
+    }
+    ann.say("bob", "they were too large").await;
+    bob.receives("they were too large").await;
+    assert_eq!(bob.history("ann").await.len(), 1, "neither file was sent");
+    world.end().await;
+}
