@@ -395,6 +395,17 @@ fn the_dashboard_shows_metrics_and_labels_that_the_server_has() {
 }
 
 #[test]
+fn the_alert_rules_look_at_metrics_that_the_server_has() {
+    let rules = include_str!("../../docs/operations/deploy/alerts.yaml");
+    let there = metrics_of_the_server();
+    let used: Vec<&str> = words(rules).filter(|word| word.starts_with("zim_")).collect();
+    assert!(used.len() >= 5, "{used:?}");
+    for series in used {
+        assert!(metric_of(series, &there).is_some(), "the server has no metric {series}");
+    }
+}
+
+#[test]
 fn the_dashboard_groups_by_labels_that_its_metrics_have() {
     let dashboard = include_str!("../../docs/operations/grafana/zim.json");
     let dashboard: Value = serde_json::from_str(dashboard).unwrap();
