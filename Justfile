@@ -117,6 +117,11 @@ docs: (_tools "cargo-nextest" "mdbook")
     UPDATE=1 cargo nextest run --locked -p zim-protocol --test contract pages
     mdbook build docs
 
+# Draws the picture of the README, docs/terminal.svg, from what two programs write to their terminals (needs Python 3).
+picture:
+    cargo build --locked --bin zim-server --bin zim
+    .ci/picture "${CARGO_TARGET_DIR:-target}/debug"
+
 # No sanitizer: our code has no `unsafe`, and the fuzzer runs several times as many inputs without one.
 _fuzz := "RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none"
 

@@ -57,6 +57,8 @@ mod world;
 mod child;
 /// Servers and clients as child processes.
 mod process;
+/// The examples of the guide.
+pub mod guide;
 /// What several nodes reach, calculated from one server.
 pub mod capacity;
 /// The fuzz targets.
@@ -82,7 +84,7 @@ pub use self::s3_server::{S3Fault, S3Server};
 pub use self::wait::{TIMEOUT, eventually, soon};
 pub use self::world::{OperatorClient, OperatorKey, START_MS, World};
 
-/// The guide's examples, which must compile.
+/// The guide's examples, which must compile. Those that use [`guide::example`] run as well.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/getting-started.md")]
 struct GettingStarted;
@@ -102,3 +104,39 @@ struct Bots;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/lists-and-timelines.md")]
 struct ListsAndTimelines;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/messages.md")]
+struct Messages;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/conversations.md")]
+struct Conversations;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/users.md")]
+struct Users;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/friends.md")]
+struct Friends;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/search.md")]
+struct Search;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/groups.md")]
+struct Groups;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/calls.md")]
+struct Calls;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/rooms.md")]
+struct Rooms;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/push.md")]
+struct Push;
