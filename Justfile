@@ -11,6 +11,9 @@ coverage_notes := justfile_directory() / "target/coverage"
 # Tests that open a database. The others give the same result on both databases.
 on_a_database := "package(zim-server) | package(zim-integration-tests)"
 
+# Tests that need tools of the system: `tcpdump`, `strace`.
+with_other_programs := "test(/capture/) | test(/media_film/) | test(/power_cut/)"
+
 # Lists the commands.
 _list:
     @just --list --unsorted
@@ -29,8 +32,8 @@ demo *args:
     cargo run --quiet --locked --bin zim -- demo "$@"
 
 # All tests, on SQLite, then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster), then on two nodes (ZIM_TEST_NATS, or a
-# private server). One of them captures packets, and some make films: see test-capture and test-films.
-test *args: test-docs (test-capture args) (test-films args) && (test-s3 args) (test-postgres args) (test-nodes args)
+# private server). Some of them need other programs: see test-capture, test-films and test-power-cut.
+test *args: test-docs (test-capture args) (test-films args) (test-power-cut args) && (test-s3 args) (test-postgres args) (test-nodes args)
     # Some of the tests cover less than all of them.
     if [ $# = 0 ]; then {{ just_executable() }} coverage; else {{ just_executable() }} test-sqlite "$@"; fi
 
@@ -43,7 +46,7 @@ coverage:
 
 # All tests on SQLite, without other programs.
 test-sqlite *args: (_tools "cargo-nextest")
-    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/^cluster::/) | test(/capture|media_film/))' {{ args }}
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/^cluster::/) | {{ with_other_programs }})' {{ args }}
 
 # The tests of films, with ffmpeg.
 test-films *args: (_tools "cargo-nextest")
@@ -53,19 +56,23 @@ test-films *args: (_tools "cargo-nextest")
 test-capture *args: (_tools "cargo-nextest")
     cargo nextest run --locked -p zim-integration-tests -E 'test(/capture/)' {{ args }}
 
+# The tests that cut the power of a server on SQLite, with strace.
+test-power-cut *args: (_tools "cargo-nextest")
+    cargo nextest run --locked -p zim-integration-tests -E 'test(/power_cut/)' {{ args }}
+
 # The tests that use a database, on PostgreSQL.
 test-postgres *args: (_tools "cargo-nextest")
     # With the whole workspace, or its crates would be built a second time with fewer features.
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not (binary(nodes) | test(/capture/))' {{ args }}
+        cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not (binary(nodes) | {{ with_other_programs }})' {{ args }}
 
 # What happens between nodes, the benchmark of two, and the tests of the API and of journeys on two nodes that share a database. It
 # takes four minutes on two cores.
 test-nodes *args: (_tools "cargo-nextest")
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres ZIM_TEST_NODES=2 "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey) | test(/^cluster::/)) & not test(/capture/)' {{ args }}
+        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey) | test(/^cluster::/)) & not ({{ with_other_programs }})' {{ args }}
 
 # The tests of files, with the files in an object store.
 test-s3 *args: (_tools "cargo-nextest")

@@ -33,6 +33,12 @@ mod port;
 mod program;
 /// A capture of packets.
 mod capture;
+/// A trace of what a process writes.
+mod trace;
+/// A disk that loses what was not synced.
+mod disk;
+/// What is left of a server's data after a power cut.
+mod power_cut;
 /// PostgreSQL servers for tests.
 pub mod postgres;
 /// NATS servers for tests.
@@ -74,6 +80,7 @@ pub use self::fixture::{App, Fixture, assert_same, to_json, view, without_device
 pub use self::folder::share_identity;
 pub use self::logs::Logged;
 pub use self::port::free_port;
+pub use self::power_cut::{Acknowledged, Loss, PowerCuts};
 pub use self::process::{DATABASE_LOST, FirstApp, ServerInstallation, ServerProcess};
 pub use self::program::ffmpeg;
 pub use self::proxy::{NetworkConditions, Proxy};

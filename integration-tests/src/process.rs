@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use zim_client_sdk::Trust;
 
 use crate::port::free_port;
+use crate::trace::traced;
 use crate::wait::TIMEOUT;
 
 /// The exit code of a supervised node that no longer may use its database.
@@ -106,6 +107,8 @@ pub struct ServerInstallation {
     pub is_supervised: bool,
     /// How far ahead its clock is when it starts, milliseconds.
     pub ahead_ms: i64,
+    /// The file for a trace of what it writes, for [`PowerCuts`](crate::PowerCuts). It needs `strace`.
+    pub trace: Option<PathBuf>,
 }
 
 /// The first app of a server, as clients need it.
@@ -139,6 +142,7 @@ impl ServerInstallation {
             is_hasty: false,
             is_supervised: false,
             ahead_ms: 0,
+            trace: None,
         }
     }
 
@@ -200,7 +204,10 @@ impl ServerInstallation {
 
     async fn start_once(&mut self) -> anyhow::Result<ServerProcess> {
         // Ignores SIGXFSZ, so that a write beyond the limit of `ServerProcess::limit_files` fails with an error.
-        let mut command = Command::new("sh");
+        let mut command = match &self.trace {
+            Some(trace) => traced("sh", trace)?,
+            None => Command::new("sh"),
+        };
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
         command.arg(&self.program).arg(&self.folder).arg(&self.database).arg(self.port.to_string());
         if let Some((bus, lease_ms)) = &self.node {

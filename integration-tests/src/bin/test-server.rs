@@ -169,6 +169,13 @@ async fn execute(server: &Server, clock: &Clock, command: &str) -> anyhow::Resul
         }
         // The clock no longer follows that of the database, so that it can be set.
         "free" => clock.take_corrections(false),
+        // Answers what it is asked: a trace of what the process does shows when that was.
+        "mark" => answer = command.to_owned(),
+        // Waits for the disk less often than it must: OFF or NORMAL. A fault that only a power cut shows.
+        "synchronous" => {
+            let level = rest.to_owned();
+            job(server, async move |tx| synchronous(tx, &level).await).await?;
+        }
         // Says whether hints reach the other nodes.
         "bus" => answer = if server.app().bus().state() == BusState::Down { "down" } else { "up" }.to_owned(),
         _ => anyhow::bail!("unknown command {command:?}"),
@@ -230,6 +237,15 @@ async fn room(tx: &mut Tx<'_>, pages: u64) -> Result<(), Error> {
     let used = tx.fetch_one("PRAGMA page_count", &[]).await?;
     let used: i64 = used.map_or(Ok(0), |row| row.get(0))?;
     tx.fetch(&format!("PRAGMA max_page_count = {}", used.unsigned_abs().saturating_add(pages)), &[]).await?;
+    Ok(())
+}
+
+async fn synchronous(tx: &mut Tx<'_>, level: &str) -> Result<(), Error> {
+    // SQLite refuses it within a transaction, so it comes between two. The server ends the second one, which has the savepoint that
+    // other jobs of the first one expect.
+    for statement in ["COMMIT", &format!("PRAGMA synchronous = {level}"), "BEGIN IMMEDIATE", "SAVEPOINT job"] {
+        tx.execute(statement, &[]).await?;
+    }
     Ok(())
 }
 

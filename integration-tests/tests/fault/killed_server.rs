@@ -9,7 +9,7 @@ use zim_protocol::{
     UserOnlineStatus,
 };
 
-async fn user(installation: &ServerInstallation, server: &ServerProcess, name: &str) -> Device {
+pub(super) async fn user(installation: &ServerInstallation, server: &ServerProcess, name: &str) -> Device {
     let app = installation.first_app().unwrap();
     let config = ClientConfig::new(app.app_id, server.address().to_string()).trust(app.trust()).app_sign(app.app_sign);
     let device = Device::with_config(config, DataDir::default());

@@ -15,6 +15,8 @@ mod media;
 mod one_shots;
 #[cfg(unix)]
 mod operator;
+#[cfg(target_os = "linux")]
+mod power_cut;
 mod registration;
 #[cfg(unix)]
 mod slow_http;
