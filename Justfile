@@ -11,7 +11,7 @@ coverage_notes := justfile_directory() / "target/coverage"
 # Tests that open a database. The others give the same result on both databases.
 on_a_database := "package(zim-server) | package(zim-integration-tests)"
 
-# Tests that need tools of the system: `tcpdump`, `strace`.
+# Tests that need other programs: `tcpdump`, `ffmpeg`, `strace`.
 with_other_programs := "test(/capture/) | test(/media_film/) | test(/power_cut/)"
 
 # Lists the commands.
