@@ -31,7 +31,7 @@ impl Form<'_> {
         if !message.reactions.is_empty() {
             lines.push(format!("{indent}{}", dim(&describe::message::reactions(&message.reactions))));
         }
-        let quote = message.replied_info.as_ref().map(describe::message::quoted);
+        let quote = message.replied_info.as_deref().map(describe::message::quoted);
         let quote = quote.map(|quote| format!("{indent}{}", dim(&format!("↪ {quote}"))));
         if !self.has_numbers {
             return quote.into_iter().chain(lines).collect();
