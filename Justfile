@@ -5,11 +5,14 @@ set positional-arguments
 
 export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
 
+# What the tests note for `just coverage`.
+coverage_notes := justfile_directory() / "target/coverage"
+
 # Tests that open a database. The others give the same result on both databases.
 on_a_database := "package(zim-server) | package(zim-integration-tests)"
 
-# Tests that need tools of the system: `tcpdump`, `strace`.
-with_other_programs := "test(/capture/) | test(/power_cut/)"
+# Tests that need other programs: `tcpdump`, `ffmpeg`, `strace`.
+with_other_programs := "test(/capture/) | test(/media_film/) | test(/power_cut/)"
 
 # Lists the commands.
 _list:
@@ -29,12 +32,25 @@ demo *args:
     cargo run --quiet --locked --bin zim -- demo "$@"
 
 # All tests, on SQLite, then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster), then on two nodes (ZIM_TEST_NATS, or a
-# private server). Some of them need tools of the system: see test-capture and test-power-cut.
-test *args: test-docs (test-capture args) (test-power-cut args) (test-sqlite args) (test-s3 args) (test-postgres args) (test-nodes args)
+# private server). Some of them need other programs: see test-capture, test-films and test-power-cut.
+test *args: test-docs (test-capture args) (test-films args) (test-power-cut args) && (test-s3 args) (test-postgres args) (test-nodes args)
+    # Some of the tests cover less than all of them.
+    if [ $# = 0 ]; then {{ just_executable() }} coverage; else {{ just_executable() }} test-sqlite "$@"; fi
+
+# All tests on SQLite; then compares what they were told and answered with the tables of the reference (docs/testing.md).
+coverage:
+    rm -rf "{{ coverage_notes }}"
+    ZIM_TEST_COVERAGE="{{ coverage_notes }}" {{ just_executable() }} test-sqlite
+    ZIM_TEST_COVERAGE="{{ coverage_notes }}" cargo nextest run --locked --workspace --run-ignored only \
+        -E 'test(=measured::all_that_the_reference_has_was_told_and_answered)'
 
 # All tests on SQLite, without other programs.
 test-sqlite *args: (_tools "cargo-nextest")
-    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | {{ with_other_programs }})' {{ args }}
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/^cluster::/) | {{ with_other_programs }})' {{ args }}
+
+# The tests of films, with ffmpeg.
+test-films *args: (_tools "cargo-nextest")
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked -p zim-integration-tests -E 'test(/media_film/)' {{ args }}
 
 # The tests that capture packets, with tcpdump. It needs root, or once `sudo setcap cap_net_raw+ep "$(command -v tcpdump)"`.
 test-capture *args: (_tools "cargo-nextest")
@@ -51,12 +67,12 @@ test-postgres *args: (_tools "cargo-nextest")
     ZIM_TEST_DATABASE=postgres "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
         cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not (binary(nodes) | {{ with_other_programs }})' {{ args }}
 
-# What happens between nodes, and the tests of the API and of journeys on two nodes that share a database. It takes four minutes on
-# two cores.
+# What happens between nodes, the benchmark of two, and the tests of the API and of journeys on two nodes that share a database. It
+# takes four minutes on two cores.
 test-nodes *args: (_tools "cargo-nextest")
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres ZIM_TEST_NODES=2 "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey)) & not test(/capture/)' {{ args }}
+        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey) | test(/^cluster::/)) & not ({{ with_other_programs }})' {{ args }}
 
 # The tests of files, with the files in an object store.
 test-s3 *args: (_tools "cargo-nextest")
@@ -88,10 +104,30 @@ bench *args:
     cargo build --release --locked --bin zim-server --bin zim
     cargo run --release --quiet --locked --bin zim -- bench peer "$@"
 
+# Checks the unit, the settings and the compose file of docs/operations/deploy by running them. It needs containers; `--debian`
+# makes their images of Debian's packages.
+deploy-check *args:
+    cargo build --release --locked --bin zim-server --bin zim
+    docs/operations/deploy/check "$@" "${CARGO_TARGET_DIR:-target}/release"
+
+# What a deployment of several nodes reaches, calculated from one server: measures one and two nodes with release builds (PostgreSQL
+# and NATS must be installed, or name them: `--database`, `--bus`), compares the calculation with the two, and prints what it says
+# about large deployments. Besides the build it takes about three minutes. The measurement is kept in FILE.
+growth file="target/two-nodes.json" *args:
+    cargo build --release --locked --bin zim-server --bin zim
+    mkdir -p "$(dirname "$1")"
+    cargo run --release --quiet --locked --bin zim -- bench cluster --costs --json "${@:2}" >"$1"
+    cargo run --release --quiet --locked -p zim-integration-tests --example capacity -- "$1"
+
 # Builds the book, including its generated reference, into docs/book.
 docs: (_tools "cargo-nextest" "mdbook")
     UPDATE=1 cargo nextest run --locked -p zim-protocol --test contract pages
     mdbook build docs
+
+# Draws the picture of the README, docs/terminal.svg, from what two programs write to their terminals (needs Python 3).
+picture:
+    cargo build --locked --bin zim-server --bin zim
+    .ci/picture "${CARGO_TARGET_DIR:-target}/debug"
 
 # No sanitizer: our code has no `unsafe`, and the fuzzer runs several times as many inputs without one.
 _fuzz := "RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none"

@@ -1,11 +1,12 @@
 //! The command line: the list of the commands, and how one is run. The options of a command are in its own file.
 
 use clap::{CommandFactory, Parser, Subcommand};
+use zim_client_sdk::Zim;
 
 use crate::bench::{self, BenchArgs};
 use crate::command::{
-    admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, login, logout,
-    media, message, ping, profile, push, revoke, ring, room, search, send, status, token, typing, user,
+    admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, log, login, logout,
+    man, media, message, ping, profile, push, renew, revoke, ring, room, search, send, status, token, typing, user,
 };
 use crate::context::{Context, within};
 use crate::exit::{self, Failure};
@@ -24,7 +25,7 @@ Examples:
 
 /// In-app chat from a terminal and from scripts.
 #[derive(Debug, Parser)]
-#[command(name = "zim", version, after_help = EXAMPLES, after_long_help = long_help(), max_term_width = 100)]
+#[command(name = "zim", version = Zim::get_version(), after_help = EXAMPLES, after_long_help = long_help(), max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true, infer_subcommands = false)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -40,11 +41,13 @@ enum Command {
     Login(login::LoginArgs),
     /// Remove the app sign and the token from a profile
     Logout(logout::LogoutArgs),
+    /// Replace the token of a profile before it expires
+    Renew(renew::RenewArgs),
     /// Send a message
     Send(send::SendArgs),
     /// Show events as they arrive
     Listen(listen::ListenArgs),
-    /// Chat with a user or in a group, line by line
+    /// Chat with a user, in a group or in a room, line by line
     Chat(chat::ChatArgs),
     /// Show messages of a conversation, oldest first
     History(history::HistoryArgs),
@@ -87,6 +90,9 @@ enum Command {
     /// Show who is online, and set your own status
     #[command(subcommand)]
     Status(status::StatusCommand),
+    /// Give the operator of the server the log of this machine
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Measure how fast the server answers
     Ping(ping::PingArgs),
     /// Call any method of the server by name, with JSON
@@ -104,12 +110,15 @@ enum Command {
     Bench(BenchArgs),
     /// Print completions for a shell
     Completions(completions::CompletionsArgs),
+    /// Print the manual page of a command, or write those of all commands
+    Man(man::ManArgs),
 }
 
 impl Args {
     /// Runs the command.
     pub(crate) async fn run(self, output: Output) -> Result<(), Failure> {
         let Self { global, command } = self;
+        global.prepare()?;
         let limit = global.timeout.filter(|_| command.ends_by_itself());
         within(limit, Box::pin(command.run(&global, output))).await
     }
@@ -118,7 +127,7 @@ impl Args {
 impl Command {
     /// The others have another use for the time limit, or none.
     fn ends_by_itself(&self) -> bool {
-        let stays = matches!(self, Self::Room(room::RoomCommand::Enter(_)));
+        let stays = matches!(self, Self::Room(room::RoomCommand::Enter(_) | room::RoomCommand::Create(_)));
         !stays && !matches!(self, Self::Listen(_) | Self::Chat(_) | Self::Demo(_) | Self::Bench(_))
     }
 
@@ -127,6 +136,7 @@ impl Command {
         match self {
             Self::Login(args) => login::run(args, &context()?).await,
             Self::Logout(args) => logout::run(&args, &context()?),
+            Self::Renew(args) => renew::run(args, &context()?).await,
             Self::Send(args) => send::run(args, &context()?).await,
             Self::Listen(args) => listen::run(args, &context()?).await,
             Self::Chat(args) => chat::run(args, &context()?).await,
@@ -145,6 +155,7 @@ impl Command {
             Self::Push(command) => push::run(command, &context()?).await,
             Self::Blacklist(command) => blacklist::run(command, &context()?).await,
             Self::Status(command) => status::run(command, &context()?).await,
+            Self::Log(command) => log::run(command, &context()?).await,
             Self::Ping(args) => ping::run(args, &context()?).await,
             Self::Call(args) => call::run(args, &context()?).await,
             Self::Token(args) => token::run(args, &context()?).await,
@@ -153,6 +164,7 @@ impl Command {
             Self::Demo(args) => demo::run(args, output).await,
             Self::Bench(args) => bench::run(args, output).await,
             Self::Completions(args) => completions::run(&args, Args::command()),
+            Self::Man(args) => man::run(&args, Args::command(), output),
         }
     }
 }
@@ -170,6 +182,7 @@ Times:
 
 Logs:
   -v logs to standard error. ZIM_CLI_LOG takes a filter, such as zim_client_sdk=trace.
+  --log-folder FOLDER logs to files instead.
 
 Files:
   Profiles contain secrets: only their owner can read them. `zim profile show` prints where
@@ -177,6 +190,9 @@ Files:
         exit::HELP
     )
 }
+
+#[cfg(test)]
+mod methods;
 
 #[cfg(test)]
 mod tests {

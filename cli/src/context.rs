@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
-use zim_client_sdk::{Config, EventStream, Zim};
+use zim_client_sdk::{Area, Config, EventStream, Zim};
 use zim_protocol::clock::Clock;
-use zim_protocol::{Event, EventKind, LoginConfig, PlatformType};
+use zim_protocol::{Event, EventKind, GeofencingType, LoginConfig, PlatformType};
 
 use crate::exit::{Exit, Failure};
-use crate::options::Global;
+use crate::options::{Global, NOWHERE};
 use crate::output::Output;
 use crate::profile::{Profile, Profiles};
 use crate::signal::Signals;
@@ -126,9 +126,6 @@ impl Context {
     }
 }
 
-/// An address where there is no server.
-const NOWHERE: &str = "127.0.0.1:1";
-
 /// Fails if `work` takes longer than the limit.
 pub(crate) async fn within<T>(
     limit: Option<Duration>,
@@ -146,7 +143,17 @@ pub(crate) fn config(profile: &Profile) -> Result<Config, Failure> {
     };
     let server = profile.server.as_deref().ok_or_else(|| missing("server", "--server HOST:PORT"))?;
     let app_id = profile.app_id.ok_or_else(|| missing("app ID", "--app-id N"))?;
-    let mut config = Config::new(app_id, server).trust(profile.trust()?).platform(platform());
+    let config = match profile.area {
+        None => Config::new(app_id, server),
+        // The server says where it is, and the SDK refuses it if that is elsewhere.
+        Some(number) => {
+            let area = Area::of(number).filter(|_| Zim::set_geofencing_config(&[number], GeofencingType::Include));
+            let area =
+                area.ok_or_else(|| Failure::other(format!("the profile names the area {number}, which is none")))?;
+            Config::new(app_id, "").server_in(area, server)
+        }
+    };
+    let mut config = config.trust(profile.trust()?).platform(platform());
     if let Some(sign) = &profile.app_sign {
         config = config.app_sign(sign);
     }

@@ -2,8 +2,8 @@
 
 pub(crate) mod call;
 pub(crate) mod group;
-mod message;
-mod room;
+pub(crate) mod message;
+pub(crate) mod room;
 
 use zim_protocol::message::Body;
 use zim_protocol::{
@@ -15,7 +15,6 @@ use zim_protocol::{
 };
 
 use crate::output::{Ink, Output, clock_time};
-use crate::target::Target;
 use crate::text::{lines, preview};
 
 /// The columns of a message in a list or a sentence.
@@ -244,7 +243,6 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::TokenWillExpire(warning) => {
             at(format!("the token expires in {} s: zim login USER --token-file FILE", warning.second))
         }
-        Event::MessageRevokeReceived(change) => change.message_list.iter().flat_map(|one| at(revoked(one))).collect(),
         Event::GroupStateChanged(change) => at(group::state_changed(change)),
         Event::GroupMemberStateChanged(change) => at(group::members_changed(change)),
         Event::GroupMemberInfoUpdated(change) => group::members_updated(change).into_iter().flat_map(at).collect(),
@@ -316,17 +314,6 @@ fn conversation_changed(event: ConversationEvent, conversation: &Conversation) -
         ConversationEvent::Deleted => "deleted",
     };
     format!("conversation {} {what}, {} unread", name(conversation), conversation.unread_message_count)
-}
-
-/// Describes who revoked which message.
-fn revoked(message: &Message) -> String {
-    let operator = match &message.body {
-        Some(Body::Revoke(revoke)) => preview(&revoke.operated_user_id, 32),
-        _ => sender(message),
-    };
-    let target =
-        Target { id: message.conversation_id.clone(), group: message.conversation_type() == ConversationType::Group };
-    format!("{operator} revoked message {} {}", message.message_seq, target.place("with"))
 }
 
 fn sent_status(status: MessageSentStatus) -> &'static str {

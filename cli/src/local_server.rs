@@ -1,5 +1,6 @@
 //! A temporary server: the server binary in a temporary folder, on ports that the system chooses.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -17,6 +18,34 @@ const BINARY: &str = "zim-server";
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 
+/// What all nodes of a deployment have in common: a certificate, keys and the first app.
+const IDENTITY: [&str; 5] = ["cert.pem", "key.pem", "transport.key", "admin.key", "first-app.toml"];
+
+/// What a server shares with others, or finds when it starts; by default nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shared<'a> {
+    /// The URL of another database than the one in the folder.
+    pub(crate) database: Option<&'a str>,
+    /// The URL of the bus, if the server is a node.
+    pub(crate) bus: Option<&'a str>,
+    /// A folder with the certificate, the keys and the first app of its deployment.
+    pub(crate) identity: Option<&'a Path>,
+}
+
+/// A temporary folder for this user alone.
+pub(crate) fn private_folder() -> io::Result<TempDir> {
+    let mut folder = tempfile::Builder::new();
+    folder.prefix("zim-");
+    #[cfg(unix)]
+    folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    folder.tempdir()
+}
+
+/// Gives a folder what the nodes of a deployment have in common, as an operator does.
+pub(crate) fn copy_identity(from: &Path, to: &Path) -> io::Result<()> {
+    IDENTITY.iter().try_for_each(|name| zim_files::write(&to.join(name), &std::fs::read(from.join(name))?))
+}
+
 /// A server that this program starts and stops.
 #[derive(Debug)]
 pub(crate) struct LocalServer {
@@ -27,24 +56,22 @@ pub(crate) struct LocalServer {
 }
 
 impl LocalServer {
-    /// Starts the binary with additional arguments and waits until it is ready. `database` is the URL of another database than
-    /// the one in the folder.
+    /// Starts the binary with additional arguments and waits until it is ready.
     pub(crate) async fn start(
         binary: Option<&Path>,
         arguments: &[String],
-        database: Option<&str>,
+        shared: Shared<'_>,
     ) -> Result<Self, Failure> {
         let binary = match binary {
             Some(binary) => binary.to_owned(),
             None => beside_this_program()?,
         };
-        let mut folder = tempfile::Builder::new();
-        folder.prefix("zim-");
-        #[cfg(unix)]
-        folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-        let folder = folder.tempdir()?;
+        let folder = private_folder()?;
+        if let Some(identity) = shared.identity {
+            copy_identity(identity, folder.path())?;
+        }
         let started = Instant::now();
-        let mut child = command(&binary, folder.path(), arguments, database)
+        let mut child = command(&binary, folder.path(), arguments, shared)
             .spawn()
             .map_err(|error| Failure::other(format!("{} cannot be started: {error}", binary.display())))?;
         let file = timeout(READY_WITHIN, ready(&mut child, folder.path())).await.map_err(|_| {
@@ -90,7 +117,7 @@ impl LocalServer {
     }
 }
 
-fn command(binary: &Path, folder: &Path, arguments: &[String], database: Option<&str>) -> Command {
+fn command(binary: &Path, folder: &Path, arguments: &[String], shared: Shared<'_>) -> Command {
     let mut command = Command::new(binary);
     command.arg("--data-dir").arg(folder);
     // On Unix the operator's service listens on a socket in the folder.
@@ -101,9 +128,11 @@ fn command(binary: &Path, folder: &Path, arguments: &[String], database: Option<
     settings.for_each(|(name, _)| {
         command.env_remove(name);
     });
-    if let Some(database) = database {
-        // The URL may contain a password, and every user of the machine can see arguments.
-        command.env("ZIM_DATABASE", database);
+    // A URL may contain a password, and every user of the machine can see arguments.
+    for (name, url) in [("ZIM_DATABASE", shared.database), ("ZIM_BUS", shared.bus)] {
+        if let Some(url) = url {
+            command.env(name, url);
+        }
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file(folder)).kill_on_drop(true);
     command
@@ -160,12 +189,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_database_url_is_not_an_argument() {
-        let url = "postgres://zim:hunter2@127.0.0.1/bench";
-        let command = command(Path::new("zim-server"), Path::new("data"), &[], Some(url));
+    fn urls_with_passwords_are_not_arguments() {
+        let (database, bus) = ("postgres://zim:hunter2@127.0.0.1/bench", "nats://zim:hunter2@127.0.0.1");
+        let shared = Shared { database: Some(database), bus: Some(bus), identity: None };
+        let command = command(Path::new("zim-server"), Path::new("data"), &[], shared);
         let command = command.as_std();
         assert!(command.get_args().all(|argument| !argument.to_string_lossy().contains("hunter2")), "{command:?}");
-        let given = command.get_envs().find(|(name, _)| *name == "ZIM_DATABASE");
-        assert_eq!(given.and_then(|(_, value)| value?.to_str()), Some(url));
+        for (name, url) in [("ZIM_DATABASE", database), ("ZIM_BUS", bus)] {
+            let given = command.get_envs().find(|(given, _)| *given == name);
+            assert_eq!(given.and_then(|(_, value)| value?.to_str()), Some(url));
+        }
+    }
+
+    #[test]
+    fn nodes_have_the_same_identity() {
+        let (one, two) = (private_folder().unwrap(), private_folder().unwrap());
+        for name in IDENTITY {
+            zim_files::write(&one.path().join(name), name.as_bytes()).unwrap();
+        }
+        zim_files::write(&one.path().join("zim.db"), b"not shared").unwrap();
+        copy_identity(one.path(), two.path()).unwrap();
+        for name in IDENTITY {
+            assert_eq!(std::fs::read(two.path().join(name)).unwrap(), name.as_bytes());
+        }
+        assert!(!two.path().join("zim.db").exists());
+        // A folder without keys is no identity.
+        assert!(copy_identity(private_folder().unwrap().path(), two.path()).is_err());
     }
 }

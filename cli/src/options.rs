@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use tracing_subscriber::EnvFilter;
+use zim_client_sdk::{Config, LogConfig, LogLevel, Zim};
 
 use crate::duration;
+use crate::exit::Failure;
 use crate::output::Format;
+
+/// An address where there is no server.
+pub(crate) const NOWHERE: &str = "127.0.0.1:1";
 
 /// The common options.
 #[derive(Clone, Debug, Default, Args)]
@@ -31,11 +36,40 @@ pub(crate) struct Global {
     /// Log to standard error what the command does; -vv logs more
     #[arg(long, short = 'v', global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Log to files in this folder instead: zim.log, zim.1.log and zim.2.log, of 5 MB each
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) log_folder: Option<PathBuf>,
+    /// Set a setting of the SDK by its name, such as connect_timeout_ms=2000; may be repeated
+    #[arg(long = "setting", global = true, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+/// Parses a setting such as `connect_timeout_ms=2000`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a setting has the form NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 impl Global {
-    /// Returns what is logged: `-v`, or else the filter in ZIM_CLI_LOG.
+    /// Sets what holds for all clients of the process. It needs a runtime.
+    pub(crate) fn prepare(&self) -> Result<(), Failure> {
+        for (name, value) in &self.settings {
+            Zim::set_advanced_config(name, value).map_err(|error| Failure::usage(error.message()))?;
+        }
+        if let Some(folder) = &self.log_folder {
+            // The log is the process's: this client connects to nothing.
+            let zim = Zim::new(Config::new(1, NOWHERE))?;
+            zim.set_log_config(&LogConfig { log_level: LogLevel::Debug, log_path: Some(folder.clone()) });
+            zim.destroy();
+        }
+        Ok(())
+    }
+
+    /// Returns what is logged to standard error: `-v`, or else the filter in ZIM_CLI_LOG.
     pub(crate) fn log_filter(&self) -> Option<EnvFilter> {
+        if self.log_folder.is_some() {
+            return None;
+        }
         match self.verbose {
             0 => EnvFilter::try_from_env("ZIM_CLI_LOG").ok(),
             1 => Some(EnvFilter::new("zim=debug,zim_client_sdk=debug")),

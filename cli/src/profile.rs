@@ -40,7 +40,14 @@ pub(crate) struct Profile {
     /// A PEM file with the roots to trust.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<PathBuf>,
+    /// The area that the server must be in, by its number in the reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) area: Option<i64>,
 }
+
+/// The names of the areas on the command line, with their numbers in the reference.
+pub(crate) const AREAS: [(&str, i64); 5] =
+    [("china", 2), ("north-america", 3), ("europe", 4), ("asia", 5), ("india", 6)];
 
 impl std::fmt::Debug for Profile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,4 +1,4 @@
-//! Which conversation a command means: that with a user, or with `--group` that of a group.
+//! Which conversation a command means: that with a user, with `--group` that of a group, and in a chat with `--room` that of a room.
 
 use clap::Args;
 use zim_protocol::{ConversationType, Message};
@@ -14,28 +14,49 @@ pub(crate) struct Target {
     /// ID is a group
     #[arg(long, short)]
     pub(crate) group: bool,
+    /// It is a room: only a chat takes one.
+    #[arg(skip)]
+    pub(crate) room: bool,
 }
 
 impl Target {
-    pub(crate) fn kind(&self) -> ConversationType {
-        if self.group { ConversationType::Group } else { ConversationType::Peer }
+    /// Returns the target for a conversation.
+    pub(crate) fn of(id: impl Into<String>, kind: ConversationType) -> Self {
+        let (group, room) = (kind == ConversationType::Group, kind == ConversationType::Room);
+        Self { id: id.into(), group, room }
     }
 
-    /// Returns the target within a sentence: `bob`, or `the group crew`.
+    pub(crate) fn kind(&self) -> ConversationType {
+        match (self.group, self.room) {
+            (true, _) => ConversationType::Group,
+            (_, true) => ConversationType::Room,
+            _ => ConversationType::Peer,
+        }
+    }
+
+    /// Returns the target within a sentence: `bob`, `the group crew`, or `the room stage`.
     pub(crate) fn name(&self) -> String {
         let id = preview(&self.id, 32);
-        if self.group { format!("the group {id}") } else { id }
+        match self.kind() {
+            ConversationType::Group => format!("the group {id}"),
+            ConversationType::Room => format!("the room {id}"),
+            _ => id,
+        }
     }
 
     /// Returns where in a sentence: `to bob`, or `in the group crew`.
     pub(crate) fn place(&self, of_user: &str) -> String {
-        format!("{} {}", if self.group { "in" } else { of_user }, self.name())
+        format!("{} {}", if self.group || self.room { "in" } else { of_user }, self.name())
     }
 
-    /// Returns the target as it is written after a command: `bob`, or `--group crew`.
+    /// Returns the target as it is written after a command: `bob`, `--group crew`, or `--room stage`.
     pub(crate) fn argument(&self) -> String {
         let id = preview(&self.id, 32);
-        if self.group { format!("--group {id}") } else { id }
+        match self.kind() {
+            ConversationType::Group => format!("--group {id}"),
+            ConversationType::Room => format!("--room {id}"),
+            _ => id,
+        }
     }
 
     /// Returns a message that stands for the one at a position.
@@ -73,6 +94,18 @@ mod tests {
             assert_eq!((line.target.kind(), line.target.name().as_str()), (kind, name));
             assert_eq!(line.target.argument() == "--group crew", line.target.group);
             assert_eq!((line.target.id.as_str(), line.text), ("crew", vec!["hi".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_target_says_what_it_is() {
+        for (kind, place, argument) in [
+            (ConversationType::Peer, "with stage", "stage"),
+            (ConversationType::Group, "in the group stage", "--group stage"),
+            (ConversationType::Room, "in the room stage", "--room stage"),
+        ] {
+            let target = Target::of("stage", kind);
+            assert_eq!((target.kind(), &*target.place("with"), &*target.argument()), (kind, place, argument));
         }
     }
 }

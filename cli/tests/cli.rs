@@ -8,6 +8,8 @@ mod operator;
 mod bench;
 #[path = "cli/certificate.rs"]
 mod certificate;
+#[path = "cli/cluster.rs"]
+mod cluster;
 #[path = "cli/conversations.rs"]
 mod conversations;
 #[cfg(unix)]
@@ -15,19 +17,32 @@ mod conversations;
 mod examples;
 #[path = "cli/calls.rs"]
 mod calls;
+#[cfg(unix)]
+#[path = "cli/chat.rs"]
+mod chat;
 #[path = "cli/groups.rs"]
 mod groups;
 #[path = "cli/input.rs"]
 mod input;
+#[path = "cli/privacy.rs"]
+mod privacy;
 #[path = "cli/push.rs"]
 mod push;
 #[cfg(unix)]
 #[path = "cli/rooms.rs"]
 mod rooms;
+#[path = "cli/local.rs"]
+mod local;
 #[path = "cli/media.rs"]
 mod media;
+#[path = "cli/messages.rs"]
+mod messages;
 #[path = "cli/scripts.rs"]
 mod scripts;
+#[path = "cli/session.rs"]
+mod session;
+#[path = "cli/shell.rs"]
+mod shell;
 #[cfg(unix)]
 #[path = "cli/signal.rs"]
 mod signal;

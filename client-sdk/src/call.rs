@@ -77,8 +77,8 @@ impl Zim {
     /// invitees get `callInvitationCancelled`. The result lists those whose invitations could not be cancelled.
     ///
     /// # Errors
-    /// 6000276: there is no such running call. 6000273: the user is not the caller. 6000271: somebody has accepted, or none of the named
-    /// users has an invitation that waits for an answer.
+    /// 6000276: there is no such running call; a call in general mode is over with the time of its invitations. 6000273: the user is not
+    /// the caller. 6000271: somebody has accepted, or none of the named users has an invitation that waits for an answer.
     pub fn call_cancel<I>(
         &self,
         invitees: I,

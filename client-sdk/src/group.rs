@@ -31,7 +31,7 @@ impl Zim {
     /// # Errors
     /// - 6000524: there is such a group. 6000527: there was one, and its ID is not used again.
     /// - 6000525: these are more members than a group may have.
-    /// - 6000505: the user is in as many groups as a user may be.
+    /// - 6000503: the user is in as many groups as a user may be.
     /// - 6000531, 6000532, 6000533: too many attributes, or a key or a value is too long.
     /// - 6000001: the `groupID` begins with #, or a name is too long.
     pub fn create_group<I>(

@@ -55,7 +55,7 @@ impl Zim {
     ///
     /// # Errors
     /// - 6000523: there is no such group. 6000521: the user is not a member. 6000541: the user is neither owner nor administrator.
-    /// - 6000505: no application waits, or the applicant is in as many groups as a user may be.
+    /// - 6000505: no application waits.
     pub fn reject_group_join_application(
         &self,
         user_id: &str,
@@ -129,7 +129,8 @@ impl Zim {
     /// Returns a page of 1 to 100 applications, the last changed first (reference: `queryGroupApplicationList`): those that the user
     /// sent to join a group, those of members who ask the user to enter one, and in groups where the user is the owner or an
     /// administrator, those of others to join and those of the user to bring others in. `nextFlag` of the result is the cursor of the
-    /// next page; 0 is the end. Without a connection the result is what this device knows.
+    /// next page; 0 is the end. Without a connection the result is what this device was told: applications of others of which it has
+    /// heard, also in groups where the user does not decide any more.
     pub async fn query_group_application_list(
         &self,
         config: GroupApplicationListQueryConfig,

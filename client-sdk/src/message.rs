@@ -22,19 +22,24 @@ use std::sync::Arc;
 use prost::Message as _;
 use tokio::sync::oneshot;
 use zim_protocol::{
-    ConversationRef, ConversationType, ErrorCode, Message, MessageDirection, MessageFlag, MessageQueriedResult,
-    MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageSendConfig, MessageSentResult,
-    MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest, QueryMessagesRequest,
-    SendMessageRequest, Validate,
+    ConversationType, ErrorCode, Message, MessageDirection, MessageFlag, MessageQueriedResult, MessageQueryConfig,
+    MessageReceiptStatus, MessageSendConfig, MessageSentResult, MessageSentStatus, MessageType,
+    QueryHistoryMessageRequest, QueryMessagesRequest, SendMessageRequest, Validate,
 };
 
 pub use zim_protocol::message::Body;
 
-use crate::account::{Account, Remote, fill_request, logged_out};
+/// Pages of history.
+mod history;
+
+pub(crate) use self::history::history;
+use self::history::without_deleted;
+
+use crate::account::{Account, Remote, logged_out};
 use crate::error::Error;
 use crate::media::content::place;
 use crate::outbox::{OnAttached, OnProgress, Submission, SubmissionKind, is_network};
-use crate::store::message::{MessageRow, shown};
+use crate::store::message::MessageRow;
 use crate::store::outgoing::Pending;
 use crate::store::{conversation, page};
 use crate::types::{Key, Name};
@@ -42,8 +47,6 @@ use crate::zim::Zim;
 
 /// The most messages on a page, and the size of a page if none is given.
 pub(crate) const MAX_PAGE: usize = 100;
-/// The most requests for one page: the server limits its pages in bytes, so a page of large messages takes several.
-const MAX_FILLS: usize = 100;
 
 /// Callbacks for a message that is being sent.
 #[derive(Default)]
@@ -207,7 +210,7 @@ impl Zim {
         })
     }
 
-    /// Returns messages by their positions, at most 10.
+    /// Returns messages by their positions, at most 10. Those that this device has deleted are not there.
     pub async fn query_messages(
         &self,
         message_seqs: &[i64],
@@ -233,7 +236,7 @@ impl Zim {
         if !missing.is_empty() {
             request.message_seqs = missing.iter().filter_map(|seq| i64::try_from(*seq).ok()).collect();
             match account.request(request).await {
-                Ok(result) => message_list.extend(result.message_list),
+                Ok(result) => message_list.extend(without_deleted(&account, &name, result.message_list).await?),
                 Err(error) if is_network(&error) || is_unknown(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -400,7 +403,10 @@ fn compose(
         Some(Body::File(_)) => MessageType::File,
         Some(Body::Audio(_)) => MessageType::Audio,
         Some(Body::Video(_)) => MessageType::Video,
-        Some(Body::Multiple(_)) => MessageType::Multiple,
+        Some(Body::Multiple(multiple)) => {
+            multiple.check_parts().map_err(|problem| invalid(&problem))?;
+            MessageType::Multiple
+        }
         Some(_) => return Err(invalid("a message of this type cannot be sent")),
         None => return Err(invalid("the message has no body")),
     };
@@ -459,147 +465,6 @@ fn flags(config: &MessageSendConfig) -> u32 {
     let notifies = config.is_notify_mentioned_users.unwrap_or(true);
     let notify = if notifies { MessageFlag::NotifyMentioned as u32 } else { 0 };
     counted | receipt | notify
-}
-
-/// Returns a page of history: from the local database where it has the messages, otherwise from the server.
-pub(crate) async fn history<L: Remote>(
-    account: &Account<L>,
-    name: &Name,
-    config: &MessageQueryConfig,
-    count: usize,
-) -> Result<Vec<Message>, Error> {
-    let mode = MessageQueryMode::try_from(config.mode).map_err(|_| invalid("config.mode must be 0, 1 or 2"))?;
-    let is_older = config.reverse;
-    account.listed().await;
-    let wanted = name.clone();
-    let known = account.store().read(move |db| conversation::id(db, &wanted)).await?;
-    let anchor = match &config.next_message {
-        None => None,
-        Some(next) => match anchor(account, (name, known), next).await? {
-            Anchor::Start => None,
-            Anchor::Place(order_key, key) => Some((order_key, key)),
-            Anchor::Elsewhere => return history_of_server(account, name, config, mode).await,
-        },
-    };
-    let Some(conversation) = known else {
-        return unknown_history(account, name, is_older, anchor.map_or(0, |anchor| anchor.0), count, mode).await;
-    };
-    let is_local_only = mode == MessageQueryMode::OnlyLocal;
-    let query = page::Query { conversation, anchor: anchor.clone(), is_older, count, is_local_only };
-    let mut fresh = (mode == MessageQueryMode::PreferServer).then(|| first_fill(anchor.as_ref(), is_older));
-    for _ in 0..MAX_FILLS {
-        let mut piece = None;
-        let beyond = match fresh.take() {
-            Some(beyond) => beyond,
-            None => {
-                let query = query.clone();
-                let read = account.store().read(move |db| page::read(db, &query)).await?;
-                let gap = read.gap;
-                let Some(gap) = gap else { return Ok(messages(account, name, read.rows)) };
-                piece = Some(read);
-                gap
-            }
-        };
-        let missing = count - piece.as_ref().map_or(0, |piece| piece.rows.len());
-        match account.fill(name, is_older, beyond, missing).await {
-            Ok(true) => {}
-            Err(error) if !is_network(&error) && !is_unknown(&error) => return Err(error),
-            // The server had nothing new or could not be reached: return the messages before the gap.
-            Ok(false) | Err(_) => break,
-        }
-    }
-    let query = query.clone();
-    let piece = account.store().read(move |db| page::read(db, &query)).await?;
-    Ok(messages(account, name, piece.rows))
-}
-
-/// Where a page begins.
-enum Anchor {
-    /// There is no anchor: the message has nothing that identifies it.
-    Start,
-    /// The order key of a message, and its key while the server has not stored it.
-    Place(i64, Vec<u8>),
-    /// This device does not hold the message.
-    Elsewhere,
-}
-
-/// Returns the place of a message of a conversation. Without an order key or a position, it is looked up by its ID.
-async fn anchor<L: Remote>(
-    account: &Account<L>,
-    (name, conversation): (&Name, Option<i64>),
-    message: &Message,
-) -> Result<Anchor, Error> {
-    // Its place says nothing about another conversation. An app may name a message by its ID alone.
-    let is_elsewhere = !message.conversation_id.is_empty()
-        && (*message.conversation_id != *name.id || message.conversation_type != name.kind);
-    if is_elsewhere {
-        return Err(invalid("config.nextMessage is a message of another conversation"));
-    }
-    let key: Option<Key> = zim_protocol::id::from_hex(&message.local_message_id);
-    let key = key.map(Vec::from).unwrap_or_default();
-    if message.order_key > 0 {
-        return Ok(Anchor::Place(message.order_key, key));
-    }
-    if message.message_seq > 0 {
-        return Ok(Anchor::Place(message.message_seq.saturating_mul(ORDER_KEY_STEP), Vec::new()));
-    }
-    if message.message_id.is_empty() && message.local_message_id.is_empty() {
-        return Ok(Anchor::Start);
-    }
-    let message_id = message.message_id.parse().unwrap_or(0);
-    let Some(conversation) = conversation else { return Ok(Anchor::Elsewhere) };
-    let found = account.store().read(move |db| page::place(db, conversation, message_id, &key)).await?;
-    Ok(found.map_or(Anchor::Elsewhere, |(order_key, key)| Anchor::Place(order_key, key)))
-}
-
-/// Returns a page of history from the server, for an anchor that this device does not hold.
-async fn history_of_server<L: Remote>(
-    account: &Account<L>,
-    name: &Name,
-    config: &MessageQueryConfig,
-    mode: MessageQueryMode,
-) -> Result<Vec<Message>, Error> {
-    let next = config.next_message.as_ref();
-    let message_id = next.map(|next| next.message_id.clone()).unwrap_or_default();
-    if message_id.is_empty() || mode == MessageQueryMode::OnlyLocal {
-        return Err(invalid("config.nextMessage is not a message of this conversation that this device holds"));
-    }
-    let next_message = Some(Message { message_id, ..Message::default() });
-    let request = QueryHistoryMessageRequest {
-        conversation_id: name.id.to_string(),
-        conversation_type: name.kind,
-        config: Some(MessageQueryConfig { next_message, ..config.clone() }),
-    };
-    Ok(account.request(request).await?.message_list)
-}
-
-/// Returns the anchor of a request to the server that ignores what is held.
-fn first_fill(anchor: Option<&(i64, Vec<u8>)>, is_older: bool) -> u64 {
-    let Some((order_key, _)) = anchor else { return 0 };
-    let seq =
-        if is_older { (order_key - 1).div_euclid(ORDER_KEY_STEP) + 1 } else { order_key.div_euclid(ORDER_KEY_STEP) };
-    u64::try_from(seq).unwrap_or(0)
-}
-
-/// Returns history of a conversation that is not in the list. The server may have one; if not, the history is empty.
-async fn unknown_history<L: Remote>(
-    account: &Account<L>,
-    name: &Name,
-    is_older: bool,
-    order_key: i64,
-    count: usize,
-    mode: MessageQueryMode,
-) -> Result<Vec<Message>, Error> {
-    if mode == MessageQueryMode::OnlyLocal {
-        return Ok(Vec::new());
-    }
-    let to: ConversationRef = name.to_ref();
-    let anchor = first_fill((order_key > 0).then_some((order_key, Vec::new())).as_ref(), is_older);
-    match account.remote().request(None, fill_request(to.clone(), is_older, anchor, count)).await {
-        Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, account.user_id(), &to)).collect()),
-        Err(error) if is_network(&error) || is_unknown(&error) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

@@ -71,7 +71,10 @@ impl Zim {
             // The log entries in the answer delete them here.
             own.done(self.call(request).await)?;
         }
-        if delete_here(&account, name, here).await? == 0 && is_none_stored {
+        if delete_here(&account, name.clone(), here).await? == 0 && is_none_stored {
+            // The server finds nothing in a conversation that does not exist either.
+            account.listed().await;
+            known(&account, &name).await?;
             return Err(not_held());
         }
         Ok(result)
@@ -121,6 +124,9 @@ impl Zim {
 
     /// Deletes all messages of all conversations for this user; others keep them (reference: `deleteAllConversationMessages`).
     /// Devices and server as in [`Zim::delete_messages`]. The conversations stay in the list.
+    ///
+    /// With `isAlsoDeleteServerMessage`, the server deletes what it has when the request arrives. Unlike [`Zim::delete_all_message`],
+    /// this includes messages that this device has not seen yet: no event may ever tell them.
     ///
     /// # Errors
     /// Those of every request.

@@ -209,7 +209,7 @@ fn source(message: &mut Message, file_type: MediaFileType, index: usize) -> Resu
         MediaFileType::OriginalFile => Some(part.download_url.clone()),
         MediaFileType::LargeImage => part.picture.map(|picture| picture.large.0.clone()),
         MediaFileType::Thumbnail => part.picture.map(|picture| picture.thumbnail.0.clone()),
-        MediaFileType::VideoFirstFrame => part.first_frame.map(|url| url.clone()),
+        MediaFileType::VideoFirstFrame => part.first_frame.map(|(url, ..)| url.clone()),
         _ => None,
     };
     let is_web = |url: &String| url.starts_with("https://") || url.starts_with("http://");

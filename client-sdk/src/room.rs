@@ -259,8 +259,8 @@ impl Zim {
     /// `roomAttributesUpdated`, or `roomAttributesBatchUpdated` if attributes were both set and removed.
     ///
     /// # Errors
-    /// 6000330: none has begun. Otherwise those of [`Zim::set_room_attributes`], for which one attribute that belongs to another user is
-    /// enough.
+    /// 6000330: none has begun. Otherwise those of [`Zim::set_room_attributes`], for which one attribute is enough that belongs to another
+    /// user, or that is to be removed and does not exist.
     pub fn end_room_attributes_batch_operation(
         &self,
         room_id: &str,
@@ -376,6 +376,9 @@ impl Zim {
                 let answered = of.rooms().answered((&room_info.room_id, entry), answer.as_ref(), raise);
                 if answered.resumes {
                     of.resume_room(&room_info.room_id);
+                }
+                if answered.leaves {
+                    of.leave_stray(&room_info.room_id);
                 }
                 if let (Some(left), Some(stay)) = (leaving, stay) {
                     match &answer {

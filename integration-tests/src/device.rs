@@ -10,14 +10,15 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use zim_client_sdk::{EventStream, MessageSendNotification, Zim};
+use zim_client_sdk::{EventStream, HandlerGuard, MessageSendNotification, Zim};
 use zim_protocol::message::Body;
 use zim_protocol::{
     Conversation, ConversationFilterOption, ConversationQueryConfig, ConversationSyncState,
-    ConversationTotalUnreadMessageCountQueryConfig, ConversationType, ErrorCode, Event, EventKind, Message,
+    ConversationTotalUnreadMessageCountQueryConfig, ConversationType, ErrorCode, Event, EventKind, EventType, Message,
     MessageQueryConfig, MessageQueryMode, MessageSendConfig,
 };
 
+use crate::coverage;
 use crate::folder::copy_private;
 use crate::wait::{eventually, soon};
 
@@ -165,7 +166,27 @@ impl Device {
 
     /// Returns all events of a kind recorded so far.
     pub fn seen_of(&self, kind: EventKind) -> Vec<Event> {
-        self.seen.borrow().iter().filter(|event| event.kind() == kind).cloned().collect()
+        let seen: Vec<Event> = self.seen.borrow().iter().filter(|event| event.kind() == kind).cloned().collect();
+        if !seen.is_empty() {
+            coverage::note_event(kind);
+        }
+        seen
+    }
+
+    /// Sets a handler as [`Zim::on`] does, and notes when it has an event.
+    pub fn on(&self, kind: EventKind, listener: impl Fn(&Zim, &Event) + Send + Sync + 'static) {
+        self.zim.on(kind, move |zim, event| {
+            coverage::note_event(kind);
+            listener(zim, event);
+        });
+    }
+
+    /// Adds a handler as [`Zim::on_event`] does, and notes when it has an event.
+    pub fn on_event<E: EventType>(&self, mut handler: impl FnMut(&Zim, &E) + Send + 'static) -> HandlerGuard {
+        self.zim.on_event(move |zim, event: &E| {
+            coverage::note_event(E::KIND);
+            handler(zim, event);
+        })
     }
 
     /// Waits for the next event of a kind that [`Device::next`] has not returned yet.
@@ -183,9 +204,14 @@ impl Device {
     }
 
     /// Waits until `look` finds something among all events; returns it.
-    pub async fn until<T>(&self, what: &str, mut look: impl FnMut(&[Event]) -> Option<T>) -> T {
+    pub async fn until<T>(&self, what: &str, look: impl Fn(&[Event]) -> Option<T>) -> T {
+        let look = move |seen: &[Event]| {
+            let found = look(seen)?;
+            coverage::note_needed(seen, |seen| look(seen).is_some());
+            Some(found)
+        };
         let mut seen = self.seen.clone();
-        let found = tokio::time::timeout(crate::wait::TIMEOUT, async {
+        let found = tokio::time::timeout(crate::wait::TIMEOUT, async move {
             loop {
                 if let Some(found) = look(&seen.borrow_and_update()) {
                     return found;
@@ -342,7 +368,13 @@ fn received(seen: &[Event]) -> Vec<(Message, bool)> {
 /// # Panics
 /// The call succeeded.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, zim_client_sdk::Error>) -> ErrorCode {
-    result.expect_err("it should have been refused").code()
+    code_of(&result.expect_err("it should have been refused"))
+}
+
+/// Returns the code of an error that a test looks at as a whole.
+pub fn code_of(error: &zim_client_sdk::Error) -> ErrorCode {
+    coverage::note_error(error.number());
+    error.code()
 }
 
 /// Whether a message is a text with these words.

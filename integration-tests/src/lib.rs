@@ -17,6 +17,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+/// Notes what a test was told and answered.
+mod coverage;
 /// Waiting for a condition, with a deadline.
 mod wait;
 /// Random numbers that a seed determines.
@@ -61,6 +63,10 @@ mod world;
 mod child;
 /// Servers and clients as child processes.
 mod process;
+/// The examples of the guide.
+pub mod guide;
+/// What several nodes reach, calculated from one server.
+pub mod capacity;
 /// The fuzz targets.
 pub mod decoders;
 /// Seeded runs with injected faults.
@@ -69,13 +75,14 @@ pub mod campaign;
 pub use self::capture::{Capture, Packet, Protocol};
 pub use self::child::{print_line, stdin_lines, ticking_clock};
 pub use self::database::TestDatabase;
-pub use self::device::{Chat, DataDir, Device, group, is_text, refusal, room, texts};
+pub use self::device::{Chat, DataDir, Device, code_of, group, is_text, refusal, room, texts};
 pub use self::fixture::{App, Fixture, assert_same, to_json, view, without_device_state};
 pub use self::folder::share_identity;
 pub use self::logs::Logged;
 pub use self::port::free_port;
 pub use self::power_cut::{Acknowledged, Loss, PowerCuts};
 pub use self::process::{DATABASE_LOST, FirstApp, ServerInstallation, ServerProcess};
+pub use self::program::ffmpeg;
 pub use self::proxy::{NetworkConditions, Proxy};
 pub use self::push_server::{PushAnswer, PushRequest, PushServer};
 pub use self::random::Random;
@@ -84,7 +91,7 @@ pub use self::s3_server::{S3Fault, S3Server};
 pub use self::wait::{TIMEOUT, eventually, soon};
 pub use self::world::{OperatorClient, OperatorKey, START_MS, World};
 
-/// The guide's examples, which must compile.
+/// The guide's examples, which must compile. Those that use [`guide::example`] run as well.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/getting-started.md")]
 struct GettingStarted;
@@ -104,3 +111,39 @@ struct Bots;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/lists-and-timelines.md")]
 struct ListsAndTimelines;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/messages.md")]
+struct Messages;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/conversations.md")]
+struct Conversations;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/users.md")]
+struct Users;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/friends.md")]
+struct Friends;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/search.md")]
+struct Search;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/groups.md")]
+struct Groups;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/calls.md")]
+struct Calls;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/rooms.md")]
+struct Rooms;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/push.md")]
+struct Push;

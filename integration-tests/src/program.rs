@@ -10,3 +10,11 @@ pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     let folders = env::split_paths(&on_path).chain(["/usr/sbin".into()]);
     folders.map(|folder| folder.join(name)).find(|program| program.exists())
 }
+
+/// Returns where ffmpeg is, which makes films for tests, and their first frames for servers.
+///
+/// # Panics
+/// It is not installed.
+pub fn ffmpeg() -> PathBuf {
+    installed("ffmpeg").expect("ffmpeg is not installed: apt-get install ffmpeg, as .ci/run does")
+}

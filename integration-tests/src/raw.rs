@@ -17,6 +17,7 @@ use zim_protocol::{
     Welcome, client_frame, event_frame, server_frame,
 };
 
+use crate::coverage::note_error;
 use crate::wait::soon;
 
 /// A connection with its session stream.
@@ -99,7 +100,10 @@ impl RawClient {
         assert_eq!(response.id, id, "the answer to another request");
         match response.outcome.expect("an outcome") {
             Outcome::Ok(payload) => Ok(prost::Message::decode(payload).unwrap()),
-            Outcome::Error(error) => Err(error),
+            Outcome::Error(error) => {
+                note_error(error.code);
+                Err(error)
+            }
         }
     }
 
@@ -224,6 +228,9 @@ pub fn send_text(to: &str, text: &str, key: u8) -> SendMessageRequest {
 pub fn code(response: &Response) -> i32 {
     match response.outcome.as_ref().expect("an outcome") {
         Outcome::Ok(_) => 0,
-        Outcome::Error(error) => error.code,
+        Outcome::Error(error) => {
+            note_error(error.code);
+            error.code
+        }
     }
 }

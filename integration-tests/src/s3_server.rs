@@ -120,7 +120,8 @@ impl S3Server {
         self.root.path().join("objects").join(BUCKET).join("chat/files")
     }
 
-    /// Returns the paths of all objects in the bucket.
+    /// Returns the paths of all objects in the bucket, without the one by which a server asks whether it can store any, and those that
+    /// say who uses it.
     pub fn objects(&self) -> Vec<PathBuf> {
         fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -129,6 +130,8 @@ impl S3Server {
         }
         let mut found = Vec::new();
         walk(&self.folder(), &mut found);
+        let owners = self.folder().join("owners");
+        found.retain(|path| !path.ends_with("probe") && !path.starts_with(&owners));
         found
     }
 }

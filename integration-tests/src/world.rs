@@ -26,6 +26,7 @@ use zim_server::Server;
 use zim_server::config::{AdminListen, Config, Listen, PublicListen};
 use zim_server::db::Tx;
 
+use crate::coverage;
 use crate::database::TestDatabase;
 use crate::device::{DataDir, Device};
 use crate::fixture::{App, Fixture};
@@ -240,6 +241,7 @@ impl World {
 
     /// Stops the server as an operator does.
     pub async fn stop_server(&mut self) {
+        coverage::note_answers();
         let server = self.server.take().expect("the server runs");
         for server in self.second.take().map(|second| *second).into_iter().chain([server]) {
             assert_eq!(soon(server.stop()).await, 0, "tasks that the server left behind");

@@ -29,6 +29,40 @@ fn the_pages_show_the_examples() {
     shows(include_str!("../../docs/guide/getting-started.md"), two_people, "use tokio");
 }
 
+/// What a page shows compiles, and where it says so it runs (`zim_integration_tests::guide`).
+#[test]
+fn every_page_of_the_guide_with_code_is_tested() {
+    let tested = include_str!("../src/lib.rs");
+    let mut count = 0;
+    for entry in std::fs::read_dir(root().join("docs/guide")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(!text.contains("```rust,ignore"), "{name} has code that nothing compiles");
+        if text.contains("```rust") {
+            count += 1;
+            let line = format!("#[doc = include_str!(\"../../docs/guide/{name}\")]");
+            assert!(tested.contains(&line), "integration-tests/src/lib.rs does not include {name}");
+        }
+    }
+    assert!(count >= 14, "{count}");
+}
+
+#[test]
+fn the_figures_of_the_first_page_are_those_that_were_measured() {
+    let first = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let measured = include_str!("../../docs/performance.md");
+    let rows: Vec<Vec<&str>> = first
+        .lines()
+        .filter(|line| line.starts_with('|') && line.contains("`zim bench"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    assert!(rows.len() >= 5, "{rows:?}");
+    for row in rows {
+        assert!(measured.contains(row[2]), "docs/performance.md does not have {}", row[2]);
+    }
+}
+
 /// The code block of the page that lists the settings.
 fn block() -> &'static str {
     let (_, rest) = PAGE.split_once("```toml\n").unwrap();
@@ -102,7 +136,12 @@ fn the_server_accepts_the_variables_of_the_command_line() {
     assert!(found.contains("ZIM_TOKEN") && found.len() >= 10, "{found:?}");
     for name in found {
         // The command line sets it for the server that it starts.
-        let value = if name == "ZIM_DATABASE" { "sqlite://a" } else { "anything" };
+        let value = match name.as_str() {
+            "ZIM_DATABASE" => "sqlite://a",
+            // A bus needs PostgreSQL, and this is the address of none.
+            "ZIM_BUS" => "",
+            _ => "anything",
+        };
         let args = Args::parse_from(["zim-server".into()]).unwrap();
         assert!(Config::load(&args, [(name.clone(), value.to_owned())]).is_ok(), "{name}");
     }
@@ -147,7 +186,8 @@ fn backups_made_as_the_page_says_are_private() {
 /// The Markdown files of the documentation.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
-    let mut pages: Vec<PathBuf> = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name)).into();
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(|name| root.join(name)).into();
     let mut folders = vec![root.join("docs")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
@@ -263,4 +303,131 @@ fn the_code_that_the_guide_to_a_new_method_quotes_is_the_sources() {
             assert!(is_there, "{file} does not have these lines:\n{}", part.join("\n"));
         }
     }
+}
+
+/// The names of the metrics that stand in the sources of the server.
+fn metrics_of_the_server() -> BTreeSet<String> {
+    let (mut folders, mut names) = (vec![root().join("server/src")], BTreeSet::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let quoted = text.split('"').filter(|part| part.starts_with("zim_"));
+                names.extend(quoted.filter(|part| words(part).eq([*part])).map(str::to_owned));
+            }
+        }
+    }
+    names
+}
+
+/// The words of a text: letters, digits and underscores.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// The texts in a document under any of these keys.
+fn texts_under(value: &Value, keys: &[&str], found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(text) if keys.contains(&key.as_str()) => found.push(text.clone()),
+                    value => texts_under(value, keys, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| texts_under(item, keys, found)),
+        _ => {}
+    }
+}
+
+/// The metrics of the page, each with its labels.
+fn metrics_of_the_page() -> Vec<(String, BTreeSet<String>)> {
+    let page = include_str!("../../docs/operations/metrics.md");
+    let mut metrics = Vec::new();
+    for line in page.lines().filter(|line| line.starts_with("| `zim_")) {
+        let cells: Vec<&str> = line.split('|').collect();
+        let labels: BTreeSet<String> = words(cells[2]).map(str::to_owned).collect();
+        metrics.extend(words(cells[1]).map(|name| (name.to_owned(), labels.clone())));
+    }
+    metrics
+}
+
+/// The metric of a series: a histogram is three of them. Only those in seconds have buckets.
+fn metric_of<'a>(series: &'a str, metrics: &BTreeSet<String>) -> Option<&'a str> {
+    if metrics.contains(series) {
+        return Some(series);
+    }
+    let base = series.strip_suffix("_bucket").filter(|base| base.ends_with("_seconds"));
+    let base = base.or_else(|| series.strip_suffix("_sum")).or_else(|| series.strip_suffix("_count"));
+    base.filter(|base| metrics.contains(*base))
+}
+
+#[test]
+fn the_page_has_the_metrics_of_the_server() {
+    let listed: BTreeSet<String> = metrics_of_the_page().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(listed, metrics_of_the_server());
+}
+
+#[test]
+fn the_dashboard_shows_metrics_and_labels_that_the_server_has() {
+    let dashboard = include_str!("../../docs/operations/grafana/zim.json");
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let there = metrics_of_the_server();
+    let mut queries = Vec::new();
+    texts_under(&dashboard, &["expr", "query", "definition"], &mut queries);
+    assert!(queries.len() > 30, "{}", queries.len());
+    let (mut used, mut unknown) = (BTreeSet::new(), Vec::new());
+    for query in &queries {
+        for series in words(query).filter(|word| word.starts_with("zim_")) {
+            match metric_of(series, &there) {
+                Some(metric) => drop(used.insert(metric.to_owned())),
+                None => unknown.push(series.to_owned()),
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "the server has no such metrics: {unknown:?}");
+    // And the other way round: what the server measures can be seen.
+    assert_eq!(used, metrics_of_the_page().into_iter().map(|(name, _)| name).collect());
+}
+
+#[test]
+fn the_alert_rules_look_at_metrics_that_the_server_has() {
+    let rules = include_str!("../../docs/operations/deploy/alerts.yaml");
+    let there = metrics_of_the_server();
+    let used: Vec<&str> = words(rules).filter(|word| word.starts_with("zim_")).collect();
+    assert!(used.len() >= 5, "{used:?}");
+    for series in used {
+        assert!(metric_of(series, &there).is_some(), "the server has no metric {series}");
+    }
+}
+
+#[test]
+fn the_dashboard_groups_by_labels_that_its_metrics_have() {
+    let dashboard = include_str!("../../docs/operations/grafana/zim.json");
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let (there, labels) = (metrics_of_the_server(), metrics_of_the_page());
+    // Prometheus adds where a series comes from, and a bucket has its bound.
+    let common = ["job", "instance", "le"];
+    let mut queries = Vec::new();
+    texts_under(&dashboard, &["expr"], &mut queries);
+    let mut checked = 0;
+    for query in queries {
+        let series = words(&query).find(|word| word.starts_with("zim_")).unwrap();
+        let metric = metric_of(series, &there).unwrap();
+        let (_, own) = labels.iter().find(|(name, _)| name == metric).unwrap();
+        let grouped = query.split("by (").skip(1).flat_map(|rest| words(rest.split(')').next().unwrap()));
+        let selected = query.split('{').skip(1).flat_map(|rest| {
+            let conditions = rest.split('}').next().unwrap().split(", ");
+            conditions.filter_map(|condition| words(condition).next())
+        });
+        for label in grouped.chain(selected) {
+            checked += 1;
+            assert!(common.contains(&label) || own.contains(label), "{metric} has no label {label}: {query}");
+        }
+    }
+    assert!(checked > 50, "{checked}");
 }

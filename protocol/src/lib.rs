@@ -67,6 +67,8 @@ mod event;
 mod flat;
 /// The files of media messages: their formats, and where they are in a message.
 pub mod media;
+/// The parts of multiple messages.
+mod multiple;
 /// Turns log entries into the messages that an app sees.
 mod entry;
 /// Counts the messages inside a request before it is decoded.

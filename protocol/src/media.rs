@@ -126,8 +126,8 @@ pub struct MediaPart<'a> {
     pub picture: Option<PicturePart<'a>>,
     /// `audioDuration` or `videoDuration`.
     pub duration: Option<&'a mut i64>,
-    /// What videos have: `videoFirstFrameDownloadUrl`.
-    pub first_frame: Option<&'a mut String>,
+    /// What videos have: URL, width and height of the first frame.
+    pub first_frame: Option<(&'a mut String, &'a mut i64, &'a mut i64)>,
 }
 
 /// The fields that images have.
@@ -195,7 +195,11 @@ impl Message {
                 Some(&mut body.file_u_id),
                 Video body,
                 Some(&mut body.video_duration),
-                Some(&mut body.video_first_frame_download_url)
+                Some((
+                    &mut body.video_first_frame_download_url,
+                    &mut body.video_first_frame_width,
+                    &mut body.video_first_frame_height,
+                ))
             ),
             Some(Body::Multiple(body)) => {
                 let parts = body.message_info_list.iter_mut().enumerate();
@@ -252,7 +256,11 @@ impl MessageLiteInfo {
                 None,
                 Video body,
                 Some(&mut body.video_duration),
-                Some(&mut body.video_first_frame_download_url)
+                Some((
+                    &mut body.video_first_frame_download_url,
+                    &mut body.video_first_frame_width,
+                    &mut body.video_first_frame_height,
+                ))
             ),
             _ => return None,
         })

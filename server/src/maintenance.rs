@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::folder::Folder;
 use crate::media::Credentials;
 use crate::server::{SQLITE_FILE, StartError, open_app};
-use crate::service;
+use crate::service::{self, media::put_off_orphans};
 use crate::tls::Identity;
 use crate::transfer;
 
@@ -43,6 +43,10 @@ pub(crate) fn check_files(config: &Config) -> Result<(), ConfigError> {
     if let Some(file) = config.media.store.bucket().and_then(|bucket| bucket.credentials) {
         wrong.extend(Credentials::read(file).err());
     }
+    let program = &config.media.video_frame_program;
+    if !program.as_os_str().is_empty() && !program.is_file() {
+        wrong.push(format!("media.video_frame_program is {}, which is not a program", program.display()));
+    }
     if let AdminListen::Unix(socket) = &config.admin {
         wrong.extend(without_folder("admin", socket));
     }
@@ -64,7 +68,11 @@ pub(crate) async fn new_epoch(mut config: Config, clock: Clock) -> Result<[u8; 1
     config.bus = BusUrl::default();
     let folder = Folder::open(&config)?;
     let app: Arc<App> = open_app(config, clock, &folder, service::kinds()).await?;
-    let written = write_epoch(&app.db).await;
+    let written = async {
+        put_off_orphans(&app.db).await?;
+        write_epoch(&app.db).await
+    };
+    let written = written.await;
     app.db.close().await;
     written.map_err(StartError::Database)
 }
@@ -130,6 +138,7 @@ async fn copy(from: &Db, to: &Db) -> Result<u64, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::Tx;
     use crate::db::tests::postgres::Cluster;
     use crate::server::Server;
 
@@ -153,6 +162,57 @@ mod tests {
         let server = Server::start(config("second")).await.unwrap();
         assert_eq!(server.app().epoch, written);
         assert_eq!(server.stop().await, 0);
+    }
+
+    /// Returns when orphans are looked for, and how many searches are under way.
+    async fn searches(db: &Db) -> (Vec<i64>, usize) {
+        let read = db.read(async |tx: &mut Tx<'_>| {
+            let due = tx.fetch("SELECT next_at FROM scheduled_task WHERE kind = 72", &[]).await?;
+            let under_way = tx.fetch("SELECT id FROM outbox WHERE kind = 72", &[]).await?.len();
+            let due = due.iter().map(|row| row.get::<i64>(0)).collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, Error>((due, under_way))
+        });
+        read.await.unwrap()
+    }
+
+    /// A newer backup may follow, which knows the files that this one does not know.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_backup_that_was_restored_removes_no_files_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::local(dir.path().join("data"));
+        let start_and_stop = async || assert_eq!(Server::start(config.clone()).await.unwrap().stop().await, 0);
+        let open = async || {
+            let database = Database::Sqlite(config.data_dir.join(SQLITE_FILE));
+            let db: Db = Db::open(DbConfig::new(database), |_| {}).await.unwrap();
+            db
+        };
+        // As a database of long ago, whose search was under way.
+        let make_old = async || {
+            let db = open().await;
+            let made = db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
+                tx.execute("UPDATE scheduled_task SET next_at = 1 WHERE kind = 72", &[]).await?;
+                let sql = "INSERT INTO outbox (id, kind, cause, cursor, next_at, attempts, last_error) \
+                           VALUES (1, 72, 0, 0, 1, 0, '')";
+                tx.execute(sql, &[]).await?;
+                Ok::<_, Error>(())
+            });
+            made.await.unwrap();
+            assert_eq!(searches(&db).await, (vec![1], 1));
+            db.close().await;
+        };
+        start_and_stop().await;
+        make_old().await;
+        start_and_stop().await;
+        let db = open().await;
+        let (due, under_way) = searches(&db).await;
+        let days = (due[0] - Clock::system().now_ms()) / 86_400_000;
+        assert!(due.len() == 1 && under_way == 0 && (5..=7).contains(&days), "{due:?}, {under_way} under way");
+        db.close().await;
+        make_old().await;
+        new_epoch(config.clone(), Clock::system()).await.unwrap();
+        let db = open().await;
+        assert_eq!(searches(&db).await, (Vec::new(), 0));
+        db.close().await;
     }
 
     /// Adds rows of several kinds.

@@ -81,6 +81,15 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
     HANDLE.get_or_init(install).as_ref()
 }
 
+/// Returns the metrics of this process as text.
+pub(crate) fn render() -> String {
+    recorder().map_or_else(String::new, |handle| {
+        // Includes the values of the last second.
+        handle.run_upkeep();
+        handle.render()
+    })
+}
+
 /// How often histograms are updated from the recorded values.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -118,7 +127,10 @@ fn install() -> Option<PrometheusHandle> {
         "Bytes of responses that clients have not read, and bytes reserved for pages being read"
     );
     describe_gauge!("zim_media_store_up", "1 if the object store of the files of messages works");
+    describe_gauge!("zim_node_number", "The number that this node holds, which its connection IDs carry");
+    describe_counter!("zim_media_frames_total", "First frames of films that were made or are missing, by result");
     describe_gauge!("zim_bus_up", "1 if the hints of all other nodes arrive");
+    describe_counter!("zim_bus_hints_total", "Hints that this node has sent to the others, several in a packet");
     describe_counter!("zim_bus_packets_total", "Packets that this node has sent to the others");
     describe_counter!("zim_bus_bytes_total", "Bytes that this node has sent to the others");
     describe_counter!("zim_bus_dropped_total", "Packets that were not sent because the bus was down or behind");

@@ -24,7 +24,7 @@ use crate::first_run::{self, Banner, Credentials, StartFileGuard};
 use crate::folder::{Folder, FolderError};
 use crate::media::Files;
 use crate::meter;
-use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
+use crate::net::{self, AdminAddr, KeyCheck, Net, NodeNumber, Tickets};
 use crate::nodes::{self, Joined};
 use crate::presence;
 use crate::service::{self, status, user};
@@ -174,13 +174,11 @@ impl Server {
             Some(AdminAddr::Tls(_)) => Some(identity.operator_config()?),
             _ => None,
         };
-        let endpoint = net::bind(config.listen, tls, net::endpoint_config(&seed), &config.limits, &tasks, &aborted)
-            .map_err(|source| StartError::Listen {
-                what: "the server",
-                address: config.listen.to_string(),
-                flag: "--listen",
-                source,
-            })?;
+        let node = config.bus.is_set().then(NodeNumber::default);
+        let quic = net::endpoint_config(&seed, node.clone());
+        let endpoint = net::bind(config.listen, tls, quic, &config.limits, &tasks, &aborted).map_err(|source| {
+            StartError::Listen { what: "the server", address: config.listen.to_string(), flag: "--listen", source }
+        })?;
         let local_addr = endpoint.local_addr().unwrap_or(config.listen);
         let https = listen_https(&config, local_addr)?;
         let https_addr = https.as_ref().map(|(_, address)| *address);
@@ -189,6 +187,10 @@ impl Server {
         let config = Config { https: https_addr.map_or(PublicListen::Off, PublicListen::Tcp), ..config };
 
         let app = open_app(config, clock, &folder, kinds).await?;
+        let number = app.db.lease().map(|lease| lease.number());
+        if let (Some(node), Some(lease)) = (node, app.db.lease().cloned()) {
+            node.set(lease.number(), move |other| lease.has_peer(other));
+        }
         let joined = match Box::pin(nodes::join(&app)).await {
             Ok(joined) => joined,
             Err(error) => {
@@ -200,6 +202,9 @@ impl Server {
 
         app.begin_to_look_for_lost_logins().await.map_err(StartError::Database)?;
         app.begin_to_look_for_lost_room_members().await.map_err(StartError::Database)?;
+        app.begin_to_look_for_orphans().await.map_err(StartError::Database)?;
+        app.begin_to_look_for_old_messages().await.map_err(StartError::Database)?;
+        app.begin_to_clear_audit().await.map_err(StartError::Database)?;
 
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
@@ -247,6 +252,7 @@ impl Server {
             admin = admin_addr.as_ref().map(tracing::field::display),
             %fingerprint,
             app_id = first_app.app_id,
+            node = number,
             data_dir = %folder.path().display(),
             "the server is ready"
         );
@@ -287,6 +293,11 @@ impl Server {
     /// Returns the address of `/health`, `/ready` and `/metrics`.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
+    }
+
+    /// Returns the metrics as `/metrics` shows them. Several servers in one process share them.
+    pub fn metrics() -> String {
+        meter::render()
     }
 
     /// Returns the address of the operator's service.
@@ -452,7 +463,7 @@ pub(crate) async fn open_app(
     let lease = Duration::from_millis(config.node_lease_ms.into());
     let node = config.bus.is_set().then(|| NodeConfig { lease, clock: clock.clone() });
     let database = DbConfig { partitions, node, ..DbConfig::new(database) };
-    let files = Files::open(config.media.store.location(&config.data_dir));
+    let files = Files::open(config.media.options(&config.data_dir));
     let files = files.map_err(|problem| ConfigError::Invalid(vec![problem]))?;
     let app = App::open(Arc::new(config), clock, database, files, kinds).await.map_err(StartError::Database)?;
     let is_new = app.tenants.list().is_empty();

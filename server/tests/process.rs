@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 
@@ -266,4 +267,67 @@ fn check_config_names_every_file_that_is_missing() {
     let (code, printed) = run(&["--data-dir", &new, "--tls-cert", &cert, "--tls-key", &key]);
     assert!(code == Some(0) && printed.contains("[limits]"), "{printed}");
     assert!(!Path::new(&new).exists(), "the data folder was created");
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the database of a server that runs is read as a tool of SQLite reads it"
+)]
+fn sqlite(file: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(file).unwrap()
+}
+
+/// The epoch in a database, in hexadecimal digits.
+fn epoch(file: &Path) -> String {
+    let bytes: Vec<u8> =
+        sqlite(file).query_row("SELECT epoch FROM deployment WHERE id = 1", [], |row| row.get(0)).unwrap();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Runs the commands of the page, with stand-ins for a network namespace, the tool of SQLite and the command line.
+#[test]
+fn a_backup_is_tried_on_a_copy_as_the_page_says() {
+    let page = include_str!("../../docs/operations/backup.md");
+    let mut blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    let (block, _) = blocks.find(|(block, _)| block.starts_with("cp -a backup check")).unwrap();
+    let block = block.replace("--http off", &BESIDE.join(" "));
+
+    let dir = tempfile::tempdir().unwrap();
+    let (data, backup, programs) = (data(&dir), dir.path().join("backup"), dir.path().join("bin"));
+    let running = Running::start(&data, &[]);
+    for folder in [&backup, &programs] {
+        fs::create_dir(folder).unwrap();
+        fs::set_permissions(folder, PermissionsExt::from_mode(0o700)).unwrap();
+    }
+    for name in ["cert.pem", "key.pem", "transport.key", "admin.key", "first-app.toml"] {
+        fs::copy(data.join(name), backup.join(name)).unwrap();
+    }
+    // As `.backup` does, while the server runs.
+    let copy = backup.join("zim.db");
+    sqlite(&data.join("zim.db")).execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    let stand_ins = [
+        ("unshare", "shift; exec \"$@\""),
+        ("sqlite3", "test -f check/zim.db && echo ok"),
+        ("zim", "test -S check/admin.sock && echo \"$@\" >>asked"),
+    ];
+    for (name, does) in stand_ins {
+        fs::write(programs.join(name), format!("#!/bin/sh\n{does}\n")).unwrap();
+        fs::set_permissions(programs.join(name), PermissionsExt::from_mode(0o700)).unwrap();
+    }
+    let path = std::env::var("PATH").unwrap();
+    let own = Path::new(PROGRAM).parent().unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", &block]).current_dir(dir.path()).env_clear();
+    let ran = shell.env("PATH", format!("{}:{}:{path}", programs.display(), own.display())).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let said = String::from_utf8(ran.stdout).unwrap();
+    assert_eq!(said.lines().next(), Some("ok"));
+    let (_, made) = said.split_once("The new epoch is ").unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("asked")).unwrap().lines().count(), 3);
+
+    // The copy alone was changed, and is gone.
+    assert!(!dir.path().join("check").exists());
+    assert_eq!(epoch(&copy), epoch(&data.join("zim.db")));
+    assert_ne!(&made[..32], epoch(&copy));
+    assert_eq!(running.stop().status.code(), Some(0));
 }

@@ -66,6 +66,11 @@ impl Histogram {
         Self { counts, count: self.count - before.count, max_us }
     }
 
+    /// Returns how many latencies were recorded.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Returns the latency in microseconds that `per_mille` of the values do not exceed.
     fn per_mille(&self, per_mille: u64) -> u64 {
         let wanted = (self.count * per_mille).div_ceil(1_000).max(1);

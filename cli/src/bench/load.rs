@@ -83,13 +83,24 @@ pub(crate) async fn raw_load(
     dialer: &SharedDialer,
     meter: &SharedMeter,
 ) -> Result<Running, Failure> {
+    nodes_load(load, target, std::slice::from_ref(dialer), meter).await
+}
+
+/// The same with several nodes: those of a pair are on different ones, and each node has as many senders as the others.
+pub(crate) async fn nodes_load(
+    load: &Load,
+    target: &Target,
+    nodes: &[SharedDialer],
+    meter: &SharedMeter,
+) -> Result<Running, Failure> {
     use futures_util::stream::{self, StreamExt, TryStreamExt};
     let pairs: Vec<(Raw, Raw)> = stream::iter(0..load.pairs)
         .map(|pair| async move {
             // A sender to many recipients receives its own messages on a second device.
             let other = if load.recipients.is_some() { 2 * pair } else { 2 * pair + 1 };
-            let receiver = dialer.log_in_with_retries(&target.user(load.role, other)).await?;
-            let sender = dialer.log_in_with_retries(&target.user(load.role, 2 * pair)).await?;
+            let node = |number: usize| &nodes[number % nodes.len()];
+            let receiver = node(pair + 1).log_in_with_retries(&target.user(load.role, other)).await?;
+            let sender = node(pair).log_in_with_retries(&target.user(load.role, 2 * pair)).await?;
             Ok::<_, Failure>((sender, receiver))
         })
         .buffered(LOGINS_AT_ONCE)

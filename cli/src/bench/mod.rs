@@ -4,6 +4,8 @@ mod arrivals;
 mod attack;
 mod attackers;
 mod call;
+mod cluster;
+mod cluster_report;
 mod group;
 mod group_life;
 mod group_load;
@@ -14,6 +16,11 @@ mod history;
 mod idle;
 mod load;
 mod login;
+mod media;
+mod media_beside;
+mod media_files;
+mod media_plain;
+mod media_transfers;
 mod members;
 mod meter;
 mod peer;
@@ -22,6 +29,7 @@ mod queues;
 mod raw;
 mod readers;
 mod sdk;
+mod services;
 mod show;
 mod spread;
 mod start;
@@ -53,10 +61,13 @@ Examples:
   zim bench readers
   zim bench call --pairs 20
   zim bench call --ringing 1000 --timeout 10s
+  zim bench cluster --nodes 2
   zim bench login --for 5s --live-pairs 5
   zim bench idle --connections 5000
   zim bench idle --connections 1000 --groups 200
   zim bench history --depth 1000000
+  zim bench media
+  zim bench media --only memory --uploads 50
   zim bench attack --for 5s
   zim bench start
   zim bench peer --database postgres://zim@localhost/bench --json")]
@@ -69,6 +80,15 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
+    #[command(flatten)]
+    OneServer(OneServer),
+    /// Measure messages between users on different nodes, compared with one server on the same PostgreSQL
+    Cluster(cluster::ClusterArgs),
+}
+
+/// The benchmarks of one server.
+#[derive(Debug, Subcommand)]
+enum OneServer {
     /// Measure messages a second between pairs of users, and their latency
     Peer(peer::PeerArgs),
     /// Measure messages to groups and their deliveries to all members, and the latency until the last one has it
@@ -87,6 +107,8 @@ enum BenchCommand {
     Idle(idle::IdleArgs),
     /// Measure pages of history, new and old
     History(history::HistoryArgs),
+    /// Measure files of messages, compared with curl and nginx, and texts and the server's memory during uploads
+    Media(media::MediaArgs),
     /// Measure the effect of misbehaving clients, with the default limits
     Attack(attack::AttackArgs),
     /// Measure the start of a server, and the cost of an idle one
@@ -94,15 +116,26 @@ enum BenchCommand {
 }
 
 pub(crate) async fn run(args: BenchArgs, output: Output) -> Result<(), Failure> {
-    let settings = match &args.command {
-        BenchCommand::Attack(_) => &attack::SETTINGS[..],
-        BenchCommand::Start(_) => &[],
+    let command = match args.command {
+        BenchCommand::OneServer(command) => command,
+        BenchCommand::Cluster(cluster) => {
+            // It starts several servers, one after the other. They end when the measurement is dropped.
+            let mut signals = Signals::listen()?;
+            return tokio::select! {
+                measured = Box::pin(cluster::run(&cluster, &args.target, output)) => measured,
+                _ = signals.next() => Err(Failure::other("interrupted")),
+            };
+        }
+    };
+    let settings = match &command {
+        OneServer::Attack(_) => &attack::SETTINGS[..],
+        OneServer::Start(_) => &[],
         _ => &target::RAISED,
     };
     let target = target::Target::open(&args.target, settings, output).await?;
     let mut signals = Signals::listen()?;
     let measured = tokio::select! {
-        measured = measure(args.command, &target, output) => measured,
+        measured = measure(command, &target, output) => measured,
         _ = signals.next() => Err(Failure::other("interrupted")),
     };
     // The server is stopped even if the measurement failed.
@@ -110,18 +143,19 @@ pub(crate) async fn run(args: BenchArgs, output: Output) -> Result<(), Failure> 
     measured.and(closed)
 }
 
-async fn measure(command: BenchCommand, target: &target::Target, output: Output) -> Result<(), Failure> {
+async fn measure(command: OneServer, target: &target::Target, output: Output) -> Result<(), Failure> {
     match command {
-        BenchCommand::Peer(args) => Box::pin(peer::run(args, target, output)).await,
-        BenchCommand::Group(args) => Box::pin(group::run(args, target, output)).await,
-        BenchCommand::Members(args) => Box::pin(growth::run(args, target, output)).await,
-        BenchCommand::Room(args) => Box::pin(group::run_rooms(args, target, output)).await,
-        BenchCommand::Readers(args) => Box::pin(readers::run(args, target, output)).await,
-        BenchCommand::Call(args) => Box::pin(call::run(args, target, output)).await,
-        BenchCommand::Login(args) => Box::pin(login::run(args, target, output)).await,
-        BenchCommand::Idle(args) => Box::pin(idle::run(args, target, output)).await,
-        BenchCommand::History(args) => Box::pin(history::run(args, target, output)).await,
-        BenchCommand::Attack(args) => Box::pin(attack::run(args, target, output)).await,
-        BenchCommand::Start(args) => Box::pin(start::run(args, target, output)).await,
+        OneServer::Peer(args) => Box::pin(peer::run(args, target, output)).await,
+        OneServer::Group(args) => Box::pin(group::run(args, target, output)).await,
+        OneServer::Members(args) => Box::pin(growth::run(args, target, output)).await,
+        OneServer::Room(args) => Box::pin(group::run_rooms(args, target, output)).await,
+        OneServer::Readers(args) => Box::pin(readers::run(args, target, output)).await,
+        OneServer::Call(args) => Box::pin(call::run(args, target, output)).await,
+        OneServer::Login(args) => Box::pin(login::run(args, target, output)).await,
+        OneServer::Idle(args) => Box::pin(idle::run(args, target, output)).await,
+        OneServer::History(args) => Box::pin(history::run(args, target, output)).await,
+        OneServer::Media(args) => Box::pin(media::run(args, target, output)).await,
+        OneServer::Attack(args) => Box::pin(attack::run(args, target, output)).await,
+        OneServer::Start(args) => Box::pin(start::run(args, target, output)).await,
     }
 }

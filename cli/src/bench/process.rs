@@ -39,6 +39,11 @@ impl Sample {
         None
     }
 
+    /// Returns the processor time of the process so far.
+    pub(crate) fn cpu(self) -> Duration {
+        self.cpu
+    }
+
     pub(crate) fn rss_bytes(self) -> u64 {
         self.rss_bytes
     }
@@ -52,6 +57,26 @@ impl Sample {
             cpu_percent: (cpu_percent * 10.0).round() / 10.0,
         }
     }
+}
+
+/// Returns the processor time of a process and of its children that run; `None` on other systems than Linux.
+#[cfg(target_os = "linux")]
+pub(crate) fn cpu_with_children(pid: u32) -> Option<Duration> {
+    let processes =
+        std::fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    // One that ends meanwhile has no time any more.
+    let is_child = |process: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok();
+        stat.and_then(|stat| parent(&stat)) == Some(pid)
+    };
+    let children: Duration = processes.filter(is_child).filter_map(Sample::of).map(Sample::cpu).sum();
+    Some(Sample::of(pid)?.cpu().saturating_add(children))
+}
+
+/// Returns `None`: it needs Linux.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn cpu_with_children(_pid: u32) -> Option<Duration> {
+    None
 }
 
 /// Lets other threads run before this one. Does nothing if the system refuses it.
@@ -77,6 +102,12 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     user.checked_add(system)
 }
 
+/// Parses the parent in /proc/PID/stat: field 4.
+#[cfg(target_os = "linux")]
+fn parent(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
@@ -91,9 +122,25 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_children_is_included() {
+        // It takes processor time until it is ended.
+        let mut child = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        while Sample::of(child.id()).unwrap().cpu() < Duration::from_millis(50) {
+            std::thread::yield_now();
+        }
+        let (own, all) =
+            (Sample::of(std::process::id()).unwrap().cpu(), cpu_with_children(std::process::id()).unwrap());
+        let alone = cpu_with_children(child.id()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(all >= own + Duration::from_millis(50), "{all:?} of {own:?}");
+        assert!(alone >= Duration::from_millis(50) && cpu_with_children(u32::MAX).is_none());
+    }
+
+    #[test]
     fn a_name_with_spaces_and_parentheses_is_skipped() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 40 2 13";
-        assert_eq!(cpu_ticks(stat), Some(42));
+        assert_eq!((cpu_ticks(stat), parent(stat)), (Some(42), Some(1)));
         assert_eq!(rss_bytes("Name:\tx\nVmRSS:\t    12 kB\n"), Some(12_288));
     }
 }

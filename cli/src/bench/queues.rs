@@ -1,5 +1,7 @@
 //! What waits in the server, from its metrics.
 
+use std::iter::Sum;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -35,7 +37,7 @@ impl Most {
     /// Reads the metrics again and again, until it is dropped.
     pub(crate) async fn watch(&self, http: &str) -> Result<(), Failure> {
         loop {
-            let Waiting { jobs, unread_bytes } = waiting(&timeout(WITHIN, metrics(http)).await.map_err(slow)??);
+            let Waiting { jobs, unread_bytes } = waiting(&metrics(http).await?);
             self.jobs.fetch_max(jobs, Ordering::Relaxed);
             self.unread_bytes.fetch_max(unread_bytes, Ordering::Relaxed);
             self.is_read.store(true, Ordering::Relaxed);
@@ -55,7 +57,12 @@ fn slow(_: tokio::time::error::Elapsed) -> Failure {
     Failure::other("the server's metrics do not arrive")
 }
 
-async fn metrics(http: &str) -> Result<String, Failure> {
+/// Reads the metrics of a server.
+pub(crate) async fn metrics(http: &str) -> Result<String, Failure> {
+    timeout(WITHIN, read(http)).await.map_err(slow)?
+}
+
+async fn read(http: &str) -> Result<String, Failure> {
     let mut stream = TcpStream::connect(http).await?;
     stream.write_all(format!("GET /metrics HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
@@ -63,19 +70,21 @@ async fn metrics(http: &str) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Reads metrics in the format of Prometheus.
+/// Returns the sum of a metric over all its labels, from metrics in the format of Prometheus.
+pub(crate) fn sum<T: FromStr + Sum>(metrics: &str, name: &str) -> T {
+    let values = metrics.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value = match rest.strip_prefix('{') {
+            Some(labelled) => labelled.split_once("} ")?.1,
+            None => rest.strip_prefix(' ')?,
+        };
+        value.trim().parse::<T>().ok()
+    });
+    values.sum()
+}
+
 fn waiting(metrics: &str) -> Waiting {
-    let sum = |name: &str| {
-        let values = metrics.lines().filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            let value = match rest.strip_prefix('{') {
-                Some(labelled) => labelled.split_once("} ")?.1,
-                None => rest.strip_prefix(' ')?,
-            };
-            value.trim().parse::<u64>().ok()
-        });
-        values.sum()
-    };
+    let sum = |name| sum(metrics, name);
     Waiting { jobs: sum("zim_db_queue_depth"), unread_bytes: sum("zim_unread_bytes") }
 }
 
@@ -89,6 +98,9 @@ mod tests {
                        zim_db_queue_depth{queue=\"b c\"} 4\nzim_db_queue_depth_other 9\nzim_unread_bytes 12\n";
         assert_eq!(waiting(metrics), Waiting { jobs: 7, unread_bytes: 12 });
         assert_eq!(waiting(""), Waiting::default());
+        let sizes = "zim_db_batch_size{quantile=\"0.5\"} 9\nzim_db_batch_size_sum 41.5\nzim_db_batch_size_count 12\n";
+        let [size, count] = ["zim_db_batch_size_sum", "zim_db_batch_size_count"].map(|name| sum::<f64>(sizes, name));
+        assert_eq!((size.to_bits(), count.to_bits()), (41.5_f64.to_bits(), 12.0_f64.to_bits()));
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub(crate) async fn load(
     Ok(running)
 }
 
-async fn user(target: &Target, user_id: String, data: Option<&Path>) -> Result<Session, Failure> {
+/// Logs in a user. Without a folder, what the client stores is in memory.
+pub(crate) async fn user(target: &Target, user_id: String, data: Option<&Path>) -> Result<Session, Failure> {
     let folder = data.map(|data| data.join(&user_id));
     let profile = Profile { user_id: Some(user_id), ..target.profile.clone() };
     let config = config(&profile)?;

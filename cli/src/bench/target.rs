@@ -1,7 +1,7 @@
 //! The server to measure.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use zim_client_sdk::Config;
@@ -9,7 +9,7 @@ use zim_client_sdk::net::Address;
 
 use super::process::{Cost, Sample};
 use crate::exit::{Exit, Failure};
-use crate::local_server::LocalServer;
+use crate::local_server::{LocalServer, Shared};
 use crate::output::Output;
 use crate::profile::Profile;
 use crate::secret;
@@ -67,13 +67,25 @@ pub(crate) struct TargetArgs {
     /// The database of the server to start [default: SQLite in a temporary folder]; use the variable for a URL with a password,
     /// because other users of this machine can see arguments
     #[arg(
-        long, global = true, env = "ZIM_BENCH_DATABASE", hide_env_values = true, value_name = "URL",
+        long, alias = "db-url", global = true, env = "ZIM_BENCH_DATABASE", hide_env_values = true, value_name = "URL",
         conflicts_with_all = ["server", "server_data"]
     )]
     database: Option<String>,
     /// A setting of the server to start, as in workers=2
     #[arg(long = "set", global = true, value_name = "NAME=VALUE", conflicts_with_all = ["server", "server_data"])]
     set: Vec<String>,
+}
+
+impl TargetArgs {
+    /// Whether they name a server that runs already.
+    pub(crate) fn is_running(&self) -> bool {
+        self.server.is_some() || self.server_data.is_some()
+    }
+
+    /// Returns the URL of the database of the server to start.
+    pub(crate) fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
 }
 
 /// What a bare client needs for a login.
@@ -107,6 +119,8 @@ pub(crate) struct Target {
     /// The process of the server, and the address of its metrics, if it is on this machine.
     pid: Option<u32>,
     http: Option<String>,
+    /// Its data folder, likewise.
+    data: Option<PathBuf>,
     own: Option<LocalServer>,
 }
 
@@ -117,7 +131,7 @@ impl Target {
             let found =
                 StartFile::find(Some(folder))?.ok_or_else(|| Failure::other("no server runs with this data folder"))?;
             let target = Self::new(found.profile()?, Some(found.pid), None).await?;
-            return Ok(Self { http: found.http, ..target });
+            return Ok(Self { http: found.http, data: Some(std::path::absolute(folder)?), ..target });
         }
         if args.server.is_some() {
             let mut profile = Profile {
@@ -129,13 +143,23 @@ impl Target {
             profile.set_trust(args.fingerprint.clone(), args.ca.clone());
             return Self::new(profile, None, None).await;
         }
+        let shared = Shared { database: args.database(), ..Shared::default() };
+        let target = Self::start(args, settings, shared).await?;
+        if let Some(own) = &target.own {
+            output.note(format!("started a server on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
+        }
+        Ok(target)
+    }
+
+    /// Starts a server.
+    pub(crate) async fn start(args: &TargetArgs, settings: &[&str], shared: Shared<'_>) -> Result<Self, Failure> {
         let settings = settings.iter().map(|setting| (*setting).to_owned()).chain(args.set.iter().cloned());
         let arguments: Vec<String> = settings.flat_map(|setting| ["--set".to_owned(), setting]).collect();
-        let own = LocalServer::start(args.server_bin.as_deref(), &arguments, args.database.as_deref()).await?;
-        output.note(format!("started a server on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
+        let own = LocalServer::start(args.server_bin.as_deref(), &arguments, shared).await?;
         let http = own.http().map(str::to_owned);
+        let data = Some(own.folder().to_owned());
         let target = Self::new(own.profile()?, Some(own.pid()), Some(own)).await?;
-        Ok(Self { http, ..target })
+        Ok(Self { http, data, ..target })
     }
 
     async fn new(profile: Profile, pid: Option<u32>, own: Option<LocalServer>) -> Result<Self, Failure> {
@@ -152,7 +176,7 @@ impl Target {
         let mut run = [0; 3];
         getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;
         let access = Access { address, name, app_id, app_sign };
-        Ok(Self { profile, access, run: zim_protocol::id::hex(&run), pid, http: None, own })
+        Ok(Self { profile, access, run: zim_protocol::id::hex(&run), pid, http: None, data: None, own })
     }
 
     /// Returns the name of a user of this run.
@@ -168,6 +192,18 @@ impl Target {
     /// Returns the address of the server's metrics, if it is on this machine.
     pub(crate) fn http(&self) -> Option<&str> {
         self.http.as_deref()
+    }
+
+    /// Returns the data folder of the server, if it was started here.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.own.as_ref().map(LocalServer::folder)
+    }
+
+    /// Returns the files with the server's certificate and its key, if the server is on this machine and has made them.
+    pub(crate) fn certificate(&self) -> Option<[PathBuf; 2]> {
+        let data = self.data.as_ref()?;
+        Some(["cert.pem", "key.pem"].map(|name| data.join(name)))
+            .filter(|files| files.iter().all(|file| file.is_file()))
     }
 
     /// Returns the cost of the server since `before`.

@@ -2,8 +2,11 @@
 
 mod act;
 mod app;
+mod audit;
+mod export;
 mod group;
 mod push;
+mod retention;
 mod log;
 mod message;
 mod user;
@@ -50,6 +53,7 @@ Examples:
   zim admin sessions
   zim admin disconnect bob
   zim admin task list
+  zim admin audit list
   zim admin --admin-url https://chat.example.org:4712 --admin-key-file admin.key app list")]
 pub(crate) struct AdminArgs {
     #[command(flatten)]
@@ -87,7 +91,7 @@ enum AdminCommand {
     /// Manage apps: secrets, and who may log in
     #[command(subcommand)]
     App(app::AppCommand),
-    /// Manage users: list, register, ban, revoke tokens
+    /// Manage users: list, register, ban, revoke tokens, export, erase
     #[command(subcommand)]
     User(user::UserCommand),
     /// Set up the services that deliver offline push, and see what became of pushes
@@ -107,6 +111,12 @@ enum AdminCommand {
     /// List the logs that clients have uploaded, or fetch one
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Set how long messages are kept
+    #[command(subcommand)]
+    Retention(retention::RetentionCommand),
+    /// See what the operator has changed
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Send an experimental event, a text that the app understands, to users who are online
     Event(act::EventArgs),
     /// Make a token for the login of a user
@@ -305,6 +315,8 @@ pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failur
         AdminCommand::Group(command) => group::run(command, &mut operator, context).await,
         AdminCommand::Room(command) => act::room(command, &mut operator, context).await,
         AdminCommand::Log(command) => log::run(command, &mut operator, context).await,
+        AdminCommand::Retention(command) => retention::run(command, &mut operator, context).await,
+        AdminCommand::Audit(command) => audit::run(command, &mut operator, context).await,
         AdminCommand::Event(args) => act::event(args, &mut operator, context).await,
         AdminCommand::Call(args) => act::call(args, &mut operator, context).await,
         AdminCommand::Task(command) => work::run(WorkQueue::Tasks, command, &mut operator, context).await,

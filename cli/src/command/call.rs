@@ -13,16 +13,21 @@ use crate::output::{Align, Table};
 use crate::text::{preview, printable_json, without_mark};
 use crate::unknown;
 
+/// How the names of the methods of the SDK begin that are not part of the API.
+const OF_THE_SDK: &str = "zim.";
+
 /// `zim call`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   zim call --list
   zim call User/QueryUsersInfo '{\"userIDs\":[\"bob\"]}'
+  zim call zim.diagnostics
   zim call Message/SendMessage '{\"message\":{\"type\":1,\"message\":\"hi\"},\"toConversationID\":\"bob\"}'
 
 Names and numbers are those of the reference documentation. Omitted fields have their defaults. Unknown fields are \
-ignored with a warning; with --strict they are an error.")]
+ignored with a warning; with --strict they are an error. Names that begin with zim. are those of callExperimentalAPI: \
+zim.diagnostics says how the connection is, zim.networkChanged moves it to a new socket.")]
 pub(crate) struct CallArgs {
     /// The method, as in --list
     #[arg(required_unless_present = "list", value_name = "METHOD")]
@@ -76,6 +81,9 @@ pub(crate) async fn run(args: CallArgs, context: &Context) -> Result<(), Failure
         return list(context, args.internal);
     }
     let path = args.method.unwrap_or_default();
+    if path.starts_with(OF_THE_SDK) {
+        return experimental(&path, read_request(&args.request)?, context).await;
+    }
     let method = find(&path)?;
     let request = read_request(&args.request)?;
     let unknown = unknown::fields(method, &request)?;
@@ -89,11 +97,23 @@ pub(crate) async fn run(args: CallArgs, context: &Context) -> Result<(), Failure
     let session = context.one_shot().await?;
     let answer = session.zim.call_json(method.path, request).await;
     session.end().await;
-    let answer = answer?;
+    show(&answer?, context)
+}
+
+/// Calls a method of the SDK that is not part of the API.
+async fn experimental(method: &str, params: Value, context: &Context) -> Result<(), Failure> {
+    let session = context.one_shot().await?;
+    let call = serde_json::json!({ "method": method, "params": params });
+    let answer = session.zim.call_experimental_api(&call.to_string()).await;
+    session.end().await;
+    show(&serde_json::from_str::<Value>(&answer?)?, context)
+}
+
+fn show(answer: &Value, context: &Context) -> Result<(), Failure> {
     if context.output.is_json() {
-        return context.output.json(&answer);
+        return context.output.json(answer);
     }
-    context.output.line(printable_json(&serde_json::to_string_pretty(&answer)?))
+    context.output.line(printable_json(&serde_json::to_string_pretty(answer)?))
 }
 
 fn list(context: &Context, internal: bool) -> Result<(), Failure> {

@@ -21,6 +21,7 @@ Examples:
   zim conversation list
   zim conversation list --unread | jq -r .conversationID
   zim conversation clear bob
+  zim conversation receipt bob
   zim conversation clear --all
   zim conversation mark bob 3
   zim conversation mark bob 3 --also carl --also dora
@@ -39,6 +40,8 @@ pub(crate) enum ConversationCommand {
     Show(Target),
     /// Mark all messages of a conversation, or of all, as read, on all of your devices
     Clear(ClearArgs),
+    /// Tell the other user of a conversation that you have read everything
+    Receipt(Target),
     /// Pin a conversation to the top of the list
     Pin(Target),
     /// Unpin a conversation
@@ -169,7 +172,8 @@ pub(crate) struct ClearArgs {
 impl ClearArgs {
     /// Returns the conversation; `None`: all of them.
     fn target(&self) -> Option<Target> {
-        self.id.clone().map(|id| Target { id, group: self.group })
+        let kind = if self.group { ConversationType::Group } else { ConversationType::Peer };
+        self.id.as_ref().map(|id| Target::of(id, kind))
     }
 }
 
@@ -227,6 +231,7 @@ pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Resu
         ConversationCommand::Pinned(page) => pinned(page, context, &session).await,
         ConversationCommand::Show(with) => show(&with, context, &session).await,
         ConversationCommand::Clear(args) => clear(args.target(), context, &session).await,
+        ConversationCommand::Receipt(with) => receipt(&with, context, &session).await,
         ConversationCommand::Pin(with) => pin(&with, true, context, &session).await,
         ConversationCommand::Unpin(with) => pin(&with, false, context, &session).await,
         ConversationCommand::Mute(with) => mute(&with, true, context, &session).await,
@@ -359,6 +364,12 @@ async fn clear(with: Option<Target>, context: &Context, session: &Session) -> Re
     let cleared = session.zim.clear_conversation_unread_message_count(&with.id, with.kind()).await?;
     let place = context.output.paint(Ink::Name, &with.place("from"));
     done(context, &cleared, format!("All messages {place} are marked as read."))
+}
+
+async fn receipt(with: &Target, context: &Context, session: &Session) -> Result<(), Failure> {
+    let sent = session.zim.send_conversation_message_receipt_read(&with.id, with.kind()).await?;
+    let name = context.output.paint(Ink::Name, &with.name());
+    done(context, &sent, format!("{name} is told that you have read everything."))
 }
 
 /// Shows the result of a command.

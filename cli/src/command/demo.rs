@@ -14,7 +14,7 @@ use zim_protocol::{
 use crate::context::{Session, config, log_in};
 use crate::describe;
 use crate::exit::{Exit, Failure};
-use crate::local_server::LocalServer;
+use crate::local_server::{LocalServer, Shared};
 use crate::output::{Ink, Output, span};
 use crate::profile::Profile;
 use crate::signal::Signals;
@@ -33,7 +33,7 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<(), Failure> {
     // The demo prints text in every format.
     let printer = Printer { output: output.as_plain(), began: Instant::now() };
-    let server = LocalServer::start(args.server_bin.as_deref(), &[], None).await?;
+    let server = LocalServer::start(args.server_bin.as_deref(), &[], Shared::default()).await?;
     let mut signals = Signals::listen()?;
     let result = tokio::select! {
         result = run_steps(&printer, &server) => result,

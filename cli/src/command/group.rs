@@ -84,11 +84,14 @@ pub(crate) enum GroupCommand {
         #[command(flatten)]
         list: ListArgs,
     },
-    /// Search your groups by name
+    /// Search your groups by name, or by their members
     Search {
         /// Text that must occur, ignoring case
         #[arg(value_name = "KEYWORD", required = true, num_args = 1..=5)]
         keywords: Vec<String>,
+        /// Also find groups by the names and nicknames of their members, and show these members
+        #[arg(long)]
+        members: bool,
     },
     #[command(flatten)]
     Change(ChangeCommand),
@@ -114,7 +117,7 @@ pub(crate) async fn run(command: GroupCommand, context: &Context) -> Result<(), 
         GroupCommand::Info { group } => info(&group, zim, output).await,
         GroupCommand::Members(args) => members::run(args, zim, output).await,
         GroupCommand::List { with, list } => groups(with, &list, zim, output).await,
-        GroupCommand::Search { keywords } => search(keywords, zim, output).await,
+        GroupCommand::Search { keywords, members } => search(keywords, members, zim, output).await,
         GroupCommand::Change(command) => change::run(command, zim, output).await,
         GroupCommand::Member(command) => member::run(command, zim, output).await,
         GroupCommand::Application(command) => application::run(command, zim, output).await,
@@ -221,9 +224,10 @@ fn invites(rules: GroupVerifyInfo) -> &'static str {
     }
 }
 
-async fn groups(with: Vec<String>, args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
+/// Returns up to `most` groups of the user; of these users, if there are any, too.
+async fn own_groups(with: Vec<String>, most: i64, zim: &Zim) -> Result<Vec<Group>, Failure> {
     let (mut all, mut next_flag): (Vec<Group>, i64) = (Vec::new(), 0);
-    while let Some(count) = next_count(args.count, all.len()) {
+    while let Some(count) = next_count(most, all.len()) {
         let config = GroupListQueryConfig { next_flag, user_ids: with.clone() };
         let page = zim.query_group_list_page(count, config).await?;
         all.extend(page.group_list);
@@ -232,6 +236,11 @@ async fn groups(with: Vec<String>, args: &ListArgs, zim: &Zim, output: Output) -
             break;
         }
     }
+    Ok(all)
+}
+
+async fn groups(with: Vec<String>, args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let all = own_groups(with, args.count, zim).await?;
     if output.is_json() {
         return all.iter().try_for_each(|group| output.json(group));
     }
@@ -250,27 +259,41 @@ fn group_table(groups: &[Group]) -> Table {
     table
 }
 
-async fn search(keywords: Vec<String>, zim: &Zim, output: Output) -> Result<(), Failure> {
+async fn search(keywords: Vec<String>, with_members: bool, zim: &Zim, output: Output) -> Result<(), Failure> {
+    if with_members {
+        for group in own_groups(Vec::new(), i64::MAX, zim).await? {
+            members::read_all(&group.base_info.unwrap_or_default().group_id, zim).await?;
+        }
+    }
     let (mut all, mut next_flag) = (Vec::new(), 0);
     loop {
-        let config =
-            GroupSearchConfig { next_flag, count: 30, keywords: keywords.clone(), ..GroupSearchConfig::default() };
+        let config = GroupSearchConfig {
+            next_flag,
+            count: 30,
+            keywords: keywords.clone(),
+            is_also_match_group_member_user_name: with_members,
+            is_also_match_group_member_nickname: with_members,
+        };
         let page = zim.search_local_groups(config).await?;
-        all.extend(page.group_search_info_list.into_iter().filter_map(|hit| hit.group_info));
+        all.extend(page.group_search_info_list);
         next_flag = page.next_flag;
         if next_flag == 0 {
             break;
         }
     }
     if output.is_json() {
-        return all.iter().try_for_each(|group| output.json(group));
+        return all.iter().try_for_each(|hit| output.json(hit));
     }
     if all.is_empty() {
         return output.line("No group matches.");
     }
-    let found: Vec<Group> =
-        all.into_iter().map(|base_info| Group { base_info: Some(base_info), ..Group::default() }).collect();
-    output.table(&group_table(&found))
+    let mut table = Table::new(&["GROUP", "NAME", "MEMBERS WHO MATCH"].map(|name| (name, Align::Left)));
+    for hit in all {
+        let group = hit.group_info.unwrap_or_default();
+        let members: Vec<String> = hit.user_list.iter().map(|user| preview(&user.user_id, 32)).collect();
+        table.row([preview(&group.group_id, 32), preview(&group.group_name, 40), members.join(", ")]);
+    }
+    output.table(&table)
 }
 
 /// Returns members as a table.

@@ -9,7 +9,7 @@ use super::admin::{local_apps, only_app};
 use crate::context::{Context, one_shot};
 use crate::exit::Failure;
 use crate::output::{Ink, Output};
-use crate::profile::{Profile, fingerprint};
+use crate::profile::{AREAS, Profile, fingerprint};
 use crate::secret;
 use crate::start_file::StartFile;
 
@@ -59,9 +59,32 @@ pub(crate) struct LoginArgs {
     /// Trust the root certificates of the system again
     #[arg(long, conflicts_with_all = ["fingerprint", "ca"])]
     system_roots: bool,
+    /// Refuse the server if it says that it is elsewhere: china, north-america, europe, asia, india; any takes it back
+    #[arg(long, value_name = "AREA", value_parser = area)]
+    area: Option<Wanted>,
     /// The data folder of a server on this machine, in place of the options above
     #[arg(long, env = "ZIM_SERVER_DATA", hide_env_values = true, value_name = "FOLDER")]
     server_data: Option<PathBuf>,
+}
+
+/// Where the server has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Anywhere,
+    /// In the area with this number.
+    In(i64),
+}
+
+/// Parses the name of an area.
+fn area(text: &str) -> Result<Wanted, String> {
+    if text == "any" {
+        return Ok(Wanted::Anywhere);
+    }
+    let found = AREAS.into_iter().find(|(name, _)| *name == text);
+    found.map(|(_, number)| Wanted::In(number)).ok_or_else(|| {
+        let names = AREAS.map(|(name, _)| name).join(", ");
+        format!("the areas are {names}; any is none of them")
+    })
 }
 
 fn checked_fingerprint(text: &str) -> Result<String, String> {
@@ -169,6 +192,11 @@ fn merge(profile: &mut Profile, args: LoginArgs, output: Output) -> Result<(), F
     if args.system_roots {
         (profile.fingerprint, profile.ca) = (None, None);
     }
+    match args.area {
+        Some(Wanted::In(number)) => profile.area = Some(number),
+        Some(Wanted::Anywhere) => profile.area = None,
+        None => {}
+    }
     Ok(())
 }
 
@@ -221,6 +249,18 @@ mod tests {
         assert_eq!(other.fingerprint, None);
         assert_eq!(merged(first.clone(), "login ann --ca ca.pem").fingerprint, None);
         assert_eq!(merged(first, "login ann --system-roots").fingerprint, None);
+    }
+
+    #[test]
+    fn an_area_holds_until_it_is_taken_back_or_the_server_is_another() {
+        let first = merged(Profile::default(), "login ann --server s:1 --app-id 7 --app-sign x --area europe");
+        assert_eq!(first.area, Some(4));
+        assert_eq!(merged(first.clone(), "login ann").area, Some(4));
+        assert_eq!(merged(first.clone(), "login ann --area any").area, None);
+        assert_eq!(merged(first, "login ann --server t:1").area, None);
+        assert!(Line::try_parse_from(["login", "ann", "--area", "moon"]).unwrap_err().to_string().contains("india"));
+        // The SDK knows them all.
+        assert!(AREAS.iter().all(|(_, number)| zim_client_sdk::Area::of(*number).is_some()));
     }
 
     #[test]

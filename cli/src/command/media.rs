@@ -1,14 +1,19 @@
 //! `zim media`: messages with files.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use zim_client_sdk::MessageSendNotification;
+use zim_client_sdk::{MessageSendNotification, Zim};
 use zim_protocol::media::{HEAD_BYTES, MediaFormat};
-use zim_protocol::{MediaDownloadConfig, MediaFileType, Message, MessageSendConfig, MessageType};
+use zim_protocol::{
+    CacheConfig, FileCacheClearConfig, FileCacheQueryConfig, MediaDownloadConfig, MediaFileType, Message,
+    MessageSendConfig, MessageType,
+};
 
-use crate::context::{Context, Session};
+use crate::context::{Context, Session, now_ms};
 use crate::describe;
+use crate::duration;
 use crate::exit::Failure;
 use crate::output::{Ink, clock_time};
 use crate::progress;
@@ -24,6 +29,8 @@ Examples:
   zim media send bob notes.pdf --type file
   zim media download bob 118
   zim media download bob 118 --version thumbnail --to small.jpg
+  zim media cache
+  zim media cache --clear
 
 An upload that breaks off goes on where it was when the command is repeated.")]
 pub(crate) enum MediaCommand {
@@ -31,6 +38,22 @@ pub(crate) enum MediaCommand {
     Send(SendArgs),
     /// Download the file of a message
     Download(DownloadArgs),
+    /// Show how much space the files take that chat has saved on this device, or remove them
+    Cache(CacheArgs),
+}
+
+/// `zim media cache`
+#[derive(Args, Debug)]
+pub(crate) struct CacheArgs {
+    /// Remove the files
+    #[arg(long)]
+    clear: bool,
+    /// Only files that were downloaded at least so long ago, such as 7d
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    older: Option<Duration>,
+    /// The folder of the files [default: that of the profile]
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
 }
 
 /// `zim media send`
@@ -86,6 +109,7 @@ enum Version {
     Original,
     Large,
     Thumbnail,
+    FirstFrame,
 }
 
 impl Kind {
@@ -112,8 +136,13 @@ impl Kind {
 }
 
 pub(crate) async fn run(command: MediaCommand, context: &Context) -> Result<(), Failure> {
+    let command = match command {
+        MediaCommand::Cache(args) => return cache(args, context).await,
+        command => command,
+    };
     let session = context.one_shot().await?;
     let outcome = match command {
+        MediaCommand::Cache(_) => Ok(()),
         MediaCommand::Send(args) => send(&args, context, &session).await,
         MediaCommand::Download(args) => download(&args, context, &session).await,
     };
@@ -129,6 +158,12 @@ fn head(path: &Path) -> Result<Vec<u8>, Failure> {
         .and_then(|file| file.take(limit).read_to_end(&mut head))
         .map_err(|error| Failure::usage(format!("the file {} cannot be read: {error}", path.display())))?;
     Ok(head)
+}
+
+/// Returns the message with a file, of the type that fits its content.
+pub(super) fn message(file: &Path) -> Result<Message, Failure> {
+    let kind = Kind::of(&head(file)?);
+    Ok(kind.message(std::path::absolute(file)?.to_string_lossy().into_owned(), 0))
 }
 
 async fn send(args: &SendArgs, context: &Context, session: &Session) -> Result<(), Failure> {
@@ -176,6 +211,7 @@ async fn download(args: &DownloadArgs, context: &Context, session: &Session) -> 
         Version::Original => MediaFileType::OriginalFile,
         Version::Large => MediaFileType::LargeImage,
         Version::Thumbnail => MediaFileType::Thumbnail,
+        Version::FirstFrame => MediaFileType::VideoFirstFrame,
     };
     let config = MediaDownloadConfig { message_info_index: args.part };
     let downloaded = session.zim.download_media_file(&message, kind, config, on_progress).await;
@@ -194,6 +230,32 @@ async fn download(args: &DownloadArgs, context: &Context, session: &Session) -> 
     context.output.line(format!("Saved {bytes} bytes as {}.", preview(&downloaded.file_local_path, 200)))
 }
 
+/// Shows or clears what the device of the profile keeps.
+async fn cache(args: CacheArgs, context: &Context) -> Result<(), Failure> {
+    if let Some(folder) = &args.folder {
+        Zim::set_cache_config(CacheConfig { cache_path: folder.to_string_lossy().into_owned() });
+    }
+    let ago = args.older.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+    // 0 stands for all files.
+    let end_time = ago.map_or(0, |ago| now_ms().saturating_sub(ago).max(1));
+    let session = context.own_device_offline().await?;
+    let outcome = async {
+        let found = session.zim.query_local_file_cache(FileCacheQueryConfig { end_time }).await?;
+        if args.clear {
+            session.zim.clear_local_file_cache(FileCacheClearConfig { end_time }).await?;
+        }
+        Ok::<_, Failure>(found)
+    }
+    .await;
+    session.leave().await;
+    let found = outcome?;
+    if context.output.is_json() {
+        return context.output.json(&found);
+    }
+    let what = if args.clear { "are removed" } else { "are kept on this device" };
+    context.output.line(format!("{} bytes of files {what}.", found.total_file_size))
+}
+
 /// Returns the file's own name, without what leads out of the folder, hides the file or disguises it, or one of the message.
 fn own_name(name: &str, seq: i64, version: Version) -> PathBuf {
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
@@ -206,6 +268,8 @@ fn own_name(name: &str, seq: i64, version: Version) -> PathBuf {
         Version::Original => name,
         Version::Large => format!("large-{name}"),
         Version::Thumbnail => format!("thumbnail-{name}"),
+        // A picture, whatever the film is.
+        Version::FirstFrame => format!("first-frame-{}.jpg", name.rsplit_once('.').map_or(&*name, |(stem, _)| stem)),
     })
 }
 
@@ -225,6 +289,8 @@ mod tests {
     fn a_name_stays_in_the_folder() {
         assert_eq!(own_name("cat.jpg", 7, Version::Original), PathBuf::from("cat.jpg"));
         assert_eq!(own_name("../../etc/passwd", 7, Version::Large), PathBuf::from("large-passwd"));
+        assert_eq!(own_name("film.mp4", 7, Version::FirstFrame), PathBuf::from("first-frame-film.jpg"));
+        assert_eq!(own_name("", 7, Version::FirstFrame), PathBuf::from("first-frame-message-7.jpg"));
         assert_eq!(own_name(".profile", 7, Version::Original), PathBuf::from("profile"));
         assert_eq!(own_name("cat\u{202e}gpj.exe", 7, Version::Original), PathBuf::from("catgpj.exe"));
         for none in ["", "..", "a/..", "\n"] {

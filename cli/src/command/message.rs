@@ -1,5 +1,7 @@
 //! `zim message`: what can be done with messages that were sent.
 
+mod local;
+
 use clap::{Args, Subcommand};
 use zim_client_sdk::message::MessageSendNotification;
 use zim_protocol::message::Body;
@@ -9,6 +11,7 @@ use zim_protocol::{
     MessageRepliedListQueryConfig, MessageSendConfig,
 };
 
+use self::local::LocalCommand;
 use crate::context::{Context, Session};
 use crate::describe;
 use crate::exit::Failure;
@@ -31,7 +34,11 @@ Examples:
   zim message react --group crew 2 like
   zim message pin bob 118
   zim message combine bob 116 118 --title 'The plan' --to-group crew
-  zim message delete bob 116 117")]
+  zim message delete bob 116 117
+  zim message note bob 118 'ask again on Monday'
+  zim message insert bob 'You are friends now.' --from bob
+  zim message export messages
+  zim message import messages")]
 pub(crate) enum MessageCommand {
     /// Replace the text of a message that you sent
     Edit(TextArgs),
@@ -57,10 +64,14 @@ pub(crate) enum MessageCommand {
     Receipts(ReceiptsArgs),
     /// Delete messages for yourself, on all of your devices
     Delete(DeleteArgs),
+    /// Delete all messages of all conversations for yourself, on all of your devices
+    DeleteEverywhere,
     /// Combine messages and send them as one
     Combine(CombineArgs),
     /// Show what a combined message combines
     Detail(DetailArgs),
+    #[command(flatten)]
+    Local(LocalCommand),
 }
 
 /// One message.
@@ -173,8 +184,13 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(crate) async fn run(command: MessageCommand, context: &Context) -> Result<(), Failure> {
+    let command = match command {
+        MessageCommand::Local(command) => return local::run(command, context).await,
+        command => command,
+    };
     let session = context.one_shot().await?;
     let outcome = match command {
+        MessageCommand::Local(_) => Ok(()),
         MessageCommand::Edit(args) => edit(args, context, &session).await,
         MessageCommand::Reply(args) => reply(args, context, &session).await,
         MessageCommand::Replies(args) => replies(&args, context, &session).await,
@@ -187,6 +203,7 @@ pub(crate) async fn run(command: MessageCommand, context: &Context) -> Result<()
         MessageCommand::Receipt(args) => receipt(&args, context, &session).await,
         MessageCommand::Receipts(args) => receipts(&args, context, &session).await,
         MessageCommand::Delete(args) => delete(&args, context, &session).await,
+        MessageCommand::DeleteEverywhere => delete_everywhere(context, &session).await,
         MessageCommand::Combine(args) => combine(args, context, &session).await,
         MessageCommand::Detail(args) => detail(&args, context, &session).await,
     };
@@ -409,6 +426,15 @@ async fn delete(args: &DeleteArgs, context: &Context, session: &Session) -> Resu
     context.output.line(format!("Deleted {what} {}, for you alone.", args.with.place("with")))
 }
 
+async fn delete_everywhere(context: &Context, session: &Session) -> Result<(), Failure> {
+    let config = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
+    session.zim.delete_all_conversation_messages(config).await?;
+    if context.output.is_json() {
+        return context.output.json(&serde_json::json!({}));
+    }
+    context.output.line("Deleted all messages of all conversations, for you alone.")
+}
+
 async fn combine(args: CombineArgs, context: &Context, session: &Session) -> Result<(), Failure> {
     let mut found = fetch(&args.with, &args.seqs, session).await?;
     found.sort_by_key(|message| args.seqs.iter().position(|seq| *seq == message.message_seq));
@@ -420,8 +446,10 @@ async fn combine(args: CombineArgs, context: &Context, session: &Session) -> Res
         ..CombineMessage::default()
     };
     let message = Message { body: Some(Body::Combine(Box::new(combine))), ..Message::default() };
-    let group = args.to_group.is_some();
-    let to = Target { id: args.to_group.or(args.to).unwrap_or_default(), group };
+    let to = match (args.to_group, args.to) {
+        (Some(group), _) => Target::of(group, ConversationType::Group),
+        (None, user) => Target::of(user.unwrap_or_default(), ConversationType::Peer),
+    };
     let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
     let sent = session.zim.send_message(message, &to.id, to.kind(), config, notification).await?;
     if context.output.is_json() {

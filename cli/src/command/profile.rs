@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::output::{Align, Table};
-use crate::profile::Profile;
+use crate::profile::{AREAS, Profile};
 
 /// `zim profile`
 #[derive(Debug, Subcommand)]
@@ -48,6 +48,8 @@ struct Shown {
     app_id: Option<u32>,
     login: &'static str,
     trust: String,
+    /// The area that the server must be in.
+    area: Option<&'static str>,
     file: String,
 }
 
@@ -62,7 +64,9 @@ fn shown(name: String, profile: Profile, context: &Context) -> Shown {
         (None, Some(file)) => format!("roots in {}", file.display()),
         (None, None) => "roots of the system".to_owned(),
     };
+    let area = AREAS.into_iter().find(|(_, number)| Some(*number) == profile.area).map(|(name, _)| name);
     Shown {
+        area,
         in_use: name == context.name,
         file: context.profiles.file(&name).display().to_string(),
         profile: name,
@@ -169,5 +173,8 @@ fn show(name: &str, context: &Context) -> Result<(), Failure> {
     for (what, value) in rows {
         context.output.line(format!("{what:<12}{}", value.unwrap_or_else(|| "-".to_owned())))?;
     }
-    Ok(())
+    match shown.area {
+        Some(area) => context.output.line(format!("{:<12}{area}", "must be in")),
+        None => Ok(()),
+    }
 }

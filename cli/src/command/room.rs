@@ -9,38 +9,45 @@ use zim_client_sdk::Zim;
 use zim_protocol::{ConversationType, Message, MessagePriority, MessageSendConfig, RoomMemberQueryConfig};
 
 use self::attributes::{AttributesArgs, MembersArgs};
-use self::enter::EnterArgs;
+use self::enter::{CreateArgs, EnterArgs, Entry};
 use super::friend::ListArgs;
 use super::history::{RangeArgs, Shown};
 use super::send::checked;
 use crate::context::Context;
 use crate::describe;
-use crate::exit::Failure;
+use crate::exit::{Failure, all_done};
 use crate::output::{Align, Ink, Output, Table};
 use crate::text::preview;
 
 /// The size of a page of members.
 const PAGE: i64 = 100;
+/// The limit of users in a request.
+const MAX_USERS: usize = 10;
 
 /// `zim room`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
-A room lasts as long as somebody is in it. `zim room enter` stays in it and shows what happens until Ctrl-C; with \
---commands it also takes lines such as `/switch hall`. The other commands are for users who are in the room.
+A room lasts as long as somebody is in it. `zim room enter` and `zim room create` stay in it and show what happens until \
+Ctrl-C; with --commands they also take lines such as `/switch hall`. To write to those who are in it, use `zim chat \
+--room stage`. The other commands are for users who are in the room.
 
 Examples:
   zim room enter stage --name \"The stage\"
   zim room send stage \"hi all\"
   zim room send stage --type barrage \"wow\"
   zim room members stage | jq -r .userID
+  zim room members stage ann bob
   zim room history stage --before 120
   zim room attributes stage song=Blackbird
   zim room of stage bob --set seat=1
+  zim room of stage
   zim room leave stage
   zim room leave --all")]
 pub(crate) enum RoomCommand {
     /// Enter a room, and show what happens in it
     Enter(EnterArgs),
+    /// Create a room that does not exist yet, and stay in it like enter
+    Create(CreateArgs),
     /// Send a message to those who are in a room
     Send {
         /// The room
@@ -71,10 +78,13 @@ pub(crate) enum RoomCommand {
         #[arg(long, conflicts_with = "room")]
         all: bool,
     },
-    /// List the members of a room, in the order in which they entered
+    /// List the members of a room, in the order in which they entered, or show some of them
     Members {
         /// The room
         room: String,
+        /// Only these users; those who are not in the room are an error
+        #[arg(value_name = "USER", num_args = 0..=MAX_USERS)]
+        users: Vec<String>,
         #[command(flatten)]
         list: ListArgs,
     },
@@ -107,13 +117,22 @@ pub(crate) enum Priority {
 }
 
 pub(crate) async fn run(command: RoomCommand, context: &Context) -> Result<(), Failure> {
-    if let RoomCommand::Enter(args) = command {
-        return enter::run(args, context).await;
+    match command {
+        RoomCommand::Enter(args) => {
+            let entry = if args.join { Entry::Join } else { Entry::Enter };
+            enter::run(args.stay, entry, context).await
+        }
+        RoomCommand::Create(args) => enter::run(args.stay, Entry::Create, context).await,
+        command => of_those_in_it(command, context).await,
     }
+}
+
+/// Runs a command that does not stay in the room.
+async fn of_those_in_it(command: RoomCommand, context: &Context) -> Result<(), Failure> {
     let session = context.one_shot().await?;
     let (zim, output) = (&session.zim, context.output);
     let outcome = match command {
-        RoomCommand::Enter(_) => Ok(()),
+        RoomCommand::Enter(_) | RoomCommand::Create(_) => Ok(()),
         RoomCommand::Send { room, text, kind, priority } => {
             send(&room, (kind, priority), text.join(" "), zim, output).await
         }
@@ -124,7 +143,8 @@ pub(crate) async fn run(command: RoomCommand, context: &Context) -> Result<(), F
         }
         RoomCommand::Leave { all: true, .. } => leave_all(zim, output).await,
         RoomCommand::Leave { room, .. } => leave(&room.unwrap_or_default(), zim, output).await,
-        RoomCommand::Members { room, list } => members(&room, &list, zim, output).await,
+        RoomCommand::Members { room, users, list } if users.is_empty() => members(&room, &list, zim, output).await,
+        RoomCommand::Members { room, users, .. } => some_members(&room, users, zim, output).await,
         RoomCommand::Count { room } => count(&room, zim, output).await,
         RoomCommand::Attributes(args) => attributes::of_room(args, zim, output).await,
         RoomCommand::Of(args) => attributes::of_members(args, zim, output).await,
@@ -201,6 +221,23 @@ async fn members(room: &str, list: &ListArgs, zim: &Zim, output: Output) -> Resu
         }
     }
     if output.is_json() { Ok(()) } else { output.table(&table) }
+}
+
+/// Shows some members.
+async fn some_members(room: &str, users: Vec<String>, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let found = zim.query_room_members(users, room).await?;
+    let mut table = Table::new(&[("user", Align::Left), ("name", Align::Left)]);
+    for member in &found.member_list {
+        if output.is_json() {
+            output.json(member)?;
+        } else {
+            table.row([preview(&member.user_id, 32), preview(&member.user_name, 40)]);
+        }
+    }
+    if !table.is_empty() {
+        output.table(&table)?;
+    }
+    all_done(&found.error_user_list, "not in the room")
 }
 
 async fn count(room: &str, zim: &Zim, output: Output) -> Result<(), Failure> {

@@ -156,10 +156,7 @@ async fn search(
 
 fn no_message(place: &Place) -> String {
     match place {
-        Place::One(id, kind) => {
-            let with = Target { id: id.clone(), group: *kind == ConversationType::Group };
-            format!("There is no such message {}.", with.place("with"))
-        }
+        Place::One(id, kind) => format!("There is no such message {}.", Target::of(id, *kind).place("with")),
         _ => "There is no such message.".to_owned(),
     }
 }

@@ -24,6 +24,8 @@ const MAX_PUSH_CHARS: usize = 200;
 Examples:
   zim send bob \"see you at 8\"
   zim send --group crew \"hi all\"
+  zim send bob \"read this, please\" --receipt
+  zim send --group crew \"look at this\" --mention bob
   date | zim send bob -
   tail -f log | zim send bob --lines -
   zim send bob --lines - < notes
@@ -52,6 +54,15 @@ pub(crate) struct SendArgs {
     /// Send each line of standard input as a message
     #[arg(long)]
     lines: bool,
+    /// Ask for a receipt: zim message receipts shows who has read it
+    #[arg(long)]
+    receipt: bool,
+    /// Mention a user: they are notified even if they do not want to be disturbed; may be repeated
+    #[arg(long = "mention", value_name = "USER")]
+    mentions: Vec<String>,
+    /// Mention everybody in the conversation
+    #[arg(long)]
+    mention_all: bool,
     /// Do not count the message as unread
     #[arg(long)]
     quiet: bool,
@@ -93,7 +104,12 @@ impl SendArgs {
 
     fn message(&self, text: String) -> Message {
         let message = self.kind.message(text, self.custom_type);
-        Message { extended_data: self.extended_data.clone(), ..message }
+        Message {
+            extended_data: self.extended_data.clone(),
+            mentioned_user_ids: self.mentions.clone(),
+            is_mention_all: self.mention_all,
+            ..message
+        }
     }
 
     /// Returns the check of a line.
@@ -111,6 +127,7 @@ impl SendArgs {
     fn config(&self) -> MessageSendConfig {
         MessageSendConfig {
             disable_unread_message_count: self.quiet,
+            has_receipt: self.receipt,
             idempotency_key: self.idempotency_key.clone(),
             push_config: self.push.as_ref().map(|title| self.push_config(title)),
             ..MessageSendConfig::default()
@@ -230,6 +247,10 @@ mod tests {
         assert_eq!(extended.message("hi".into()).extended_data, "x");
         assert!(extended.config().disable_unread_message_count);
         assert_eq!(args(&["bob", "hi", "--idempotency-key", "7"]).config().idempotency_key, "7");
+        let asked = args(&["-g", "crew", "hi", "--receipt", "--mention", "ann", "--mention", "bob", "--mention-all"]);
+        let message = asked.message("hi".into());
+        assert!(asked.config().has_receipt && message.is_mention_all && !args(&["bob", "hi"]).config().has_receipt);
+        assert_eq!(message.mentioned_user_ids, ["ann", "bob"]);
     }
 
     #[test]

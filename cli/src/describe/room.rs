@@ -13,7 +13,7 @@ fn room(id: &str) -> String {
 }
 
 /// Describes a change of the device's own stay.
-pub(super) fn state_changed(change: &RoomStateChangedEvent) -> String {
+pub(crate) fn state_changed(change: &RoomStateChangedEvent) -> String {
     let what = match (change.state(), change.event()) {
         (RoomState::Connected, _) => "you are in it",
         (RoomState::Connecting, RoomEvent::NetworkInterrupted) => "the connection is lost, returning",
@@ -29,7 +29,7 @@ pub(super) fn state_changed(change: &RoomStateChangedEvent) -> String {
 }
 
 /// Describes who entered or left.
-pub(super) fn members(room_id: &str, members: &[UserInfo], what: &str) -> String {
+pub(crate) fn members(room_id: &str, members: &[UserInfo], what: &str) -> String {
     let users: Vec<_> = members.iter().map(|member| preview(&member.user_id, 32)).collect();
     format!("{}: {} {what}", room(room_id), preview(&users.join(", "), 200))
 }

@@ -265,6 +265,7 @@ async fn people_find_count_and_pick_members_and_attributes() {
     assert_eq!(ids(&env.zim("ann", &["group", "members", "crew", "--search", "CAPT"]).await.ok()), ["bob"]);
     for (command, said) in [
         (&["group", "members", "crew", "--search", "captain", "--search", "none"][..], "No member matches."),
+        (&["group", "search", "captain"], "No group matches."),
         (&["group", "members", "crew", "--total"], "3 members"),
         (&["group", "attributes", "crew"], "city=Bern color=red"),
         (&["group", "attributes", "crew", "--only", "city"], "city=Bern"),
@@ -273,6 +274,10 @@ async fn people_find_count_and_pick_members_and_attributes() {
     ] {
         assert_eq!(env.zim("ann", &[command, &["--plain"]].concat()).await.ok().stdout.trim(), said, "{command:?}");
     }
+    let hit = env.zim("ann", &["group", "search", "captain", "--members"]).await.json();
+    assert_eq!((&hit["groupInfo"]["groupID"], &hit["userList"][0]["userID"]), (&json!("crew"), &json!("bob")));
+    let hit = env.zim("ann", &["group", "search", "CREW"]).await.json();
+    assert_eq!((&hit["groupInfo"]["groupID"], hit.get("userList")), (&json!("crew"), None));
     let total = env.zim("cai", &["group", "members", "crew", "--total"]).await.json();
     assert_eq!(total, json!({"groupID": "crew", "count": 3}));
     env.zim("ann", &["group", "kick", "crew", "bob", "cai"]).await.ok();

@@ -32,6 +32,8 @@ async fn a_file_is_sent_and_downloaded() {
 
     let none = env.zim("bob", &["media", "download", "ann", "1", "--version", "thumbnail", "--to", &path("x")]).await;
     assert!(none.stderr.contains("6000219"), "{}", none.stderr);
+    let none = env.zim("bob", &["media", "download", "ann", "1", "--version", "first-frame", "--to", &path("x")]).await;
+    assert!(none.stderr.contains("6000219"), "{}", none.stderr);
     let lies = env.zim("ann", &["media", "send", "bob", &path("notes.txt"), "--type", "image"]).await;
     assert!(lies.stderr.contains("6000213"), "{}", lies.stderr);
     let missing = env.zim("ann", &["media", "send", "bob", &path("missing")]).await;

@@ -36,9 +36,20 @@ async fn a_room_is_entered_talked_in_and_left() {
     let members = all(&env.zim("bob", &["room", "members", "stage"]).await.ok());
     let members: Vec<_> = members.iter().map(|member| member["userID"].as_str().unwrap()).collect();
     assert_eq!(members, ["bob", "cai"]);
+    let some = all(&env.zim("bob", &["room", "members", "stage", "cai", "bob"]).await.ok());
+    let mut some: Vec<_> = some.iter().map(|member| member["userID"].as_str().unwrap()).collect();
+    some.sort_unstable();
+    assert_eq!(some, ["bob", "cai"]);
+    let missing = env.zim("bob", &["room", "members", "stage", "dan", "--plain"]).await;
+    assert_eq!((missing.code, missing.stdout.as_str()), (Some(5), ""), "{}", missing.stderr);
+    assert!(missing.stderr.contains("not in the room: dan"), "{}", missing.stderr);
     // The command of Bob ends with this event, and then Bob is not in the room any more.
     let of = env.zim("cai", &["room", "of", "stage", "cai", "--set", "seat=1", "--plain"]).await.ok().stdout;
     assert!(of.ends_with("cai   seat=1\n"), "{of}");
+    let of = env.zim("cai", &["room", "of", "stage", "--plain"]).await.ok().stdout;
+    assert!(of.ends_with("cai   seat=1\n") && !of.contains("bob"), "{of}");
+    let nobody = env.zim("cai", &["room", "of", "stage", "--set", "seat=1"]).await;
+    assert_eq!(nobody.code, Some(2), "{}", nobody.stderr);
     let said: Vec<_> = bob.finish().await.ok().lines();
     let said: Vec<_> = said.iter().filter_map(|line| Some(line.split_once("  ")?.1)).collect();
     let expected = [
@@ -171,5 +182,28 @@ async fn a_device_in_a_room_takes_commands() {
     cai.finish().await;
     let none = env.zim("cai", &["room", "leave", "--all", "--plain"]).await.ok().stdout;
     assert_eq!(none.trim(), "You are in no room.");
+    env.end().await;
+}
+
+#[tokio::test]
+async fn a_room_is_created_only_if_there_is_none() {
+    let env = TestEnv::new().await;
+    for user in ["bob", "cai"] {
+        env.login(user).await;
+    }
+    let create = ["room", "create", "stage", "--name", "The stage", "--attribute", "host=bob", "--timeout", "60s"];
+    let mut bob = env.start("bob", &create);
+    online(&env, "bob", 1).await;
+    let shown = env.zim("bob", &["room", "attributes", "stage", "--plain"]).await.ok().stdout;
+    assert_eq!(shown.trim(), "host=bob");
+    let refused = env.zim("cai", &["room", "create", "stage", "--timeout", "60s"]).await.fails(5);
+    assert!(refused.contains("6000323"), "{refused}");
+    // Who enters does not mind.
+    let mut cai = env.start("cai", &["room", "enter", "stage", "--timeout", "60s"]);
+    online(&env, "bob", 2).await;
+    for running in [&mut bob, &mut cai] {
+        running.signal(rustix::process::Signal::INT);
+        running.finish().await;
+    }
     env.end().await;
 }

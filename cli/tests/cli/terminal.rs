@@ -1,4 +1,4 @@
-//! `zim chat` on a terminal.
+//! `zim chat` on a terminal: the keys and the screen.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 const CONTROL_D: &str = "\x04";
 
 /// A program on a terminal.
-struct Terminal {
+pub(crate) struct Terminal {
     keyboard: File,
     output: mpsc::UnboundedReceiver<Vec<u8>>,
     parser: vt100::Parser,
@@ -30,7 +30,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(env: &TestEnv, term: &str, columns: u16, profile: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(env: &TestEnv, term: &str, columns: u16, profile: &str, arguments: &[&str]) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -55,17 +55,17 @@ impl Terminal {
         Self { keyboard, output, parser, raw: Vec::new(), child, slave }
     }
 
-    fn press(&mut self, keys: &str) {
+    pub(crate) fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Returns what the terminal shows.
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         self.parser.screen().contents()
     }
 
     /// Waits until the terminal shows a text.
-    async fn until(&mut self, what: &str) {
+    pub(crate) async fn until(&mut self, what: &str) {
         while !self.shown().contains(what) {
             let bytes = timeout(WITHIN, self.output.recv()).await;
             let bytes = bytes.unwrap_or_else(|_| panic!("{what:?} is not shown:\n{}", self.shown())).unwrap();
@@ -79,7 +79,7 @@ impl Terminal {
         self.shown().matches(what).count()
     }
 
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.press(CONTROL_D);
         let ended = timeout(WITHIN, self.child.wait()).await;
         assert!(ended.expect("the chat ends").unwrap().success());

@@ -45,7 +45,7 @@ impl SyncEngine {
         if page.reset {
             // Changes since then are no longer available, so nothing that is held can be trusted.
             from = page.messages.first().map_or(page.through_seq + 1, |first| first.seq);
-            state.drop_held();
+            state.held.clear();
             state.known = false;
             state.uncounted = true;
             // Intervals of this turn that are not stored yet are dropped too.
@@ -168,7 +168,10 @@ impl SyncEngine {
         // If the message has not arrived yet, the pull brings its current state.
         let is_early = |entry: &ChangeEntry| match &entry.detail {
             Some(change_entry::Detail::Message(message)) => message.seq > state.head_seq,
-            Some(change_entry::Detail::Roster(_) | change_entry::Detail::Group(_)) | None => false,
+            Some(
+                change_entry::Detail::Roster(_) | change_entry::Detail::Group(_) | change_entry::Detail::Expired(_),
+            )
+            | None => false,
         };
         if from > state.rev + 1 || entries.iter().any(is_early) {
             self.want_pull(&name, LIVE);
@@ -287,7 +290,7 @@ impl SyncEngine {
         let has_gap = head.from_seq >= state.from_seq && head.from_rev > known_rev;
         if state.from_seq > 0 && (head.from_seq > state.from_seq || has_gap) {
             // The user left and returned. What is held of the earlier stay may have changed unseen.
-            state.drop_held();
+            state.held.clear();
             self.dirty.insert(name.clone(), Vec::new());
             self.output.batch.changes.push(Change::Drop(name.clone()));
         }

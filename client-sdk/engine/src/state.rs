@@ -34,8 +34,6 @@ pub struct State {
     pub from_rev: u64,
     /// The positions of the messages that this device holds.
     pub held: Ranges,
-    /// The rows of messages up to here were dropped. An answer that comes later holds none of them.
-    pub dropped_seq: u64,
     /// The newest position that a push announced while entries before it are missing.
     pub target_seq: u64,
     /// The same for the log of changes.
@@ -63,12 +61,6 @@ impl State {
     pub(super) fn lacks_positions(&self) -> bool {
         let head_seq = if self.awaits_pushes { 0 } else { self.head_seq };
         self.dirty || self.seq < self.target_seq.max(head_seq) || self.rev < self.target_rev.max(self.head_rev)
-    }
-
-    /// Forgets which messages are held, because their rows are dropped.
-    pub(super) fn drop_held(&mut self) {
-        self.held.clear();
-        self.dropped_seq = self.seq;
     }
 
     /// Takes messages that this device has deleted out of the count of unread ones.

@@ -244,12 +244,10 @@ impl SyncEngine {
         }
     }
 
-    /// Marks an own message as held at `seq`, where the server stored it. It is not if its push came first and its row was dropped
-    /// since.
-    pub fn hold(&mut self, name: &Name, seq: u64) {
-        if self.conversations.get(name).is_some_and(|state| seq > state.dropped_seq) {
-            self.cover(name, seq, seq);
-        }
+    /// Handles the answer to an own message, which the server has stored at `seq`. A push or a pull brings it and makes it held. An
+    /// answer does not: the message may have been stored long before, by a connection that broke, and the answer does not say what has
+    /// happened to it since. If a head has moved the positions beyond it meanwhile, only a page says that.
+    pub fn answered(&mut self, name: &Name, seq: u64) {
         if let Some(state) = self.conversations.get_mut(name) {
             state.target_seq = state.target_seq.max(seq);
             if state.lacks_positions() {
@@ -301,7 +299,7 @@ impl SyncEngine {
             if let Some(ticket) = state.pulling {
                 self.pulls.remove(&ticket);
             }
-            *state = State { dropped_seq: state.seq, ..State::default() };
+            *state = State::default();
             self.output.batch.changes.push(Change::Drop(name.clone()));
             self.dirty.insert(name.clone(), Vec::new());
         }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationHead, ConversationType, FeedEntry, FillResult, GroupFullInfo, LogKind, MessageEntry, Page,
-    PullRequest, Push, Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry,
-    feed_entry::Detail,
+    ChangeEntry, ConversationHead, ConversationType, ExpiredMessages, FeedEntry, FillResult, GroupFullInfo, LogKind,
+    MessageEntry, Page, PullRequest, Push, Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus,
+    change_entry, feed_entry::Detail,
 };
 
 use super::name::Name;
@@ -157,10 +157,30 @@ fn an_answer_that_comes_after_its_row_was_dropped_holds_nothing() {
     let returned = ConversationHead { conversation, from_seq: 4, end_seq: 3, n: 3, ..ConversationHead::default() };
     engine.push(feed(returned, 1), Origin::Other);
     let held = |engine: &SyncEngine| engine.state(&name()).unwrap().held.iter().collect::<Vec<_>>();
-    for (answered, expected) in [(3, vec![]), (4, vec![(4, 4)])] {
-        engine.hold(&name(), answered);
-        assert_eq!(held(&engine), expected, "{answered}");
+    for answered in [3, 4] {
+        engine.answered(&name(), answered);
+        assert_eq!(held(&engine), [], "{answered}");
     }
+    // The one that was not there yet is pulled.
+    assert!(engine.take().requests.iter().any(|request| matches!(request, Request::Pull { .. })));
+}
+
+/// A device whose first messages were stored before its connection broke learns from the head where the conversation is. The answers
+/// that it gets when it sends them again do not say what others have done to them: a page does.
+#[test]
+fn an_answer_below_the_head_holds_nothing() {
+    let mut engine = SyncEngine::new("ann", Position::default(), []);
+    engine.open(&name());
+    engine.online(&Bytes::from_static(&[1; 16]));
+    let conversation = Some(name().to_ref());
+    let head =
+        ConversationHead { conversation, from_seq: 1, end_seq: 4, end_rev: 2, n: 4, ..ConversationHead::default() };
+    engine.push(feed(head, 1), Origin::Other);
+    for seq in 1..=4 {
+        engine.answered(&name(), seq);
+    }
+    let held: Vec<_> = engine.state(&name()).unwrap().held.iter().collect();
+    assert!(!held.iter().any(|(from, _)| *from < 4), "{held:?}");
 }
 
 /// Nobody wrote in the last stay, so the next one begins with the same message. What changed in between belongs to no stay.
@@ -181,9 +201,11 @@ fn a_return_after_a_stay_without_messages_drops_what_may_have_changed() {
         let is_dropped = changes.iter().any(|change| matches!(change, Change::Drop(name) if *name == crew));
         assert_eq!(is_dropped, kept.is_empty(), "{from_rev}");
         // What comes from then on stays, also if the changes have not come yet.
-        engine.hold(&crew, 9);
+        engine.push(Push { conversation: Some(crew.to_ref()), ..messages(4, 4) }, Origin::Other);
+        let with_next = if kept.is_empty() { vec![(4, 4)] } else { vec![(1, 4)] };
+        assert_eq!(held(&engine), with_next, "{from_rev}");
         engine.push(feed(returned, 2), Origin::Other);
-        assert_eq!(held(&engine), [kept, vec![(9, 9)]].concat(), "{from_rev}");
+        assert_eq!(held(&engine), with_next, "{from_rev}");
     }
     // A pull was faster than the head, and the device knows where its stay began.
     let mut engine = device(3);
@@ -351,6 +373,20 @@ fn a_profile_pushed_during_a_sync_is_not_overwritten_by_it() {
     let (profiles, requests) = learnt(&mut engine);
     assert_eq!(profiles, [profile("bob", "Bob B."), profile("bob", "Bob B."), profile("carl", "Carl")]);
     assert!(requests.is_empty(), "{requests:?}");
+}
+
+#[test]
+fn that_messages_are_no_longer_kept_is_stored_without_a_pull() {
+    let mut engine = device(3);
+    engine.take();
+    let detail = Some(change_entry::Detail::Expired(ExpiredMessages { through_seq: 2 }));
+    let entry = ChangeEntry { rev: 1, detail, ..ChangeEntry::default() };
+    engine.push(Push { changes: vec![entry.clone()], ..change(1, 2) }, Origin::Other);
+    let output = engine.take();
+    assert!(output.requests.is_empty());
+    let is_stored =
+        |change: &Change| matches!(change, Change::Changes { entries, .. } if entries[..] == [entry.clone()]);
+    assert!(output.batch.changes.iter().any(is_stored));
 }
 
 #[test]

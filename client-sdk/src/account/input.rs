@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
     CallEntry, ConversationType, Dirty, ErrorCode, ErrorEvent, Event, EventFrame, FeedEntry, FillResult,
-    GroupMemberInfo, LeaveRoomRequest, LogKind, LostRoom, Message, MessageSentResult, Page, Push, RoomEvent,
-    RoomsResumedResult, Rpc, SyncResult, UserFullInfo, UserStatus, Welcome, event_frame::Frame, feed_entry::Detail,
+    GroupMemberInfo, LeaveRoomRequest, LogKind, LostRoom, Message, MessageSentResult, MessageType, Page, Push,
+    RoomEvent, RoomsResumedResult, Rpc, SyncResult, UserFullInfo, UserStatus, Welcome, event_frame::Frame,
+    feed_entry::Detail,
 };
 
 use super::remote::Remote;
@@ -22,6 +24,7 @@ use crate::error::Error;
 use crate::outbox::{Submission, is_network};
 use crate::store::member_list::MemberPage;
 use crate::store::message::without_reply;
+use crate::store::outgoing::named;
 use crate::types::{Key, Name};
 
 /// The answer to a request: its result, and the pushes that came with it.
@@ -37,6 +40,8 @@ pub(crate) enum Input {
     Frame(EventFrame, OwnedSemaphorePermit),
     /// A hint of this device that entries of logs are missing.
     Dirty(Dirty),
+    /// The server may have let this device into a room, although the app is not in it.
+    Stray(String),
     /// A request that the task owns from now on. Its frame is queued.
     Request(InFlight),
     /// A page of history.
@@ -161,6 +166,7 @@ impl<L: Remote> AccountTask<L> {
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame).await,
             Input::Dirty(dirty) => self.dirtied(dirty).await,
+            Input::Stray(room_id) => self.leave_stray(room_id).await,
             Input::Request(request) => self.start_boxed(request).await,
             Input::Filled { name, generation, fill, done } => {
                 self.engine.filled(&name, generation, fill);
@@ -228,6 +234,7 @@ impl<L: Remote> AccountTask<L> {
             | Input::Edit(_, done) => {
                 done(Err(error()));
             }
+            Input::Stray(room_id) => self.shared.rooms.stray_left(&room_id),
             Input::Send(submission) => {
                 self.lost(&submission);
                 drop(submission.reply.send(Err(error())));
@@ -368,11 +375,14 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    /// Own messages come back without content, which the queue has.
+    /// Own messages come back without content. The queue has it as it was sent: a combined message gets the ID of what it combines.
     pub(super) fn push(&mut self, mut push: Push, origin: Origin) {
         for entry in push.messages.iter_mut().filter(|entry| entry.content.is_empty()) {
             if let Some(content) = self.sends.content(&entry.client_key) {
-                entry.content = if entry.state.is_some() { without_reply(content) } else { content };
+                let content = if entry.state.is_some() { without_reply(content) } else { content };
+                let is_combined = entry.kind == MessageType::Combine as i32;
+                let named = if is_combined { named(&content, entry.message_id) } else { None };
+                entry.content = named.map_or(content, Bytes::from);
             }
         }
         self.engine.push(push, origin);

@@ -407,6 +407,11 @@ impl<L: Remote> Account<L> {
         self.send(Input::Dirty(Dirty { conversations: vec![name], ..Dirty::default() }));
     }
 
+    /// Asks the server to let the device out of a room in which it may be, although the app is not.
+    pub(crate) fn leave_stray(&self, room_id: &str) {
+        self.send(Input::Stray(room_id.to_owned()));
+    }
+
     /// Sends a request at the call. The task owns it: dropping the future drops only the answer. The future resolves when
     /// the log entries that the request caused are in the local database.
     pub(crate) fn request<R: Rpc + Send + Sync>(

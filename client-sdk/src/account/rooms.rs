@@ -120,6 +120,8 @@ pub(crate) struct Answered {
     pub(crate) inside: Option<RoomFullInfo>,
     /// The room has to be resumed.
     pub(crate) resumes: bool,
+    /// The server may have let the device in, and nobody tells it: it is to let the device out again.
+    pub(crate) leaves: bool,
 }
 
 /// The start of a request to enter.
@@ -204,6 +206,11 @@ fn not_in_room(room_id: &str) -> Error {
     Error::new(ErrorCode::RoomModuleUserIsNotInTheRoom, message)
 }
 
+/// Whether the server does not know itself if it has done what it was asked for.
+fn is_in_doubt(error: &Error) -> bool {
+    matches!(error.code(), ErrorCode::CommonModuleImDatabaseError | ErrorCode::CommonModuleImServerError)
+}
+
 fn is_connecting(room_id: &str) -> Error {
     let message = format!("the device is about to enter the room {room_id}, or to leave it; wait until that is done");
     Error::new(ErrorCode::RoomModuleTheRoomIsConnecting, message)
@@ -285,16 +292,17 @@ impl Rooms {
                 room.phase = Phase::Connected;
                 room.info = info.clone();
                 raise(state(room_id, RoomState::Connected, RoomEvent::Success));
-                Answered { inside: None, resumes: room.has_missed }
+                Answered { resumes: room.has_missed, ..Answered::default() }
             }
             (Phase::Entering(entering), Err(error)) => {
                 inner.rooms.remove(room_id);
                 raise(state(room_id, RoomState::Disconnected, entering.fails(error)));
-                Answered::default()
+                let leaves = is_in_doubt(error) && inner.strays.insert(room_id.to_owned());
+                Answered { leaves, ..Answered::default() }
             }
             // The entrance came before.
             (_, Ok(_)) => Answered::default(),
-            (_, Err(_)) => Answered { inside: Some(room.info.clone()), resumes: false },
+            (_, Err(_)) => Answered { inside: Some(room.info.clone()), ..Answered::default() },
         }
     }
 
@@ -376,9 +384,11 @@ impl Rooms {
                         raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
                     }
                 }
-                Err(error) => {
-                    let room = inner.rooms.get_mut(room_id).filter(|room| room.stay == *stay);
-                    if room.is_some_and(|room| stays(room_id, room, is_network(error), &raise)) {
+                // The server lets the device out of one room after the other: it may have left some of them.
+                Err(_) => {
+                    let Some(room) = inner.rooms.get_mut(room_id).filter(|room| room.stay == *stay) else { continue };
+                    room.may_be_left = true;
+                    if stays(room_id, room, true, &raise) {
                         unclear.push(room_id.clone());
                     }
                 }
@@ -387,7 +397,7 @@ impl Rooms {
         // A room that the device was about to enter: the server may have let it in before, and then out.
         let may_be_left = |room_id: &String| match answer {
             Ok(left) => left.contains(room_id),
-            Err(error) => is_network(error),
+            Err(_) => true,
         };
         for (room_id, room) in inner.rooms.iter_mut().filter(|(room_id, _)| may_be_left(room_id)) {
             if stays_in.get(room_id) != Some(&room.stay) {

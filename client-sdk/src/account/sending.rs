@@ -15,6 +15,7 @@ use super::remote::Remote;
 use super::task::AccountTask;
 use super::uploading::ToUpload;
 use crate::apply::{Attach, Attached, Next, Settle};
+use crate::engine::State;
 use crate::error::Error;
 use crate::media::content;
 use crate::outbox::{OnAttached, OnProgress, Outgoing, Reply, Submission, SubmissionKind, is_network};
@@ -163,7 +164,12 @@ impl<L: Remote> AccountTask<L> {
                 let Some(mut outgoing) = self.sends.sent(number) else { return };
                 let answer = result.message.unwrap_or_default();
                 if let Some(seq) = u64::try_from(answer.message_seq).ok().filter(|seq| *seq > 0) {
-                    self.engine.hold(&outgoing.name, seq);
+                    let lacks = |state: &State| state.seq < seq && !state.held.contains(seq);
+                    if self.engine.state(&outgoing.name).is_some_and(lacks) {
+                        // A push that closes the gap before it may have it without content.
+                        self.sends.keep(outgoing.key, outgoing.content.clone());
+                    }
+                    self.engine.answered(&outgoing.name, seq);
                     if outgoing.name.kind == ConversationType::Peer as i32 {
                         self.shared.told.forget(&outgoing.name.id);
                     }

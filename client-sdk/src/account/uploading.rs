@@ -19,7 +19,7 @@ use super::remote::Remote;
 use super::task::AccountTask;
 use crate::apply::Settle;
 use crate::error::Error;
-use crate::media::{Failed, Http, LocalFile, Turn, content};
+use crate::media::{Failed, Http, LocalFile, Turn, changed, content};
 use crate::outbox::{OnProgress, Outgoing, Reply, is_network};
 use crate::types::{Key, Name};
 
@@ -389,8 +389,7 @@ impl<L: Remote> Work<L> {
                 Err(Failed::Finally(error)) => return Err(error),
                 Err(Failed::Restart(error)) => {
                     if !file.is_unchanged().await {
-                        let message = format!("the file {} changed while it was uploaded", file.path.display());
-                        return Err(Error::new(ErrorCode::MessageModuleFileVerificationError, message));
+                        return Err(changed(&file.path));
                     }
                     restarts += 1;
                     if restarts > RESTARTS {

@@ -64,8 +64,10 @@ fn news(before: Option<&CallEntry>, entry: &CallEntry, viewer: &Viewer, origin: 
         return first_news(entry, info, viewer, origin, is_main(entry));
     };
     let was = state_of(known, me);
-    if !is_pending(was) && is_pending(own) && info.state() != CallState::Ended {
-        // The user had left, perhaps on another device while this one was away, and is asked again.
+    // Only an invitation sets its end.
+    let is_new = !is_pending(was) || before.is_some_and(|before| before.expires_at != entry.expires_at);
+    if is_new && is_pending(own) && info.state() != CallState::Ended {
+        // The user had left or had not answered, perhaps while this device was away, and is asked again.
         return vec![received(entry, info, viewer)];
     }
     if !is_pending(was) && was != CallUserState::Accepted {
@@ -76,8 +78,8 @@ fn news(before: Option<&CallEntry>, entry: &CallEntry, viewer: &Viewer, origin: 
     if !is_pending(was) && !before.is_some_and(is_main) && !is_main(entry) {
         return Vec::new();
     }
-    let is_new = |now: &&CallUserInfo| state_of(known, &now.user_id) != now.state();
-    let mut changed: Vec<CallUserInfo> = info.call_user_list.iter().filter(is_new).cloned().collect();
+    let has_changed = |now: &&CallUserInfo| state_of(known, &now.user_id) != now.state();
+    let mut changed: Vec<CallUserInfo> = info.call_user_list.iter().filter(has_changed).cloned().collect();
     let has_ended = info.state() == CallState::Ended && known.state() != CallState::Ended;
     let mut events = Vec::new();
     match own {

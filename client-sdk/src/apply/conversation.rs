@@ -57,6 +57,7 @@ impl Transaction<'_> {
             }
         }
         if let Some(mut last) = head.last_message.filter(|last| !last.content.is_empty()) {
+            self.complete_reply(id, &mut last)?;
             self.complete_receipt(id, &mut last)?;
             let news = self.news(id, &to, &last)?;
             self.store_message(id, &to, &last)?;

@@ -14,7 +14,7 @@ use super::{Awaited, Transaction};
 use crate::engine::Origin;
 use crate::store::conversation::set_disabled;
 use crate::store::member_list::{self, MemberPage};
-use crate::store::{conversation_setting, group};
+use crate::store::{conversation_setting, group, group_application};
 use crate::types::Name;
 
 impl Transaction<'_> {
@@ -62,6 +62,9 @@ impl Transaction<'_> {
             group::write_own(self.db, &group_id, (own.member_role, own.mute_expired_time))?;
             if !is_member {
                 self.forget_members(&group_id)?;
+            }
+            if is_dismissed {
+                group_application::end_all(self.db, &group_id, self.viewer.now_ms)?;
             }
             let info = self.group_info(&group_id)?;
             let attributes = info.group_attributes.clone();

@@ -55,7 +55,8 @@ impl Transaction<'_> {
             Local::ClearUnsent(name, last_row) => {
                 if conversation::id(self.db, &name)?.is_some() {
                     let id = self.touch(&name)?;
-                    rows::clear_unsent_through(self.db, id, last_row)?;
+                    rows::clear_unsent(self.db, id, last_row)?;
+                    self.recent.forget_deleted();
                 }
             }
             Local::Insert { name, sender, pending } => {

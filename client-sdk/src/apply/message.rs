@@ -199,6 +199,10 @@ impl Transaction<'_> {
                     }
                     continue;
                 }
+                Some(change_entry::Detail::Expired(expired)) => {
+                    self.expired(name, id, expired.through_seq)?;
+                    continue;
+                }
                 None => continue,
             };
             let news = self.message_change(name, (id, rev), (entry, change), &actor)?;
@@ -221,7 +225,10 @@ impl Transaction<'_> {
         let is_own = *entry.sender == *self.viewer.user_id;
         if self.recent.has_deleted(self.db)? {
             if message_change::is_deleted(self.db, id, entry.message_id, (entry.seq, entry.ts))? {
-                self.uncount(to, entry);
+                // What is cleared does not count, and what has expired stays unread until it is read.
+                if message_change::hidden(self.db, id, entry.seq)? != message_change::Hidden::Cleared {
+                    self.uncount(to, entry);
+                }
                 // A page that was read before the deletion has it still. Of the user's own, this device may not know that it was
                 // sent.
                 if is_own {

@@ -229,14 +229,19 @@ impl Transaction<'_> {
     }
 
     /// Makes what an entry says of the source of a reply that of this user: they may have deleted the source for themselves after a
-    /// page was read, and a push to everybody does not know it. Or the entry does not show it, but this device holds it.
-    pub(super) fn complete_reply(&self, id: i64, entry: &mut MessageEntry) -> rusqlite::Result<()> {
+    /// page was read, and a push to everybody does not know it. Or the entry does not show it, but this device holds it, or has shown
+    /// it with the reply before.
+    pub(super) fn complete_reply(&mut self, id: i64, entry: &mut MessageEntry) -> rusqlite::Result<()> {
         let Some(state) = &mut entry.state else { return Ok(()) };
         let (Some(info), is_personal) = (&mut state.replied_info, state.is_personal) else { return Ok(()) };
         let seq = u64::try_from(info.message_seq).unwrap_or(0);
         // The source has changed since the user left, and this device may hold it as it was.
         let is_withheld = info.state == MessageRepliedInfoState::Normal as i32 && info.message_info.is_none();
-        match rows::hidden(self.db, id, seq)? {
+        let hidden = match rows::hidden(self.db, id, seq)? {
+            Hidden::No if self.recent.has_deleted(self.db)? => rows::hidden_here(self.db, id, info)?,
+            hidden => hidden,
+        };
+        match hidden {
             Hidden::No if is_personal && !is_withheld => return Ok(()),
             Hidden::No => {}
             Hidden::Message => {
@@ -248,7 +253,12 @@ impl Transaction<'_> {
                 return Ok(());
             }
         }
-        let Some((_, row)) = message::held(self.db, id, seq)? else { return Ok(()) };
+        let Some((_, row)) = message::held(self.db, id, seq)? else {
+            if is_withheld && let Some(shown) = self.shown_before(id, entry.seq, &info.message_id)? {
+                *info = shown;
+            }
+            return Ok(());
+        };
         // The source may have changed after the server said what it is.
         let is_changed = row.kind == MessageType::Revoke as i32 || edited_time(&row) > 0;
         if info.state == MessageRepliedInfoState::Deleted as i32
@@ -267,6 +277,15 @@ impl Transaction<'_> {
         info.sender_user_id = sender;
         info.sent_time = ts;
         Ok(())
+    }
+}
+
+impl Transaction<'_> {
+    /// Returns what a reply of this device shows of its source, if it does.
+    fn shown_before(&self, id: i64, reply: u64, source: &str) -> rusqlite::Result<Option<MessageRepliedInfo>> {
+        let Some((_, row)) = message::held(self.db, id, reply)? else { return Ok(None) };
+        let known: MessageState = prost::Message::decode(&row.state[..]).unwrap_or_default();
+        Ok(known.replied_info.filter(|info| info.message_id == source && info.message_info.is_some()))
     }
 }
 

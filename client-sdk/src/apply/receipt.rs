@@ -130,7 +130,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// The user deleted all messages of a conversation for themselves.
+    /// The user deleted all messages of a conversation for themselves. What only this device has stays: if this device has asked for
+    /// the deletion, the caller removes what was there by then.
     pub(super) fn cleared(&mut self, entry: ConversationCleared, origin: Origin) -> rusqlite::Result<()> {
         let Some(to) = entry.conversation else { return Ok(()) };
         let id = self.touch(&Name::from(&to))?;
@@ -140,13 +141,18 @@ impl Transaction<'_> {
         // A reply that came after the deletion may have been here first.
         self.replies_to_some_changed(id, &to, 1..=entry.cleared_seq, not_found)?;
         let is_own = origin == Origin::Own || self.viewer.deleting.tell_conversation(&Name::from(&to));
-        if is_own {
-            rows::clear_unsent(self.db, id)?;
-        }
         if self.is_news(origin)? && !is_own && had_any {
             self.deleted(&to.id, to.r#type, MessageDeleteType::ConversationAllMessagesDeleted, Vec::new());
         }
         Ok(())
+    }
+
+    /// The messages of a conversation up to a position are no longer kept. A page that was read before may still bring them.
+    pub(super) fn expired(&mut self, name: &Name, id: i64, through: u64) -> rusqlite::Result<()> {
+        rows::set_cleared(self.db, id, through)?;
+        self.recent.forget_deleted();
+        rows::clear(self.db, id, through)?;
+        self.replies_to_some_changed(id, &name.to_ref(), 1..=through, not_found)
     }
 
     /// The user deleted all messages of all conversations for themselves.

@@ -42,6 +42,12 @@ impl LocalFile {
     }
 }
 
+/// Returns the error for a file that is not as it was when its hash was computed.
+pub(crate) fn changed(path: &Path) -> Error {
+    let message = format!("the file {} changed while it was uploaded", path.display());
+    Error::new(ErrorCode::MessageModuleFileVerificationError, message)
+}
+
 fn client_error(message: &str) -> Error {
     Error::new(ErrorCode::MessageModuleFileClientError, message)
 }

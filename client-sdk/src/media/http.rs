@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, RANGE};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Body, Client, Response, StatusCode, Url};
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufWriter};
 use tokio::sync::Semaphore;
 use zim_protocol::{ErrorCode, MessageType};
 
@@ -27,6 +27,9 @@ use crate::host::Host;
 const UPLOADS: usize = 4;
 /// Bytes that are read from a file at once.
 const PIECE: usize = 64 << 10;
+/// Bytes of a download that are collected before they are written. TLS gives at most 16 KB at once, and each write takes a turn on
+/// another thread. A client that is killed loses them.
+const COLLECTED: usize = 128 << 10;
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long an answer, or a part of one, may take. A server that checks a large file or unpacks a picture takes seconds.
@@ -178,11 +181,13 @@ impl Http {
             Ok(answer) => answer,
             Err(error) => {
                 // The file may be gone, or shorter than it was.
-                let failed = tokio::fs::metadata(&file.path).await.err();
-                return Err(failed.map_or_else(
-                    || not_reached(error),
-                    |failed| Failed::Finally(super::file::unusable(&file.path, failed)),
-                ));
+                let found = tokio::fs::metadata(&file.path).await;
+                let is_unchanged = file.is_unchanged().await;
+                return Err(match found {
+                    Err(gone) => Failed::Finally(super::file::unusable(&file.path, gone)),
+                    Ok(_) if is_unchanged => not_reached(error),
+                    Ok(_) => Failed::Finally(super::file::changed(&file.path)),
+                });
             }
         };
         if answer.status() == StatusCode::NO_CONTENT {
@@ -286,6 +291,7 @@ async fn receive(
     let mut out = tokio::fs::File::from_std(opened.await.map_err(io::Error::other).flatten().map_err(cannot)?);
     out.set_len(begin).await.map_err(cannot)?;
     out.seek(SeekFrom::Start(begin)).await.map_err(cannot)?;
+    let mut out = BufWriter::with_capacity(COLLECTED, out);
     let (mut reached, mut body) = (begin, answer.bytes_stream());
     while let Some(piece) = body.next().await {
         let piece = match piece {
@@ -302,7 +308,7 @@ async fn receive(
     }
     out.flush().await.map_err(cannot)?;
     // After a power failure, the file must not be there without its bytes.
-    out.sync_all().await.map_err(cannot)?;
+    out.get_ref().sync_all().await.map_err(cannot)?;
     Ok(reached)
 }
 

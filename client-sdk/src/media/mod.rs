@@ -14,6 +14,6 @@ mod cache;
 mod turns;
 
 pub(crate) use self::cache::Cache;
-pub(crate) use self::file::LocalFile;
+pub(crate) use self::file::{LocalFile, changed};
 pub(crate) use self::http::{Failed, Http, Wanted, downloading};
 pub(crate) use self::turns::Turn;

@@ -33,7 +33,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// QUIC error codes 0x100 to 0x1ff are TLS alerts.
 const TLS_ALERTS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
-/// Connects to the server. All connections share one socket per address family.
+/// Connects to the server. All connections share one socket per address family, until an attempt fails.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     address: Address,
@@ -115,10 +115,17 @@ impl Dialer {
     /// Connects and opens the session stream. The server sees the stream with the first bytes that are written.
     pub(crate) async fn dial(&self) -> Result<Dialed, Unreachable> {
         let dialed = timeout(self.timeout, self.race()).await;
-        dialed.unwrap_or_else(|_| {
+        let dialed = dialed.unwrap_or_else(|_| {
             let message = format!("{} does not answer", self.address.given);
             Err(Unreachable::transient(Error::new(ErrorCode::NetworkModuleRequestTimeout, message)))
-        })
+        });
+        if dialed.is_err() {
+            // A NAT or a balancer on the way may keep sending what comes from this port to a place where nobody is any more. The next
+            // attempt has another port.
+            let mut endpoints = self.endpoints.lock();
+            (endpoints.v4, endpoints.v6) = (None, None);
+        }
+        dialed
     }
 
     async fn race(&self) -> Result<Dialed, Unreachable> {
@@ -298,6 +305,21 @@ mod tests {
         let unreachable = dialer.dial().await.unwrap_err();
         assert_eq!(unreachable.error.code(), ErrorCode::NetworkModuleRequestTimeout);
         assert!(!unreachable.is_final);
+        dialer.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_attempt_after_a_failed_one_comes_from_another_port() {
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let dialer = Dialer::new(&config(&silent.local_addr().unwrap().to_string())).unwrap();
+        for _ in 0..2 {
+            dialer.dial().await.unwrap_err();
+        }
+        silent.set_nonblocking(true).unwrap();
+        let mut ports: Vec<u16> =
+            std::iter::from_fn(|| silent.recv_from(&mut [0; 2_000]).ok()).map(|(_, from)| from.port()).collect();
+        ports.dedup();
+        assert_eq!(ports.len(), 2, "{ports:?}");
         dialer.close().await;
     }
 

@@ -17,6 +17,9 @@ const MAX_IN_FLIGHT: usize = 128;
 /// The pause after a refusal that names none.
 const UNKNOWN_PAUSE_MS: i64 = 1_000;
 
+/// The most contents that are kept of messages that were answered before their push.
+const MAX_KEPT: usize = 128;
+
 /// A message that is being sent.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -57,6 +60,8 @@ pub(crate) struct SendQueue {
     items: BTreeMap<u64, Item>,
     waiting: BTreeSet<u64>,
     keys: HashMap<Key, u64>,
+    /// The contents of messages that were answered, and that a push of this connection may still bring without content.
+    kept: HashMap<Key, Bytes>,
     /// How many of those that wait have failed once.
     failed: usize,
     next: u64,
@@ -104,12 +109,21 @@ impl SendQueue {
         for item in self.items.values_mut() {
             item.outgoing.deadline_ms = item.outgoing.deadline_ms.max(now_ms.saturating_add(window_ms));
         }
+        self.kept.clear();
     }
 
-    /// Returns the content of a message that is being sent.
+    /// Keeps the content of a message that was answered before its push has come. If there are too many, a pull brings them.
+    pub(crate) fn keep(&mut self, key: Key, content: Bytes) {
+        if self.kept.len() >= MAX_KEPT {
+            self.kept.clear();
+        }
+        self.kept.insert(key, content);
+    }
+
+    /// Returns the content of a message that is being sent, or is kept.
     pub(crate) fn content(&self, key: &[u8]) -> Option<Bytes> {
-        let number = self.keys.get(key)?;
-        Some(self.items.get(number)?.outgoing.content.clone())
+        let sending = self.keys.get(key).and_then(|number| self.items.get(number));
+        sending.map(|item| &item.outgoing.content).or_else(|| self.kept.get(key)).cloned()
     }
 
     /// Adds a caller who waits for a message that is being sent, or returns it if there is no such message.
@@ -290,6 +304,22 @@ mod tests {
         assert!(queue.failed(1, lost(), 10).is_none());
         queue.push(outgoing(4, 100));
         assert_eq!(started(&mut queue), [(1, 1), (3, 3), (4, 4)]);
+    }
+
+    #[test]
+    fn the_content_of_an_answered_message_is_kept_for_this_connection() {
+        let mut queue = SendQueue::default();
+        let keep = |queue: &mut SendQueue, number: usize| {
+            queue.keep([u8::try_from(number).unwrap(); 16], Bytes::from_static(b"x"));
+        };
+        (1..=MAX_KEPT).for_each(|number| keep(&mut queue, number));
+        assert_eq!(queue.content(&[1; 16]).as_deref(), Some(&b"x"[..]));
+        // They are bounded.
+        keep(&mut queue, MAX_KEPT + 1);
+        assert_eq!(queue.content(&[1; 16]), None);
+        assert!(queue.content(&[129; 16]).is_some());
+        queue.disconnected(0, 0);
+        assert_eq!(queue.content(&[129; 16]), None);
     }
 
     #[test]

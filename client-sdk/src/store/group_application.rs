@@ -24,6 +24,25 @@ pub(crate) fn shown(entry: GroupApplicationEntry, now_ms: i64) -> GroupApplicati
     info
 }
 
+/// Ends what waits for a group that has ended. Nobody is told of each application: a dismissal writes nothing for it.
+pub(crate) fn end_all(db: &Connection, group_id: &str, now_ms: i64) -> rusqlite::Result<()> {
+    let all: Vec<GroupApplicationEntry> = db
+        .prepare_cached("SELECT entry FROM group_application")?
+        .query_map([], |row| Ok(entry(&row.get::<_, Vec<u8>>(0)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for mut one in all {
+        let waits = one.expires_at > now_ms;
+        let Some(info) = one.info.as_mut().filter(|info| info.state() == GroupApplicationState::Waiting) else {
+            continue;
+        };
+        if waits && info.group_info.as_ref().is_some_and(|group| group.group_id == group_id) {
+            info.set_state(GroupApplicationState::Disabled);
+            write(db, &one)?;
+        }
+    }
+    Ok(())
+}
+
 /// Returns a page of the list after the cursor `next_flag`, most recently changed first, and the next cursor; 0 is the end.
 pub(crate) fn page(
     db: &Connection,

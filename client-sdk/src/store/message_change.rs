@@ -96,6 +96,23 @@ pub(crate) fn hidden(db: &Connection, conversation: i64, seq: u64) -> rusqlite::
     })
 }
 
+/// Returns whether this device alone has deleted the source of a reply.
+pub(crate) fn hidden_here(db: &Connection, conversation: i64, source: &MessageRepliedInfo) -> rusqlite::Result<Hidden> {
+    let message_id: i64 = source.message_id.parse().unwrap_or(0);
+    let sql = "SELECT EXISTS (SELECT 1 FROM deleted_message WHERE message_id = ?2), \
+               EXISTS (SELECT 1 FROM conversation WHERE id = ?1 AND deleted_seq >= ?3 AND deleted_ts >= ?4)";
+    let row = db
+        .prepare_cached(sql)?
+        .query_row(params![conversation, message_id, source.message_seq, source.sent_time], |row| {
+            Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?))
+        })?;
+    Ok(match row {
+        (_, true) => Hidden::Cleared,
+        (true, false) => Hidden::Message,
+        (false, false) => Hidden::No,
+    })
+}
+
 /// Deletes a message by its position, because the user has; returns its row.
 pub(crate) fn delete(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Option<MessageRow>> {
     db.prepare_cached("INSERT OR IGNORE INTO hidden (conversation, seq) VALUES (?1, ?2)")?
@@ -113,23 +130,23 @@ pub(crate) fn clear(db: &Connection, conversation: i64, through: u64) -> rusqlit
     Ok(db.prepare_cached(sql)?.execute(params![conversation, to_sql(through)])? > 0)
 }
 
-/// Deletes the messages of a conversation that only this device has, but those that are being sent.
-pub(crate) fn clear_unsent(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM message WHERE conversation = ?1 AND seq = 0 AND status <> ?2";
-    db.prepare_cached(sql)?.execute(params![conversation, MessageSentStatus::Sending as i32])?;
-    Ok(())
-}
-
 /// Returns the last row of a message; 0: there is none.
 pub(crate) fn last_row(db: &Connection) -> rusqlite::Result<i64> {
     db.query_row("SELECT COALESCE(MAX(id), 0) FROM message", [], |row| row.get(0))
 }
 
-/// Deletes them as [`clear_unsent`] does, up to a row: those after it came later than the deletion was asked for.
-pub(crate) fn clear_unsent_through(db: &Connection, conversation: i64, last_row: i64) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM message WHERE conversation = ?1 AND seq = 0 AND status <> ?2 AND id <= ?3";
-    db.prepare_cached(sql)?.execute(params![conversation, MessageSentStatus::Sending as i32, last_row])?;
-    Ok(())
+/// Deletes the messages of a conversation that only this device has, but those that are being sent, up to a row: those after it came
+/// later than the deletion was asked for. The server may have stored one that has failed: it does not come back.
+pub(crate) fn clear_unsent(db: &Connection, conversation: i64, last_row: i64) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM message WHERE conversation = ?1 AND seq = 0 AND status <> ?2 AND id <= ?3 \
+               RETURNING client_key, flags";
+    let deleted: Vec<(Vec<u8>, u32)> = db
+        .prepare_cached(sql)?
+        .query_map(params![conversation, MessageSentStatus::Sending as i32, last_row], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    deleted.iter().filter(|(_, flags)| flags & INSERTED == 0).try_for_each(|(key, _)| note_deleted(db, id_of_key(key)))
 }
 
 /// Returns the conversations with messages that only this device has.
@@ -213,13 +230,19 @@ pub(crate) fn forget_key(db: &Connection, key: &[u8]) -> rusqlite::Result<bool> 
     Ok(deleted > 0)
 }
 
+/// Notes that this device has deleted a message, or one that the server has not stored.
+fn note_deleted(db: &Connection, message_id: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR IGNORE INTO deleted_message (message_id) VALUES (?1)")?.execute([message_id])?;
+    Ok(())
+}
+
 /// Deletes a message on this device only, so that it does not come back.
 pub(crate) fn delete_here(db: &Connection, row: i64, message: &MessageRow) -> rusqlite::Result<()> {
     // The server may store one that is being sent, or may have stored one that has failed.
     let is_own = message.seq == 0 && message.flags & INSERTED == 0;
     if message.seq > 0 || is_own {
         let id = if is_own { id_of_key(&message.client_key) } else { message.message_id };
-        db.prepare_cached("INSERT OR IGNORE INTO deleted_message (message_id) VALUES (?1)")?.execute([id])?;
+        note_deleted(db, id)?;
     }
     message::remove(db, row)
 }
@@ -232,7 +255,7 @@ pub(crate) fn clear_here(db: &Connection, conversation: i64) -> rusqlite::Result
     )?
     .execute([conversation])?;
     clear(db, conversation, u64::MAX >> 1)?;
-    clear_unsent(db, conversation)
+    clear_unsent(db, conversation, i64::MAX)
 }
 
 /// Returns the last position and time of what was there when this device alone deleted all messages of a conversation; 0: it has not.

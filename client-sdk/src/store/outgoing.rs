@@ -100,16 +100,22 @@ fn place_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) 
 fn name_combined(db: &Connection, row: i64, message_id: i64) -> rusqlite::Result<bool> {
     let content: Vec<u8> =
         db.prepare_cached("SELECT content FROM message WHERE id = ?1")?.query_row([row], |row| row.get(0))?;
-    let Ok(mut message) = Message::decode(&content[..]) else { return Ok(false) };
-    let Some(Body::Combine(combine)) = &mut message.body else { return Ok(false) };
-    combine.combine_id = message_id.to_string();
-    combine.message_list.clear();
-    let named = message.encode_to_vec();
+    let Some(named) = named(&content, message_id) else { return Ok(false) };
     let is_new = named != content;
     if is_new {
         set_content_of(db, row, &named)?;
     }
     Ok(is_new)
+}
+
+/// Returns the content of a combined message as the server has it: without what it combines, and with the ID of that, which is the ID
+/// of the message. `None`: it is no combined message.
+pub(crate) fn named(content: &[u8], message_id: i64) -> Option<Vec<u8>> {
+    let mut message = Message::decode(content).ok()?;
+    let Some(Body::Combine(combine)) = &mut message.body else { return None };
+    combine.combine_id = message_id.to_string();
+    combine.message_list.clear();
+    Some(message.encode_to_vec())
 }
 
 /// Replaces what a message says by what the server has.

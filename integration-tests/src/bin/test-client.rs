@@ -15,8 +15,8 @@ use tokio::time::sleep;
 use tracing_subscriber::EnvFilter;
 use zim_client_sdk::{Config, MessageSendNotification, Trust, Zim};
 use zim_integration_tests::campaign::{
-    Looks, act_in_call, act_in_room, call_list, change_group, change_message, change_setting, create_group, kind_of,
-    opened, room_as_answered,
+    Looks, act_in_call, act_in_club, act_in_room, call_list, change_group, change_message, change_setting,
+    create_group, kind_of, opened, room_as_answered,
 };
 use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
@@ -126,6 +126,11 @@ fn execute(zim: &Zim, (clock, user): (&Clock, &str), command: Value) {
             let verb = serde_json::from_value(command["verb"].clone());
             spawn(command, async move { change_group(&zim, &user, verb?, &text).await });
         }
+        "club" => {
+            let (zim, user, text) = (zim.clone(), word("user"), word("text"));
+            let verb = serde_json::from_value(command["verb"].clone());
+            spawn(command, async move { act_in_club(&zim, &user, verb?, text).await });
+        }
         "room" => {
             // As with other messages, the order is fixed here.
             let verb = serde_json::from_value(command["verb"].clone());
@@ -148,8 +153,8 @@ fn execute(zim: &Zim, (clock, user): (&Clock, &str), command: Value) {
             spawn(command, async move { call_list(&zim).await });
         }
         "create_group" => {
-            let members = serde_json::from_value(command["members"].clone());
-            let (zim, group) = (zim.clone(), word("group"));
+            let (zim, group, members) =
+                (zim.clone(), word("group"), serde_json::from_value(command["members"].clone()));
             spawn(command, async move { create_group(&zim, &group, members?).await });
         }
         "rename" => {
@@ -257,7 +262,9 @@ async fn view(zim: &Zim) -> anyhow::Result<Value> {
         .conversation_list
         .iter()
         .map(|one| {
-            let what = json!({"unread": one.unread_message_count, "read": one.read_message_seq});
+            let what = json!({
+                "unread": one.unread_message_count, "read": one.read_message_seq, "disabled": one.is_disabled,
+            });
             (one.conversation_id.clone(), what)
         })
         .collect();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// An action of a device. A new noun starts here: add the action to `Action`, its execution to `bin/test-client.rs`,
-/// its frequency to `plan.rs` or `live_plan.rs` and its checks to `checks.rs`.
+/// its frequency to `plan.rs` or to a plan of its own, as `live_plan.rs`, and its checks to `checks.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Sends a text to a user or to the group.
@@ -53,6 +53,13 @@ pub enum Action {
         user: &'static str,
         /// The change.
         verb: GroupVerb,
+    },
+    /// Does something to the second group.
+    Club {
+        /// The user whom it concerns.
+        user: &'static str,
+        /// What it is.
+        verb: ClubVerb,
     },
     /// Does something in a room.
     Room {
@@ -112,6 +119,64 @@ impl GroupVerb {
     ];
 }
 
+/// What happens to the second group, which is muted, changes who enters it, and may end: the first one is spared that, so that much is
+/// said in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum ClubVerb {
+    Join,
+    Leave,
+    Kick,
+    /// Makes a member an administrator.
+    Promote,
+    /// Mutes everybody, for good or for a second.
+    MuteAll {
+        lasts: bool,
+    },
+    /// Mutes those who are only members.
+    MuteMembers,
+    /// Mutes members and administrators by their roles.
+    MuteRoles,
+    /// Ends any of these.
+    Unmute,
+    /// Mutes a member, for good or for a second.
+    MuteUser {
+        lasts: bool,
+    },
+    UnmuteUser,
+    /// Sets who joins, a `GroupJoinMode`.
+    JoinMode(u8),
+    /// Sets whether administrators alone invite.
+    InviteMode {
+        is_restricted: bool,
+    },
+    /// Sets whether those who are invited must agree.
+    BeInviteMode {
+        is_asked: bool,
+    },
+    /// Applies to join.
+    Apply,
+    AcceptApplicant,
+    RejectApplicant,
+    /// Asks a user to enter.
+    Ask,
+    AcceptInvitation,
+    RejectInvitation,
+    Dismiss,
+}
+
+impl ClubVerb {
+    /// Whether it begins or ends a mute of the group.
+    pub(super) const fn mutes_group(self) -> bool {
+        matches!(self, Self::MuteAll { .. } | Self::MuteMembers | Self::MuteRoles | Self::Unmute)
+    }
+
+    /// Whether it begins or ends a mute of one member.
+    pub(super) const fn mutes_user(self) -> bool {
+        matches!(self, Self::MuteUser { .. } | Self::UnmuteUser)
+    }
+}
+
 /// What happens to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "their names say it")]
@@ -141,6 +206,20 @@ pub enum MessageVerb {
     Insert,
     /// Sets data of a message that only this device has.
     LocalData,
+    /// Deletes it on this device only.
+    DeleteHere,
+    /// Deletes all messages of the conversation on this device only.
+    DeleteAllHere,
+    /// Deletes all messages of all conversations for the user.
+    DeleteEverything,
+    /// Deletes all messages of all conversations on this device only.
+    DeleteEverythingHere,
+    /// Takes all reactions back.
+    TakeBackAll,
+    /// Reacts by more than one, also again.
+    ReactMore,
+    /// Sends a message that does not count as unread.
+    Uncounted,
 }
 
 impl MessageVerb {
@@ -163,7 +242,7 @@ impl MessageVerb {
     ];
 
     /// Those of `message_plan.rs`. What a user has deleted says little about what is lost, so few delete everything.
-    pub(super) const MORE: [Self; 16] = [
+    pub(super) const MORE: [Self; 27] = [
         Self::DeleteSome,
         Self::DeleteSome,
         Self::DeleteAll,
@@ -180,7 +259,33 @@ impl MessageVerb {
         Self::Insert,
         Self::LocalData,
         Self::LocalData,
+        Self::DeleteHere,
+        Self::DeleteHere,
+        Self::DeleteAllHere,
+        Self::DeleteEverything,
+        Self::DeleteEverythingHere,
+        Self::TakeBackAll,
+        Self::TakeBackAll,
+        Self::ReactMore,
+        Self::ReactMore,
+        Self::Uncounted,
+        Self::Uncounted,
     ];
+
+    /// Whether it deletes on one device only.
+    pub(super) const fn is_here(self) -> bool {
+        matches!(self, Self::DeleteHere | Self::DeleteAllHere | Self::DeleteEverythingHere)
+    }
+
+    /// Whether it concerns all conversations of the user.
+    pub(super) const fn is_everywhere(self) -> bool {
+        matches!(self, Self::DeleteEverything | Self::DeleteEverythingHere)
+    }
+
+    /// Whether it deletes all messages of a conversation for the user.
+    pub(super) const fn deletes_all(self) -> bool {
+        matches!(self, Self::DeleteAll | Self::DeleteEverything)
+    }
 }
 
 /// A setting of a conversation, on or off.
@@ -266,7 +371,25 @@ pub enum RoomVerb {
         /// It is there again when the member returns.
         stays: bool,
     },
+    /// Enters it and leaves the other room.
+    Switch,
+    /// Changes several attributes at once.
+    Batch(Batching),
 }
+
+/// What a batch does to the attributes of batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Batching {
+    /// Sets all of them to one value.
+    SetsAll,
+    /// Sets all but the last, which it removes.
+    RemovesLast,
+    /// Removes all of them.
+    RemovesAll,
+}
+
+/// The attributes that batches change, and nothing else. The first two are always equal; the last one is equal to them or absent.
+pub(super) const BATCH_KEYS: [&str; 3] = ["b0", "b1", "b2"];
 
 /// The attributes of a room with this number or a higher one go with their owner.
 pub(super) const GOES_WITH_OWNER: u8 = 3;
@@ -278,8 +401,19 @@ pub(super) const ROOM_KEYS: u8 = 4;
 #[expect(missing_docs, reason = "their names say it")]
 pub enum Saying {
     Text,
+    /// A text of high priority.
+    High,
+    /// A text of low priority.
+    Low,
     Command,
     Barrage,
+}
+
+impl Saying {
+    /// Whether a room that keeps its history keeps it.
+    pub(super) const fn is_kept(self) -> bool {
+        matches!(self, Self::Text | Self::High | Self::Low)
+    }
 }
 
 /// What a device does about a call.

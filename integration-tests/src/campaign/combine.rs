@@ -1,4 +1,4 @@
-//! The invariants of replies and of combined messages.
+//! The invariants of replies, of combined messages, and of messages that do not count as unread.
 
 use serde_json::Value;
 
@@ -7,9 +7,9 @@ use super::checks::{EndState, lasts, named};
 use super::message::verbs;
 use super::record::Call;
 use super::store::StoredMessage;
-use super::verbs::{COMBINED, REPLY};
+use super::verbs::{COMBINED, REPLY, UNCOUNTED};
 
-/// The replies and combined messages of a conversation that were acknowledged: the call, the position and how the text begins.
+/// Those of a conversation that were acknowledged: the call, the position and how the text begins.
 fn sent<'e>(
     end: &'e EndState,
     kept: &'e super::store::StoredConversation,
@@ -18,6 +18,7 @@ fn sent<'e>(
         let begins = match verb {
             MessageVerb::Reply => REPLY,
             MessageVerb::Combine => COMBINED,
+            MessageVerb::Uncounted => UNCOUNTED,
             _ => return None,
         };
         let (_, answer) = call.acknowledged()?;

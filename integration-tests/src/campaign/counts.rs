@@ -1,7 +1,10 @@
 //! The invariants of what is counted beside messages, and of receipts for whole conversations.
 
+use std::collections::BTreeMap;
+
 use super::action::{Action, MessageVerb};
 use super::checks::{EndState, call_of, conversation, lasts, named, user_of};
+use super::here::{Gone, gone_on, is_gone};
 use super::kind::Kind;
 use super::message::{MAX_PINNED, verbs};
 use super::raised::received;
@@ -14,7 +17,9 @@ fn position(call: &Call) -> Option<i64> {
     let (_, answer) = call.acknowledged()?;
     match &call.action {
         Action::Send { .. } => answer["messageSeq"].as_i64(),
-        Action::Change { verb: MessageVerb::Reply | MessageVerb::Combine, .. } => answer["done"]["seq"].as_i64(),
+        Action::Change { verb: MessageVerb::Reply | MessageVerb::Combine | MessageVerb::Uncounted, .. } => {
+            answer["done"]["seq"].as_i64()
+        }
         _ => None,
     }
 }
@@ -141,6 +146,7 @@ fn told_counts(end: &EndState) -> Vec<String> {
     if end.restored.is_some() || end.plan.has(Kind::Reset) {
         return wrong;
     }
+    let gone: BTreeMap<usize, Gone> = end.devices.iter().map(|seen| (seen.number, gone_on(end, seen.number))).collect();
     for call in &end.calls {
         let (Action::Send { peer, .. }, Some((_, answer))) = (&call.action, call.acknowledged()) else { continue };
         let Some(kept) = conversation(end, user_of(call), peer) else { continue };
@@ -150,7 +156,9 @@ fn told_counts(end: &EndState) -> Vec<String> {
         if message.hidden.contains(sender) || message.is_revoked || !kept.has_stayed(sender) {
             continue;
         }
-        for seen in end.devices.iter().filter(|seen| seen.user == sender) {
+        // A device tells nothing of what it alone has deleted.
+        let is_gone_on = |device: usize| gone.get(&device).is_some_and(|gone| is_gone(gone, peer, message.seq));
+        for seen in end.devices.iter().filter(|seen| seen.user == sender && !is_gone_on(seen.number)) {
             let of = end.raised.iter().filter(|one| one.device == seen.number);
             let infos = of.filter(|one| one.event["name"] == "messageReceiptChanged").flat_map(|one| {
                 let infos = one.event["infos"].as_array();

@@ -3,6 +3,7 @@
 use super::action::{Action, MessageVerb};
 use super::checks::{EndState, call_of, lasts, named, origin, user_of};
 use super::counts::seen_before;
+use super::here::{gone_on, is_gone};
 use super::kind::Kind;
 use super::message::{changed, verbs};
 use super::raised::received;
@@ -17,7 +18,7 @@ const OF_MESSAGES: [MessageVerb; 2] = [MessageVerb::Delete, MessageVerb::DeleteS
 pub(super) fn deletion_lost(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for kept in &end.kept {
-        let all = verbs(end, kept).filter(|(call, verb)| *verb == MessageVerb::DeleteAll && lasts(end, call));
+        let all = verbs(end, kept).filter(|(call, verb)| verb.deletes_all() && lasts(end, call));
         for (call, _) in all.filter(|(call, _)| kept.has_stayed(user_of(call))) {
             let user = user_of(call);
             let (seen, cleared) = (seen_before(end, kept, call), kept.cleared.get(user).unwrap_or(&0));
@@ -44,6 +45,8 @@ fn is_asked_for(end: &EndState, kept: &StoredConversation, message: &StoredMessa
     verbs(end, kept).filter(|(call, _)| user_of(call) == user).any(|(call, verb)| {
         let Some(one) = write(end, call, true, ()) else { return false };
         match verb {
+            // Of a conversation, its device may know nothing, and deletes all that there is.
+            MessageVerb::DeleteEverything => one.ended > sent,
             MessageVerb::DeleteAll => one.ended > sent && !is_blind(end, kept, (call, one.ended), message),
             verb if OF_MESSAGES.contains(&verb) => {
                 one.ended == Moment::MAX || call.acknowledged().is_none() || changed(call).any(|seq| seq == message.seq)
@@ -83,10 +86,22 @@ pub(super) fn deletion_not_raised(end: &EndState) -> Vec<String> {
         return wrong;
     }
     for seen in &end.devices {
+        let gone = gone_on(end, seen.number);
         let raised = || end.raised.iter().filter(|one| one.device == seen.number);
         for kept in &end.kept {
             let Some(peer) = kept.called_by(seen.user).filter(|_| kept.has_stayed(seen.user)) else { continue };
-            for message in kept.messages.iter().filter(|message| message.hidden.contains(seen.user)) {
+            // That everything was deleted is one event, which names no conversation.
+            let everything = |(call, verb): (&Call, MessageVerb)| {
+                verb == MessageVerb::DeleteEverything
+                    && user_of(call) == seen.user
+                    && write(end, call, true, ()).is_some()
+            };
+            if verbs(end, kept).any(everything) {
+                continue;
+            }
+            let hidden = kept.messages.iter().filter(|message| message.hidden.contains(seen.user));
+            // What a device had deleted by itself is no news there.
+            for message in hidden.filter(|message| !is_gone(&gone, peer, message.seq)) {
                 let had = raised().any(|one| received(one).any(|(of, seq, _)| of == peer && seq == message.seq));
                 let is_told = raised().any(|one| {
                     let list = one.event["messageList"].as_array();
@@ -134,7 +149,9 @@ pub(super) fn list_wrong(end: &EndState) -> Vec<String> {
 fn may_show(end: &EndState, call: &Call, with: &str) -> bool {
     let sends = match call.action {
         Action::Send { peer, .. } => peer == with,
-        Action::Change { peer, verb: MessageVerb::Reply | MessageVerb::Combine, .. } => peer == with,
+        Action::Change { peer, verb: MessageVerb::Reply | MessageVerb::Combine | MessageVerb::Uncounted, .. } => {
+            peer == with
+        }
         _ => false,
     };
     sends && !lasts(end, call)

@@ -106,6 +106,9 @@ impl Device {
             Action::Group { user, verb } => {
                 json!({"id": id, "do": "group", "user": user, "verb": verb, "text": text})
             }
+            Action::Club { user, verb } => {
+                json!({"id": id, "do": "club", "user": user, "verb": verb, "text": text})
+            }
             Action::Room { room, user, verb } => {
                 json!({"id": id, "do": "room", "room": room, "user": user, "verb": verb, "text": text})
             }

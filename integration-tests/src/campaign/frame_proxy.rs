@@ -23,9 +23,9 @@ use zim_protocol::message::Body;
 use zim_protocol::response::Outcome;
 use zim_protocol::wire::{ALPN, MAX_FRAME_BYTES};
 use zim_protocol::{
-    BlacklistUsersAddedResult, CallEntry, CallState, ClientFrame, EventFrame, LogKind, LoginRequest, Message,
-    MessageSentResult, Request, Response, SendMessageRequest, ServerFrame, client_frame, event_frame, feed_entry,
-    room_push, server_frame,
+    BlacklistUsersAddedResult, CallEntry, CallState, ClientFrame, EndRoomAttributesBatchOperationRequest, EventFrame,
+    GroupApplicationEntry, GroupApplicationState, LogKind, LoginRequest, Message, MessageSentResult, Request, Response,
+    SendMessageRequest, ServerFrame, client_frame, event_frame, feed_entry, room_push, server_frame,
 };
 
 use super::plan::USERS;
@@ -38,6 +38,9 @@ const BLOCK: &str = "Blacklist/AddUsersToBlacklist";
 const SET_ATTRIBUTES: &str = "Room/SetRoomAttributes";
 const ACCEPT: &str = "Call/CallAccept";
 const DELETE_ALL: &str = "Message/DeleteAllMessage";
+const MUTE: &str = "Group/MuteGroup";
+const DISMISS: &str = "Group/DismissGroup";
+const END_BATCH: &str = "Room/EndRoomAttributesBatchOperation";
 const RECEIPT_FOR_ALL: &str = "MessageReceipt/SendConversationMessageReceiptRead";
 
 /// A fault that a server could have.
@@ -59,11 +62,15 @@ pub enum Planted {
     RoomMessagesReordered,
     /// Pushes about calls never say that a call has ended.
     CallEndsHidden,
-    /// Attributes of rooms, acceptances of calls, deletions of all messages and receipts for conversations are acknowledged and
-    /// have no effect.
+    /// Attributes of rooms, acceptances of calls, deletions of all messages, receipts for conversations, and mutes and dismissals of
+    /// groups are acknowledged and have no effect.
     AnswersWithoutEffect,
     /// No device is told what its user has deleted on another one.
     DeletionsHidden,
+    /// No device is told that an application to a group has ended.
+    ApplicationEndsHidden,
+    /// A batch of attributes lacks one of its operations.
+    BatchesTorn,
     /// A combined message combines something else.
     CombinesOther,
     /// A node writes on although its lease has ended. It is planted on the way to the database, see `statements.rs`.
@@ -277,10 +284,21 @@ impl Shared {
                 return;
             }
             if self.planted == Some(Planted::AnswersWithoutEffect)
-                && [SET_ATTRIBUTES, ACCEPT, DELETE_ALL, RECEIPT_FOR_ALL].contains(&request.method.as_str())
+                && [SET_ATTRIBUTES, ACCEPT, DELETE_ALL, RECEIPT_FOR_ALL, MUTE, DISMISS]
+                    .contains(&request.method.as_str())
             {
                 // No field of the results is needed.
                 put_answer(down, request.id, Bytes::new());
+                return;
+            }
+            if let Ok(mut batch) = EndRoomAttributesBatchOperationRequest::decode(request.payload.clone())
+                && self.planted == Some(Planted::BatchesTorn)
+                && request.method == END_BATCH
+                && batch.operations.len() > 1
+            {
+                batch.operations.remove(1);
+                let request = Request { payload: batch.encode_to_vec().into(), ..request.clone() };
+                put(up, &ClientFrame { frame: Some(client_frame::Frame::Request(request)) });
                 return;
             }
             if let Ok(send) = SendMessageRequest::decode(request.payload.clone())
@@ -397,6 +415,16 @@ impl Shared {
                     matches!(detail, feed_entry::Detail::MessageDeletion(_) | feed_entry::Detail::Cleared(_))
                 };
                 push.feed.retain(|entry| !entry.detail.as_ref().is_some_and(is_deletion));
+                false
+            }
+            (Some(event_frame::Frame::Push(push)), Some(Planted::ApplicationEndsHidden)) => {
+                let is_end = |detail: &feed_entry::Detail| match detail {
+                    feed_entry::Detail::GroupApplication(GroupApplicationEntry { info: Some(info), .. }) => {
+                        info.state() != GroupApplicationState::Waiting
+                    }
+                    _ => false,
+                };
+                push.feed.retain(|entry| !entry.detail.as_ref().is_some_and(is_end));
                 false
             }
             (Some(event_frame::Frame::Transient(_)), Some(Planted::RoomMessagesReordered))

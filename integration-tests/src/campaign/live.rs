@@ -11,11 +11,13 @@ use zim_client_sdk::{Error, MessageSendNotification, Zim};
 use zim_protocol::{
     CallAcceptConfig, CallCancelConfig, CallEndConfig, CallInvitationMode, CallInvitationQueryConfig, CallInviteConfig,
     CallJoinConfig, CallQuitConfig, CallRejectConfig, CallingInviteConfig, ConversationType, ErrorCode, Event, Message,
-    MessageSendConfig, RoomAdvancedConfig, RoomAttributesDeleteConfig, RoomAttributesSetConfig, RoomInfo,
+    MessagePriority, MessageSendConfig, RoomAdvancedConfig, RoomAttributesBatchOperationConfig,
+    RoomAttributesDeleteConfig, RoomAttributesOperatedResult, RoomAttributesSetConfig, RoomInfo,
     RoomMemberAttributesQueryConfig, RoomMemberAttributesSetConfig, RoomMemberQueryConfig, RoomState,
 };
 
-use super::action::{CallVerb, GOES_WITH_OWNER, RoomVerb, Saying};
+use super::action::{BATCH_KEYS, Batching, CallVerb, GOES_WITH_OWNER, RoomVerb, Saying};
+use super::live_plan::other_room;
 
 /// The name of the event with what a device finds when it looks into a room.
 pub(super) const LOOKED: &str = "campaignLookedIntoRoom";
@@ -52,12 +54,18 @@ pub fn act_in_room(zim: &Zim, (room, user): (&str, &str), verb: RoomVerb, text: 
         }
         RoomVerb::Say(saying) => {
             let message = match saying {
-                Saying::Text => Message::text(&*text),
+                Saying::Text | Saying::High | Saying::Low => Message::text(&*text),
                 Saying::Command => Message::command(text.clone()),
                 Saying::Barrage => Message::barrage(&*text),
             };
             let message = Message { extended_data: text, ..message };
-            let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
+            let priority = match saying {
+                Saying::High => MessagePriority::High,
+                Saying::Low => MessagePriority::Low,
+                _ => MessagePriority::Unspecified,
+            };
+            let config = MessageSendConfig { priority: priority as i32, ..MessageSendConfig::default() };
+            let notification = MessageSendNotification::default();
             let sent = zim.send_message(message, room, ConversationType::Room, config, notification);
             Box::pin(async move { Ok(json!({"isDone": sent.await?.message.is_some()})) })
         }
@@ -75,12 +83,48 @@ pub fn act_in_room(zim: &Zim, (room, user): (&str, &str), verb: RoomVerb, text: 
             let removed = zim.delete_room_attributes([name_of(key)], room, config);
             Box::pin(async move { Ok(json!({"isDone": removed.await?.error_keys.is_empty()})) })
         }
+        RoomVerb::Switch => {
+            let info = RoomInfo { room_id: room.to_owned(), room_name: text };
+            let switched = zim.switch_room(other_room(room), info, true, RoomAdvancedConfig::default());
+            Box::pin(async move { Ok(json!({"isDone": switched.await?.room_info.is_some()})) })
+        }
+        RoomVerb::Batch(batching) => batch(zim, room, batching, &text),
         RoomVerb::SetOf { key, stays } => {
             let config = RoomMemberAttributesSetConfig { is_delete_after_owner_left: Some(!stays) };
             let set = zim.set_room_members_attributes([(name_of(key), text)].into(), [user.to_owned()], room, config);
             Box::pin(async move { Ok(json!({"isDone": set.await?.error_user_list.is_empty()})) })
         }
     }
+}
+
+/// Changes attributes at once. All of it is called here, so that nothing else becomes a part of the batch.
+fn batch(zim: &Zim, room: &str, batching: Batching, text: &str) -> Answer {
+    let config = RoomAttributesBatchOperationConfig { is_force: true, ..RoomAttributesBatchOperationConfig::default() };
+    if let Err(error) = zim.begin_room_attributes_batch_operation(room, config) {
+        return Box::pin(async move { Err(anyhow::Error::from(error)) });
+    }
+    let mut held: Vec<BoxFuture<'static, Result<RoomAttributesOperatedResult, Error>>> = Vec::new();
+    for key in BATCH_KEYS {
+        let is_set = match batching {
+            Batching::SetsAll => true,
+            Batching::RemovesLast => key != BATCH_KEYS[2],
+            Batching::RemovesAll => false,
+        };
+        if is_set {
+            let attributes = [(key.to_owned(), text.to_owned())].into();
+            held.push(Box::pin(zim.set_room_attributes(attributes, room, RoomAttributesSetConfig::default())));
+        } else {
+            held.push(Box::pin(zim.delete_room_attributes([key], room, RoomAttributesDeleteConfig::default())));
+        }
+    }
+    let ended = zim.end_room_attributes_batch_operation(room);
+    Box::pin(async move {
+        for one in held {
+            drop(one.await?);
+        }
+        drop(ended.await?);
+        Ok(json!({"isDone": true}))
+    })
 }
 
 /// Does something about a call.

@@ -1,11 +1,16 @@
 //! What devices do in rooms and about calls, amid everything else in a run. Derived from the seed alone, as `plan.rs` is.
 
-use super::action::{Action, CallVerb, ROOM_KEYS, RoomVerb, Saying};
+use super::action::{Action, Batching, CallVerb, ROOM_KEYS, RoomVerb, Saying};
 use super::plan::{DEVICES, Step, USERS, pick};
 use crate::random::Random;
 
 /// The rooms. A user is in both at once, or in one of them.
 pub(super) const ROOMS: [&str; 2] = ["stage", "hall"];
+/// Whoever switches to a room leaves this one.
+pub(super) fn other_room(room: &str) -> &'static str {
+    if room == ROOMS[0] { ROOMS[1] } else { ROOMS[0] }
+}
+
 /// How many actions in a thousand are followed by something in a room, and by something about a call.
 const IN_ROOMS: u32 = 330;
 const IN_CALLS: u32 = 300;
@@ -44,19 +49,32 @@ fn key(random: &mut Random) -> u8 {
     u8::try_from(random.below(u64::from(ROOM_KEYS))).unwrap_or(0)
 }
 
+/// Most set something: an attribute that is absent cannot be removed.
+fn batching(random: &mut Random) -> Batching {
+    match random.below(6) {
+        0..3 => Batching::SetsAll,
+        3..5 => Batching::RemovesLast,
+        _ => Batching::RemovesAll,
+    }
+}
+
 /// The ranges are the frequencies in percent.
 fn room_step(random: &mut Random) -> Step {
     let (device, room) = (pick(random, DEVICES.len()), ROOMS[pick(random, ROOMS.len())]);
     let verb = match random.below(100) {
-        0..16 => RoomVerb::Enter,
-        16..22 => RoomVerb::Join,
-        22..29 => RoomVerb::Leave,
-        29..31 => RoomVerb::LeaveAll,
-        31..45 => RoomVerb::Say(Saying::Text),
-        45..52 => RoomVerb::Say(Saying::Command),
-        52..60 => RoomVerb::Say(Saying::Barrage),
-        60..80 => RoomVerb::Set { key: key(random), is_forced: random.chance(600), takes: random.chance(300) },
-        80..87 => RoomVerb::Remove { key: key(random), is_forced: random.chance(600) },
+        0..14 => RoomVerb::Enter,
+        14..19 => RoomVerb::Join,
+        19..25 => RoomVerb::Leave,
+        25..27 => RoomVerb::LeaveAll,
+        27..31 => RoomVerb::Switch,
+        31..41 => RoomVerb::Say(Saying::Text),
+        41..44 => RoomVerb::Say(Saying::High),
+        44..47 => RoomVerb::Say(Saying::Low),
+        47..53 => RoomVerb::Say(Saying::Command),
+        53..59 => RoomVerb::Say(Saying::Barrage),
+        59..67 => RoomVerb::Batch(batching(random)),
+        67..82 => RoomVerb::Set { key: key(random), is_forced: random.chance(600), takes: random.chance(300) },
+        82..88 => RoomVerb::Remove { key: key(random), is_forced: random.chance(600) },
         _ => RoomVerb::SetOf { key: key(random), stays: random.chance(300) },
     };
     Step::Action(device, in_room(room, user(random), verb))
@@ -105,7 +123,7 @@ mod tests {
                 };
             }
         }
-        // 7 without attributes, 4 keys set in 4 ways, removed in 2 and set of members in 2; 8 of calls, and 8 invitations.
-        assert_eq!(found.len(), 7 + 4 * (4 + 2 + 2) + 8 + 8, "{found:?}");
+        // 10 without attributes, 3 batches, 4 keys set in 4 ways, removed in 2 and set of members in 2; 8 of calls, and 8 invitations.
+        assert_eq!(found.len(), 10 + 3 + 4 * (4 + 2 + 2) + 8 + 8, "{found:?}");
     }
 }

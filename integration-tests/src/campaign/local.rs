@@ -65,8 +65,11 @@ fn inserted(end: &EndState, seen: &DeviceState) -> Vec<String> {
         let found = left.iter().filter(|one| **one == text).count();
         left.retain(|one| *one != text);
         // Who deletes all messages of a conversation deletes those that only this device has, too.
-        let mut deletions =
-            verbs_of(end, seen.number).filter(|(_, of, verb)| *of == peer && *verb == MessageVerb::DeleteAll);
+        let deletes = |of: &str, verb: MessageVerb| match verb {
+            MessageVerb::DeleteAll | MessageVerb::DeleteAllHere => of == peer,
+            verb => verb.is_everywhere(),
+        };
+        let mut deletions = verbs_of(end, seen.number).filter(|&(_, of, verb)| deletes(of, verb));
         let may_be_deleted =
             deletions.any(|(other, ..)| write(end, other, true, ()).is_some_and(|one| one.ended > call.called));
         let answer = call.answer.as_ref().map(|(_, answer)| answer);
@@ -105,8 +108,10 @@ fn data(end: &EndState, seen: &DeviceState) -> Vec<String> {
     // A message that was deleted, and is there again after a restore, is as new.
     let may_be_new = end.restored.is_some()
         && end.calls.iter().any(|call| {
-            let deletes = [MessageVerb::Delete, MessageVerb::DeleteSome, MessageVerb::DeleteAll];
-            user_of(call) == seen.user && matches!(call.action, Action::Change { verb, .. } if deletes.contains(&verb))
+            let deletes = |verb: MessageVerb| {
+                [MessageVerb::Delete, MessageVerb::DeleteSome].contains(&verb) || verb.deletes_all() || verb.is_here()
+            };
+            user_of(call) == seen.user && matches!(call.action, Action::Change { verb, .. } if deletes(verb))
         });
     for (id, writes) in &by_message {
         let data = seen.local.data.get(*id).map_or("", String::as_str);

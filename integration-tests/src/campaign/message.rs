@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::action::{Action, MessageVerb};
 use super::checks::{EndState, conversation, named, user_of};
+use super::here::{gone_on, is_gone};
 use super::raised::received;
 use super::record::Call;
 use super::social::{Write, may_remain, write};
@@ -13,13 +14,16 @@ use super::verbs::COMBINED;
 /// The most pinned messages of a conversation.
 pub(super) const MAX_PINNED: usize = 10;
 
-/// The changes of messages of a conversation, and of the conversation.
+/// The changes of messages of a conversation, and of the conversation; among them those of all conversations of a user.
 pub(super) fn verbs<'e>(
     end: &'e EndState,
     kept: &'e StoredConversation,
 ) -> impl Iterator<Item = (&'e Call, MessageVerb)> {
     end.calls.iter().filter_map(move |call| {
         let Action::Change { peer, verb, .. } = call.action else { return None };
+        if verb.is_everywhere() {
+            return kept.called_by(user_of(call)).map(|_| (call, verb));
+        }
         let of = conversation(end, user_of(call), peer)?;
         std::ptr::eq(of, kept).then_some((call, verb))
     })
@@ -125,11 +129,12 @@ fn lost_reaction(
     message: &StoredMessage,
     calls: &[(&Call, MessageVerb)],
 ) -> bool {
-    let verbs = [MessageVerb::React, MessageVerb::TakeBack];
+    let sets = [MessageVerb::React, MessageVerb::ReactMore];
+    let verbs = [sets[0], sets[1], MessageVerb::TakeBack, MessageVerb::TakeBackAll];
     kept.members.iter().any(|(user, _)| {
         let of = calls.iter().filter(|(call, verb)| user_of(call) == user && verbs.contains(verb));
         let writes: Vec<Write<bool>> =
-            of.filter_map(|(call, verb)| write(end, call, true, *verb == MessageVerb::React)).collect();
+            of.filter_map(|(call, verb)| write(end, call, true, sets.contains(verb))).collect();
         let now = message.reactions.contains(user);
         !writes.is_empty() && !may_remain(&writes, &now, &false) && !has_unknown(end, kept, &verbs)
     })
@@ -142,11 +147,13 @@ pub(super) fn revocation_not_raised(end: &EndState) -> Vec<String> {
         return wrong;
     }
     for seen in &end.devices {
+        let gone = gone_on(end, seen.number);
         let raised = || end.raised.iter().filter(|one| one.device == seen.number);
         for kept in &end.kept {
             let Some(peer) = kept.called_by(seen.user).filter(|_| kept.has_stayed(seen.user)) else { continue };
             let had = |seq: i64| raised().any(|one| received(one).any(|(of, other, _)| of == peer && other == seq));
             let revoked = kept.messages.iter().filter(|message| message.is_revoked && message.seq > kept.floor);
+            let revoked = revoked.filter(|message| !is_gone(&gone, peer, message.seq));
             for message in revoked.filter(|message| !message.hidden.contains(seen.user) && had(message.seq)) {
                 let is_told = raised().any(|one| {
                     one.event["name"] == "messageRevokeReceived"

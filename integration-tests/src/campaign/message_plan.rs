@@ -6,9 +6,11 @@ use super::plan::{DEVICES, Step, TEAM, USERS, pick};
 use crate::random::Random;
 
 /// How many actions in a thousand are followed by one of these.
-const MORE: u32 = 150;
+const MORE: u32 = 200;
 /// How many of these in a thousand are about the group.
 const IN_TEAM: u32 = 300;
+/// How many of those that delete everything in a thousand do so: it says little about what is lost.
+const EVERYTHING: u32 = 250;
 /// In the conversations of this user messages are inserted.
 const NOTED: &str = USERS[2];
 
@@ -32,6 +34,7 @@ fn verb_step(random: &mut Random) -> Step {
     let other = others[pick(random, others.len())];
     let peer = if random.chance(IN_TEAM) { TEAM } else { other };
     let verb = MessageVerb::MORE[pick(random, MessageVerb::MORE.len())];
+    let verb = if verb.is_everywhere() && !random.chance(EVERYTHING) { MessageVerb::DeleteSome } else { verb };
     let verb = match (verb, is_noted(DEVICES[device], peer)) {
         // A group has none.
         (MessageVerb::ReceiptAll, _) if peer == TEAM => MessageVerb::Combine,

@@ -6,7 +6,7 @@
 //! injects faults,
 //! `record.rs` records what happens, `run.rs` executes a plan to its end, `settle.rs` waits until devices agree about rooms and
 //! calls, `checks.rs`, `raised.rs`, `message.rs`, `deletion.rs`,
-//! `combine.rs`, `counts.rs`, `local.rs`, `social.rs`, `group.rs`, `room.rs` and `call.rs` find violations.
+//! `combine.rs`, `counts.rs`, `here.rs`, `local.rs`, `social.rs`, `group.rs`, `club.rs`, `room.rs` and `call.rs` find violations.
 //! A long run (`long.rs`) has more devices, its own plan (`long_plan.rs`) and its own checks (`long_check.rs`).
 //! Each client (`bin/test-client.rs`) and the server (`bin/test-server.rs`) is a process, so that a kill is a real one.
 
@@ -15,6 +15,9 @@ mod bot;
 mod call;
 mod call_view;
 mod checks;
+mod club;
+mod club_plan;
+mod club_verbs;
 mod combine;
 mod counts;
 mod deletion;
@@ -23,6 +26,7 @@ mod lists;
 mod message;
 mod frame_proxy;
 mod group;
+mod here;
 mod kind;
 mod lease;
 mod link;
@@ -49,20 +53,24 @@ mod social;
 mod statements;
 mod testbed;
 mod store;
+mod store_club;
 mod store_live;
 mod store_message;
 mod verbs;
 
 use std::time::Duration;
 
-pub use self::action::{Action, CallVerb, GroupVerb, MessageVerb, RoomVerb, Saying, SettingVerb, SocialAction};
+pub use self::action::{
+    Action, Batching, CallVerb, ClubVerb, GroupVerb, MessageVerb, RoomVerb, Saying, SettingVerb, SocialAction,
+};
 pub use self::bot::{BotTally, run_bot};
 pub use self::checks::Violation;
+pub use self::club_verbs::act_in_club;
 pub use self::frame_proxy::Planted;
 pub use self::kind::Kind;
 pub use self::live::{Looks, act_in_call, act_in_room, call_list, room_as_answered};
 pub use self::node_plan::NodeFault;
-pub use self::plan::{Database, Fault, Plan, Step, TEAM};
+pub use self::plan::{CLUB, Database, Fault, Plan, Step, TEAM};
 pub use self::record::Record;
 pub use self::report::Report;
 pub use self::run::{Outcome, Settings, Tally, run};

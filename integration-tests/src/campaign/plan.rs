@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::action::{Action, GroupVerb, MessageVerb, SettingVerb, SocialAction};
+use super::club_plan;
 use super::kind::Kind;
 use super::live_plan;
 use super::long_plan;
@@ -16,6 +17,8 @@ pub(super) const USERS: [&str; 4] = ["ann", "bob", "carl", "dora"];
 pub(super) const DEVICES: [&str; 6] = ["ann", "ann", "bob", "bob", "carl", "dora"];
 /// The group. The first three users are in it when the run begins, and the first one owns it.
 pub const TEAM: &str = "team";
+/// The second group, see `ClubVerb`. It begins as the first one does.
+pub const CLUB: &str = "club";
 /// The device that is away until the end of the run.
 const AWAY: usize = 3;
 /// A message that contains this cannot be stored.
@@ -169,6 +172,7 @@ impl Plan {
         let mut steps = with_tasks(seed, planner.rounds.into_iter().flatten());
         steps = live_plan::with_rooms_and_calls(seed, steps);
         steps = message_plan::with_more_verbs(seed, steps);
+        steps = club_plan::with_club(seed, steps);
         if nodes > 1 {
             steps = with_nodes(seed, &kinds, steps);
         }
@@ -182,6 +186,11 @@ impl Plan {
     pub fn long(seed: u64, database: Database, messages: usize) -> Self {
         let (kinds, steps) = long_plan::steps(seed, database, messages);
         Self { seed, database, nodes: 1, kinds, steps, devices: &long_plan::DEVICES, is_long: true }
+    }
+
+    /// Whether the servers keep what is said in rooms.
+    pub(super) fn keeps_rooms(&self) -> bool {
+        self.seed.is_multiple_of(4)
     }
 
     /// Whether the plan contains this kind of fault.

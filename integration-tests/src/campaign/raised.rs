@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::checks::{EndState, origin};
+use super::here::{Gone, gone_on, is_gone};
 use super::record::RaisedEvent;
 use super::store::{StoredConversation, StoredMessage};
 
@@ -16,13 +17,17 @@ pub(super) fn received(raised: &RaisedEvent) -> impl Iterator<Item = (&str, i64,
     })
 }
 
-/// The messages that a device must have raised: the peer, and the positions.
-pub(super) fn expected<'e>(kept: &'e StoredConversation, user: &str, device: usize) -> Option<(&'e str, Vec<i64>)> {
+/// The messages that a device must have raised: the peer, and the positions. `gone`: it may have deleted these before it raised them.
+pub(super) fn expected<'e>(
+    kept: &'e StoredConversation,
+    user: &str,
+    (device, gone): (usize, &Gone),
+) -> Option<(&'e str, Vec<i64>)> {
     let peer = kept.called_by(user).filter(|_| kept.has_stayed(user))?;
     let is_own = |message: &&StoredMessage| origin(&message.text).is_some_and(|(of, ..)| of == device);
     // One that was revoked or deleted before the device had it is not raised.
     let seqs = kept.messages.iter().filter(|message| message.is_seen_by(user) && !is_own(message));
-    let seqs = seqs.filter(|message| kept.is_open_to(user, message.seq));
+    let seqs = seqs.filter(|message| kept.is_open_to(user, message.seq) && !is_gone(gone, peer, message.seq));
     let seqs = seqs.map(|message| message.seq);
     Some((peer, seqs.collect()))
 }
@@ -40,8 +45,8 @@ pub(super) fn never_raised(end: &EndState) -> Vec<String> {
         return wrong;
     }
     for seen in &end.devices {
-        let raised = raised_by(&end.raised, seen.number);
-        for (peer, seqs) in end.kept.iter().filter_map(|kept| expected(kept, seen.user, seen.number)) {
+        let (raised, gone) = (raised_by(&end.raised, seen.number), gone_on(end, seen.number));
+        for (peer, seqs) in end.kept.iter().filter_map(|kept| expected(kept, seen.user, (seen.number, &gone))) {
             let is_missing = |seq: &&i64| !raised.contains(&(peer.to_owned(), **seq));
             let missing: Vec<&i64> = seqs.iter().filter(is_missing).collect();
             if !missing.is_empty() {

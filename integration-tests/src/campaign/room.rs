@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
-use super::action::{Action, GOES_WITH_OWNER, ROOM_KEYS, RoomVerb};
+use super::action::{Action, BATCH_KEYS, Batching, GOES_WITH_OWNER, ROOM_KEYS, RoomVerb};
 use super::checks::{EndState, origin, user_of};
+use super::live_plan::other_room;
 use super::plan::USERS;
 use super::record::{Call, Moment, RaisedEvent};
-use super::room_view::{RoomView, RoomViews};
+use super::room_view::{RoomView, RoomViews, is_torn};
 use super::settle::LiveDevice;
 use super::social::{Write, may_remain, write};
 use super::store_live::StoredRoom;
@@ -85,9 +86,18 @@ pub(super) fn room_outside(end: &EndState) -> Vec<String> {
     views(end).outside
 }
 
-/// What each device heard in each room, in its order.
-fn all_heard(end: &EndState) -> BTreeMap<&str, BTreeMap<usize, Vec<&str>>> {
-    let mut all: BTreeMap<&str, BTreeMap<usize, Vec<&str>>> = BTreeMap::new();
+/// A batch happens at once: no device sees a part of one, and no part is stored.
+pub(super) fn batch_torn(end: &EndState) -> Vec<String> {
+    let stored = end.live.rooms.iter().filter(|(_, stored)| is_torn(&stored.attributes));
+    let stored = stored.map(|(room, stored)| format!("stored of {room}: {:?}", stored.attributes));
+    views(end).torn.into_iter().chain(stored).collect()
+}
+
+/// What each device heard in each room, in its order: the texts by device and room.
+type Heard<'e> = BTreeMap<&'e str, BTreeMap<usize, Vec<&'e str>>>;
+
+fn all_heard(end: &EndState) -> Heard<'_> {
+    let mut all = Heard::new();
     for one in &end.raised {
         if let Some((room, texts)) = heard(one) {
             all.entry(room).or_default().entry(one.device).or_default().extend(texts);
@@ -108,9 +118,27 @@ pub(super) fn room_twice(end: &EndState) -> Vec<String> {
     wrong
 }
 
+/// In a room that keeps what is said, what is kept and what is not are compared apart: they come to their places in different ways.
 pub(super) fn room_order_differs(end: &EndState) -> Vec<String> {
+    let all = all_heard(end);
+    if !end.plan.keeps_rooms() {
+        return order_differs(all);
+    }
+    let says =
+        |call: &Call| matches!(call.action, Action::Room { verb: RoomVerb::Say(saying), .. } if saying.is_kept());
+    let kept: BTreeSet<&str> = end.calls.iter().filter(|call| says(call)).map(|call| call.text.as_str()).collect();
+    let part = |is_kept: bool| {
+        let mut part = all.clone();
+        let texts = part.values_mut().flat_map(BTreeMap::values_mut);
+        texts.for_each(|texts| texts.retain(|text| kept.contains(text) == is_kept));
+        part
+    };
+    [order_differs(part(true)), order_differs(part(false))].concat()
+}
+
+fn order_differs(all: Heard<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (room, by_device) in all_heard(end) {
+    for (room, by_device) in all {
         for (device, texts) in &by_device {
             let mut last: HashMap<(usize, u32), u64> = HashMap::new();
             for (of, incarnation, number) in texts.iter().filter_map(|text| origin(text)) {
@@ -173,6 +201,22 @@ pub(super) fn room_lost(end: &EndState) -> Vec<String> {
                 wrong.push(format!("{room}: the attribute k{key} is {value:?}"));
             }
         }
+        for key in BATCH_KEYS {
+            let one = |(call, _, _, verb): (&Call, &str, &str, RoomVerb)| match verb {
+                RoomVerb::Batch(Batching::SetsAll) => write(end, call, true, Some(call.text.clone())),
+                RoomVerb::Batch(Batching::RemovesLast) if key != BATCH_KEYS[2] => {
+                    write(end, call, true, Some(call.text.clone()))
+                }
+                RoomVerb::Batch(_) => write(end, call, true, None),
+                _ => None,
+            };
+            let mut writes: Vec<Write<Option<String>>> = acts(end, room).filter_map(one).collect();
+            writes.push(Write::possible_until(lasts_since, None));
+            let value = stored.attributes.get(key).cloned();
+            if !may_remain(&writes, &value, &None) {
+                wrong.push(format!("{room}: the attribute {key} is {value:?}"));
+            }
+        }
         for user in stored.members.keys() {
             let until = user_since(user).max(lasts_since);
             for key in 0..ROOM_KEYS {
@@ -195,14 +239,23 @@ pub(super) fn room_lost(end: &EndState) -> Vec<String> {
     wrong
 }
 
-/// Whoever has left a room, and has not tried to enter it since, is out.
+/// Whoever has left a room, or switched to the other one, and has not tried to enter it since, is out. Whoever has switched has been in
+/// the other one.
 fn still_in(end: &EndState, views: &RoomViews) -> Vec<String> {
     let mut wrong = Vec::new();
     for device in &end.live.devices {
+        let switches = end.calls.iter().filter(|call| call.device == device.number && call.acknowledged().is_some());
+        for call in switches.filter(|call| call.incarnation == device.incarnation) {
+            let Action::Room { room, verb: RoomVerb::Switch, .. } = call.action else { continue };
+            if !view_of(views, device, room).is_some_and(RoomView::was_in) {
+                wrong.push(format!("device {} has never been in {room}: {call:?}", device.number));
+            }
+        }
         for (_, room) in views.of.keys().filter(|(of, _)| *of == device.number) {
             let own = |call: &&Call| call.device == device.number && call.incarnation == device.incarnation;
             let leaves = |call: &&Call| match call.action {
                 Action::Room { room: of, verb: RoomVerb::Leave, .. } => of == room,
+                Action::Room { room: of, verb: RoomVerb::Switch, .. } => other_room(of) == room,
                 Action::Room { verb: RoomVerb::LeaveAll, .. } => {
                     let left = call.acknowledged().and_then(|(_, answer)| answer["roomIDs"].as_array());
                     left.is_some_and(|left| left.iter().any(|of| of == room))
@@ -211,8 +264,11 @@ fn still_in(end: &EndState, views: &RoomViews) -> Vec<String> {
             };
             let mut left = end.calls.iter().filter(own).filter(leaves).filter(|call| call.acknowledged().is_some());
             let Some(left) = left.next_back() else { continue };
-            let enters =
-                |call: &&Call| matches!(call.action, Action::Room { verb: RoomVerb::Enter | RoomVerb::Join, .. });
+            let enters = |call: &&Call| match call.action {
+                Action::Room { room: of, verb: RoomVerb::Switch, .. } => of == room,
+                Action::Room { verb, .. } => matches!(verb, RoomVerb::Enter | RoomVerb::Join),
+                _ => false,
+            };
             let is_later = |call: &&Call| call.answer.as_ref().is_none_or(|(at, _)| *at > left.called);
             let has_entered = end.calls.iter().filter(own).filter(enters).any(|call| is_later(&call));
             let is_in = view_of(views, device, room).is_some_and(RoomView::is_in);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use zim_protocol::{RoomAttributesUpdateAction, RoomEvent, RoomState};
 
+use super::action::BATCH_KEYS;
 use super::live::{LOOKED, LOOKS_AGAIN};
 use super::record::{Moment, RaisedEvent};
 use super::store_live::{Attributes, StoredRoom};
@@ -45,6 +46,14 @@ pub(super) struct RoomViews {
     pub(super) of: BTreeMap<(usize, String), RoomView>,
     /// The events.
     pub(super) outside: Vec<String>,
+    /// The events after which a device knew a part of a batch.
+    pub(super) torn: Vec<String>,
+}
+
+/// Whether attributes have a part of a batch.
+pub(super) fn is_torn(attributes: &Attributes) -> bool {
+    let [first, second, last] = BATCH_KEYS.map(|key| attributes.get(key));
+    first != second || (last.is_some() && last != first)
 }
 
 fn word(value: &Value, name: &str) -> String {
@@ -109,6 +118,9 @@ impl RoomViews {
                         }
                     }
                 }
+                if is_torn(&view.attributes) {
+                    self.torn.push(format!("device {} at {}: {event}", one.device, one.at));
+                }
             }
             "roomMemberAttributesUpdated" => {
                 for info in list(event, "infos").map(|info| &info["attributesInfo"]) {
@@ -162,6 +174,11 @@ impl RoomView {
     /// Whether the device is in the room.
     pub(super) fn is_in(&self) -> bool {
         self.state == CONNECTED
+    }
+
+    /// Whether the device has ever been in the room.
+    pub(super) fn was_in(&self) -> bool {
+        self.connected > 0
     }
 
     /// Whether it has settled: the device is in the room or not.
@@ -267,6 +284,20 @@ mod tests {
         assert!(views(&before).of[&(0, "r".to_owned())].members().is_none());
         let found = views(&[&before[..], &[looked(2, &["ann", "bob", "carl"])]].concat());
         assert_eq!(members(&found), ["bob", "carl"]);
+    }
+
+    #[test]
+    fn a_part_of_a_batch_is_noticed() {
+        let entered = [state(CONNECTING, RoomEvent::ActiveEnter), state(CONNECTED, RoomEvent::Success)];
+        let changed = |infos: Value| json!({"name": "roomAttributesBatchUpdated", "roomID": "r", "infos": infos});
+        let set = |pairs: Value| json!({"action": RoomAttributesUpdateAction::Set as i32, "roomAttributes": pairs});
+        let removed = json!({"action": RoomAttributesUpdateAction::Delete as i32, "roomAttributes": {"b2": ""}});
+        let all = changed(json!([set(json!({"b0": "x", "b1": "x", "b2": "x"}))]));
+        let some = changed(json!([set(json!({"b0": "y", "b1": "y"})), removed]));
+        let torn = |events: &[Value]| views(&[&entered[..], events].concat()).torn.len();
+        assert_eq!((torn(&[]), torn(&[all.clone(), some])), (0, 0));
+        assert_eq!(torn(&[changed(json!([set(json!({"b0": "x", "b2": "x"}))]))]), 1);
+        assert_eq!(torn(&[all, changed(json!([set(json!({"b0": "y", "b1": "y"}))]))]), 1);
     }
 
     #[test]

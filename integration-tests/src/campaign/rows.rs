@@ -33,6 +33,8 @@ const OWN: &[(&str, &str)] = &[
     ("message_doc", "*"),
     ("message_indexed", "*"),
     ("message_unindexed", "*"),
+    // Who begins to decide about applications learns of some by asking only; `club.rs` has those of whoever would enter.
+    ("group_application", "*"),
     // The known users depend on what was queried; `social.rs` compares the relevant ones.
     ("user", "*"),
     // Who is online depends on the order in which devices are closed; `social.rs` compares the rest.
@@ -60,8 +62,29 @@ const OWN: &[(&str, &str)] = &[
     ("conversation", "is_listed"),
 ];
 
+/// What of a conversation is left out of a comparison.
+#[derive(Debug, Default)]
+pub(super) struct Spared {
+    /// The messages up to this position.
+    pub(super) floor: i64,
+    /// What is counted as unread.
+    pub(super) counts: bool,
+    /// What a device of the user alone may have deleted.
+    pub(super) gone: Option<BTreeSet<i64>>,
+}
+
+/// What the unread count is computed from, and whether it is certain. A device that has deleted messages by itself counts without them.
+const COUNTED: [&str; 9] =
+    ["unread", "revoked", "deducted", "n", "sent", "base_seq", "base_n", "base_sent", "is_known"];
+
 /// The rows of a device as text, each with its table.
 pub(super) type Rows = BTreeSet<String>;
+
+impl Spared {
+    fn has_gone(&self, seq: i64) -> bool {
+        self.gone.as_ref().is_some_and(|gone| gone.contains(&seq))
+    }
+}
 
 pub(super) fn open(folder: &Path) -> anyhow::Result<Connection> {
     let mut files = std::fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.path());
@@ -69,12 +92,11 @@ pub(super) fn open(folder: &Path) -> anyhow::Result<Connection> {
     Ok(Connection::open_with_flags(file.context("no database")?, OpenFlags::SQLITE_OPEN_READ_WRITE)?)
 }
 
-/// Reads the rows of the database in `folder`; of messages those above `floors`, by conversation, where it also says whether what is
-/// counted may differ.
+/// Reads the rows of the database in `folder`, without what is spared, by conversation.
 ///
 /// # Errors
 /// There is no database.
-pub(super) fn read(folder: &Path, floors: &BTreeMap<String, (i64, bool)>) -> anyhow::Result<Rows> {
+pub(super) fn read(folder: &Path, spared: &BTreeMap<String, Spared>) -> anyhow::Result<Rows> {
     let db = open(folder)?;
     let names = |sql: &str| -> anyhow::Result<Vec<String>> {
         Ok(db.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
@@ -100,8 +122,9 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, (i64, bool)>) -> any
             // Messages that the server has not stored belong to this device, and so do conversations with no others.
             "message" => "WHERE t.seq > 0",
             "conversation" => "WHERE t.head_seq > 0",
-            // Of a group that the user has left, a device knows what it learned last.
-            "chat_group" => "WHERE t.role > 0",
+            // Of a group that the user has left, a device knows what it learned last. That a mute is over, nobody is told; `club.rs`
+            // compares the rest of that group.
+            "chat_group" => "WHERE t.role > 0 AND t.group_id <> 'club'",
             _ => "",
         };
         let sql = format!("SELECT {} FROM {table} t {filter}", select.collect::<Vec<_>>().join(", "));
@@ -116,21 +139,28 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, (i64, bool)>) -> any
             let of = |name: &str| values.iter().find(|(column, _)| *column == name).map(|(_, value)| value);
             if let (Some(Value::Text(conversation)), Some(Value::Integer(seq))) = (of("conversation"), of("seq"))
                 && ["message", "hidden"].contains(&table.as_str())
-                && floors.get(conversation).is_some_and(|(floor, _)| seq <= floor)
+                && spared
+                    .get(conversation)
+                    .is_some_and(|spared| *seq <= spared.floor || table == "message" && spared.has_gone(*seq))
             {
                 continue;
             }
             // What was revoked after a stay is unread on the devices that were there.
             if let (Some(Value::Text(name)), "conversation") = (of("name"), table.as_str())
-                && floors.get(name).is_some_and(|(_, may_differ)| *may_differ)
+                && let Some(spared) = spared.get(name)
             {
-                values.retain(|(column, _)| !["unread", "revoked"].contains(&column.as_str()));
+                let counted = if spared.gone.is_some() { &COUNTED[..] } else { &COUNTED[..2] };
+                let is_spared = spared.counts || spared.gone.is_some();
+                values.retain(|(column, _)| !(is_spared && counted.contains(&column.as_str())));
             }
             let of = |name: &str| values.iter().find(|(column, _)| *column == name).map(|(_, value)| value);
-            // What a reply shows of a message that is no longer kept stays on the devices that had it.
+            // What a reply shows of a message that is no longer kept stays on the devices that had it. One that a device alone has deleted
+            // is deleted in the replies there.
             if let (Some(Value::Text(conversation)), Some(Value::Integer(source))) =
                 (of("conversation"), of("replied_seq"))
-                && floors.get(conversation).is_some_and(|(floor, _)| (1..=*floor).contains(source))
+                && spared
+                    .get(conversation)
+                    .is_some_and(|spared| (1..=spared.floor).contains(source) || spared.has_gone(*source))
             {
                 values.retain(|(column, _)| column.as_str() != "state");
             }

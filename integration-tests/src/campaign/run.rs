@@ -13,21 +13,24 @@ use zim_protocol::{ConversationType, ErrorCode, LoginRequest, Message, SendMessa
 
 use super::action::{Action, SocialAction};
 use super::checks::{self, DeviceState, EndState, Violation};
+use super::club;
 use super::device::Device;
 use super::frame_proxy::Planted;
+use super::here::{self, Gone};
 use super::kind::Kind;
 use super::lease;
 use super::lists::{self, DeviceLists};
 use super::local::{self, LocalRows};
 use super::long;
 use super::node_plan::NodeFault;
-use super::plan::{Fault, Plan, TEAM, USERS};
+use super::plan::{CLUB, Fault, Plan, TEAM, USERS};
 use super::raised;
 use super::record::Record;
-use super::rows;
+use super::rows::{self, Spared};
 use super::settle;
 use super::social;
 use super::store::{SharedCluster, StoredConversation};
+use super::store_club::{self, ClubRows};
 use super::testbed::{FRAME_PROXY_DEVICE, Programs, Testbed};
 use crate::raw::{RawClient, hello};
 
@@ -167,8 +170,10 @@ async fn execute(
     let begun_ms = Clock::system().now_ms();
     wait_for_logins(&testbed.devices, &testbed.record, settings.limit).await?;
     wait_for_first_sync(testbed, settings.limit).await?;
-    let create = json!({"do": "create_group", "members": &USERS[1..3]});
-    testbed.devices[0].query(create, &testbed.record.clone()).await?;
+    for group in [TEAM, CLUB] {
+        let create = json!({"do": "create_group", "group": group, "members": &USERS[1..3]});
+        testbed.devices[0].query(create, &testbed.record.clone()).await?;
+    }
     for step in &plan.steps {
         testbed.execute(step).await?;
     }
@@ -207,16 +212,17 @@ async fn execute(
     for device in devices.iter_mut().chain(&mut fresh) {
         let (view, histories) = observe(device, &record).await?;
         let (number, user, rows, known) = (device.number, device.user, BTreeSet::new(), DeviceLists::default());
-        let local = LocalRows::default();
-        seen.push(DeviceState { number, user, view, histories, rows, known, local });
+        let (local, club) = (LocalRows::default(), ClubRows::default());
+        seen.push(DeviceState { number, user, view, histories, rows, known, local, club });
         device.close(&record).await?;
     }
     testbed.execute(&super::plan::Step::Fault(Fault::StopServer)).await?;
     let kept = testbed.store.conversations()?;
     for (seen, device) in seen.iter_mut().zip(devices.iter().chain(&fresh)) {
-        seen.rows = rows::read(&device.folder, &floors(&kept, seen.user))?;
+        seen.rows = rows::read(&device.folder, &spared(&kept, seen.user, gone_of_user(testbed, &kept, seen.user)))?;
         seen.known = lists::held(&device.folder)?;
         seen.local = local::held(&device.folder)?;
+        seen.club = store_club::held(&device.folder)?;
     }
     let (lists, profiles) = lists::kept(&testbed.store)?;
     let (subscriptions, custom_statuses) = lists::presence(&testbed.store)?;
@@ -306,12 +312,14 @@ fn unequal(testbed: &Testbed, fresh: &[Device]) -> anyhow::Result<Option<String>
     let (subscriptions, _) = lists::presence(&testbed.store)?;
     for device in &testbed.devices {
         let Some(other) = fresh.iter().find(|fresh| fresh.user == device.user) else { continue };
-        let floors = floors(&kept, device.user);
+        let spared = spared(&kept, device.user, gone_of_user(testbed, &kept, device.user));
+        let club = club::differences(device.user, &store_club::held(&device.folder)?, &kept);
         let (held, own) = (lists::held(&device.folder)?, lists.get(device.user).cloned().unwrap_or_default());
         let known = social::known_users(&own, &kept, device.user);
         let unequal = [
             ("events", !rows::is_delivered(&device.folder)?),
-            ("rows", rows::read(&device.folder, &floors)? != rows::read(&other.folder, &floors)?),
+            ("rows", rows::read(&device.folder, &spared)? != rows::read(&other.folder, &spared)?),
+            ("the second group", !club.is_empty()),
             ("lists", held.lists != own),
             ("subscriptions", held.subscriptions != subscriptions.get(device.user).cloned().unwrap_or_default()),
             ("profiles", !known.iter().all(|user| held.profiles.get(user) == profiles.get(user))),
@@ -323,15 +331,26 @@ fn unequal(testbed: &Testbed, fresh: &[Device]) -> anyhow::Result<Option<String>
     Ok(None)
 }
 
-/// The position by conversation up to which a user's devices may hold different messages: what is no longer kept, and all of a
-/// group that the user has left, because what changed after a stay is served without content. And whether they may count different
-/// messages: what was revoked after a stay.
-fn floors(kept: &[StoredConversation], user: &str) -> BTreeMap<String, (i64, bool)> {
-    let floor = |kept: &StoredConversation| match kept.has_stayed(user) {
-        true => (kept.floor, false),
-        false => (i64::MAX, kept.may_have_revoked()),
-    };
-    kept.iter().filter_map(|kept| Some((kept.called_by(user)?.to_owned(), floor(kept)))).collect()
+/// What any device of a user may have deleted by itself.
+fn gone_of_user(testbed: &Testbed, kept: &[StoredConversation], user: &str) -> Gone {
+    let is_restored = testbed.restored.is_some();
+    testbed.record.read(|events| here::gone_of_user(&events.calls, is_restored, kept, user))
+}
+
+/// In what a user's devices may differ, by conversation. They may hold different messages of those that are no longer kept, of a group
+/// that the user has left, because what changed after a stay is served without content, and of what one of them alone has deleted. They
+/// may count different messages: what was revoked after a stay, and again what one of them has deleted.
+fn spared(kept: &[StoredConversation], user: &str, mut gone: Gone) -> BTreeMap<String, Spared> {
+    let mut all = BTreeMap::new();
+    for one in kept {
+        let Some(name) = one.called_by(user) else { continue };
+        let (floor, counts) = match one.has_stayed(user) {
+            true => (one.floor, false),
+            false => (i64::MAX, one.may_have_revoked()),
+        };
+        all.insert(name.to_owned(), Spared { floor, counts, gone: gone.remove(name) });
+    }
+    all
 }
 
 /// Polls until `check` returns true; false on a timeout.
@@ -367,22 +386,26 @@ pub(super) async fn wait_for_logins(
 }
 
 /// Returns what is to be equal of what the devices of a user show. Of a group that the user has left, those that were there count what
-/// was revoked after the stay; and who has deleted it may see it again where it was written.
-fn compared(view: &Value, kept: &[StoredConversation], user: &str) -> Value {
+/// was revoked after the stay; and who has deleted it may see it again where it was written. What a device alone has deleted does not
+/// count there.
+fn compared(view: &Value, kept: &[StoredConversation], user: &str, gone: &Gone) -> Value {
     let mut view = view.clone();
-    let left = kept.iter().find(|kept| kept.called_by(user) == Some(TEAM) && !kept.has_stayed(user));
-    let Some(team) = left else { return view };
-    let is_deleted = team.deleted_below.contains_key(user);
-    if !is_deleted && !team.may_have_revoked() {
-        return view;
-    }
-    let Some(shown) = view["conversations"].as_object_mut() else { return view };
-    let unread = shown.get_mut(TEAM).map_or(Value::Null, |team| team["unread"].take()).as_i64().unwrap_or(0);
-    if is_deleted {
-        shown.remove(TEAM);
-    }
-    if !team.quiet.contains(user) {
-        view["total"] = json!(view["total"].as_i64().unwrap_or(0) - unread);
+    for one in kept {
+        let Some(name) = one.called_by(user) else { continue };
+        let has_left = !one.has_stayed(user);
+        let is_deleted = has_left && one.deleted_below.contains_key(user);
+        let counts = (has_left && one.may_have_revoked()) || gone.contains_key(name);
+        if !is_deleted && !counts {
+            continue;
+        }
+        let Some(shown) = view["conversations"].as_object_mut() else { return view };
+        let unread = shown.get_mut(name).map_or(Value::Null, |one| one["unread"].take()).as_i64().unwrap_or(0);
+        if is_deleted {
+            shown.remove(name);
+        }
+        if !one.quiet.contains(user) {
+            view["total"] = json!(view["total"].as_i64().unwrap_or(0) - unread);
+        }
     }
     view
 }
@@ -392,6 +415,8 @@ async fn converge(testbed: &mut Testbed, fresh: &mut [Device], limit: Duration) 
     let record = testbed.record.clone();
     let mut behind = Vec::new();
     let kept = testbed.store.conversations()?;
+    let gone = USERS.into_iter().map(|user| (user, gone_of_user(testbed, &kept, user)));
+    let gone: BTreeMap<&str, Gone> = gone.collect();
     let devices = &mut testbed.devices;
     poll_until(limit, async || {
         behind.clear();
@@ -400,8 +425,9 @@ async fn converge(testbed: &mut Testbed, fresh: &mut [Device], limit: Duration) 
             truth.insert(device.user, device.query(json!({"do": "view"}), &record).await?);
         }
         for device in &mut *devices {
-            let view = compared(&device.query(json!({"do": "view"}), &record).await?, &kept, device.user);
-            let truth = &compared(&truth[device.user], &kept, device.user);
+            let (user, gone) = (device.user, &gone[device.user]);
+            let view = compared(&device.query(json!({"do": "view"}), &record).await?, &kept, user, gone);
+            let truth = &compared(&truth[user], &kept, user, gone);
             // What could not be sent shows a deleted conversation again, with what is unread there.
             let has_more = |shown: &Value| {
                 let mut all = shown["conversations"].as_object().into_iter().flatten();
@@ -432,7 +458,9 @@ async fn wait_for_events(testbed: &Testbed, limit: Duration) -> anyhow::Result<(
         let raised = testbed.record.read(|events| events.raised.clone());
         Ok(testbed.devices.iter().all(|device| {
             let raised_here = raised::raised_by(&raised, device.number);
-            let mut all = kept.iter().filter_map(|kept| raised::expected(kept, device.user, device.number));
+            let gone = testbed.record.read(|events| here::gone(&events.calls, false, &kept, device.number));
+            let here = (device.number, &gone);
+            let mut all = kept.iter().filter_map(|kept| raised::expected(kept, device.user, here));
             all.all(|(peer, seqs)| seqs.into_iter().all(|seq| raised_here.contains(&(peer.to_owned(), seq))))
         }))
     })
@@ -446,7 +474,7 @@ type View = (Value, BTreeMap<String, Vec<(i64, String, String)>>);
 async fn observe(device: &mut Device, record: &Record) -> anyhow::Result<View> {
     let mut histories = BTreeMap::new();
     let user = device.user;
-    for peer in USERS.into_iter().chain([RAW_USER, TEAM]).filter(|peer| *peer != user) {
+    for peer in USERS.into_iter().chain([RAW_USER, TEAM, CLUB]).filter(|peer| *peer != user) {
         let all = device.query(json!({"do": "history", "peer": peer}), record).await?;
         let one = |message: &Value| {
             let word = |name: &str| message[name].as_str().unwrap_or_default().to_owned();

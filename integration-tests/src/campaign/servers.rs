@@ -104,7 +104,7 @@ impl Servers {
         for at in 0..plan.nodes {
             let name = if at == 0 { "server".to_owned() } else { format!("server{at}") };
             let mut installation = ServerInstallation::new(&programs.server, folder.join(name), store.url());
-            installation.is_hasty = true;
+            (installation.is_hasty, installation.keeps_rooms) = (true, plan.keeps_rooms());
             let mut links = None;
             if let (Some(relays), Some(bus)) = (&relays, &bus) {
                 let edit = (planted == Some(Planted::IgnoresLease) && at == 0).then_some(without_lease as Edit);
@@ -145,6 +145,11 @@ impl Servers {
     /// Whether they are nodes of one deployment.
     pub(super) fn are_nodes(&self) -> bool {
         self.bus.is_some()
+    }
+
+    /// Whether they keep what is said in rooms.
+    pub(super) fn keep_rooms(&self) -> bool {
+        self.nodes.iter().all(|node| node.installation.keeps_rooms)
     }
 
     /// Returns the address of the server that a device with this number uses at first.
@@ -406,6 +411,14 @@ impl Servers {
             }
             self.record.fault(&Fault::Node(NodeFault::Serves(at)));
         }
+        // As long as a node that was killed counts as alive, messages to rooms that it has made go to it.
+        let living = "SELECT COUNT(*) FROM server_node WHERE lease_until <> 0";
+        while store.rows(living)? != [[self.nodes.len().to_string()]] {
+            anyhow::ensure!(Instant::now() < until, "the lease of a node that was killed does not end");
+            sleep(POLL_INTERVAL).await;
+        }
+        // All of them have seen that after the next renewal of their leases.
+        sleep(Duration::from_millis(LEASE_MS.into()) / 4).await;
         Ok(())
     }
 

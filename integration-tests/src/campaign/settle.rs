@@ -14,7 +14,7 @@ use super::checks::Violation;
 use super::device::Device;
 use super::live_plan::ROOMS;
 use super::plan::{DEVICES, USERS};
-use super::record::Moment;
+use super::record::{Call, Moment};
 use super::room;
 use super::room_view::{RoomView, RoomViews};
 use super::run::poll_until;
@@ -93,6 +93,7 @@ pub(super) async fn settle(
         }
     }
     let mut wrong: Vec<Violation> = lost.into_iter().collect();
+    wrong.extend(room_history(testbed).await?);
     wrong.extend(call_everybody(testbed, &state, limit).await?);
     poll_until(limit, async || {
         // Sets the clock forward to the next timeout.
@@ -151,6 +152,7 @@ async fn meet(testbed: &mut Testbed, limit: Duration) -> anyhow::Result<Option<V
         RoomVerb::Enter,
         set,
         RoomVerb::Say(Saying::Text),
+        RoomVerb::Say(Saying::High),
         RoomVerb::Say(Saying::Command),
         RoomVerb::Say(Saying::Barrage),
     ] {
@@ -166,6 +168,43 @@ async fn meet(testbed: &mut Testbed, limit: Duration) -> anyhow::Result<Option<V
     poll_until(limit, async || Ok(lost().is_empty())).await?;
     let what = [refused, lost()].concat();
     Ok((!what.is_empty()).then(|| Violation { name: "room_message_lost", what: what.join("; ") }))
+}
+
+/// A room that keeps what is said tells each device the same of it, and all that they have heard last. Of what was said before, some may
+/// be no longer kept, or have had no place when it was heard.
+async fn room_history(testbed: &mut Testbed) -> anyhow::Result<Option<Violation>> {
+    if !testbed.servers.keep_rooms() {
+        return Ok(None);
+    }
+    let (record, room) = (testbed.record.clone(), ROOMS[0]);
+    let is_said = |call: &&Call| {
+        let says = |verb: RoomVerb| matches!(verb, RoomVerb::Say(saying) if saying.is_kept());
+        matches!(call.action, Action::Room { room: of, verb, .. } if of == room && says(verb))
+    };
+    // In the last meeting, each device has said two texts.
+    let last: Vec<String> = record.read(|events| {
+        let last = events.calls.iter().rev().filter(is_said).take(2 * MEETING.len());
+        last.filter(|call| call.acknowledged().is_some()).map(|call| call.text.clone()).collect()
+    });
+    let mut kept = Vec::new();
+    for device in MEETING {
+        // Who cannot enter is reported already.
+        let found = testbed.devices[device].query(json!({"do": "history", "peer": room}), &record).await;
+        let Ok(found) = found else { return Ok(None) };
+        let texts = found.as_array().into_iter().flatten().filter_map(|one| one["text"].as_str());
+        let texts: Vec<String> = texts.filter(|text| last.iter().any(|said| said == text)).map(str::to_owned).collect();
+        kept.push(texts);
+    }
+    let heard = record.read(|events| {
+        let of = events.raised.iter().filter(|one| one.device == MEETING[1]).filter_map(room::heard);
+        let texts = of.filter(|(of, _)| *of == room).flat_map(|(_, texts)| texts);
+        texts.filter(|text| last.iter().any(|said| said == text)).map(str::to_owned).collect::<Vec<_>>()
+    });
+    let is_same = kept.iter().all(|texts| *texts == kept[0]) && kept[0].len() == last.len();
+    // A device does not hear itself.
+    let is_right = is_same && kept[0].iter().filter(|text| heard.contains(*text)).eq(&heard);
+    let what = format!("said {last:?}; kept {kept:?}; heard {heard:?}");
+    Ok((!is_right).then_some(Violation { name: "room_history_lost", what }))
 }
 
 /// One user calls all others twice. One call is accepted, rejected and ended; nobody answers the other.

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use zim_protocol::{ConversationNotificationStatus, ConversationType, Message, MessageType};
 
-use super::plan::{Database, TEAM};
+use super::plan::Database;
+use super::store_club::{Modes, StoredApplication};
 use super::store_message::Noted;
 use crate::postgres::Cluster;
 
@@ -77,6 +78,14 @@ impl StoredMessage {
 /// A group as the server stores it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StoredGroup {
+    /// The ID.
+    pub(super) id: String,
+    /// Whether it has ended.
+    pub(super) is_dismissed: bool,
+    /// How it is entered.
+    pub(super) modes: Modes,
+    /// The applications, by their IDs.
+    pub(super) applications: BTreeMap<i64, StoredApplication>,
     /// The name.
     pub(super) name: String,
     /// The counted number of members.
@@ -123,7 +132,7 @@ impl StoredConversation {
     /// Returns what a user calls it; `None` if they are not in it and never were.
     pub(super) fn called_by(&self, user: &str) -> Option<&str> {
         match &self.group {
-            Some(group) => group.stays.contains_key(user).then_some(TEAM),
+            Some(group) => group.stays.contains_key(user).then_some(&*group.id),
             None => {
                 self.members.iter().find(|(name, _)| name == user)?;
                 self.members.iter().find(|(name, _)| name != user).map(|(name, _)| name.as_str())
@@ -405,10 +414,16 @@ impl Store {
     }
 
     fn group(&self, id: &str) -> anyhow::Result<StoredGroup> {
-        let mut group = StoredGroup::default();
-        let sql = format!("SELECT group_name, CAST(members AS TEXT) FROM chat_group WHERE conversation = {id}");
+        let mut group = StoredGroup { applications: self.applications(id)?, ..StoredGroup::default() };
+        let sql = format!(
+            "SELECT c.name, g.group_name, CAST(g.members AS TEXT), CAST(COALESCE(c.end_seq, -1) AS TEXT), \
+             CAST(g.join_mode AS TEXT), CAST(g.invite_mode AS TEXT), CAST(g.be_invite_mode AS TEXT) \
+             FROM chat_group g JOIN conversation c ON c.id = g.conversation WHERE g.conversation = {id}"
+        );
         for row in self.rows(&sql)? {
-            (group.name, group.count) = (row[0].clone(), row[1].parse()?);
+            (group.id, group.name, group.count) = (row[0].clone(), row[1].clone(), row[2].parse()?);
+            group.is_dismissed = row[3] != "-1";
+            group.modes = [row[4].parse()?, row[5].parse()?, row[6].parse()?];
         }
         let sql = format!(
             "SELECT a.name, CAST(g.role AS TEXT), g.nickname FROM group_member g JOIN account a ON a.id = g.account \

@@ -10,7 +10,8 @@ use zim_protocol::{
 };
 
 use super::action::{GroupVerb, MessageVerb, SettingVerb};
-use super::plan::TEAM;
+use super::live_plan::ROOMS;
+use super::plan::{CLUB, TEAM};
 
 /// The roles of the group.
 const ADMINISTRATOR: i64 = 2;
@@ -19,10 +20,12 @@ const MEMBER: i64 = 3;
 const LAST: i64 = 12;
 /// The most messages that are deleted or combined at once.
 const SOME: usize = 3;
-/// These begin the text of a reply, the title of a combined message and the text of an inserted one; the rest is the text of the call.
+/// These begin the text of a reply, the title of a combined message, and the texts of an inserted message and of one that does not count
+/// as unread; the rest is the text of the call.
 pub(super) const REPLY: char = 'r';
 pub(super) const COMBINED: char = 'c';
 pub(super) const INSERTED: char = 'i';
+pub(super) const UNCOUNTED: char = 'u';
 /// Separates what a combined message combines.
 const PART: &str = " | ";
 /// The type of all reactions.
@@ -31,17 +34,21 @@ pub(super) const REACTION: &str = "+1";
 /// The type of the conversation that is called so.
 #[must_use]
 pub fn kind_of(peer: &str) -> ConversationType {
-    // The groups of long runs have a number.
-    if peer.starts_with(TEAM) { ConversationType::Group } else { ConversationType::Peer }
+    match peer {
+        CLUB => ConversationType::Group,
+        // Those of long runs have a number.
+        team if team.starts_with(TEAM) => ConversationType::Group,
+        room if ROOMS.contains(&room) => ConversationType::Room,
+        _ => ConversationType::Peer,
+    }
 }
 
-/// Creates a group, or that of short runs if it has no name, with these members beside its creator.
+/// Creates a group, with these members beside its creator.
 ///
 /// # Errors
 /// The call fails.
 pub async fn create_group(zim: &Zim, group: &str, members: Vec<String>) -> anyhow::Result<Value> {
-    let group_id = if group.is_empty() { TEAM } else { group }.to_owned();
-    let info = GroupInfo { group_id, ..GroupInfo::default() };
+    let info = GroupInfo { group_id: group.to_owned(), ..GroupInfo::default() };
     drop(zim.create_group(info, members, GroupAdvancedConfig::default()).await?);
     Ok(Value::Null)
 }
@@ -78,9 +85,14 @@ pub async fn change_message(
     text: String,
 ) -> anyhow::Result<Value> {
     match verb {
-        MessageVerb::DeleteAll | MessageVerb::DeleteConversation | MessageVerb::ReceiptAll | MessageVerb::Insert => {
-            change_conversation(zim, peer, verb, text).await
-        }
+        MessageVerb::DeleteAll
+        | MessageVerb::DeleteAllHere
+        | MessageVerb::DeleteEverything
+        | MessageVerb::DeleteEverythingHere
+        | MessageVerb::DeleteConversation
+        | MessageVerb::ReceiptAll
+        | MessageVerb::Insert
+        | MessageVerb::Uncounted => change_conversation(zim, peer, verb, text).await,
         _ => {
             let chosen = choose(zim, user, peer, (verb, pick)).await?;
             let [message, ..] = &*chosen else { anyhow::bail!("there is no message for it") };
@@ -135,6 +147,11 @@ async fn change(
         MessageVerb::React => {
             drop(zim.add_message_reaction(REACTION, message, MessageReactionAddConfig::default()).await?);
         }
+        MessageVerb::ReactMore => {
+            let config = MessageReactionAddConfig { increase_count: 2 };
+            drop(zim.add_message_reaction(REACTION, message, config).await?);
+        }
+        MessageVerb::TakeBackAll => zim.delete_message_all_reactions(message).await?,
         MessageVerb::TakeBack => drop(zim.delete_message_reaction(REACTION, message).await?),
         MessageVerb::Pin => zim.pin_message(message, true, MessagePinConfig::default()).await?,
         MessageVerb::Unpin => zim.pin_message(message, false, MessagePinConfig::default()).await?,
@@ -166,7 +183,7 @@ async fn change(
             done = json!({"id": message.message_id});
         }
         _ => {
-            let config = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
+            let config = MessageDeleteConfig { is_also_delete_server_message: Some(!verb.is_here()) };
             drop(zim.delete_messages(chosen, peer, kind_of(peer), config).await?);
         }
     }
@@ -176,9 +193,19 @@ async fn change(
 async fn change_conversation(zim: &Zim, peer: &str, verb: MessageVerb, text: String) -> anyhow::Result<Value> {
     let kind = kind_of(peer);
     match verb {
-        MessageVerb::DeleteAll => {
-            let config = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
+        MessageVerb::DeleteAll | MessageVerb::DeleteAllHere => {
+            let config = MessageDeleteConfig { is_also_delete_server_message: Some(!verb.is_here()) };
             drop(zim.delete_all_message(peer, kind, config).await?);
+        }
+        MessageVerb::DeleteEverything | MessageVerb::DeleteEverythingHere => {
+            let config = MessageDeleteConfig { is_also_delete_server_message: Some(!verb.is_here()) };
+            zim.delete_all_conversation_messages(config).await?;
+        }
+        MessageVerb::Uncounted => {
+            let message = Message::text(format!("{UNCOUNTED}{text}"));
+            let config = MessageSendConfig { disable_unread_message_count: true, ..asking() };
+            let sent = zim.send_message(message, peer, kind, config, MessageSendNotification::default()).await?;
+            return Ok(json!({"done": {"seq": sent.message.map(|sent| sent.message_seq)}}));
         }
         MessageVerb::DeleteConversation => {
             let config = ConversationDeleteConfig { is_also_delete_server_conversation: true };

@@ -186,6 +186,31 @@ async fn call_invite_waits_for_a_caller_from_their_last_loss_on() {
     world.end().await;
 }
 
+/// The time of the loss is not over when the caller, who has come back, logs out.
+#[tokio::test]
+async fn a_call_is_cancelled_at_once_when_its_caller_logs_out_soon_after_a_loss() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    // Soon after the start of the server, a caller has more time.
+    world.clock.advance(60_000);
+    let folder = ann.dir();
+    let call_id = invite(&ann, Mode::General, &["bob"]).await;
+    becomes(&bob, &call_id, "bob", State::Received).await;
+    let is_offline = async || {
+        let found = soon(bob.query_users_status(["ann"])).await.unwrap();
+        (found.user_status_list[0].online_status() == UserOnlineStatus::Offline).then_some(())
+    };
+    ann.quit().await;
+    eventually("the loss", is_offline).await;
+    let ann = world.user_at(folder, "ann").await;
+    soon(ann.logout()).await;
+    match bob.next(EventKind::CallInvitationCancelled).await {
+        Event::CallInvitationCancelled(event) => assert_eq!((&event.call_id, &*event.inviter), (&call_id, "ann")),
+        other => panic!("{other:?}"),
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn query_call_invitation_list_forgets_calls_that_ended_long_ago() {
     let world = World::with(|config| config.limits.ended_calls_kept_days = 3).await;

@@ -102,6 +102,30 @@ async fn query_conversation_list_is_newest_first_in_pages() {
     world.end().await;
 }
 
+/// The queries wait for the first catch-up, which has not ended when the login has.
+#[tokio::test]
+async fn query_conversation_list_and_others_right_after_login_are_complete() {
+    let world = World::new().await;
+    let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    for (from, count) in [(&bob, 3), (&carl, 2)] {
+        for number in 0..count {
+            world.clock.advance(1_000);
+            from.say("ann", &number.to_string()).await;
+        }
+    }
+    ann.has_unread("carl", 2).await;
+    // Each on a device of its own: after its first query a device has caught up.
+    let fresh = async || {
+        let fresh = world.client();
+        soon(fresh.login("ann", world.with_token("ann"))).await.unwrap();
+        fresh
+    };
+    assert_eq!(names(&fresh().await.conversations().await), ["carl", "bob"]);
+    assert_eq!(fresh().await.total_unread().await, 5);
+    assert_eq!(fresh().await.conversation("bob").await.unread_message_count, 3);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn query_conversation_list_filters_unread_conversations() {
     let world = World::new().await;

@@ -7,8 +7,8 @@ use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::{
     CombineMessage, ConversationType, DeleteAllMessageRequest, ErrorCode, Event, EventKind, Message,
-    MessageDeleteConfig, MessageDeleteType, MessageDeletedEvent, MessagePinConfig, MessageQueryMode,
-    MessageRevokeConfig, MessageSendConfig, MessageType, SystemMessage, message::Body,
+    MessageDeleteConfig, MessageDeleteType, MessageDeletedEvent, MessagePinConfig, MessageQueryConfig,
+    MessageQueryMode, MessageRevokeConfig, MessageSendConfig, MessageType, SystemMessage, message::Body,
 };
 
 use super::group::create;
@@ -97,8 +97,13 @@ async fn delete_messages_on_the_server_takes_what_has_no_id() {
     }
     assert_eq!(texts(&bob.history("ann").await), ["1", "2", "3"], "others keep them");
     for config in [HERE, EVERYWHERE] {
-        let refused = soon(ann.delete_messages(std::slice::from_ref(&nowhere), "bob", PEER, config)).await;
-        assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid);
+        for (id, code) in [
+            ("bob", ErrorCode::CommonModuleParamsInvalid),
+            ("carl", ErrorCode::ConversationModuleConversationDoesNotExist),
+        ] {
+            let refused = soon(ann.delete_messages(std::slice::from_ref(&nowhere), id, PEER, config)).await;
+            assert_eq!(refusal(refused), code, "{id} {config:?}");
+        }
     }
     world.end().await;
 }
@@ -128,6 +133,8 @@ async fn delete_messages_on_this_device_only() {
     assert!(phone.seen_of(EventKind::MessageDeleted).is_empty());
     let none = refusal(soon(bob.delete_messages(&[], "ann", PEER, HERE)).await);
     assert_eq!(none, ErrorCode::CommonModuleParamsInvalid);
+    let unknown = refusal(soon(bob.delete_messages(&history[..1], "carl", PEER, HERE)).await);
+    assert_eq!(unknown, ErrorCode::ConversationModuleConversationDoesNotExist);
     world.end().await;
 }
 
@@ -158,6 +165,40 @@ async fn delete_all_message_on_this_device_only() {
         let unknown = refusal(soon(bob.delete_all_message("carl", PEER, config)).await);
         assert_eq!(unknown, ErrorCode::ConversationModuleConversationDoesNotExist);
     }
+    world.end().await;
+}
+
+/// The server does not know what only this device has deleted.
+#[tokio::test]
+async fn query_messages_and_query_history_message_leave_out_what_only_this_device_has_deleted() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let mut sent = Vec::new();
+    for text in ["1", "2", "3"] {
+        sent.push(ann.say("bob", text).await);
+    }
+    bob.receives("3").await;
+    // A new device has no more than the last message.
+    let phone = world.device("bob").await;
+    phone.has_unread("ann", 3).await;
+    soon(phone.delete_all_message("ann", PEER, HERE)).await.unwrap();
+    ann.say("bob", "4").await;
+    for device in [&bob, &phone] {
+        device.receives("4").await;
+    }
+    for (device, expected) in [(&bob, &["1", "2", "3", "4"][..]), (&phone, &["4"])] {
+        let found = soon(device.query_messages(&[1, 2, 3, 4], "ann", PEER)).await.unwrap();
+        assert_eq!(texts(&found.message_list), expected);
+    }
+    let page = async |index: usize, reverse| {
+        let next_message = Message { message_id: sent[index].message_id.clone(), ..Message::default() };
+        let next_message = Some(next_message);
+        let config = MessageQueryConfig { next_message, count: 1, reverse, ..MessageQueryConfig::default() };
+        texts(&soon(phone.query_history_message("ann", PEER, config)).await.unwrap().message_list)
+    };
+    // The next page that has anything, although the messages after the anchor are deleted.
+    assert_eq!(page(0, false).await, ["4"]);
+    assert!(page(2, true).await.is_empty());
     world.end().await;
 }
 

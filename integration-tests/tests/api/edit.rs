@@ -476,3 +476,19 @@ async fn reply_message_refuses_what_cannot_be_replied_to() {
     assert_eq!(sent.mentioned_user_ids, ["bob"]);
     world.end().await;
 }
+
+#[tokio::test]
+async fn pin_message_and_query_message_replied_list_refuse_what_there_is_not() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let sent = ann.say("bob", "hi").await;
+    let none = Message { message_id: String::new(), message_seq: 1_000, ..sent.clone() };
+    assert_eq!(refusal(pin(&ann, &none, true).await), ErrorCode::CommonModuleParamsInvalid);
+    let config = MessageRepliedListQueryConfig::default();
+    let replies = soon(ann.query_message_replied_list(&none, config)).await;
+    assert_eq!(refusal(replies), ErrorCode::CommonModuleParamsInvalid);
+    let config = MessageRepliedListQueryConfig { count: -1, ..MessageRepliedListQueryConfig::default() };
+    let replies = soon(ann.query_message_replied_list(&sent, config)).await;
+    assert_eq!(refusal(replies), ErrorCode::CommonModuleParamsInvalid);
+    world.end().await;
+}

@@ -367,8 +367,12 @@ async fn send_group_invite_applications_and_invite_users_into_group_follow_the_m
     for be_invite in [GroupBeInviteMode::None, GroupBeInviteMode::Auth] {
         for invite in [GroupInviteMode::Any, GroupInviteMode::Admin] {
             let crew = Crew::new(GroupJoinMode::Forbid, invite, be_invite).await;
-            for (name, inviter) in [("ann", &crew.ann), ("adam", &crew.adam), ("mia", &crew.mia)] {
-                let cell = format!("{be_invite:?} {invite:?} {name}");
+            let all = [("ann", &crew.ann, 1), ("adam", &crew.adam, 2), ("mia", &crew.mia, 3), ("mia", &crew.mia, 77)];
+            for (name, inviter, role) in all {
+                let cell = format!("{be_invite:?} {invite:?} {name} {role}");
+                if role == 77 {
+                    soon(crew.ann.set_group_member_role(role, name, "crew")).await.unwrap();
+                }
                 let is_allowed = invite == GroupInviteMode::Any || name != "mia";
                 let need = i64::from(ErrorCode::GroupModuleNeedApplyInviteGroupError as i32);
                 let invited = soon(inviter.invite_users_into_group(["dan"], "crew")).await;
@@ -390,7 +394,9 @@ async fn send_group_invite_applications_and_invite_users_into_group_follow_the_m
                 } else {
                     assert_eq!((invited.user_list.len(), failed), (0, vec![("dan", need)]), "{cell}");
                     for device in [&crew.dan, &crew.eve] {
-                        assert_eq!(list(device).await[0], shown(Kind::BeInvite, State::Waiting, name, ""), "{cell}");
+                        let waiting = shown(Kind::BeInvite, State::Waiting, name, "");
+                        assert_eq!(added(device).await, waiting, "{cell}");
+                        assert_eq!(list(device).await[0], waiting, "{cell}");
                         assert!(!is_member(device).await, "{cell}");
                         agree(device, name).await.unwrap();
                         soon(device.leave_group("crew")).await.unwrap();
@@ -527,5 +533,33 @@ async fn query_group_application_list_works_without_a_connection_and_events_wait
         .await;
         assert_eq!(list(device).await, expected);
     }
+    crew.world.end().await;
+}
+
+#[tokio::test]
+async fn accept_group_invite_application_and_send_group_join_application_heed_the_caps() {
+    let crew = Crew::with(GroupJoinMode::Auth, GroupInviteMode::Any, GroupBeInviteMode::Auth, 4).await;
+    assert_eq!(ask(&crew.ann, &["dan", "eve"], "").await.unwrap(), []);
+    agree(&crew.dan, "ann").await.unwrap();
+    assert_eq!(refusal(agree(&crew.eve, "ann").await), ErrorCode::GroupModuleGroupMemberHasReachedLimit);
+    soon(crew.dan.leave_group("crew")).await.unwrap();
+    create(&crew.dan, "one", &[]).await;
+    create(&crew.dan, "two", &[]).await;
+    assert_eq!(refusal(apply(&crew.dan, "").await), NO_JOIN);
+    // Hers still waits, and now there is a place.
+    agree(&crew.eve, "ann").await.unwrap();
+    assert!(is_member(&crew.eve).await);
+    crew.world.end().await;
+}
+
+#[tokio::test]
+async fn reject_group_join_application_and_reject_group_invite_application_need_the_group() {
+    let crew = Crew::asking().await;
+    apply(&crew.dan, "hi").await.unwrap();
+    assert_eq!(refusal(reject(&crew.eve, "dan").await), NOT_IN);
+    let config = GroupJoinApplicationRejectConfig::default();
+    assert_eq!(refusal(soon(crew.ann.reject_group_join_application("dan", "none", config)).await), NONE);
+    let config = GroupInviteApplicationRejectConfig::default();
+    assert_eq!(refusal(soon(crew.eve.reject_group_invite_application("ann", "none", config)).await), NONE);
     crew.world.end().await;
 }

@@ -2,8 +2,8 @@
 
 use zim_integration_tests::{World, eventually, refusal, soon};
 use zim_protocol::{
-    ConnectionState, GroupApplicationState as State, GroupApplicationType as Kind, GroupBeInviteMode, GroupInviteMode,
-    GroupJoinMode,
+    ConnectionState, Event, GroupApplicationState as State, GroupApplicationType as Kind, GroupBeInviteMode,
+    GroupInviteMode, GroupJoinMode, GroupState,
 };
 use zim_server::db::{Scope, Tx};
 
@@ -121,6 +121,47 @@ async fn join_group_and_invite_users_into_group_end_an_application() {
     }
     barrier(&crew.ann, &[("mia", &crew.mia)], "now").await;
     assert_eq!(told(&crew.mia), (0, 0));
+    crew.world.end().await;
+}
+
+/// An administrator is invited by mistake, together with an applicant. They are refused as a member, and hear what becomes of the
+/// application nevertheless.
+#[tokio::test]
+async fn invite_users_into_group_tells_an_administrator_who_is_named_as_well() {
+    let crew = Crew::new(GroupJoinMode::Auth, GroupInviteMode::Any, GroupBeInviteMode::None).await;
+    apply(&crew.dan, "me").await.unwrap();
+    added(&crew.adam).await;
+    let invited = soon(crew.ann.invite_users_into_group(["adam", "dan"], "crew")).await.unwrap();
+    assert_eq!(invited.error_user_list.len(), 1);
+    let ended = (shown(Kind::Join, State::Disabled, "dan", "me"), "ann".to_owned());
+    for device in [&crew.ann, &crew.adam] {
+        assert_eq!(answers(device, 1).await, std::slice::from_ref(&ended));
+    }
+    crew.world.end().await;
+}
+
+/// The server tells nobody of each application that ends with its group; a device knows it from the end of the group.
+#[tokio::test]
+async fn query_group_application_list_without_a_connection_knows_what_ended_with_its_group() {
+    let mut crew = Crew::asking().await;
+    apply(&crew.dan, "me").await.unwrap();
+    added(&crew.adam).await;
+    apply(&crew.eve, "late").await.unwrap();
+    added(&crew.adam).await;
+    // Eve's has expired, by the clock of the server, before the group ends.
+    assert_eq!(execute(&crew.world, "UPDATE group_application SET expires_at = 1 WHERE wording = 'late'").await, 1);
+    soon(crew.ann.dismiss_group("crew")).await.unwrap();
+    let has_ended = |event: &Event| matches!(event, Event::GroupStateChanged(it) if it.state() == GroupState::Quit);
+    crew.adam.until("the end of the group", |seen| seen.iter().any(has_ended).then_some(())).await;
+    let all = [shown(Kind::Join, State::Expired, "eve", "late"), shown(Kind::Join, State::Disabled, "dan", "me")];
+    assert_eq!(list(&crew.adam).await, all);
+    crew.world.stop_server().await;
+    eventually("the end of the connection", async || {
+        (crew.adam.connection_state() != ConnectionState::Connected).then_some(())
+    })
+    .await;
+    // The device was told of Eve's with the time that it had then.
+    assert_eq!(list(&crew.adam).await[1], all[1]);
     crew.world.end().await;
 }
 

@@ -51,8 +51,17 @@ async fn leave_group_while_the_group_is_transferred_leaves_one_owner() {
     for round in 0..5 {
         let id = if round == 0 { "crew".to_owned() } else { format!("crew{round}") };
         create(&ann, &id, &["bob", "cai"]).await;
-        let leave = phone.leave_group(&id);
-        let transfer = ann.transfer_group_owner("cai", &id);
+        // A call begins when it is made, so each of them is the first one at times.
+        let (leave, transfer) = match round % 2 {
+            0 => {
+                let leave = phone.leave_group(&id);
+                (leave, ann.transfer_group_owner("cai", &id))
+            }
+            _ => {
+                let transfer = ann.transfer_group_owner("cai", &id);
+                (phone.leave_group(&id), transfer)
+            }
+        };
         let (left, transferred) = (soon(leave).await, soon(transfer).await);
         left.unwrap();
         let config = GroupMemberQueryConfig { next_flag: 0, count: 100 };
@@ -66,6 +75,15 @@ async fn leave_group_while_the_group_is_transferred_leaves_one_owner() {
         let heir = if transferred.is_ok() { "cai" } else { "bob" };
         assert!(seen[0].contains(&(heir.to_owned(), 1)), "{:?} {transferred:?}", seen[0]);
         assert_eq!(seen[0], seen[1]);
+        for device in [&bob, &cai] {
+            let is_told = |event: &Event| match event {
+                Event::GroupMemberInfoUpdated(it) if it.group_id == id => {
+                    it.user_list.iter().any(|member| member.member_role == 1 && member.user_id == heir)
+                }
+                _ => false,
+            };
+            device.until("the new owner", |seen| seen.iter().any(is_told).then_some(())).await;
+        }
         if let Err(error) = transferred {
             assert_eq!(error.code(), ErrorCode::GroupModuleUserIsNotInTheGroup);
         }

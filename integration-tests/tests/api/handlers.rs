@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use zim_client_sdk::{HandlerGuard, Zim};
-use zim_integration_tests::{DataDir, Device, World, group, soon, texts};
+use zim_integration_tests::{DataDir, Device, World, group, refusal, soon, texts};
 use zim_protocol::{
-    ConnectionStateChangedEvent, Event, EventKind, EventType, GroupMessageReceivedEvent, PeerMessageReceivedEvent,
-    ReceivePeerMessageEvent,
+    ConnectionStateChangedEvent, ErrorCode, Event, EventKind, EventType, GroupMessageReceivedEvent,
+    PeerMessageReceivedEvent, ReceivePeerMessageEvent,
 };
 
 use crate::group::create;
@@ -123,6 +123,29 @@ async fn on_event_may_change_the_handlers_within_a_handler() {
     assert_eq!(who(&mut lines, "1", "last").await, ["first", "last"]);
     ann.say("bob", "2").await;
     assert_eq!(who(&mut lines, "2", "new").await, ["last", "new"]);
+    world.end().await;
+}
+
+/// The client ends although one of its own handlers ends it, and another one can use its database then.
+#[tokio::test]
+async fn destroy_within_a_handler_ends_the_client() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let (sender, mut lines) = mpsc::unbounded_channel();
+    bob.on_event(move |zim, event: &PeerMessageReceivedEvent| {
+        zim.destroy();
+        sender.send(texts(&event.message_list)).unwrap();
+    })
+    .detach();
+    let dir = bob.dir();
+    ann.say("bob", "1").await;
+    assert_eq!(soon(lines.recv()).await.unwrap(), ["1"]);
+    soon(bob.closed()).await;
+    assert_eq!(refusal(soon(bob.query_self_user_info()).await), ErrorCode::CommonModuleNotInit);
+    let bob = world.user_at(dir, "bob").await;
+    ann.say("bob", "2").await;
+    bob.receives("2").await;
+    assert_eq!(texts(&bob.history("ann").await), ["1", "2"]);
     world.end().await;
 }
 

@@ -5,11 +5,14 @@ use zim_integration_tests::{OperatorClient, World, refusal, send_text, soon, tex
 use zim_protocol::{
     AcceptFriendApplicationRequest, AddFriendRequest, AddUsersToBlacklistRequest, App, CheckFriendsRelationRequest,
     ConversationRef, ConversationType, CreateAppRequest, DisconnectUserRequest, ErrorCode, EventKind, FillRequest,
-    FriendApplicationAcceptConfig, FriendRelationCheckConfig, ListSessionsRequest, LoginConfig, LoginRequest,
-    MessageQueryConfig, PullRequest, QueryUsersInfoRequest, SendFriendApplicationRequest, SendMessageRequest,
-    SyncRequest, UpdateUserNameRequest, UserRelationType, UsersInfoQueryConfig, event_frame::Frame,
+    FriendApplicationAcceptConfig, FriendRelationCheckConfig, ListSessionsRequest, LoginConfig, LoginRequest, Message,
+    MessageQueryConfig, MessageType, PullRequest, QueryUsersInfoRequest, SendFriendApplicationRequest,
+    SendMessageRequest, SyncRequest, UpdateUserNameRequest, UserRelationType, UsersInfoQueryConfig, event_frame::Frame,
 };
 use zim_server::config::MultiDevice;
+
+use crate::media::noise;
+use crate::media_tus::{create, patch, sent};
 
 const PEER: ConversationType = ConversationType::Peer;
 
@@ -279,5 +282,36 @@ async fn a_profile_change_does_not_reach_peers_of_the_same_user_id_in_another_ap
     drop(operator);
     other_ann.end().await;
     other_bob.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_file_of_one_app_is_not_there_for_the_other() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let other = second_app(&mut operator).await;
+    let (mut ann, _bob) = (world.raw_user("ann", 1).await, world.user("bob").await);
+    let (mut other_ann, mut other_bob) = (world.raw_after_hello(2).await, world.raw_after_hello(3).await);
+    other_ann.call(&login(&other, "ann")).await.unwrap();
+    other_bob.call(&login(&other, "bob")).await.unwrap();
+    let (client, bytes) = (world.https(), noise(1_000));
+    let created = create(&mut ann, MessageType::File, &bytes).await;
+    assert!(sent(patch(&client, &created.upload_url, 0, &bytes)).await.status().is_success());
+    let message = || {
+        let mut message = Message::file("");
+        message.media_parts()[0].download_url.clone_from(&created.file_download_url);
+        let message = Some(message);
+        SendMessageRequest { message, to_conversation_id: "bob".to_owned(), ..SendMessageRequest::default() }
+    };
+    let refused = other_ann.call(&message()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::MessageModuleFileNotExist as i32);
+    ann.call(&message()).await.unwrap();
+    // Nor does its hash lead to it.
+    let own = create(&mut other_ann, MessageType::File, &bytes).await;
+    assert!(!own.upload_url.is_empty() && own.file_download_url != created.file_download_url);
+    drop((operator, client));
+    for raw in [ann, other_ann, other_bob] {
+        raw.end().await;
+    }
     world.end().await;
 }

@@ -198,7 +198,7 @@ async fn search_local_messages_goes_on_after_a_message_that_is_deleted() {
 }
 
 #[tokio::test]
-async fn search_local_messages_takes_5_keywords_and_5_senders() {
+async fn search_local_messages_and_search_global_local_messages_take_5_keywords_and_5_senders() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     bob.say("ann", "a b c d e").await;

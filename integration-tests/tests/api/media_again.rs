@@ -3,7 +3,7 @@
 use futures_util::future::join;
 use tokio::sync::oneshot;
 use zim_client_sdk::{MessageSendNotification, Zim};
-use zim_integration_tests::{World, eventually, refusal, soon};
+use zim_integration_tests::{World, code_of, eventually, refusal, soon};
 use zim_protocol::{
     CacheConfig, ConversationType, ErrorCode, MediaFileType, Message, MessageSendConfig, MessageSentStatus,
     MessageType, SendingMessageCancelConfig,
@@ -26,7 +26,7 @@ async fn send_media_message_uploads_a_file_of_two_messages_once() {
 }
 
 #[tokio::test]
-async fn cancel_sending_message_leaves_the_upload_to_another_message() {
+async fn cancel_sending_message_and_send_media_message_of_another_leave_the_upload_to_it() {
     let world = World::new().await;
     let (ann, _bob, _carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     let files = Files::new();
@@ -75,7 +75,7 @@ async fn send_media_message_uploads_a_file_again_that_the_server_has_removed() {
     // Without the file on this device nothing helps.
     std::fs::rename(&path, files.path().join("elsewhere")).unwrap();
     let error = soon(to_zoe(failed.clone(), retry())).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::MessageModuleFileNotExist, "{error}");
+    assert_eq!(code_of(&error), ErrorCode::MessageModuleFileNotExist, "{error}");
     std::fs::rename(files.path().join("elsewhere"), &path).unwrap();
     let mut sent = soon(to_zoe(failed, retry())).await.unwrap().message.unwrap();
     assert_eq!((sent.sent_status(), sent.media_parts()[0].local_path.clone()), (MessageSentStatus::Success, path));

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{World, eventually, refusal, soon};
+use zim_integration_tests::{World, eventually, refusal, send_text, soon};
 use zim_protocol::message::Body;
 use zim_protocol::message_lite_info::Body as Lite;
 use zim_protocol::{
     ConversationType, CustomMessageLiteInfo, ErrorCode, Event, EventKind, FileMessageLiteInfo, ImageMessageLiteInfo,
-    MediaDownloadConfig, MediaFileType, Message, MessageEditConfig, MessageLiteInfo, MessageSendConfig, MessageType,
-    MultipleMessage, TextMessageLiteInfo,
+    MediaDownloadConfig, MediaFileType, Message, MessageEditConfig, MessageLiteInfo, MessageQueryMode,
+    MessageSendConfig, MessageType, MultipleMessage, SendMessageRequest, TextMessageLiteInfo,
 };
 
 use crate::media::{Files, noise, png, receives};
@@ -134,28 +134,50 @@ async fn send_message_limits_the_parts() {
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let files = Files::new();
     let one = files.add("one", b"one");
-    let custom = CustomMessageLiteInfo { message: "{}".to_owned(), ..CustomMessageLiteInfo::default() };
-    let custom = MessageLiteInfo { r#type: MessageType::Custom as i32, body: Some(Lite::Custom(custom)) };
     let many = |part: &MessageLiteInfo, count| vec![part.clone(); count];
-    for good in [vec![custom], many(&text("x"), 20), many(&file(&one), 10)] {
+    let custom = |message: &str, searched: usize, sub_type| {
+        let (message, searched_content) = (message.to_owned(), "x".repeat(searched));
+        let custom = CustomMessageLiteInfo { message, searched_content, sub_type };
+        MessageLiteInfo { r#type: MessageType::Custom as i32, body: Some(Lite::Custom(custom)) }
+    };
+    for good in [vec![custom("{}", 64, 200)], many(&text("x"), 20), many(&file(&one), 10)] {
         soon(ann.send("bob", multiple(good))).await.unwrap();
     }
     let lies = MessageLiteInfo { r#type: MessageType::Image as i32, ..text("x") };
-    let long = text(&"x".repeat(2_049));
     let nothing = MessageLiteInfo::default();
+    let mut raw = world.raw_user("ann", 9).await;
     for bad in [
         Vec::new(),
         many(&text("x"), 21),
         many(&file(&one), 11),
         vec![text("")],
-        vec![long],
+        vec![text("  ")],
+        vec![custom(" ", 0, 0)],
+        vec![custom("{}", 65, 0)],
+        vec![custom("{}", 0, -1)],
+        vec![custom("{}", 0, 201)],
         vec![lies],
         vec![nothing],
-        vec![file("")],
     ] {
         let refused = refusal(soon(ann.send("bob", multiple(bad.clone()))).await);
         assert_eq!(refused, ErrorCode::CommonModuleParamsInvalid, "{bad:?}");
+        // For the server, the files are there.
+        let mut message = multiple(bad.clone());
+        for part in message.media_parts() {
+            *part.download_url = "https://files.example/one".to_owned();
+        }
+        let request = SendMessageRequest { message: Some(message), ..send_text("bob", "", 1) };
+        let refused = raw.call(&request).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "by the server: {bad:?}");
     }
+    raw.end().await;
+    let refused = refusal(soon(ann.send("bob", multiple(vec![file("")]))).await);
+    assert_eq!(refused, ErrorCode::CommonModuleParamsInvalid);
+    // The client refuses all of these before they are in the conversation, and before it uploads a file.
+    assert_eq!(ann.history_by("bob", MessageQueryMode::OnlyLocal).await.len(), 3);
+    // Only the server knows how long a part may be.
+    let refused = refusal(soon(ann.send("bob", multiple(vec![text(&"x".repeat(2_049))]))).await);
+    assert_eq!(refused, ErrorCode::CommonModuleParamsInvalid);
     world.end().await;
 }
 

@@ -10,7 +10,7 @@ use zim_protocol::{ErrorCode, Message, MessageRevokeConfig, MessageSentStatus, M
 
 use crate::media::{Files, noise, receives, send};
 use crate::media_s3::{has_objects, world_on};
-use crate::media_tus::{code, create, header, offset, patch, sent, tus};
+use crate::media_tus::{code, create, header, offset, patch, patch_slowly, sent, tus};
 
 async fn ready(world: &World) -> String {
     let mut stream = TcpStream::connect(world.server().http_addr().unwrap()).await.unwrap();
@@ -218,5 +218,100 @@ async fn send_message_does_not_wait_for_a_slow_object_store() {
     s3.fail(S3Fault::None);
     assert_eq!(soon(sending).await.unwrap().sent_status(), MessageSentStatus::Success);
     receives(&bob, MessageType::File).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn create_media_upload_is_refused_by_an_object_store_that_lists_but_takes_nothing() {
+    let s3 = S3Server::start();
+    let world = world_on(&s3, |_| {}).await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let (client, bytes) = (world.https(), noise(1_000));
+    let created = create(&mut raw, MessageType::File, &bytes).await;
+    s3.fail(S3Fault::AnswerTo("PUT", "", 400, "XMinioAdminBucketQuotaExceeded"));
+    let refused = sent(patch(&client, &created.upload_url, 0, &bytes)).await;
+    assert_eq!(refused.status(), StatusCode::INSUFFICIENT_STORAGE);
+    is_degraded(&world).await;
+    // What it lists says nothing: the server tries to store something.
+    s3.take_requests();
+    for _ in 0..2 {
+        eventually("the server looks whether it has room", async || {
+            let asked = s3.take_requests();
+            asked.iter().any(|request| request.starts_with("PUT") && request.ends_with("/probe")).then_some(())
+        })
+        .await;
+        is_degraded(&world).await;
+    }
+    assert_told(&world, &s3, "XMinioAdminBucketQuotaExceeded");
+    s3.fail(S3Fault::None);
+    eventually("the server is ready", async || ready(&world).await.ends_with("\r\n\r\nready\n").then_some(())).await;
+    let probe = s3.folder().join("probe");
+    eventually("what was stored is removed", async || (!probe.exists()).then_some(())).await;
+    assert_eq!(sent(patch(&client, &created.upload_url, 0, &bytes)).await.status(), StatusCode::NO_CONTENT);
+    raw.end().await;
+    drop((client, refused));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn create_media_upload_goes_on_before_what_an_object_store_has_lost() {
+    let s3 = S3Server::start();
+    let world = world_on(&s3, |_| {}).await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let (client, bytes) = (world.https(), noise(400_000));
+    let created = create(&mut raw, MessageType::File, &bytes).await;
+    let url = &created.upload_url;
+    let (more, uploading) = patch_slowly(&client, url, &bytes[..300_000]).await;
+    eventually("a piece is stored", async || (offset(&client, url).await != "0").then_some(())).await;
+    std::fs::remove_file(s3.objects().remove(0)).unwrap();
+    more.send(Ok(bytes[300_000..].to_vec().into())).await.unwrap();
+    drop(more);
+    let refused = soon(uploading).await.unwrap().unwrap();
+    assert_eq!((refused.status(), code(&refused)), (StatusCode::CONFLICT, ErrorCode::MessageModuleFileServerError));
+    assert_eq!(offset(&client, url).await, "0");
+    assert_eq!(sent(patch(&client, url, 0, &bytes)).await.status(), StatusCode::NO_CONTENT);
+    let whole = sent(client.get(&created.file_download_url)).await;
+    assert!(soon(whole.bytes()).await.unwrap() == bytes, "the file differs");
+    has_objects(&s3, 1).await;
+    raw.end().await;
+    drop((client, refused));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn create_media_upload_begins_again_if_an_object_store_has_too_many_pieces() {
+    let s3 = S3Server::start();
+    let world = world_on(&s3, |config| config.media.max_pieces = 1_000).await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let (client, bytes) = (world.https(), noise(5_000));
+    let created = create(&mut raw, MessageType::File, &bytes).await;
+    let url = &created.upload_url;
+    // As many requests as that would take minutes: a byte each.
+    let fill = async || {
+        assert_eq!(sent(patch(&client, url, 0, &bytes[..1])).await.status(), StatusCode::NO_CONTENT);
+        let first = s3.objects().pop().unwrap();
+        let name = first.file_name().unwrap().to_str().unwrap().to_owned();
+        for at in 1..1_000 {
+            let piece = name.replacen("000000000000", &format!("{at:012}"), 1);
+            std::fs::write(first.with_file_name(piece), &bytes[at..=at]).unwrap();
+        }
+        assert_eq!(offset(&client, url).await, "1000");
+        assert_eq!(sent(patch(&client, url, 1_000, &bytes[1_000..1_001])).await.status(), StatusCode::NO_CONTENT);
+        assert_eq!(offset(&client, url).await, "0", "it begins again");
+    };
+    fill().await;
+    let refused = sent(patch(&client, url, 1_001, &bytes[1_001..])).await;
+    assert_eq!(
+        (refused.status(), code(&refused)),
+        (StatusCode::INSUFFICIENT_STORAGE, ErrorCode::MessageModuleFileServerError)
+    );
+    has_objects(&s3, 0).await;
+    fill().await;
+    assert_eq!(sent(patch(&client, url, 0, &bytes)).await.status(), StatusCode::NO_CONTENT);
+    let whole = sent(client.get(&created.file_download_url)).await;
+    assert_eq!(soon(whole.bytes()).await.unwrap(), bytes);
+    has_objects(&s3, 1).await;
+    raw.end().await;
+    drop((client, refused));
     world.end().await;
 }

@@ -9,12 +9,12 @@ use zim_protocol::response::Outcome;
 use zim_protocol::{
     AddMessageReactionRequest, App, CombineMessage, ConversationType, CreateAppRequest, DeleteAllMessageRequest,
     DeleteMessageAllReactionsRequest, DeleteMessageReactionRequest, DeleteMessagesRequest, EditMessageRequest,
-    ErrorCode, LoginRequest, Message, MessageDeleteConfig, MessageReactionUserQueryConfig, MessageReceiptStatus,
-    MessageReceiptsInfoQueriedResult, MessageSendConfig, PinMessageRequest, QueryCombineMessageDetailRequest,
-    QueryGroupMessageReceiptReadMemberListRequest, QueryGroupMessageReceiptUnreadMemberListRequest,
-    QueryMessageReactionUserListRequest, QueryMessageReceiptsInfoRequest, QueryMessageRepliedListRequest,
-    ReplyMessageRequest, RevokeMessageRequest, Rpc, SendConversationMessageReceiptReadRequest,
-    SendMessageReceiptsReadRequest,
+    ErrorCode, LoginRequest, Message, MessageDeleteConfig, MessageQueryConfig, MessageReactionUserQueryConfig,
+    MessageReceiptStatus, MessageReceiptsInfoQueriedResult, MessageSendConfig, PinMessageRequest,
+    QueryCombineMessageDetailRequest, QueryGroupMessageReceiptReadMemberListRequest,
+    QueryGroupMessageReceiptUnreadMemberListRequest, QueryHistoryMessageRequest, QueryMessageReactionUserListRequest,
+    QueryMessageReceiptsInfoRequest, QueryMessageRepliedListRequest, ReplyMessageRequest, RevokeMessageRequest, Rpc,
+    SendConversationMessageReceiptReadRequest, SendMessageReceiptsReadRequest,
 };
 
 use super::group::create;
@@ -175,6 +175,22 @@ async fn finds_no_conversation(raw: &mut RawClient, what: &str, named: &Message)
     }
 }
 
+/// Asks for the page of history before a message. Returns how many messages it has, or the error.
+async fn page_before(raw: &mut RawClient, named: &Message) -> Result<usize, i32> {
+    let config = MessageQueryConfig {
+        next_message: Some(named.clone()),
+        count: 10,
+        reverse: true,
+        ..MessageQueryConfig::default()
+    };
+    let request = QueryHistoryMessageRequest {
+        conversation_id: named.conversation_id.clone(),
+        conversation_type: named.conversation_type,
+        config: Some(config),
+    };
+    raw.call(&request).await.map(|page| page.message_list.len()).map_err(|error| error.code)
+}
+
 async fn send(device: &Device, chat: Chat<'_>, message: Message) -> Message {
     let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
     let sent = device.send_message(message, chat.id, chat.kind, config, MessageSendNotification::default());
@@ -224,12 +240,17 @@ async fn no_method_finds_messages_of_other_conversations_and_apps_or_messages_th
     ann.say("carl", "another").await;
     ann.say(group("club"), "another").await;
     let before = [ann.history("bob").await, ann.history(group("crew")).await];
+    let invalid = ErrorCode::CommonModuleParamsInvalid as i32;
     for message in peer.iter().chain(crew) {
         for (id, kind) in [("ann", PEER), ("club", GROUP)] {
-            finds_no_message(&mut carl, "another conversation", &in_conversation(message, id, kind)).await;
+            let named = in_conversation(message, id, kind);
+            finds_no_message(&mut carl, "another conversation", &named).await;
+            assert_eq!(page_before(&mut carl, &named).await, Err(invalid), "another conversation: {id}");
         }
         for (id, kind) in [("bob", PEER), ("crew", GROUP)] {
-            finds_no_conversation(&mut carl, "not in it", &in_conversation(message, id, kind)).await;
+            let named = in_conversation(message, id, kind);
+            finds_no_conversation(&mut carl, "not in it", &named).await;
+            assert_eq!(page_before(&mut carl, &named).await, Ok(0), "not in it: {id}");
         }
     }
     // Who comes later does not see what came before.
@@ -237,6 +258,7 @@ async fn no_method_finds_messages_of_other_conversations_and_apps_or_messages_th
     for message in crew {
         let named = in_conversation(message, "crew", GROUP);
         finds_no_message(&mut dan, "before the stay", &named).await;
+        assert_eq!(page_before(&mut dan, &named).await, Ok(0), "before the stay");
         let named = by_position(message, &named);
         // Its ID is not known to somebody who names its position.
         for (method, request, expected) in attempts(&named) {
@@ -253,7 +275,9 @@ async fn no_method_finds_messages_of_other_conversations_and_apps_or_messages_th
     other_bob.call(&login(&app, "bob")).await.unwrap();
     other_ann.call(&zim_integration_tests::send_text("bob", "theirs", 1)).await.unwrap();
     for message in peer.iter().chain(crew) {
-        finds_no_message(&mut other_bob, "another app", &in_conversation(message, "ann", PEER)).await;
+        let named = in_conversation(message, "ann", PEER);
+        finds_no_message(&mut other_bob, "another app", &named).await;
+        assert_eq!(page_before(&mut other_bob, &named).await, Err(invalid), "another app");
     }
     // Nothing of it did anything.
     assert_eq!([ann.history("bob").await, ann.history(group("crew")).await], before);

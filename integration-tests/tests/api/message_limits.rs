@@ -1,7 +1,10 @@
 //! The limits of what happens to a message as they are without any configuration: those of the reference, tried on both sides.
 
-use zim_integration_tests::{World, refusal, soon};
-use zim_protocol::{ErrorCode, Message, MessageEditConfig, MessageReactionAddConfig, MessageRevokeConfig};
+use zim_integration_tests::{World, refusal, send_text, soon};
+use zim_protocol::message::Body;
+use zim_protocol::{
+    ErrorCode, Message, MessageEditConfig, MessageReactionAddConfig, MessageRevokeConfig, SendMessageRequest,
+};
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
@@ -48,5 +51,33 @@ async fn a_message_has_a_hundred_types_of_reactions() {
     let more = soon(bob.add_message_reaction("101", &got, MessageReactionAddConfig::default())).await;
     assert_eq!(refusal(more), ErrorCode::CommonModuleParamsInvalid);
     assert_eq!(ann.history("bob").await[0].reactions.len(), 100);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_a_search_finds_of_a_custom_message_has_64_bytes() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let mut raw = world.raw_user("ann", 9).await;
+    let custom = |searched: &str| {
+        let mut message = Message::custom("{}", 0);
+        if let Some(Body::Custom(custom)) = &mut message.body {
+            custom.searched_content = searched.to_owned();
+        }
+        message
+    };
+    // Bytes, not characters.
+    for (key, letter, most) in [(1, "x", 64), (2, "é", 32)] {
+        let (good, bad) = (custom(&letter.repeat(most)), custom(&letter.repeat(most + 1)));
+        let request =
+            |message: &Message| SendMessageRequest { message: Some(message.clone()), ..send_text("bob", "", key) };
+        let refused = raw.call(&request(&bad)).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "by the server: {letter}");
+        raw.call(&request(&good)).await.unwrap();
+        assert_eq!(refusal(soon(ann.send("bob", bad)).await), ErrorCode::CommonModuleParamsInvalid, "{letter}");
+        let sent = soon(ann.send("bob", good.clone())).await.unwrap();
+        assert_eq!(sent.body, good.body, "{letter}");
+    }
+    raw.end().await;
     world.end().await;
 }

@@ -169,13 +169,23 @@ async fn export_local_messages_fails_where_nothing_can_be_written() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let refused = refusal(export(&ann, file.path()).await);
     assert_eq!(refused, ErrorCode::MessageModuleCacheFileExportFailed);
-    // One at a time: this one is begun within another.
+    world.end().await;
+}
+
+/// The others are begun within the first.
+#[tokio::test]
+async fn export_local_messages_and_import_local_messages_run_one_at_a_time() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     let first = ann.export_local_messages(path, MessageExportConfig {}, |_, _| {});
     let second = ann.export_local_messages(path, MessageExportConfig {}, |_, _| {});
-    let (first, second) = soon(futures_util::future::join(first, second)).await;
+    let third = Box::pin(ann.import_local_messages(path, MessageImportConfig {}, |_, _| {}));
+    let (first, second, third) = soon(futures_util::future::join3(first, second, third)).await;
     first.unwrap();
-    assert_eq!(refusal(second), ErrorCode::MessageModuleCacheFileExportOrImportIsInProgressCurrently);
+    let in_progress = ErrorCode::MessageModuleCacheFileExportOrImportIsInProgressCurrently;
+    assert_eq!((refusal(second), refusal(third)), (in_progress, in_progress));
+    import(&ann, folder.path()).await.unwrap();
     world.end().await;
 }

@@ -371,6 +371,9 @@ async fn query_message_receipts_info_tells_the_sender_the_counts_and_others_abou
     assert_eq!((after.status(), after.read_member_count, after.is_self_operated), (Done, 0, true));
     assert_eq!(after.read_time, world.clock.now_ms());
     let invalid = ErrorCode::CommonModuleParamsInvalid;
+    // Each is told once.
+    let most = soon(ann.query_message_receipts_info(&vec![sent.clone(); 100], "g", GROUP)).await.unwrap();
+    assert_eq!((most.infos.len(), most.error_message_ids.len()), (1, 0));
     for list in [vec![], vec![sent; 101]] {
         assert_eq!(refusal(soon(ann.query_message_receipts_info(&list, "g", GROUP)).await), invalid);
     }
@@ -397,5 +400,25 @@ async fn query_group_message_receipt_unread_member_list_is_for_the_sender() {
     }
     let unknown = soon(ann.query_group_message_receipt_unread_member_list(&sent, "none", config)).await;
     assert_eq!(refusal(unknown), ErrorCode::ConversationModuleConversationDoesNotExist);
+    let none = Message { message_id: String::new(), message_seq: 1_000, ..sent.clone() };
+    let read = soon(ann.query_group_message_receipt_read_member_list(&none, "g", config)).await;
+    assert_eq!(refusal(read), ErrorCode::CommonModuleParamsInvalid);
+    soon(ann.leave_group("g")).await.unwrap();
+    let read = soon(ann.query_group_message_receipt_read_member_list(&sent, "g", config)).await;
+    let unread = soon(ann.query_group_message_receipt_unread_member_list(&sent, "g", config)).await;
+    let not_in = ErrorCode::GroupModuleUserIsNotInTheGroup;
+    assert_eq!((refusal(read), refusal(unread)), (not_in, not_in));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_message_receipts_info_needs_the_conversation() {
+    let world = World::new().await;
+    let (ann, _bob, _carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    let sent = ask(&ann, "bob", PEER, "asks").await;
+    for id in ["carl", "nobody"] {
+        let found = soon(ann.query_message_receipts_info(std::slice::from_ref(&sent), id, PEER)).await;
+        assert_eq!(refusal(found), ErrorCode::ConversationModuleConversationDoesNotExist, "{id}");
+    }
     world.end().await;
 }

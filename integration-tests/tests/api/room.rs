@@ -50,9 +50,13 @@ pub(crate) fn in_room(room_id: &str, state: RoomState, event: RoomEvent) -> (Str
 
 /// Who entered and left, as the device was told: `+ann`, `-bob`, with the room.
 pub(crate) fn told(device: &Device) -> Vec<String> {
+    told_in(&device.seen())
+}
+
+fn told_in(seen: &[Event]) -> Vec<String> {
     let mut told = Vec::new();
-    for event in device.seen() {
-        let (sign, room_id, members) = match &event {
+    for event in seen {
+        let (sign, room_id, members) = match event {
             Event::RoomMemberJoined(event) => ('+', &event.room_id, &event.member_list),
             Event::RoomMemberLeft(event) => ('-', &event.room_id, &event.member_list),
             _ => continue,
@@ -64,7 +68,8 @@ pub(crate) fn told(device: &Device) -> Vec<String> {
 
 /// Waits until the device was told of this.
 pub(crate) async fn is_told(device: &Device, what: &str) {
-    eventually(&format!("told of {what}"), async || told(device).iter().any(|one| one == what).then_some(())).await;
+    let is_told = |seen: &[Event]| told_in(seen).iter().any(|one| one == what).then_some(());
+    device.until(&format!("told of {what}"), is_told).await;
 }
 
 pub(crate) async fn list(device: &Device, room_id: &str) -> Vec<String> {
@@ -377,22 +382,29 @@ async fn leave_room_keeps_a_room_for_its_delay() {
     world.end().await;
 }
 
-/// Nobody can leave a room while `is_on`.
-async fn hold_everybody(world: &World, is_on: bool) {
+/// Nobody can leave these rooms while `is_on`.
+async fn hold(world: &World, rooms: &[&str], is_on: bool) {
+    let names = rooms.iter().map(|room_id| format!("'{room_id}'")).collect::<Vec<_>>().join(", ");
+    let held = format!("OLD.conversation IN (SELECT id FROM conversation WHERE type = 1 AND name IN ({names}))");
     let done = world.server().app().db.submit(zim_server::db::Scope::none(), async move |tx| {
-        let statements: &[&str] = match (tx.dialect(), is_on) {
-            (Dialect::Sqlite, true) => {
-                &["CREATE TRIGGER held BEFORE DELETE ON room_member BEGIN SELECT RAISE(ABORT, 'held'); END"]
-            }
-            (Dialect::Sqlite, false) => &["DROP TRIGGER held"],
-            (Dialect::Postgres, true) => &[
-                "CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''held''; END'",
-                "CREATE TRIGGER held BEFORE DELETE ON room_member FOR EACH ROW EXECUTE FUNCTION held()",
+        let statements = match (tx.dialect(), is_on) {
+            (Dialect::Sqlite, true) => vec![format!(
+                "CREATE TRIGGER held BEFORE DELETE ON room_member WHEN {held} BEGIN SELECT RAISE(ABORT, 'held'); END"
+            )],
+            (Dialect::Sqlite, false) => vec!["DROP TRIGGER held".to_owned()],
+            (Dialect::Postgres, true) => vec![
+                format!(
+                    "CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF {held} THEN \
+                     RAISE EXCEPTION 'held'; END IF; RETURN OLD; END$$"
+                ),
+                "CREATE TRIGGER held BEFORE DELETE ON room_member FOR EACH ROW EXECUTE FUNCTION held()".to_owned(),
             ],
-            (Dialect::Postgres, false) => &["DROP TRIGGER held ON room_member", "DROP FUNCTION held"],
+            (Dialect::Postgres, false) => {
+                vec!["DROP TRIGGER held ON room_member".to_owned(), "DROP FUNCTION held".to_owned()]
+            }
         };
         for statement in statements {
-            tx.execute(statement, &[]).await?;
+            tx.execute(&statement, &[]).await?;
         }
         Ok(())
     });
@@ -405,7 +417,7 @@ async fn switch_room_that_fails_in_the_middle_leaves_the_device_where_it_is_told
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     create(&ann, "one").await;
     create(&bob, "two").await;
-    hold_everybody(&world, true).await;
+    hold(&world, &["one", "two"], true).await;
     let switch = || ann.switch_room("one", info("two"), false, RoomAdvancedConfig::default());
     assert!(soon(switch()).await.is_err());
     // It is still in the first room, and as far as it knows in the second one.
@@ -415,7 +427,7 @@ async fn switch_room_that_fails_in_the_middle_leaves_the_device_where_it_is_told
     if last("two") == Some(RoomState::Connected) {
         assert_eq!(list(&ann, "two").await, ["bob", "ann"]);
     }
-    hold_everybody(&world, false).await;
+    hold(&world, &["one", "two"], false).await;
     // It can be done to the end.
     soon(ann.leave_room("one")).await.unwrap();
     assert_eq!(last("one"), Some(RoomState::Disconnected));
@@ -450,13 +462,38 @@ async fn leave_all_room_leaves_those_of_this_device() {
 }
 
 #[tokio::test]
-async fn a_room_that_is_being_entered_takes_no_other_request() {
+async fn leaving_all_rooms_tells_which_rooms_the_device_is_in_if_it_fails_in_the_middle() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for room_id in ["one", "two"] {
+        create(&ann, room_id).await;
+        soon(bob.join_room(room_id)).await.unwrap();
+    }
+    hold(&world, &["two"], true).await;
+    assert!(soon(bob.leave_all_room()).await.is_err());
+    let last =
+        |id: &str| states(&bob).into_iter().rfind(|(room, ..)| room == id).map(|(_, state, event)| (state, event));
+    for (room_id, expected) in [("one", RoomState::Disconnected), ("two", RoomState::Connected)] {
+        let is = async || (last(room_id) == Some((expected, RoomEvent::Success))).then_some(());
+        eventually("the room is left, or the device is back in it", is).await;
+    }
+    is_told(&ann, "one -bob").await;
+    assert_eq!(list(&ann, "two").await, ["ann", "bob"]);
+    hold(&world, &["two"], false).await;
+    assert_eq!(soon(bob.leave_all_room()).await.unwrap().room_ids, ["two"]);
+    assert!(!world.logged().errors().is_empty(), "the log has the failure");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn join_room_and_create_room_and_leave_room_wait_for_each_other() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     create(&ann, "stage").await;
     let joining = bob.join_room("stage");
     let connecting = ErrorCode::RoomModuleTheRoomIsConnecting;
     assert_eq!(refusal(soon(bob.join_room("stage")).await), connecting);
+    assert_eq!(refusal(soon(bob.create_room(info("stage"), delay(0))).await), connecting);
     assert_eq!(refusal(soon(bob.leave_room("stage")).await), connecting);
     soon(joining).await.unwrap();
     let leaving = bob.leave_room("stage");

@@ -133,7 +133,7 @@ async fn set_room_attributes_tells_all_members_and_the_owner_keeps_what_is_their
 }
 
 #[tokio::test]
-async fn set_room_attributes_has_the_limits_of_the_reference() {
+async fn set_room_attributes_and_create_room_have_the_limits_of_the_reference() {
     let stage = Stage::new().await;
     let ann = &stage.ann;
     let (key, value) = ("k".repeat(16), "v".repeat(1_024));
@@ -163,6 +163,9 @@ async fn set_room_attributes_has_the_limits_of_the_reference() {
     assert_eq!(refusal(soon(ann.create_room(info("x"), config(many(21)))).await), number);
     let long = pairs([("k", &"v".repeat(1_025))]);
     assert_eq!(refusal(soon(ann.create_room(info("x"), config(long))).await), too_long);
+    let most = |last: &str| pairs([("a", &value), ("b", &value), ("c", &value), ("d", &value), ("last", last)]);
+    assert_eq!(refusal(soon(ann.create_room(info("x"), config(most(&"v".repeat(1_017))))).await), total);
+    soon(ann.create_room(info("x"), config(most(&"v".repeat(1_016))))).await.unwrap();
     stage.end().await;
 }
 
@@ -251,6 +254,12 @@ async fn end_room_attributes_batch_operation_does_all_of_it_or_nothing() {
     bob.begin_room_attributes_batch_operation("stage", plain).unwrap();
     set(bob, pairs([("b", "1")]), PLAIN).await;
     set(bob, pairs([("a", "2")]), PLAIN).await;
+    assert_eq!(refusal(soon(bob.end_room_attributes_batch_operation("stage")).await), REFUSED);
+    assert_eq!(all(bob, "stage").await, sorted([("a", "1")]));
+    // Nor does it remove what is not there.
+    bob.begin_room_attributes_batch_operation("stage", plain).unwrap();
+    set(bob, pairs([("b", "1")]), PLAIN).await;
+    soon(bob.delete_room_attributes(["none"], "stage", RoomAttributesDeleteConfig::default())).await.unwrap();
     assert_eq!(refusal(soon(bob.end_room_attributes_batch_operation("stage")).await), REFUSED);
     assert_eq!(all(bob, "stage").await, sorted([("a", "1")]));
     // The configuration of the batch counts, and not that of its parts.
@@ -394,30 +403,19 @@ async fn set_room_members_attributes_has_the_limits_of_the_reference() {
 async fn set_room_members_attributes_is_for_500_members_and_20_times_in_ten_seconds() {
     let stage = Stage::new().await;
     let ann = &stage.ann;
-    let insert = async |sql: &'static str| {
-        let done = stage.world.server().app().db.submit(zim_server::db::Scope::none(), async move |tx| {
-            for account in 1..500_i64 {
-                tx.execute(sql, &zim_server::params![-account]).await?;
-            }
-            Ok(())
-        });
-        done.await.unwrap();
-    };
-    // As if 499 users had some, who are not in the room: they do not count.
-    insert(
-        "INSERT INTO room_member_attribute (conversation, account, key, value, goes_with_owner) \
-         SELECT conversation, $1, 'k', 'v', 0 FROM room",
-    )
-    .await;
+    // As if 499 users had some and had left: those that stay count until the room ends.
+    let done = stage.world.server().app().db.submit(zim_server::db::Scope::none(), async |tx| {
+        let sql = "INSERT INTO room_member_attribute (conversation, account, key, value, goes_with_owner) \
+                   SELECT conversation, $1, 'k', 'v', 0 FROM room";
+        for account in 1..500_i64 {
+            tx.execute(sql, &zim_server::params![-account]).await?;
+        }
+        Ok(())
+    });
+    done.await.unwrap();
     let set = |user: &str| ann.set_room_members_attributes(pairs([("k", "v")]), [user.to_owned()], "stage", GOES);
+    // Bob is the 500th.
     soon(set("bob")).await.unwrap();
-    // As if they returned: Bob is the 500th.
-    insert(
-        "INSERT INTO room_member (conversation, account, device, place, leaves_at) \
-         SELECT conversation, CAST($1 AS BIGINT), device, CAST($1 AS BIGINT), 0 FROM room_member WHERE account > 0 \
-         ORDER BY account LIMIT 1",
-    )
-    .await;
     let full = ErrorCode::RoomModuleTheMemberNumberOfRoomMemberAttributesExceedsLimit;
     assert_eq!(refusal(soon(set("ann")).await), full);
     soon(set("bob")).await.unwrap();
@@ -504,5 +502,19 @@ async fn query_room_member_attributes_list_has_pages_of_members_with_attributes(
     assert_eq!(refusal(soon(stage.dan.query_room_member_attributes_list("stage", config.clone())).await), NOT_IN);
     assert_eq!(refusal(soon(stage.dan.query_room_member_attributes_list("none", config)).await), NONE);
     assert!(member_changes(bob).len() == 2);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn query_room_member_attributes_list_may_be_asked_five_times_in_30_seconds() {
+    let stage = Stage::new().await;
+    let config = || RoomMemberAttributesQueryConfig { next_flag: String::new(), count: 1 };
+    let page = || stage.ann.query_room_member_attributes_list("stage", config());
+    for _ in 0..5 {
+        soon(page()).await.unwrap();
+    }
+    assert_eq!(refusal(soon(page()).await), ErrorCode::CommonModuleTriggerServerFrequencyLimit);
+    stage.world.clock.advance(30_000);
+    soon(page()).await.unwrap();
     stage.end().await;
 }

@@ -2,7 +2,10 @@
 
 use futures_util::future::join_all;
 use zim_integration_tests::{Device, RawClient, World, eventually, refusal, room, soon};
-use zim_protocol::{ErrorCode, JoinRoomRequest, LeaveRoomRequest, RoomEvent, RoomMemberQueryConfig, RoomState};
+use zim_protocol::{
+    ErrorCode, JoinRoomRequest, LeaveRoomRequest, QueryRoomMemberAttributesListRequest,
+    QueryRoomMembersAttributesRequest, RoomEvent, RoomMemberAttributesQueryConfig, RoomMemberQueryConfig, RoomState,
+};
 use zim_server::db::{Scope, Tx, params};
 
 use crate::room::{create, delay, in_room, info, is_told, list, online, state, told};
@@ -147,6 +150,79 @@ async fn query_room_member_list_has_the_first_500_members() {
         assert_eq!((last.member_list.len(), last.next_flag.as_str()), (1, ""));
         world.end().await;
     }
+}
+
+#[tokio::test]
+async fn a_room_of_50_000_takes_the_last_one_and_no_other_and_shows_its_members() {
+    let world = World::with(|config| config.limits.max_room_members = 50_000).await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    create(&ann, "stage").await;
+    fill(&world, 49_998).await;
+    soon(bob.join_room("stage")).await.unwrap();
+    assert_eq!(online(&ann, "stage").await, 50_000);
+    assert_eq!(refusal(soon(cai.join_room("stage")).await), ErrorCode::RoomModuleJoinRoomError);
+    ann.say(room("stage"), "hi").await;
+    bob.receives("hi").await;
+    let (mut listed, mut next_flag) = (Vec::new(), String::new());
+    loop {
+        let config = RoomMemberQueryConfig { next_flag, count: 100 };
+        let found = soon(bob.query_room_member_list("stage", config)).await.unwrap();
+        listed.extend(found.member_list.into_iter().map(|member| member.user_id));
+        next_flag = found.next_flag;
+        if next_flag.is_empty() {
+            break;
+        }
+    }
+    let expected = ["ann", "bob"].map(str::to_owned).into_iter().chain((1..499).map(|number| format!("user{number}")));
+    assert_eq!(listed, expected.collect::<Vec<_>>());
+    // Those whom the list does not have are found by name.
+    let found = soon(bob.query_room_members(["user49998", "cai", "user30000"], "stage")).await.unwrap();
+    let mut found: Vec<_> = found.member_list.into_iter().map(|member| member.user_id).collect();
+    found.sort_unstable();
+    assert_eq!(found, ["user30000", "user49998"]);
+    soon(bob.leave_room("stage")).await.unwrap();
+    soon(cai.join_room("stage")).await.unwrap();
+    assert_eq!(online(&ann, "stage").await, 50_000);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn attributes_of_members_are_queried_1000_times_in_ten_seconds_in_a_room_and_5_times_in_30_by_a_user() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    create(&ann, "stage").await;
+    let (most, per_user) = (1_000, 5);
+    let query = QueryRoomMembersAttributesRequest { room_id: "stage".into(), user_ids: vec!["ann".into()] };
+    let too_fast = ErrorCode::CommonModuleTriggerServerFrequencyLimit as i32;
+    let mut crowd = Vec::new();
+    for number in 0..most / per_user {
+        let mut raw = world.raw_user(&format!("u{number}"), 1).await;
+        raw.call(&JoinRoomRequest { room_id: "stage".into(), entry_number: 1 }).await.unwrap();
+        for _ in 0..per_user {
+            raw.call(&query).await.unwrap();
+        }
+        if number == 0 {
+            assert_eq!(raw.call(&query).await.unwrap_err().code, too_fast, "the user's own are used up");
+        }
+        crowd.push(raw);
+    }
+    // Those of the room are used up, of which there are a hundred more each second.
+    let list = QueryRoomMemberAttributesListRequest {
+        room_id: "stage".into(),
+        config: Some(RoomMemberAttributesQueryConfig { next_flag: String::new(), count: 1 }),
+    };
+    let mut late = world.raw_user("late", 1).await;
+    late.call(&JoinRoomRequest { room_id: "stage".into(), entry_number: 1 }).await.unwrap();
+    assert_eq!(late.call(&query).await.unwrap_err().code, too_fast);
+    assert_eq!(late.call(&list).await.unwrap_err().code, too_fast);
+    world.clock.advance(10);
+    late.call(&list).await.unwrap();
+    assert_eq!(late.call(&query).await.unwrap_err().code, too_fast);
+    late.end().await;
+    for raw in crowd {
+        raw.end().await;
+    }
+    world.end().await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Login, logout, tokens and the client's life cycle.
 
 use zim_client_sdk::{Config as ClientConfig, LogConfig, LogLevel, Trust, Zim};
-use zim_integration_tests::{DataDir, Device, World, eventually, hello, refusal, soon, texts};
+use zim_integration_tests::{DataDir, Device, World, code_of, eventually, hello, refusal, soon, texts};
 use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
 use zim_protocol::{
@@ -292,19 +292,11 @@ async fn login_again_is_refused_while_a_user_is_logged_in() {
 #[tokio::test]
 async fn login_to_a_server_with_another_certificate_is_refused() {
     let world = World::new().await;
-    let ann = world.client_with(|config| config.trust(Trust::Fingerprint([7; 32])).connect_timeout_ms(2_000));
-    let login = ann.login("ann", world.with_token("ann"));
-    tokio::pin!(login);
-    let refused = world
-        .advance_until("a refusal", async || {
-            tokio::time::timeout(std::time::Duration::from_millis(5), &mut login).await.ok()
-        })
-        .await;
-    let refused = refusal(refused);
-    assert!(
-        matches!(refused, ErrorCode::NetworkModuleNetworkError | ErrorCode::NetworkModuleRequestTimeout),
-        "{refused:?}"
-    );
+    let ann = world.client_with(|config| config.trust(Trust::Fingerprint([7; 32])).connect_timeout_ms(600_000));
+    // It is not tried again until the time is over.
+    let refused = soon(ann.login("ann", world.with_token("ann"))).await.unwrap_err();
+    assert_eq!(code_of(&refused), ErrorCode::NetworkModuleNetworkError);
+    assert_eq!(refused.detail("reason"), Some("certificateOtherFingerprint"), "{refused}");
     assert_ne!(ann.connection_state(), ConnectionState::Connected);
     world.end().await;
 }
@@ -440,6 +432,17 @@ async fn login_offline_shows_local_data_and_connects_later() {
         .advance_until("a connection", async || (ann.connection_state() == ConnectionState::Connected).then_some(()))
         .await;
     quit(&ann).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_to_a_server_that_does_not_answer_times_out() {
+    let world = World::new().await;
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let ann = world.client_with(|config| config.server(address).connect_timeout_ms(50));
+    let refused = soon(ann.login("ann", world.with_token("ann"))).await;
+    assert_eq!(refusal(refused), ErrorCode::NetworkModuleRequestTimeout);
     world.end().await;
 }
 

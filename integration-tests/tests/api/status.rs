@@ -334,6 +334,8 @@ async fn query_users_status_reports_unregistered_users() {
     // A query does not subscribe.
     world.login(bob, "bob").await;
     assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Online);
+    world.user("carl").await.say("ann", "now").await;
+    ann.receives("now").await;
     assert!(statuses_of(&ann.seen(), "bob").is_empty());
     world.end().await;
 }

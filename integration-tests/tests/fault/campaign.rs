@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use zim_integration_tests::campaign::{
-    self, Action, Database, Kind, MessageVerb, Outcome, Plan, Planted, Programs, Settings, SharedCluster, SocialAction,
-    Step,
+    self, Action, Batching, CLUB, ClubVerb, Database, Kind, MessageVerb, Outcome, Plan, Planted, Programs, RoomVerb,
+    Settings, SharedCluster, SocialAction, Step,
 };
 use zim_integration_tests::postgres::Cluster;
 
@@ -214,6 +214,73 @@ async fn answers_without_effect_to_a_device_that_only_receives_are_caught() {
     plan.steps.push(Step::Heard { device: bob, at_most_ms: 10_000 });
     add(&mut plan, of_all.map(|verb| (bob, Action::Change { peer: "ann", verb, pick: 11 })));
     is_caught_as(plan, Planted::AnswersWithoutEffect, &["receipts_lost", "deletion_lost"]).await;
+}
+
+/// A plan at whose end devices do these things to the second group, to which nothing has happened before.
+fn with_club(acts: &[(usize, Action)]) -> Plan {
+    let mut plan = Plan::of(11, Database::Sqlite, Vec::new());
+    plan.steps.retain(|step| match step {
+        Step::Action(_, Action::Club { .. }) => false,
+        Step::Action(_, Action::Send { peer, .. }) => *peer != CLUB,
+        _ => true,
+    });
+    add(&mut plan, acts.iter().cloned());
+    plan
+}
+
+fn club(user: &'static str, verb: ClubVerb) -> Action {
+    Action::Club { user, verb }
+}
+
+#[tokio::test]
+async fn a_mute_and_a_dismissal_without_effect_are_caught() {
+    let (ann, bob, carl) = (0, 2, 4);
+    let send = || Action::Send { peer: CLUB, is_poison: false };
+    let plan = with_club(&[
+        (bob, send()),
+        (ann, club("ann", ClubVerb::MuteAll { lasts: true })),
+        (bob, send()),
+        (ann, club("ann", ClubVerb::Dismiss)),
+        (carl, send()),
+    ]);
+    is_caught_as(plan, Planted::AnswersWithoutEffect, &["passed_a_mute", "dismissal_lost"]).await;
+}
+
+#[tokio::test]
+async fn an_application_whose_end_is_not_told_is_caught() {
+    let (ann, dora) = (0, 5);
+    let plan = with_club(&[
+        (ann, club("ann", ClubVerb::JoinMode(1))),
+        (dora, club("dora", ClubVerb::Apply)),
+        (ann, club("dora", ClubVerb::AcceptApplicant)),
+    ]);
+    is_caught_in(plan, Planted::ApplicationEndsHidden, "application_waits").await;
+}
+
+#[tokio::test]
+async fn a_part_of_a_batch_is_caught() {
+    let mut plan = with_club(&[]);
+    let act = |device, verb| (device, Action::Room { room: "stage", user: "ann", verb });
+    let set = RoomVerb::Batch(Batching::SetsAll);
+    add(&mut plan, [act(0, RoomVerb::Enter), act(2, RoomVerb::Enter), act(0, set)]);
+    is_caught_in(plan, Planted::BatchesTorn, "batch_torn").await;
+}
+
+/// Nothing is planted here: what a device alone has deleted is on its user's other device.
+#[tokio::test]
+async fn what_one_device_deletes_stays_on_the_others() {
+    let here = [
+        MessageVerb::Uncounted,
+        MessageVerb::ReactMore,
+        MessageVerb::ReactMore,
+        MessageVerb::TakeBackAll,
+        MessageVerb::DeleteHere,
+        MessageVerb::DeleteAllHere,
+        MessageVerb::Uncounted,
+        MessageVerb::DeleteEverythingHere,
+        MessageVerb::DeleteEverything,
+    ];
+    passes(with_verbs(&here)).await;
 }
 
 #[tokio::test]

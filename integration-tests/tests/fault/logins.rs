@@ -1,7 +1,7 @@
 //! Conflicting logins: two on one connection, and one that was replaced and does not read its end.
 
 use zim_integration_tests::{World, code, hello, request, send_text, soon};
-use zim_protocol::{ErrorCode, Hello, SyncRequest};
+use zim_protocol::{ErrorCode, Hello, LoginConfig, LoginRequest, SessionEndReason, SyncRequest, event_frame};
 use zim_server::config::MultiDevice;
 
 #[tokio::test]
@@ -43,6 +43,26 @@ async fn a_session_that_was_replaced_is_refused_even_if_its_client_does_not_read
     newer.call(&send_text("ann", "so am I", 2)).await.unwrap();
     replaced.end().await;
     newer.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token_although_its_client_does_nothing() {
+    let world = World::new().await;
+    let config = LoginConfig { token: world.token_for("ann", 60), ..LoginConfig::default() };
+    let login = LoginRequest { app_sign: String::new(), config: Some(config), ..world.login_request("ann") };
+    let mut raw = world.raw_after_hello(1).await;
+    raw.call(&login).await.unwrap();
+    world.clock.advance(59_000);
+    raw.call(&SyncRequest::default()).await.unwrap();
+    world.clock.advance(1_000);
+    let reason = loop {
+        if let event_frame::Frame::End(end) = raw.event().await.expect("the end of the session") {
+            break end.reason();
+        }
+    };
+    assert_eq!(reason, SessionEndReason::TokenExpired);
+    raw.end().await;
     world.end().await;
 }
 

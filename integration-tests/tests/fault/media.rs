@@ -1,7 +1,9 @@
 //! Uploads while the server is killed, and while its disk is full.
 
 use zim_client_sdk::{Config as ClientConfig, MessageSendNotification};
-use zim_integration_tests::{DataDir, Device, ServerInstallation, ServerProcess, TestDatabase, eventually, soon};
+use zim_integration_tests::{
+    DataDir, Device, ServerInstallation, ServerProcess, TestDatabase, code_of, eventually, soon,
+};
 use zim_protocol::{
     ConversationType, ErrorCode, LoginConfig, MediaDownloadConfig, MediaFileType, Message, MessageSendConfig,
     MessageType,
@@ -80,7 +82,7 @@ async fn an_upload_fails_on_a_full_disk_and_goes_on_when_there_is_room() {
         ann.send_media_message(message, "bob", ConversationType::Peer, config, none)
     };
     let error = soon(send(Message::file(path.to_str().unwrap()), MessageSendConfig::default())).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::MessageModuleFileServerError, "{error}");
+    assert_eq!(code_of(&error), ErrorCode::MessageModuleFileServerError, "{error}");
     // Text still gets through, and the file when there is room.
     ann.say("bob", "it is too large").await;
     bob.receives("it is too large").await;

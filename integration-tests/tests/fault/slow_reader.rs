@@ -1,11 +1,13 @@
 //! Clients that do not read: the server holds little for them, and other clients do not wait for them.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
-use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{RawClient, World, eventually, room, send_text, soon, texts};
+use zim_client_sdk::{Lagged, MessageSendNotification};
+use zim_integration_tests::{RawClient, World, eventually, is_text, room, send_text, soon, texts};
 use zim_protocol::{
-    ConversationType, Dirty, ErrorCode, Event, Message, MessagePriority, MessageQueryConfig, MessageSendConfig,
-    QueryHistoryMessageRequest, RoomAdvancedConfig, RoomInfo, event_frame,
+    ConversationType, Dirty, ErrorCode, Event, JoinRoomRequest, Message, MessagePriority, MessageQueryConfig,
+    MessageSendConfig, QueryHistoryMessageRequest, RoomAdvancedConfig, RoomAttributesSetConfig, RoomInfo, event_frame,
 };
 
 #[tokio::test]
@@ -85,8 +87,19 @@ async fn a_client_that_never_reads_answers_is_paused_and_then_disconnected() {
 async fn a_slow_reader_of_sdk_events_delays_nobody_and_misses_no_state() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    // An event stream that is not read.
-    let mut stream = bob.events();
+    // Two streams of the same events. One is read at once, the other is not read.
+    let (mut stream, mut quick) = (bob.events(), bob.events());
+    let is_end = |event: &Event| matches!(event, Event::PeerMessageReceived(event) if event.message_list.iter().any(|message| is_text(message, "end")));
+    let raised = tokio::spawn(async move {
+        let mut raised = 0_u64;
+        while let Some(event) = quick.next().await {
+            raised += 1;
+            if is_end(&event.expect("a quick reader misses nothing")) {
+                break;
+            }
+        }
+        raised
+    });
     let calls: Vec<_> = (0..3_000).map(|number| ann.send("bob", Message::text(number.to_string()))).collect();
     for call in calls {
         soon(call).await.unwrap();
@@ -94,8 +107,22 @@ async fn a_slow_reader_of_sdk_events_delays_nobody_and_misses_no_state() {
     bob.has_unread("ann", 3_000).await;
     let history = texts(&bob.history("ann").await);
     assert_eq!(history.len(), 3_000);
-    // The stream reports the lost events first and goes on.
-    assert!(soon(stream.next()).await.is_some());
+    ann.say("bob", "end").await;
+    let raised = soon(raised).await.unwrap();
+    // The stream says how many events it has lost, and has all others.
+    let (mut had, mut lost) = (0_u64, 0);
+    loop {
+        match soon(stream.next()).await.expect("an event") {
+            Ok(event) => {
+                had += 1;
+                if is_end(&event) {
+                    break;
+                }
+            }
+            Err(Lagged(count)) => lost += count,
+        }
+    }
+    assert_eq!(had + lost, raised);
     world.end().await;
 }
 
@@ -171,6 +198,55 @@ async fn an_app_hears_how_many_messages_of_a_room_were_dropped_for_its_slow_conn
     // Later messages arrive again.
     ann.say(room("stage"), "later").await;
     bob.receives("later").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_message_to_a_room_arrives_by_its_priority_although_changes_of_the_room_were_dropped() {
+    let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
+    let ann = world.user("ann").await;
+    let info = RoomInfo { room_id: "stage".into(), ..RoomInfo::default() };
+    soon(ann.create_room(info, RoomAdvancedConfig::default())).await.unwrap();
+    let mut slow = world.raw_user("bob", 1).await;
+    slow.call(&JoinRoomRequest { room_id: "stage".into(), entry_number: 1 }).await.unwrap();
+    // More than the stream's window and the queue can hold.
+    for round in 0..60 {
+        let set = |number: i32| {
+            let attributes = HashMap::from([("key".to_owned(), format!("{round} {number} {}", "x".repeat(1_000)))]);
+            ann.set_room_attributes(attributes, "stage", RoomAttributesSetConfig::default())
+        };
+        for set in soon(join_all((0..50).map(set))).await {
+            set.unwrap();
+        }
+    }
+    let say = async |content: u8, priority: MessagePriority| {
+        let config = MessageSendConfig { priority: priority as i32, ..MessageSendConfig::default() };
+        let message = Message::command(vec![content; 3_000]);
+        let notification = MessageSendNotification::default();
+        soon(ann.send_message(message, "stage", ConversationType::Room, config, notification)).await.unwrap();
+    };
+    for _ in 0..5 {
+        say(7, MessagePriority::Low).await;
+    }
+    say(9, MessagePriority::High).await;
+    let (mut arrived, mut dropped, mut is_dirty, mut is_urgent) = (0, 0, false, false);
+    while arrived + dropped < 6 {
+        match slow.event().await.expect("an event") {
+            event_frame::Frame::Transient(transient) => {
+                arrived += 1;
+                is_urgent = transient.message.unwrap().content.ends_with(&[9; 8]);
+            }
+            event_frame::Frame::Dirty(dirty) => {
+                dropped += dirty.transients_dropped;
+                is_dirty |= dirty.conversations.iter().any(|name| name.id == "stage");
+            }
+            event_frame::Frame::Room(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(is_dirty && dropped > 0, "nothing was dropped: the queue is not bounded");
+    assert!(is_urgent, "the message of high priority, the last that was sent, was dropped");
+    slow.end().await;
     world.end().await;
 }
 

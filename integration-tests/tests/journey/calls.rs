@@ -160,6 +160,32 @@ async fn an_invitation_that_ended_while_a_device_was_away() {
     world.end().await;
 }
 
+/// The first invitation ended while the device was away, and the user was asked again.
+#[tokio::test]
+async fn a_device_that_rang_and_was_away_rings_for_the_next_invitation() {
+    let world = World::new().await;
+    let (ann, bob, eve) = (world.user("ann").await, world.user("bob").await, world.user("eve").await);
+    let call_id = ring(&ann, &["bob", "eve"]).await;
+    accept(&eve, &call_id).await;
+    becomes(&ann, "bob", State::Received).await;
+    bob.next(EventKind::CallInvitationReceived).await;
+    let rang = bob.dir();
+    bob.quit().await;
+    world.clock.advance(90_000);
+    becomes(&ann, "bob", State::Timeout).await;
+    soon(ann.calling_invite(["bob"], &call_id, Default::default())).await.unwrap();
+    world.clock.advance(30_000);
+    let bob = world.user_at(rang, "bob").await;
+    match bob.next(EventKind::CallInvitationReceived).await {
+        Event::CallInvitationReceived(event) => assert_eq!((event.call_id, event.timeout), (call_id.clone(), 60)),
+        other => panic!("{other:?}"),
+    }
+    assert!(bob.seen_of(EventKind::CallInvitationTimeout).is_empty(), "of the invitation that is over");
+    accept(&bob, &call_id).await;
+    becomes(&ann, "bob", State::Accepted).await;
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_device_that_logs_in_for_the_first_time_rings() {
     let world = World::new().await;

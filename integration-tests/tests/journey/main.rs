@@ -7,6 +7,7 @@ mod calls;
 mod chat;
 mod conversations;
 mod delivered;
+mod examples;
 mod friends;
 mod group_changes;
 mod group_history;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{Device, World, soon};
+use zim_integration_tests::{Device, World, code_of, soon};
 use zim_protocol::{
     ConnectionState, ConversationType, Event, MediaDownloadConfig, MediaFileType, Message, MessageSendConfig,
     MessageSentResult, MessageSentStatus, MessageType,
@@ -130,7 +130,7 @@ async fn an_upload_goes_on_after_the_app_was_restarted() {
 }
 
 #[tokio::test]
-async fn a_file_that_changes_while_it_is_sent_is_not_sent() {
+async fn send_media_message_fails_if_the_file_changes_meanwhile() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let folder = tempfile::tempdir().unwrap();
@@ -141,12 +141,40 @@ async fn a_file_that_changes_while_it_is_sent_is_not_sent() {
     changed[SIZE - 1] ^= 1;
     std::fs::write(&path, &changed).unwrap();
     let error = soon(sending).await.unwrap_err();
-    assert_eq!(error.code(), zim_protocol::ErrorCode::MessageModuleFileVerificationError, "{error}");
+    assert_eq!(code_of(&error), zim_protocol::ErrorCode::MessageModuleFileVerificationError, "{error}");
     // As it is now, it can be sent.
     let retry = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
     let failed = error.failed_message().unwrap().clone();
     let sent = ann.send_media_message(failed, "bob", ConversationType::Peer, retry, MessageSendNotification::default());
     soon(sent).await.unwrap();
     receives_file(&world, &bob, &path).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_shrinks_or_vanishes_while_it_is_sent_is_not_sent() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    for (number, vanishes, code) in [
+        (0, false, zim_protocol::ErrorCode::MessageModuleFileVerificationError),
+        (1, true, zim_protocol::ErrorCode::MessageModuleFileNotExist),
+    ] {
+        let path = file_of(&folder, number, SIZE);
+        let (sending, _, begins) = begin(&ann, &path);
+        soon(begins).await.unwrap();
+        // Whoever has a file open reads it to its end although it has no name any more: so it ends as well.
+        let open = std::fs::File::options().write(true).open(&path).unwrap();
+        if vanishes {
+            std::fs::remove_file(&path).unwrap();
+        }
+        open.set_len(400_000).unwrap();
+        let error = soon(sending).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert_eq!(error.failed_message().unwrap().sent_status(), MessageSentStatus::Failed);
+    }
+    ann.say("bob", "they were too large").await;
+    bob.receives("they were too large").await;
+    assert_eq!(bob.history("ann").await.len(), 1, "neither file was sent");
     world.end().await;
 }

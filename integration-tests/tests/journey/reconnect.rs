@@ -97,11 +97,12 @@ async fn a_lost_answer_does_not_duplicate_a_message() {
     let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
     let mut expected = Vec::new();
     for round in 0..2 {
-        let call = ann.send("bob", Message::text(format!("round {round}")));
         // The request arrives; the answer does not.
+        proxy.cut_back();
+        let mut call = Box::pin(ann.send("bob", Message::text(format!("round {round}"))));
         bob.receives(&format!("round {round}")).await;
-        proxy.cut();
         is_in(&ann, ConnectionState::Reconnecting).await;
+        assert!(futures_util::poll!(&mut call).is_pending(), "the answer was lost");
         proxy.restore();
         soon(call).await.unwrap();
         expected.push(format!("round {round}"));
@@ -109,6 +110,7 @@ async fn a_lost_answer_does_not_duplicate_a_message() {
     ann.say("bob", "end").await;
     bob.receives("end").await;
     expected.push("end".to_owned());
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), expected);
     assert_eq!(texts(&bob.history("ann").await), expected);
     assert_eq!(texts(&ann.history("bob").await), expected);
     world.end().await;

@@ -66,6 +66,10 @@ pub(crate) struct Device {
     /// The positions up to which the user deleted all messages.
     cleared: HashMap<Name, u64>,
     pub readers: BTreeMap<(Name, u64), i64>,
+    /// Up to where the other user of a peer conversation and this one have read everything.
+    receipts: HashMap<Name, (u64, u64)>,
+    /// Whether it was told that all messages of all conversations were deleted.
+    pub has_all_cleared: bool,
     /// The last message raised to the app, by conversation.
     raised: HashMap<Name, u64>,
 }
@@ -86,6 +90,8 @@ impl Device {
             hidden: BTreeSet::new(),
             cleared: HashMap::new(),
             readers: BTreeMap::new(),
+            receipts: HashMap::new(),
+            has_all_cleared: false,
             raised: HashMap::new(),
         }
     }
@@ -139,8 +145,10 @@ impl Device {
             Answer::Synced(ticket, result) => self.core.synced(ticket, *result),
             Answer::Paged(ticket, Some(page)) => self.core.page(ticket, page),
             Answer::Paged(ticket, None) => self.core.pull_failed(ticket),
-            Answer::Sent { name, push, key } => {
+            Answer::Sent { name, mut push, key } => {
                 let seq = push.to;
+                // The answer has no content: the device knows what it has sent.
+                push.messages.iter_mut().for_each(|entry| entry.content = 0_u64.to_be_bytes().to_vec().into());
                 self.core.open(&name);
                 self.core.push(push, Origin::Own);
                 // A pull may have brought it, as it is after a change.
@@ -148,7 +156,7 @@ impl Device {
                     let sent = Row { key, version: 0, is_revoked: false };
                     self.rows.entry((name.clone(), seq)).or_insert(sent);
                 }
-                self.core.hold(&name, seq);
+                self.core.answered(&name, seq);
             }
             Answer::Read(push) => self.core.push(push, Origin::Own),
         }
@@ -201,6 +209,8 @@ impl Device {
                     self.hidden.clear();
                     self.cleared.clear();
                     self.readers.clear();
+                    self.receipts.clear();
+                    self.has_all_cleared = false;
                 }
                 Change::Head(head) => {
                     if let (Some(name), Some(last)) = (&head.conversation, &head.last_message) {
@@ -257,8 +267,17 @@ impl Device {
                 let place = (Name::from(&receipt.conversation.unwrap()), receipt.seq);
                 self.readers.insert(place, receipt.read_member_count);
             }
+            Detail::ConversationReceipt(receipt) => {
+                let name = Name::from(&receipt.conversation.unwrap());
+                self.receipts.insert(name, (receipt.peer_seq, receipt.own_seq));
+            }
+            Detail::AllCleared(_) => self.has_all_cleared = true,
             _ => {}
         }
+    }
+
+    pub(crate) fn receipts(&self, name: &Name) -> (u64, u64) {
+        self.receipts.get(name).copied().unwrap_or_default()
     }
 
     pub(crate) fn held(&self, name: &Name) -> Ranges {

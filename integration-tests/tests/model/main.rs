@@ -1,8 +1,8 @@
 //! A model of the sync protocol: the SDK's sync engine against the server's rules, with a network that loses, duplicates
 //! and reorders, two nodes, three devices, members who join, leave, are removed and rejoin, targeted messages, revocations, whatever
 //! else changes a message (edits, reactions, pins and replies are all entries of one log, with the message as it is now), deletions,
-//! receipts, retention, dismissal, and a restored backup. After each round everything is delivered, and then the state of the
-//! devices must match the server.
+//! of one message, of a conversation and of all conversations, receipts for a message and for a conversation, retention, dismissal, and
+//! a restored backup. After each round everything is delivered, and then the state of the devices must match the server.
 //!
 //! A seed repeats a simulation: `ZIM_MODEL_SEED=17 cargo nextest run -p zim-integration-tests --test model`.
 

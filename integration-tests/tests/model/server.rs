@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zim_protocol::{
-    Base, ChangeEntry, ConversationCleared, ConversationHead, ConversationRef, FeedEntry, GroupFullInfo,
-    MessageDeletion, MessageEntry, MessageFlag, MessageType, Page, PullRequest, ReadMark, ReceiptEntry, Sums,
-    SyncRequest, SyncResult, UserFullInfo, change_entry, feed_entry::Detail,
+    AllCleared, Base, ChangeEntry, ConversationCleared, ConversationHead, ConversationReceiptEntry, ConversationRef,
+    FeedEntry, GroupFullInfo, MessageDeletion, MessageEntry, MessageFlag, MessageType, Page, PullRequest, ReadMark,
+    ReceiptEntry, Sums, SyncRequest, SyncResult, UserFullInfo, change_entry, feed_entry::Detail,
 };
 use zim_server::journal::rules::{self, Extent, Stay, end_of_stay, read_through, unread, visible};
 
@@ -55,6 +55,8 @@ pub(crate) struct Conversation {
     pub floor: i64,
     pub end: Option<(i64, i64)>,
     pub members: BTreeMap<User, Member>,
+    /// The positions up to which the users of a peer conversation sent a receipt for everything.
+    pub receipts: BTreeMap<User, i64>,
     pub touched: i64,
 }
 
@@ -101,6 +103,13 @@ impl Conversation {
 
     fn windows(&self, user: User) -> Vec<(i64, i64)> {
         visible(&self.members[&user].seqs, self.extent(), self.members[&user].cleared)
+    }
+
+    /// The positions up to which the other user of a peer conversation and this one sent a receipt for everything.
+    pub(crate) fn receipts_of(&self, user: User) -> (u64, u64) {
+        let through = |of: User| self.receipts.get(&of).map_or(0, |seq| *seq as u64);
+        let peer = self.peers.iter().find(|peer| **peer != user);
+        (peer.map_or(0, |peer| through(*peer)), through(user))
     }
 
     /// Whether a message is shown to a user, as the rules say.
@@ -220,6 +229,10 @@ pub(crate) enum Kind {
     Deletion(i64),
     /// A message was read by its receiver: for both.
     Receipt(i64),
+    /// Everything in a peer conversation was read by one of its users: for both.
+    AllRead,
+    /// All messages of all conversations were deleted; the entries about each come before.
+    AllCleared,
 }
 
 /// The head of a feed, and its positions by kind and conversation; an entry replaces the one before it.
@@ -304,8 +317,23 @@ impl Server {
                 is_self_operated: one.at(seq).sender != user,
                 ..ReceiptEntry::default()
             }),
+            Kind::AllRead => {
+                let (peer_seq, own_seq) = one.receipts_of(user);
+                Detail::ConversationReceipt(ConversationReceiptEntry {
+                    conversation: Some(one.name(user)),
+                    peer_seq,
+                    own_seq,
+                    ..ConversationReceiptEntry::default()
+                })
+            }
+            Kind::AllCleared => Detail::AllCleared(AllCleared {}),
         };
         FeedEntry { pos, detail: Some(detail) }
+    }
+
+    /// Whether a user was ever told that all messages of all conversations were deleted.
+    pub(crate) fn has_all_cleared(&self, user: User) -> bool {
+        self.feeds[user].1.keys().any(|(kind, _)| *kind == Kind::AllCleared)
     }
 
     pub(crate) fn feed(&self, user: User, after: u64) -> Vec<FeedEntry> {

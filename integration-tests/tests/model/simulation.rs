@@ -79,7 +79,8 @@ impl Simulation {
             270..282 => self.revoke(device),
             282..300 => self.alter(device),
             300..318 => self.delete(device),
-            318..330 => self.receipt(device),
+            318..326 => self.receipt(device),
+            326..330 => self.receipt_for_all(device),
             330..530 => self.deliver_event(device),
             530..690 => self.serve(device),
             690..850 => self.deliver_answer(device),
@@ -90,7 +91,8 @@ impl Simulation {
             }
             930..945 => self.devices[device].crash(),
             945..960 => self.slow(device),
-            960..964 => self.clear(),
+            960..963 => self.clear(),
+            963..964 => self.clear_everything(),
             964..985 => self.membership(),
             985..991 => self.retention(),
             991..994 => self.backup = Some(self.server.clone()),
@@ -236,6 +238,25 @@ impl Simulation {
         }
     }
 
+    /// A user tells the other one that they have read everything that their device has.
+    fn receipt_for_all(&mut self, device: usize) {
+        let (user, index) = (self.devices[device].user, 0);
+        let name = Name::from(&self.server.conversations[index].name(user));
+        let seen = self.devices[device].core.state(&name).map_or(0, |state| state.seq as i64);
+        let one = &mut self.server.conversations[index];
+        // A device with the positions of an ended epoch knows more than there is.
+        let through = seen.min(one.head());
+        let known = one.receipts.entry(user).or_default();
+        if !self.devices[device].is_online || through <= *known {
+            return;
+        }
+        *known = through;
+        for party in 0..NAMES.len() {
+            let push = feed_push(self.server.append(party, Kind::AllRead, index));
+            self.push_to(party, None, || push.clone());
+        }
+    }
+
     fn membership(&mut self) {
         let index = 1 + self.random.below(self.server.conversations.len() - 1);
         let user = self.random.below(NAMES.len());
@@ -317,6 +338,20 @@ impl Simulation {
     fn clear(&mut self) {
         let user = self.random.below(NAMES.len());
         let index = self.random.below(self.server.conversations.len());
+        self.clear_one(user, index);
+    }
+
+    /// A user deletes all messages of all conversations for themselves.
+    fn clear_everything(&mut self) {
+        let user = self.random.below(NAMES.len());
+        for index in 0..self.server.conversations.len() {
+            self.clear_one(user, index);
+        }
+        let push = feed_push(self.server.append(user, Kind::AllCleared, 0));
+        self.push_to(user, None, || push.clone());
+    }
+
+    fn clear_one(&mut self, user: User, index: usize) {
         let one = &mut self.server.conversations[index];
         if !one.members.contains_key(&user) {
             return;
@@ -422,6 +457,8 @@ impl Simulation {
             for one in self.server.mine(device.user) {
                 assert_agrees(device, &fresh, one);
             }
+            let (told, is_told) = (device.has_all_cleared, self.server.has_all_cleared(device.user));
+            assert_eq!((told, fresh.has_all_cleared), (is_told, is_told), "{}: all cleared", NAMES[device.user]);
         }
     }
 }
@@ -440,6 +477,8 @@ fn assert_agrees(device: &Device, fresh: &Device, one: &Conversation) {
     assert_eq!(one.unread(user), one.unread_counted(user), "{at}: the server's unread");
     assert_eq!(state.tally.unread() as i64, one.unread(user), "{at}: unread");
     assert_eq!(new.tally.unread(), state.tally.unread(), "{at}: unread of a fresh device");
+    let receipts = one.receipts_of(user);
+    assert_eq!((device.receipts(&name), fresh.receipts(&name)), (receipts, receipts), "{at}: receipts for everything");
     let held = device.held(&name);
     for seq in 1..=end {
         let place = (name.clone(), seq);

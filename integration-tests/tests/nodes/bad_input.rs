@@ -6,7 +6,7 @@ use zim_integration_tests::nats::Nats;
 use zim_server::Server;
 use zim_server::config::{BusUrl, Config};
 
-use super::{Deployment, quiet, refused};
+use super::{Deployment, quiet, refused, user};
 
 fn with_bus(config: Config, bus: &str) -> Config {
     Config { bus: bus.parse::<BusUrl>().unwrap(), ..config }
@@ -82,4 +82,36 @@ async fn a_server_without_the_bus_is_refused_while_nodes_run_and_the_other_way_r
     let message = refused(quiet(deployment.config(0))).await;
     assert!(message.contains("it has no --bus: stop it, and give both the same --bus"), "{message}");
     assert_eq!(alone.stop().await, 0);
+}
+
+#[tokio::test]
+async fn an_sqlite_file_has_no_bus() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let message = refused(with_bus(Config::local(&data), "nats://127.0.0.1:4222")).await;
+    assert!(message.contains("bus is set, but database is not PostgreSQL"), "{message}");
+    // The start has left nothing behind.
+    assert!(!data.exists());
+}
+
+/// A newer server has migrated the database: those that run go on, and no other of their version starts.
+#[tokio::test]
+async fn a_node_whose_version_is_older_than_the_schema_does_not_start_and_the_others_go_on() {
+    let bus = Nats::start().unwrap();
+    let deployment = Deployment::new("newer", &bus);
+    let first = deployment.start(0).await;
+    let (ann, bob) = (user(&first, "ann").await, user(&first, "bob").await);
+    deployment.sql("INSERT INTO schema_migration (version, name, checksum) VALUES (9999, '9999_newer', 'x')");
+    let message = refused(quiet(deployment.config(1))).await;
+    assert!(message.contains("the database is newer than this server"), "{message}");
+    assert!(message.contains("9999_newer") && message.contains("start the newer server"), "{message}");
+    ann.say("bob", "still here").await;
+    bob.receives("still here").await;
+    // The refused one holds no number.
+    let held = "SELECT COUNT(*) FROM server_node WHERE lease_until > 0";
+    zim_integration_tests::eventually("its number is free", async || (deployment.sql(held) == "1").then_some(())).await;
+    for device in [ann, bob] {
+        device.quit().await;
+    }
+    assert_eq!(first.stop().await, 0);
 }

@@ -1,5 +1,7 @@
 //! Nodes that are killed, and nodes that are paused for longer than their lease.
 
+use std::net::SocketAddr;
+
 use zim_client_sdk::Config as ClientConfig;
 use zim_client_sdk::Event;
 use zim_integration_tests::nats::Nats;
@@ -44,9 +46,13 @@ impl Pair {
     }
 
     pub(super) async fn user(&self, node: &ServerProcess, name: &str) -> Device {
+        self.user_at(node.address(), name).await
+    }
+
+    /// Logs a user in at an address of a node, or of a proxy.
+    pub(super) async fn user_at(&self, address: SocketAddr, name: &str) -> Device {
         let app = self.installations[0].first_app().unwrap();
-        let config =
-            ClientConfig::new(app.app_id, node.address().to_string()).trust(app.trust()).app_sign(app.app_sign);
+        let config = ClientConfig::new(app.app_id, address.to_string()).trust(app.trust()).app_sign(app.app_sign);
         logged_in(config, name).await
     }
 

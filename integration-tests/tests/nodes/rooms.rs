@@ -2,15 +2,22 @@
 
 use std::collections::HashMap;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use zim_integration_tests::nats::Nats;
-use zim_integration_tests::{Device, eventually, room, soon, texts};
+use zim_integration_tests::{Device, Proxy, eventually, room, soon, texts};
 use zim_protocol::{
-    Event, Message, MessageType, RoomAdvancedConfig, RoomAttributesSetConfig, RoomInfo, RoomMemberAttributesSetConfig,
-    RoomMemberQueryConfig, message::Body,
+    ConnectionState, Event, EventKind, Message, MessageType, RoomAdvancedConfig, RoomAttributesSetConfig, RoomEvent,
+    RoomInfo, RoomMemberAttributesSetConfig, RoomMemberQueryConfig, RoomState, message::Body,
 };
+use zim_server::Server;
+use zim_server::config::Config;
+use zim_server::db::{Scope, Tx};
+use zim_server::key::ConversationKey;
 
 use super::processes::{LEASE_MS, Pair};
+use super::stop::Relay;
+use super::{Deployment, quiet, user};
 
 async fn enter(device: &Device) {
     let info = RoomInfo { room_id: "stage".into(), room_name: String::new() };
@@ -129,6 +136,201 @@ async fn a_room_survives_the_death_of_its_home() {
     for device in [ann, bob, cai, dan] {
         device.quit().await;
     }
+}
+
+/// The states of a device in the room, as it was told.
+fn states(device: &Device) -> Vec<(RoomState, RoomEvent)> {
+    let of = |event: &Event| match event {
+        Event::RoomStateChanged(event) => (event.state(), event.event()),
+        other => panic!("{other:?}"),
+    };
+    device.seen_of(EventKind::RoomStateChanged).iter().map(of).collect()
+}
+
+/// Waits until a device has had these states. What it sends shows it that its connection is gone.
+async fn has_had(device: &Device, expected: &[(RoomState, RoomEvent)]) {
+    drop(tokio::spawn(device.query_room_online_member_count("stage")));
+    eventually("the states in the room", async || (states(device) == expected).then_some(())).await;
+    let connection = |event: &Event| match event {
+        Event::ConnectionStateChanged(event) => event.state(),
+        other => panic!("{other:?}"),
+    };
+    let connections: Vec<_> = device.seen_of(EventKind::ConnectionStateChanged).iter().map(connection).collect();
+    assert!(connections.ends_with(&[ConnectionState::Reconnecting, ConnectionState::Connected]), "{connections:?}");
+}
+
+#[tokio::test]
+async fn who_returns_in_time_from_a_dead_node_is_still_in_the_room_and_who_returns_too_late_is_not() {
+    let entered = [(RoomState::Connecting, RoomEvent::ActiveEnter), (RoomState::Connected, RoomEvent::Success)];
+    let interrupted = (RoomState::Connecting, RoomEvent::NetworkInterrupted);
+    let bus = Nats::start().unwrap();
+    let mut pair = Pair::start("returns", &bus).await;
+    let (of_ann, of_dan) = (Proxy::to(pair.first.address(), 1).await, Proxy::to(pair.first.address(), 2).await);
+    let (ann, dan) = (pair.user_at(of_ann.address(), "ann").await, pair.user_at(of_dan.address(), "dan").await);
+    let cai = pair.user(&pair.second, "cai").await;
+    for device in [&ann, &cai, &dan] {
+        enter(device).await;
+    }
+    pair.first.signal("KILL").unwrap();
+    of_ann.set_server(pair.second.address());
+    has_had(&ann, &[entered[0], entered[1], interrupted, entered[1]]).await;
+    assert_eq!(members(&cai).await, ["ann", "cai", "dan"]);
+    // What was said to the dead node is lost; then the other one is the home.
+    let is_heard = async || {
+        ann.say(room("stage"), "here I am").await;
+        heard(&cai).contains(&"here I am".to_owned()).then_some(())
+    };
+    eventually("a message of the device that is back", is_heard).await;
+    // Dan's time ends, and Ann's does not.
+    pair.advance_second("Dan has left", async || (!left(&cai).is_empty()).then_some(())).await;
+    eventually("Ann is told", async || (!left(&ann).is_empty()).then_some(())).await;
+    assert_eq!((left(&cai), left(&ann)), (vec!["dan".to_owned()], vec!["dan".to_owned()]));
+    of_dan.set_server(pair.second.address());
+    let too_late = (RoomState::Disconnected, RoomEvent::ConnectTimeout);
+    has_had(&dan, &[entered[0], entered[1], interrupted, too_late]).await;
+    assert_eq!(members(&cai).await, ["ann", "cai"]);
+    // Behind all that was told: nobody entered again, and nobody else left.
+    ann.say(room("stage"), "end").await;
+    cai.receives("end").await;
+    let is_ann = |event: &Event| match event {
+        Event::RoomMemberJoined(event) => event.member_list.iter().any(|member| member.user_id == "ann"),
+        _ => false,
+    };
+    assert!(!cai.seen().iter().any(is_ann) && left(&cai) == ["dan"]);
+    for device in [ann, cai, dan] {
+        device.quit().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_for_which_the_home_of_its_room_has_no_place_is_reported_there() {
+    let bus = Nats::start().unwrap();
+    let deployment = Deployment::new("full", &bus);
+    let first = Server::start(quiet(deployment.config(0))).await.unwrap();
+    let second = Server::start(quiet(deployment.config(1))).await.unwrap();
+    // The room is made on the first node, so this is its home.
+    let (ann, cai) = (user(&first, "ann").await, user(&second, "cai").await);
+    for device in [&ann, &cai] {
+        enter(device).await;
+    }
+    // Each node knows of the other.
+    ann.say(room("stage"), "hi").await;
+    cai.receives("hi").await;
+    cai.say(room("stage"), "hello").await;
+    ann.receives("hello").await;
+    let key = ConversationKey(deployment.sql("SELECT id FROM conversation WHERE type = 1").parse().unwrap());
+    let (gate, closed) = std::sync::mpsc::channel::<()>();
+    let (arrived, here) = tokio::sync::oneshot::channel();
+    let held = first.app().db.submit(Scope::conversation(key), async move |_: &mut Tx<'_>| {
+        arrived.send(()).unwrap();
+        let _ = closed.recv();
+        Ok(())
+    });
+    soon(here).await.unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let mut next = first.app().db.submit(Scope::conversation(key), async |_: &mut Tx<'_>| Ok(()));
+        match (&mut next).now_or_never() {
+            None => waiting.push(next),
+            Some(refused) => {
+                refused.unwrap_err();
+                break;
+            }
+        }
+    }
+    cai.say(room("stage"), "lost").await;
+    let report = |event: &Event| if let Event::Error(error) = event { Some(error.message.clone()) } else { None };
+    let report = ann.until("a report", |seen| seen.iter().find_map(report)).await;
+    assert!(report.contains(" 1 "), "{report}");
+    drop(gate);
+    soon(held).await.unwrap();
+    for done in waiting {
+        soon(done).await.unwrap();
+    }
+    cai.say(room("stage"), "later").await;
+    ann.receives("later").await;
+    assert_eq!(heard(&ann), ["hello", "later"]);
+    for device in [ann, cai] {
+        device.quit().await;
+    }
+    first.stop().await;
+    second.stop().await;
+}
+
+/// Commits that concern rooms wait as long as there is a row in `gate`, and draw a number before.
+const GATE: [&str; 6] = [
+    "CREATE TABLE gate (id BIGINT)",
+    "INSERT INTO gate VALUES (1)",
+    "CREATE SEQUENCE waits",
+    "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM nextval(''waits''); \
+     WHILE EXISTS (SELECT 1 FROM gate) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN NULL; END'",
+    "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON room_attribute DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
+     EXECUTE FUNCTION wait()",
+    "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON room_member DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
+     EXECUTE FUNCTION wait()",
+];
+
+/// The commit is carried out, and its answer does not arrive: nobody is told what it did.
+#[tokio::test]
+async fn a_room_is_the_same_for_all_although_the_answer_to_a_commit_is_lost() {
+    let bus = Nats::start().unwrap();
+    let deployment = Deployment::new("doubt", &bus);
+    let relay = Relay::to(&deployment.url).await;
+    let config = Config { database: relay.url.parse().unwrap(), ..quiet(deployment.config(0)) };
+    let first = Server::start(config).await.unwrap();
+    let second = Server::start(quiet(deployment.config(1))).await.unwrap();
+    let (ann, bob) = (user(&first, "ann").await, user(&first, "bob").await);
+    let (cai, dan) = (user(&second, "cai").await, user(&first, "dan").await);
+    for device in [&ann, &bob, &cai] {
+        enter(device).await;
+    }
+    for statement in GATE {
+        deployment.sql(statement);
+    }
+    let loses_its_answer = async |nth: &str| {
+        eventually("the commit waits", async || (deployment.sql("SELECT last_value FROM waits") == nth).then_some(()))
+            .await;
+        relay.cut();
+    };
+    // The sequence says 1 before its first number, too.
+    deployment.sql("SELECT nextval('waits')");
+    let setting = ann.set_room_attributes(pairs("song", "one"), "stage", RoomAttributesSetConfig::default());
+    let (set, ()) = soon(async { tokio::join!(setting, loses_its_answer("2")) }).await;
+    set.unwrap_err();
+    deployment.sql("DELETE FROM gate");
+    for device in [&ann, &bob, &cai] {
+        let is_told = |event: &Event| match event {
+            Event::RoomAttributesUpdated(event) => event.infos[0].room_attributes == pairs("song", "one"),
+            _ => false,
+        };
+        device.until("the attribute", |seen| seen.iter().any(is_told).then_some(())).await;
+    }
+    // Dan cannot know whether they are in the room: they are let out again.
+    deployment.sql("INSERT INTO gate VALUES (1)");
+    let info = RoomInfo { room_id: "stage".into(), room_name: String::new() };
+    let entering = dan.enter_room(info, RoomAdvancedConfig::default());
+    let (entered, ()) = soon(async { tokio::join!(entering, loses_its_answer("3")) }).await;
+    entered.unwrap_err();
+    deployment.sql("DELETE FROM gate");
+    eventually("Dan is let out", async || (left(&bob) == ["dan"]).then_some(())).await;
+    assert_eq!(members(&bob).await, ["ann", "bob", "cai"]);
+    let enters = async || {
+        let info = RoomInfo { room_id: "stage".into(), room_name: String::new() };
+        soon(dan.enter_room(info, RoomAdvancedConfig::default())).await.ok()
+    };
+    eventually("Dan enters", enters).await;
+    for device in [&ann, &bob, &cai] {
+        let is_dan = |event: &Event| match event {
+            Event::RoomMemberJoined(event) => event.member_list.iter().any(|member| member.user_id == "dan"),
+            _ => false,
+        };
+        device.until("Dan is in the room", |seen| seen.iter().any(is_dan).then_some(())).await;
+    }
+    for device in [ann, bob, cai, dan] {
+        device.quit().await;
+    }
+    first.stop().await;
+    second.stop().await;
 }
 
 /// What is kept of the room, as a member reads it.

@@ -14,35 +14,49 @@ use zim_server::db::{Scope, Tx};
 
 use super::{Deployment, quiet};
 
-/// A way to a database that can become silent while its connections stay open.
-struct Relay {
-    url: String,
+/// A way to a database that can become silent while its connections stay open, and can lose its connections.
+pub(super) struct Relay {
+    pub(super) url: String,
     is_silent: watch::Sender<bool>,
+    cuts: watch::Sender<()>,
 }
 
 impl Relay {
-    async fn to(url: &str) -> Self {
+    pub(super) async fn to(url: &str) -> Self {
         let (account, place) = url.split_once('@').unwrap();
         let (server, name) = place.split_once('/').unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("{account}@{}/{name}", listener.local_addr().unwrap());
-        let (is_silent, silence) = watch::channel(false);
+        let ((is_silent, silence), (cuts, cut)) = (watch::channel(false), watch::channel(()));
         let server = server.to_owned();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(relay(client, server.clone(), silence.clone()));
+                tokio::spawn(relay(client, server.clone(), silence.clone(), cut.clone()));
             }
         });
-        Self { url, is_silent }
+        Self { url, is_silent, cuts }
+    }
+
+    /// Loses all connections. New ones are possible.
+    pub(super) fn cut(&self) {
+        self.cuts.send_replace(());
     }
 }
 
-async fn relay(mut client: TcpStream, server: String, mut silence: watch::Receiver<bool>) {
+async fn relay(
+    mut client: TcpStream,
+    server: String,
+    mut silence: watch::Receiver<bool>,
+    mut cut: watch::Receiver<()>,
+) {
+    // Earlier cuts were of other connections.
+    cut.mark_unchanged();
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let is_silent = async { drop(silence.wait_for(|is_silent| *is_silent).await) };
     tokio::select! {
         biased;
         () = is_silent => std::future::pending().await,
+        _ = cut.changed() => {}
         _ = copy_bidirectional(&mut client, &mut server) => {}
     }
 }

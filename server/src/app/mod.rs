@@ -99,6 +99,15 @@ impl Sink for Effects {
     fn answered(&self) {
         self.publisher.wake();
     }
+
+    fn doubt(&self, effects: &[Effect]) {
+        // What else clients have missed, they find in the logs. What happens in a room is in none.
+        if self.publisher.doubt(effects)
+            && let Some(bus) = self.bus.get()
+        {
+            bus.skip();
+        }
+    }
 }
 
 impl App {

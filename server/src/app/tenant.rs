@@ -35,7 +35,14 @@ impl App {
     /// # Errors
     /// The ID is taken, or the store fails.
     pub async fn create_app(&self, app_id: u32, name: &str) -> Result<Arc<Tenant>, Error> {
-        let new = NewApp::generate(app_id, name, self.clock.now_ms())?;
+        self.add_app(NewApp::generate(app_id, name, self.clock.now_ms())?).await
+    }
+
+    /// Stores a new app.
+    ///
+    /// # Errors
+    /// The ID is taken, or the store fails.
+    pub(crate) async fn add_app(&self, new: NewApp) -> Result<Arc<Tenant>, Error> {
         let secret = self.secret;
         let created = self.db.submit(Scope::none(), async move |tx| {
             let app = insert_app(tx, new).await?;

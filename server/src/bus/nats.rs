@@ -112,6 +112,10 @@ impl Bus for Nats {
         }
     }
 
+    fn skip(&self) {
+        self.queue.skip();
+    }
+
     fn state(&self) -> BusState {
         if self.is_up.load(Ordering::Relaxed) { BusState::Up } else { BusState::Down }
     }
@@ -288,6 +292,7 @@ async fn send(bus: Arc<Nats>) {
     let subjects: Vec<String> = (0..SUBJECTS).map(|subject| format!("{}.hint.{subject}", bus.prefix)).collect();
     let beat = format!("{}.beat", bus.prefix);
     let (packets, bytes) = (metrics::counter!("zim_bus_packets_total"), metrics::counter!("zim_bus_bytes_total"));
+    let sent_hints = metrics::counter!("zim_bus_hints_total");
     loop {
         for outgoing in bus.queue.take().await {
             if !bus.is_connected() {
@@ -296,7 +301,10 @@ async fn send(bus: Arc<Nats>) {
                 continue;
             }
             let (subject, payload) = match outgoing {
-                Outgoing::Packet(subject, payload) => (&subjects[subject], payload),
+                Outgoing::Packet { subject, payload, hints } => {
+                    sent_hints.increment(hints as u64);
+                    (&subjects[subject], payload)
+                }
                 Outgoing::Beat(payload) => (&beat, payload),
             };
             packets.increment(1);

@@ -18,7 +18,7 @@ const PACKET_BYTES: usize = 256 << 10;
 /// A packet, or a beat.
 #[derive(Debug, PartialEq)]
 pub(super) enum Outgoing {
-    Packet(usize, Bytes),
+    Packet { subject: usize, payload: Bytes, hints: usize },
     Beat(Bytes),
 }
 
@@ -69,13 +69,19 @@ impl Queue {
         let mut waiting = self.waiting.lock();
         waiting.numbers[subject] += 1;
         let number = waiting.numbers[subject];
+        let count = hints.len();
         let packet = Packet { node: u32::from(self.node.0), generation: self.node.1, number, hints }.encode_to_vec();
         if waiting.bytes + packet.len() > MAX_BYTES {
             metrics::counter!("zim_bus_dropped_total").increment(1);
             return;
         }
         waiting.bytes += packet.len();
-        waiting.packets.push_back(Outgoing::Packet(subject, packet.into()));
+        waiting.packets.push_back(Outgoing::Packet { subject, payload: packet.into(), hints: count });
+    }
+
+    /// Leaves a number out: the next beat shows the others that they have missed something.
+    pub(super) fn skip(&self) {
+        self.waiting.lock().numbers[0] += 1;
     }
 
     /// Adds a beat.
@@ -126,7 +132,11 @@ mod tests {
 
     fn numbers(taken: VecDeque<Outgoing>) -> Vec<(usize, u64)> {
         let number = |outgoing| match outgoing {
-            Outgoing::Packet(subject, packet) => (subject, Packet::decode(packet).unwrap().number),
+            Outgoing::Packet { subject, payload, hints } => {
+                let packet = Packet::decode(payload).unwrap();
+                assert_eq!(packet.hints.len(), hints);
+                (subject, packet.number)
+            }
             Outgoing::Beat(beat) => (SUBJECTS, Beat::decode(beat).unwrap().number),
         };
         taken.into_iter().map(number).collect()
@@ -159,6 +169,17 @@ mod tests {
         assert_eq!((beats[0].node, beats[0].generation, beats[0].number), (3, 7, 1));
         assert_eq!((&beats[0].subjects[..], &beats[0].numbers[..]), (&[0][..], &[2][..]));
         assert_eq!((beats[1].number, beats[1].subjects.len()), (2, 0));
+    }
+
+    #[tokio::test]
+    async fn a_number_that_is_left_out_is_in_the_next_beat() {
+        let queue = Queue::new((3, 7));
+        queue.skip();
+        assert!(queue.is_empty());
+        queue.add_beat();
+        let Some(Outgoing::Beat(beat)) = queue.take().await.pop_front() else { panic!("no beat") };
+        let beat = Beat::decode(beat).unwrap();
+        assert_eq!((&beat.subjects[..], &beat.numbers[..]), (&[0][..], &[1][..]));
     }
 
     #[tokio::test]

@@ -1,8 +1,12 @@
 //! The files of messages: where they are, how clients reach them, and how long they are kept.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::media_store::MediaStore;
+use crate::media::Options;
 
 /// The files of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -31,6 +35,16 @@ pub struct Media {
     pub kept_days: u32,
     /// Days for which the log that a client has uploaded is kept. Default: 14.
     pub logs_kept_days: u32,
+    /// The most pieces of an upload in an object store, 1,000 to 10,000: each is an object. An upload with more begins again.
+    /// Default: 10,000.
+    pub max_pieces: u32,
+    /// Days after which what is in the store is removed if no row of the database knows it; 0: never. Default: 7.
+    pub orphans_kept_days: u32,
+    /// The program that makes the first frames of films: the absolute path of ffmpeg. It runs for each film that is uploaded, as the
+    /// user of the server, with limits. Default: none; films have no first frames then.
+    pub video_frame_program: PathBuf,
+    /// Seconds that it has for a film, 1 to 30. Default: 10.
+    pub video_frame_s: u32,
 }
 
 impl Default for Media {
@@ -45,11 +59,26 @@ impl Default for Media {
             unused_kept_s: 86_400,
             kept_days: 0,
             logs_kept_days: 14,
+            max_pieces: 10_000,
+            orphans_kept_days: 7,
+            video_frame_program: PathBuf::new(),
+            video_frame_s: 10,
         }
     }
 }
 
 impl Media {
+    /// Returns how files are kept.
+    pub(crate) fn options(&self, data_dir: &Path) -> Options<'_> {
+        let program = Some(&self.video_frame_program).filter(|program| !program.as_os_str().is_empty());
+        Options {
+            location: self.store.location(data_dir),
+            max_pieces: self.max_pieces,
+            frames: program.map(|program| (program.clone(), Duration::from_secs(self.video_frame_s.into()))),
+            films: data_dir.join("films"),
+        }
+    }
+
     pub(super) fn problems(&self) -> Vec<String> {
         let mut wrong: Vec<String> = self.store.problem().into_iter().collect();
         if self.redirect_s != 0 && !(60..=86_400).contains(&self.redirect_s) {
@@ -78,13 +107,51 @@ impl Media {
         if !(1..=366).contains(&self.logs_kept_days) {
             wrong.push(format!("media.logs_kept_days is {}; 1 to 366 are allowed", self.logs_kept_days));
         }
-        if self.kept_days > 36_500 {
-            wrong.push(format!("media.kept_days is {}; at most 36500 are allowed", self.kept_days));
+        for (name, value) in [("kept_days", self.kept_days), ("orphans_kept_days", self.orphans_kept_days)] {
+            if value > 36_500 {
+                wrong.push(format!("media.{name} is {value}; at most 36500 are allowed"));
+            }
+        }
+        if !(1_000..=10_000).contains(&self.max_pieces) {
+            wrong.push(format!("media.max_pieces is {}; 1000 to 10000 are allowed", self.max_pieces));
+        }
+        let program = &self.video_frame_program;
+        if !program.as_os_str().is_empty() && !program.is_absolute() {
+            wrong.push(format!("media.video_frame_program is {}; it must be an absolute path", program.display()));
+        }
+        if !(1..=30).contains(&self.video_frame_s) {
+            wrong.push(format!("media.video_frame_s is {}; 1 to 30 are allowed", self.video_frame_s));
         }
         let most = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
         if self.max_user_bytes > most || self.max_app_bytes > most {
             wrong.push("media.max_user_bytes and media.max_app_bytes are limited to 9223372036854775807".to_owned());
         }
         wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_has_its_bounds() {
+        let problems = |edit: fn(&mut Media)| {
+            let mut media = Media::default();
+            edit(&mut media);
+            media.problems()
+        };
+        assert!(problems(|_| {}).is_empty());
+        assert!(problems(|media| media.video_frame_program = "/usr/bin/ffmpeg".into()).is_empty());
+        for (wrong, what) in [
+            (problems(|media| media.video_frame_program = "ffmpeg".into()), "must be an absolute path"),
+            (problems(|media| media.video_frame_s = 0), "1 to 30 are allowed"),
+            (problems(|media| media.video_frame_s = 31), "1 to 30 are allowed"),
+            (problems(|media| media.max_pieces = 999), "1000 to 10000 are allowed"),
+            (problems(|media| media.max_pieces = 10_001), "1000 to 10000 are allowed"),
+            (problems(|media| media.orphans_kept_days = 36_501), "media.orphans_kept_days is 36501"),
+        ] {
+            assert!(wrong.len() == 1 && wrong[0].contains(what), "{wrong:?}");
+        }
     }
 }

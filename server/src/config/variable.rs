@@ -9,11 +9,12 @@ pub(super) const PREFIX: &str = "ZIM_";
 /// The variable that names the settings file.
 pub(super) const CONFIG_FILE: &str = "ZIM_CONFIG";
 /// The variables of the command line, which may be set in the same shell.
-const OF_OTHERS: [&str; 11] = [
+const OF_OTHERS: [&str; 12] = [
     "ZIM_ADMIN_FINGERPRINT",
     "ZIM_ADMIN_KEY",
     "ZIM_ADMIN_URL",
     "ZIM_APP_SIGN",
+    "ZIM_BENCH_BUS",
     "ZIM_BENCH_DATABASE",
     "ZIM_CLI_LOG",
     "ZIM_CONFIG_DIR",

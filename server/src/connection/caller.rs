@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use zim_protocol::{ConversationRef, Push};
 
-use super::{ConnectionState, Identity, PushTarget};
+use super::{Audit, ConnectionState, Identity, PushTarget};
 use crate::db::{Bulk, Db, Scope, Submitted, Tx};
 use crate::error::Error;
 use crate::journal::{Cause, LogWriter};
@@ -18,8 +18,8 @@ use crate::journal::{Cause, LogWriter};
 pub enum Origin {
     /// A client's connection.
     Connection(Arc<ConnectionState>),
-    /// The server itself: its operator, with the audit line of the call, or something that it does by itself.
-    Server(tracing::Span),
+    /// The server itself: its operator, with the trail of the call, or something that it does by itself.
+    Server(Audit),
 }
 
 /// What a write changes: what it locks, and a log. A [`Scope`] alone stands for a write to the feed of the caller.
@@ -67,16 +67,16 @@ impl Caller {
 
     /// The server as the caller. It is no user.
     pub fn server() -> Self {
-        Self::operator(tracing::Span::none())
+        Self::operator(Audit::none())
     }
 
     /// The operator as the caller. Methods add to `audit` what they do.
-    pub fn operator(audit: tracing::Span) -> Self {
+    pub fn operator(audit: Audit) -> Self {
         Self::new(None, Origin::Server(audit))
     }
 
-    /// A user as the caller, for whom the operator acts: without a device, and with the audit line of the operator's call.
-    pub fn acting(identity: Identity, audit: tracing::Span) -> Self {
+    /// A user as the caller, for whom the operator acts: without a device, and with the trail of the operator's call.
+    pub fn acting(identity: Identity, audit: Audit) -> Self {
         Self::new(Some(Arc::new(identity)), Origin::Server(audit))
     }
 
@@ -124,11 +124,11 @@ impl Caller {
         matches!(self.origin, Origin::Server(_))
     }
 
-    /// Returns the audit line of an operator's call, to record its fields `app`, `user` and `detail`; for any other caller one
+    /// Returns the trail of an operator's call, to record its fields `app`, `user` and `detail`; for any other caller one
     /// that goes nowhere. Keys, tokens and secrets are never recorded.
-    pub fn audit(&self) -> tracing::Span {
+    pub fn audit(&self) -> Audit {
         match &self.origin {
-            Origin::Connection(_) => tracing::Span::none(),
+            Origin::Connection(_) => Audit::none(),
             Origin::Server(audit) => audit.clone(),
         }
     }

@@ -1,6 +1,7 @@
 //! The server's state of one connection, before and after login.
 
 mod allowance;
+mod audit;
 mod caller;
 mod handled;
 mod login_allowance;
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 use zim_protocol::{ConversationRef, SessionEndReason, Stored, feed_entry::Detail};
 
 pub(crate) use self::allowance::LoginAllowances;
+pub use self::audit::{Audit, Call};
 pub use self::caller::{Answered, Caller, Origin, WriteTo};
 use self::handled::Handled;
 pub(crate) use self::login_allowance::{Allowance, Allowances};

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use zim_protocol::{
-    ConversationRef, Dirty, EventFrame, MessagePriority, SessionEnd, SessionEndReason, event_frame::Frame,
-    frame::encode_frame,
+    ConversationRef, ConversationType, Dirty, EventFrame, MessagePriority, SessionEnd, SessionEndReason,
+    event_frame::Frame, frame::encode_frame,
 };
 
 use super::transients::Transients;
@@ -184,7 +184,7 @@ impl PushQueue {
 
     /// Queues a frame that is delivered at most once. If there is no room, frames of a lower priority are dropped, or this
     /// one; the client gets the number of dropped frames that it misses. It is also dropped if the client must pull what was sent
-    /// before it in the conversation: it would overtake that.
+    /// before it in the conversation: it would overtake that. In a room there is nothing to pull.
     pub fn push_transient(
         &self,
         frame: Bytes,
@@ -195,7 +195,8 @@ impl PushQueue {
         if inner.ended {
             return;
         }
-        if inner.is_conversation_dirty(conversation) {
+        let is_of_room = conversation.r#type == ConversationType::Room as i32;
+        if !is_of_room && inner.is_conversation_dirty(conversation) {
             inner.transients.dropped += u64::from(is_missed);
         } else {
             inner.arrived += 1;
@@ -410,6 +411,20 @@ mod tests {
         assert_eq!((dirty.conversations[0].id.as_str(), dirty.transients_dropped), ("ann", 1));
         queue.push_transient(push_frame(10), (MessagePriority::Low, true), &name("ann"));
         assert_eq!(frames(&queue).len(), 1);
+    }
+
+    /// What a client misses of a room is in no log that it pulls.
+    #[test]
+    fn a_message_to_a_room_does_not_wait_for_what_was_dropped() {
+        let queue = PushQueue::new(1_000);
+        let room = ConversationRef { r#type: ConversationType::Room as i32, id: "stage".to_owned() };
+        queue.mark_dirty(&PushTarget::Conversation(room.clone()));
+        for priority in [MessagePriority::Low, MessagePriority::High, MessagePriority::Low] {
+            queue.push_transient(push_frame(150), (priority, true), &room);
+        }
+        let got = frames(&queue);
+        let [Frame::End(_), Frame::Dirty(dirty)] = &got[..] else { panic!("{got:?}") };
+        assert_eq!((dirty.conversations.len(), dirty.transients_dropped), (1, 2), "those of low priority");
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl DbError {
         matches!(self.kind(), Busy | Conflict | QueueFull | Closed | Timeout | Disconnected)
     }
 
+    /// Whether a commit that failed with it may have been carried out.
+    pub(super) fn may_be_carried_out(&self) -> bool {
+        matches!(self.kind(), DbErrorKind::Timeout | DbErrorKind::Disconnected)
+    }
+
     /// Whether the other jobs of the batch, and each half of a bulk run, would fail in the same way.
     pub(super) fn affects_all_jobs(&self) -> bool {
         use DbErrorKind::{Closed, Corrupt, Disconnected, DiskFull};

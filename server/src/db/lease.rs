@@ -90,6 +90,11 @@ impl Lease {
         self.peers.lock().clone()
     }
 
+    /// Whether another node holds this number, as of the last renewal.
+    pub fn has_peer(&self, number: u8) -> bool {
+        self.peers.lock().iter().any(|(held, _)| *held == number)
+    }
+
     /// Sets what [`Lease::peers`] returns.
     pub(super) fn set_peers(&self, peers: Vec<(u8, i64)>) {
         *self.peers.lock() = peers;
@@ -130,6 +135,15 @@ mod tests {
         lease.renewed(Instant::now(), minutes(60));
         lease.end();
         assert!(!lease.is_held());
+    }
+
+    #[test]
+    fn the_numbers_of_others_are_those_of_the_last_renewal() {
+        let lease = Lease::new(3, 1);
+        lease.set_peers(vec![(0, 7), (5, 1)]);
+        assert_eq!([0, 3, 5].map(|number| lease.has_peer(number)), [true, false, true]);
+        lease.set_peers(vec![(5, 1)]);
+        assert!(!lease.has_peer(0));
     }
 
     #[test]

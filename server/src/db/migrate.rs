@@ -47,6 +47,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0019_push_login",
     "0020_return",
     "0021_group_application",
+    "0022_privacy",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

@@ -13,6 +13,7 @@ mod job;
 mod lease;
 mod locks;
 mod migrate;
+mod note;
 mod postgres;
 mod queue;
 mod row;
@@ -42,6 +43,7 @@ pub use self::job::{Bulk, Submitted};
 pub use self::lease::{Lease, NodeConfig};
 pub use self::locks::{MAX_LOCKED_USERS, USERS_OF_CALL};
 pub use self::migrate::{MIGRATIONS, Migration};
+pub use self::note::Note;
 use self::postgres::{Connector, Ownership};
 use self::queue::{Amount, Cost, Queue};
 pub use self::row::{CellRef, FromValue, Row};
@@ -214,28 +216,46 @@ impl<B: Bulk> Db<B> {
         &self.0.partitions[partition_index(partition, self.0.partitions.len())]
     }
 
-    /// Submits a bulk op. This call fixes its position in the partition's queue.
+    /// Submits a bulk op. This call fixes its position in the partition's queue. With a [`Note`] it is a job of its own.
     pub fn submit_bulk(&self, op: B) -> Submitted<B::Out> {
+        if Note::current().is_some() {
+            return self.submit(op.scope(), async move |tx: &mut Tx<'_>| {
+                let mut results = B::run(tx, std::slice::from_ref(&op)).await?;
+                results.pop().unwrap_or_else(|| Err(DbError::other("an op without a result").into()))
+            });
+        }
         let (partition, locks, cost) = op.scope().into_parts();
         Submitted::enqueue(|reply| self.partition(partition).push(Entry::Bulk(op, locks, reply), cost))
     }
 
     /// Submits a job: an async closure that works on the [`Tx`] and waits for nothing else. This call fixes its position in the
     /// partition's queue. A job runs at most once: if its shared transaction is lost, the caller gets an error. Unless the disk is
-    /// full or the database is corrupt, [`DbError::is_unavailable`] is true for it.
+    /// full or the database is corrupt, [`DbError::is_unavailable`] is true for it. The [`Note`] of the task is stored beside it.
     pub fn submit<T, F>(&self, scope: Scope, job: F) -> Submitted<T>
     where
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
         let (partition, locks, cost) = scope.into_parts();
+        let note = Note::current();
         Submitted::enqueue(|reply| {
             let users = locks.user_count();
             if users > MAX_LOCKED_USERS {
                 let problem = format!("a job locks {users} users; at most {MAX_LOCKED_USERS} are allowed");
                 return Err(DbError::other(problem));
             }
-            self.partition(partition).push(Entry::Job(job::plain(job, reply), locks), cost)
+            let job = match note {
+                Some(note) => {
+                    let noted = async move |tx: &mut Tx<'_>| {
+                        let answer = job(tx).await?;
+                        note.store(tx).await?;
+                        Ok::<T, Error>(answer)
+                    };
+                    job::plain(noted, reply)
+                }
+                None => job::plain(job, reply),
+            };
+            self.partition(partition).push(Entry::Job(job, locks), cost)
         })
     }
 

@@ -27,6 +27,10 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The callers of the commits whose effects were taken are answered.
     fn answered(&self) {}
+
+    /// A commit with these effects has failed, and nobody knows whether it was carried out. Called before its callers are answered.
+    /// Must not block.
+    fn doubt(&self, _: &[Effect]) {}
 }
 
 impl<F: Fn(Vec<Effect>) + Send + Sync + 'static> Sink for F {
@@ -147,6 +151,8 @@ async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDequ
     let has_effects = committed.is_ok() && !effects.is_empty();
     if has_effects {
         guarded(|| sink.take(effects));
+    } else if committed.as_ref().is_err_and(DbError::may_be_carried_out) && !effects.is_empty() {
+        guarded(|| sink.doubt(&effects));
     }
     done.into_iter().for_each(|unit| unit.finish(committed.clone()));
     if has_effects {

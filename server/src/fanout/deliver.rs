@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 use zim_protocol::{
     ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, MessageEntry, MessageFlag, MessagePriority,
-    Push, SessionEndReason, Snapshot, UserStatus, change_entry, event_frame::Frame, frame::encode_frame,
+    MessageType, Push, SessionEndReason, Snapshot, UserStatus, change_entry, event_frame::Frame, frame::encode_frame,
 };
 
 use super::Fanout;
@@ -33,7 +33,8 @@ impl MessageEffect {
         self.content.len() + self.state.as_deref().map_or(0, prost::Message::encoded_len)
     }
 
-    /// Returns the entry for a push. The connection that sent the message gets it without content.
+    /// Returns the entry for a push. The connection that sent the message gets it without content, unless that is not what its client
+    /// has sent: the push may come before the answer, or the answer never.
     pub fn entry(&self, with_content: bool) -> MessageEntry {
         MessageEntry {
             seq: self.seq.unsigned_abs(),
@@ -44,10 +45,16 @@ impl MessageEffect {
             kind: self.kind,
             flags: self.flags,
             client_key: Bytes::copy_from_slice(&self.client_key),
-            content: if with_content { self.content.clone() } else { Bytes::new() },
+            content: if with_content || is_completed(self.kind) { self.content.clone() } else { Bytes::new() },
             state: self.state.clone(),
         }
     }
+}
+
+/// Whether the server completes the content of such a message: by what it knows of the files, or by the ID of what it combines.
+fn is_completed(kind: i32) -> bool {
+    use MessageType::{Audio, Combine, File, Image, Multiple, Video};
+    MessageType::try_from(kind).is_ok_and(|kind| matches!(kind, Combine | Image | File | Audio | Video | Multiple))
 }
 
 /// Whether a message with these flags is kept from the user of a peer conversation who has sent it.
@@ -55,7 +62,7 @@ fn is_kept_from(flags: u32, sender: &str, view: &View) -> bool {
     flags & MessageFlag::SenderUnaware as u32 != 0 && *view.name != *sender
 }
 
-/// A push of a run of messages for one connection; messages that it sent itself come without content.
+/// A push of a run of messages for one connection, to which what it sent itself comes as `entry` says.
 fn run_push(run: &[(View, Arc<MessageEffect>)], conversation: ConversationRef, cause: Option<LoginKey>) -> Push {
     message_push(run.iter().map(|(_, message)| message.entry(cause != Some(message.cause))).collect(), conversation)
 }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use zim_protocol::event_frame::Frame;
-use zim_protocol::{ChangeEntry, LogKind, MessageEntry, MessagePriority};
+use zim_protocol::{ChangeEntry, LogKind, MessageEntry, MessagePriority, MessageType};
 
 use super::pushes::{dirty, frames, message_to, pushes};
 use super::tests::connection_of;
@@ -122,6 +122,22 @@ async fn the_device_that_sends_gets_no_content_and_the_users_other_devices_do() 
     assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 3, 3)]);
     assert_eq!(pushes(&other, 1).await, [(MESSAGES, 3, 3)]);
     assert!(has_nothing(&sender), "its response carries the entry");
+}
+
+/// Its answer has that too, but may come later, or never.
+#[tokio::test]
+async fn the_device_that_sends_gets_what_the_server_has_made_of_its_message() {
+    use MessageType::{Audio, Combine, File, Image, Multiple, Text, Video};
+    for kind in [Text, Combine, Image, File, Audio, Video, Multiple] {
+        let group = Group::new();
+        let sender = group.session(1, 10, STAY);
+        let message = message_to(group.audience(), 1, 10);
+        let own = MessageEffect { conversation: GROUP, cause: LoginKey(10), kind: kind as i32, ..message };
+        group.publisher.push(vec![Effect::Message(Arc::new(own)), group.message(2, 20)]);
+        let pushed = frames(&sender, 1).await.remove(0);
+        let Frame::Push(push) = pushed else { panic!("{pushed:?}") };
+        assert_eq!(push.messages[0].content.is_empty(), kind == Text, "{kind:?}");
+    }
 }
 
 #[tokio::test]
@@ -289,4 +305,56 @@ async fn a_change_of_a_message_for_some_is_pulled() {
     group.publisher.push(vec![Effect::Change { audience: group.audience(), entry, cause: LoginKey(20) }]);
     assert_eq!(dirty(&ann).await.conversations.len(), 1);
     assert!(has_nothing(&bob), "who caused it gets it with the answer");
+}
+
+/// Whether it was committed, nobody knows: who is in the room asks what it is now.
+#[tokio::test]
+async fn the_sessions_of_a_room_are_told_to_look_after_a_commit_in_doubt() {
+    let group = Group::new();
+    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
+    let (ann, bob) = (connection_of(UserKey(1), 10), group.session(2, 20, STAY));
+    group.fanout.register(UserKey(1), Arc::clone(&ann));
+    let stay = |user| Effect::RoomStay {
+        user: UserKey(user),
+        device: [1; 16],
+        conversation: room,
+        name: Arc::clone(&name),
+        stay: STAY,
+    };
+    group.publisher.push(vec![stay(1)]);
+    assert!(!group.publisher.doubt(&[group.message(1, 99)]), "messages are in a log");
+    assert!(group.publisher.doubt(&[stay(2)]));
+    let told = dirty(&ann).await;
+    assert_eq!(told.conversations.iter().map(|name| (name.r#type, &*name.id)).collect::<Vec<_>>(), [(1, "stage")]);
+    // As far as anybody knows, Bob is not in the room.
+    group.publisher.push(vec![group.message(1, 99)]);
+    assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 1, 1)]);
+}
+
+#[tokio::test]
+async fn a_message_to_a_room_that_is_lost_is_reported_to_those_who_would_have_got_it() {
+    let group = Group::new();
+    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
+    let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
+    let stay = |user| Effect::RoomStay {
+        user: UserKey(user),
+        device: [1; 16],
+        conversation: room,
+        name: Arc::clone(&name),
+        stay: STAY,
+    };
+    group.publisher.push(vec![stay(1), stay(2)]);
+    group.fanout.lose(TransientEffect {
+        audience: Audience::Room { conversation: room, name: Arc::clone(&name) },
+        message: MessageEntry::default(),
+        after_seq: 0,
+        after_rev: 0,
+        priority: MessagePriority::High,
+        cause: LoginKey(10),
+        room: 12,
+    });
+    assert_eq!(dirty(&bob).await.transients_dropped, 1);
+    // Who sent it would not have got it.
+    group.publisher.push(vec![group.message(1, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 1, 1)]);
 }

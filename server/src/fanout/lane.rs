@@ -283,7 +283,7 @@ struct Waiting {
 
 impl Waiting {
     /// Adds a transient if there is room for its priority, and nothing before it in its conversation was dropped: it must not
-    /// overtake that.
+    /// overtake that. In a room there is nothing that a client pulls.
     fn add_transient(&mut self, push: Arc<TransientPush>) {
         let max = match push.priority {
             MessagePriority::Unspecified | MessagePriority::Low => MAX_TRANSIENT_BYTES / 2,
@@ -292,7 +292,7 @@ impl Waiting {
         };
         let work = Work::Transient(Arc::clone(&push));
         let bytes = self.transient_bytes + work.bytes();
-        if bytes <= max && !self.marks.has(&push.to) {
+        if bytes <= max && (push.room != 0 || !self.marks.has(&push.to)) {
             self.transient_bytes = bytes;
             self.work.push_back(work);
         } else if push.is_missed() {
@@ -341,6 +341,12 @@ impl Lane {
         if dropped > 0 {
             metrics::counter!("zim_fanout_dropped_total").increment(dropped);
         }
+        self.has_news.store(true, Ordering::Release);
+    }
+
+    /// Notes that a transient was lost before it was handed over.
+    pub(super) fn lose(&self, push: &TransientPush) {
+        self.waiting.lock().lost.entry(push.to.clone()).or_default().add(push);
         self.has_news.store(true, Ordering::Release);
     }
 
@@ -539,6 +545,19 @@ mod tests {
         one.add(&lost);
         let lost = HashMap::from([(lost.to.clone(), one)]);
         assert_eq!((step.work.len(), step.lost, step.marks), (1, lost, marks(&[1])));
+    }
+
+    #[test]
+    fn a_message_to_a_room_does_not_wait_for_what_was_dropped() {
+        for room in [0, 12] {
+            let lane = Lane::default();
+            lane.add([message(1, 1, MAX_BYTES)]);
+            let Work::Transient(mut push) = transient(1, MessagePriority::High, 0) else { panic!() };
+            Arc::get_mut(&mut push).unwrap().room = room;
+            lane.add([Work::Transient(push)]);
+            let step = lane.take().unwrap();
+            assert_eq!((step.work.len(), step.lost.len()), if room == 0 { (0, 1) } else { (1, 0) });
+        }
     }
 
     #[test]

@@ -27,12 +27,13 @@ use parking_lot::{Mutex, RwLock};
 use zim_protocol::{ConversationRef, SessionEndReason, UserFullInfo, UserStatus};
 
 use self::conflated::Conflated;
+use self::group::Group;
 use self::group_index::GroupIndex;
-use self::lane::Lane;
+use self::lane::{Lane, TransientPush, Viewers, Work};
 pub use self::one_shots::OneShots;
 use self::passed::Passed;
 use crate::connection::{ConnectionState, Happened};
-use crate::effect::Effect;
+use crate::effect::{Audience, Effect, TransientEffect};
 use crate::key::{LoginKey, UserKey};
 
 /// Ended logins that are remembered: more than can be between the store and the table of connections at the same time.
@@ -134,6 +135,12 @@ impl Publisher {
         self.fanout.publish(effects);
     }
 
+    /// Lets the sessions in the rooms of these effects ask what the rooms are now, since nobody knows whether the effects were
+    /// committed. Returns whether there are such rooms.
+    pub fn doubt(&self, effects: &[Effect]) -> bool {
+        self.fanout.doubt(effects)
+    }
+
     /// Lets the lanes push what was taken over. It comes after the answers: the lanes of a large group would take the
     /// processors from them.
     pub fn wake(&self) {
@@ -167,6 +174,35 @@ impl Fanout {
     pub fn hear(&self, effects: Vec<Effect>) {
         self.publish(effects);
         self.lanes.iter().for_each(Lane::wake);
+    }
+
+    /// Tells the sessions that would have got a message to a room that it is lost.
+    pub fn lose(&self, transient: TransientEffect) {
+        let TransientEffect { audience, message, after_seq, after_rev, priority, cause, room } = transient;
+        let Audience::Room { conversation, name } = audience else { return };
+        let (to, frame) = (Viewers::Group(Group::room(conversation, name)), OnceLock::new());
+        let push = TransientPush { to, message, after_seq, after_rev, priority, cause, room, frame };
+        for (lane, index) in self.lanes.iter().zip(&self.groups) {
+            if index.has(conversation) {
+                lane.lose(&push);
+                lane.wake();
+            }
+        }
+    }
+
+    fn doubt(&self, effects: &[Effect]) -> bool {
+        let room = |effect: &Effect| match effect {
+            Effect::RoomStay { conversation, name, .. } => Some(Group::room(*conversation, Arc::clone(name))),
+            Effect::Room(effect) => Some(Group::room(effect.conversation, Arc::clone(&effect.name))),
+            _ => None,
+        };
+        let rooms: HashSet<Group> = effects.iter().filter_map(room).collect();
+        for (lane, index) in self.lanes.iter().zip(&self.groups) {
+            let here = rooms.iter().filter(|room| index.has(room.key));
+            lane.add(here.map(|room| Work::Pull(Viewers::Group(room.clone()))));
+            lane.wake();
+        }
+        !rooms.is_empty()
     }
 
     fn shard_index(&self, user: UserKey) -> usize {

@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 
 use prost::Message as _;
-use zim_protocol::{ChangeEntry, GroupChange, MessageChange, MessageChangeKind, MessageEntry, change_entry::Detail};
+use zim_protocol::{
+    ChangeEntry, ExpiredMessages, GroupChange, MessageChange, MessageChangeKind, MessageEntry, change_entry::Detail,
+};
 
 use super::read::{COLUMNS, ROWS, WIDTH, entry};
 use super::roster::{self, Record, RosterRecord, Unresolved};
@@ -22,6 +24,7 @@ pub(super) const MAX_ROSTER: i64 = 1_000;
 const MESSAGE: i64 = 1;
 const GROUP: i64 = 2;
 const ROSTER: i64 = 3;
+const EXPIRED: i64 = 4;
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,8 @@ pub enum Subject {
     Roster(RosterRecord),
     /// What a group is.
     Group(GroupChange),
+    /// The messages that are kept.
+    Expired(ExpiredMessages),
 }
 
 /// Appends to the log of a conversation, whose head the job has locked. Returns the position.
@@ -61,6 +66,7 @@ pub async fn append(
         Subject::Message(seq, change) => (MESSAGE, *seq, Some(change.encode_to_vec())),
         Subject::Roster(record) => (ROSTER, 0, Some(record.encode_to_vec())),
         Subject::Group(change) => (GROUP, 0, Some(change.encode_to_vec())),
+        Subject::Expired(expired) => (EXPIRED, 0, Some(expired.encode_to_vec())),
     };
     tx.execute(
         "INSERT INTO change (conversation, rev, kind, actor, at, subject, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -207,7 +213,7 @@ fn spans(viewer: Option<&Viewer>, (after, through): (i64, i64), is_without_roste
 fn select(without_roster: bool, has_viewer: bool) -> String {
     let shown = if has_viewer { format!(" AND {}", is_shown("m", "$5")) } else { String::new() };
     // By the index of kinds, so that the changes of the roster are not even read.
-    let kind = if without_roster { format!(" AND h.kind IN ({MESSAGE}, {GROUP})") } else { String::new() };
+    let kind = if without_roster { format!(" AND h.kind IN ({MESSAGE}, {GROUP}, {EXPIRED})") } else { String::new() };
     format!(
         "SELECT {COLUMNS}, h.rev, h.at, COALESCE(w.name, ''), h.kind, h.detail, h.actor FROM change h \
          LEFT JOIN account w ON w.id = h.actor \
@@ -233,6 +239,10 @@ fn change(
             Some(Detail::Message(entry(row, scrambler, viewer)?))
         }
         _ => None,
+    };
+    let detail = match (row.get::<i64>(WIDTH + 3)?, row.get::<Option<Vec<u8>>>(WIDTH + 4)?) {
+        (EXPIRED, Some(expired)) => Some(Detail::Expired(ExpiredMessages::decode(&*expired).map_err(Error::internal)?)),
+        _ => detail,
     };
     let record = match (row.get::<i64>(WIDTH + 3)?, row.get::<Option<Vec<u8>>>(WIDTH + 4)?) {
         (ROSTER, Some(record)) => Some(Record::Roster(RosterRecord::decode(&*record).map_err(Error::internal)?)),

@@ -203,7 +203,8 @@ pub async fn clear_messages(
     Ok(true)
 }
 
-/// Computes the base of a member at `through`, which lies between the present base and the head.
+/// Computes the base of a member at `through`, which lies between the present base and the head. Of what lies below the floor only the
+/// sum is known, so the base is never lower.
 async fn base_at(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
@@ -214,13 +215,15 @@ async fn base_at(
     // The member's own messages are counted on the shorter side of the mark. From the base: the base then moves past
     // them for good, so that no client can make the writer count the same messages again and again. Or from the head.
     let Extent { floor, head, .. } = member.message_log;
+    let through = through.max(floor);
     let is_forward = member.base.seq >= floor && through - member.base.seq <= head - through;
     let (after, to) = if is_forward { (member.base.seq, through) } else { (through, head) };
     let row = tx
         .fetch_one(
-            "SELECT COALESCE((SELECT n FROM message WHERE conversation = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1), floor_n), \
-             (SELECT COUNT(*) FROM message WHERE conversation = $1 AND seq > $3 AND seq <= $4 AND sender = $5 \
-             AND (flags & 1) = 1) FROM conversation WHERE id = $1",
+            "SELECT COALESCE((SELECT m.n FROM message m WHERE m.conversation = c.id AND m.seq <= $2 AND m.seq > c.floor_seq \
+             ORDER BY m.seq DESC LIMIT 1), c.floor_n), \
+             (SELECT COUNT(*) FROM message m WHERE m.conversation = c.id AND m.seq > $3 AND m.seq <= $4 AND m.sender = $5 \
+             AND (m.flags & 1) = 1) FROM conversation c WHERE c.id = $1",
             &params![conversation, through, after, to, user],
         )
         .await?

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use zim_protocol::{ChangeEntry, FeedEntry, GroupChange, MessageChange, Push, feed_entry::Detail};
+use zim_protocol::{ChangeEntry, ExpiredMessages, FeedEntry, GroupChange, MessageChange, Push, feed_entry::Detail};
 
 use super::change::{self, Subject};
 use super::feed::{self, FeedKind};
@@ -158,6 +158,22 @@ impl LogWriter {
         (actor, at): (UserKey, i64),
     ) -> Result<i64, Error> {
         self.change(tx, conversation, &Subject::Group(change), (actor, at)).await
+    }
+
+    /// Appends an entry that the messages of a conversation, which is in the scope of the job, are no longer kept up to a position.
+    /// Returns the position of the entry.
+    ///
+    /// # Errors
+    /// The conversation is dismissed, or the store fails.
+    pub async fn change_floor(
+        &mut self,
+        tx: &mut Tx<'_>,
+        conversation: &ChangedConversation,
+        through: i64,
+        at: i64,
+    ) -> Result<i64, Error> {
+        let expired = ExpiredMessages { through_seq: through.unsigned_abs() };
+        self.change(tx, conversation, &Subject::Expired(expired), (UserKey(0), at)).await
     }
 
     async fn change(

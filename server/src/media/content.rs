@@ -1,6 +1,6 @@
 //! A file that is read.
 
-use std::io::{self, SeekFrom};
+use std::io::{self, Read, SeekFrom};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,14 +8,14 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::io::AsyncSeekExt;
 
 use super::bucket::Bucket;
 
 /// The bytes that tell the format of a small version.
 pub(super) const FORMAT_BYTES: u64 = 16;
-/// Bytes of a piece of a stream.
-const PIECE: u64 = 64 << 10;
+/// Bytes of a piece of a stream. Each takes a turn on another thread, and a download holds one or two of them.
+const PIECE: u64 = 128 << 10;
 
 /// A file that is open for reading.
 #[derive(Debug)]
@@ -85,20 +85,48 @@ fn of_file(file: File, at: u64, length: u64) -> impl StreamExt<Item = io::Result
     let opened = async move {
         let mut file = file;
         file.seek(SeekFrom::Start(at)).await?;
-        Ok::<_, io::Error>(stream::try_unfold((file, length), read_piece))
+        // Tokio's file would read into a buffer of its own first.
+        Ok::<_, io::Error>(stream::try_unfold((file.into_std().await, length), read_piece))
     };
     stream::once(opened).try_flatten()
 }
 
-async fn read_piece((mut file, left): (File, u64)) -> io::Result<Option<(Bytes, (File, u64))>> {
+async fn read_piece((mut file, left): (std::fs::File, u64)) -> io::Result<Option<(Bytes, (std::fs::File, u64))>> {
     if left == 0 {
         return Ok(None);
     }
-    let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or_default()];
-    let read = file.read(&mut piece).await?;
-    if read == 0 {
+    let read = tokio::task::spawn_blocking(move || {
+        let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or_default()];
+        let read = file.read(&mut piece)?;
+        piece.truncate(read);
+        Ok::<_, io::Error>((piece, file))
+    });
+    let (piece, file) = read.await.map_err(io::Error::other)??;
+    if piece.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    piece.truncate(read);
-    Ok(Some((Bytes::from(piece), (file, left - read as u64))))
+    let left = left - piece.len() as u64;
+    Ok(Some((piece.into(), (file, left))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_streamed_in_pieces_until_its_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..300_000_u32).map(|index| (index / 7).to_le_bytes()[0]).collect();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let content = async || {
+            let file = File::open(file.path()).await.unwrap();
+            Content::of_file(file, 300_000, Bytes::new())
+        };
+        let pieces: Vec<Bytes> = content().await.stream(5, 299_000).try_collect().await.unwrap();
+        assert!(pieces.len() > 1 && pieces.concat() == bytes[5..299_005]);
+        // It became shorter after it was opened.
+        let pieces: Vec<io::Result<Bytes>> = content().await.stream(299_990, 11).collect().await;
+        let [Ok(last), Err(error)] = &pieces[..] else { panic!("{pieces:?}") };
+        assert_eq!((&last[..], error.kind()), (&bytes[299_990..], io::ErrorKind::UnexpectedEof));
+    }
 }

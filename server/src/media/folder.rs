@@ -24,6 +24,11 @@ impl Folder {
         Self { root }
     }
 
+    /// Returns where the folder is.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn path(&self, id: i64, version: Version) -> PathBuf {
         self.root.join(super::place(id, version))
     }

@@ -1,16 +1,19 @@
-//! The bytes of files: in a folder or in a bucket of an object store, who writes to one, and small versions of pictures. The rows
-//! about them belong to `service/media`.
+//! The bytes of files: in a folder or in a bucket of an object store, who writes to one, small versions of pictures, and first frames
+//! of films. The rows about them belong to `service/media`.
 
 mod bucket;
 mod content;
 mod credentials;
 mod folder;
+mod frame;
+mod orphans;
+mod owners;
 mod picture;
 mod refs;
 mod writing;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +27,9 @@ pub(crate) use self::bucket::BucketAddress;
 pub(crate) use self::content::Content;
 pub(crate) use self::credentials::Credentials;
 use self::folder::Folder;
+use self::frame::{FrameError, Frames};
+pub(crate) use self::orphans::FOLDERS;
+pub(crate) use self::owners::Claim;
 pub(crate) use self::picture::{PictureError, Versions};
 pub(crate) use self::refs::{lock, refer};
 use self::writing::Turns;
@@ -37,6 +43,10 @@ pub(crate) const REMOVAL: i64 = 70;
 
 /// Pictures that are unpacked at the same time: each takes four bytes for each pixel, eight with 16-bit colors.
 const PICTURES_AT_ONCE: usize = 2;
+/// Films whose first frames are made at the same time. Pictures do not wait for them: each may take seconds.
+const FILMS_AT_ONCE: usize = 2;
+/// What the name of a copy of a film ends with.
+const COPY: &str = ".film";
 /// How often an object store is asked whether it works, and how often if it does not.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -46,7 +56,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) enum Version {
     /// As it was uploaded.
     Original,
-    /// The large version of a picture.
+    /// The large version of a picture, or the first frame of a film.
     Large,
     /// The thumbnail of a picture.
     Thumbnail,
@@ -72,6 +82,22 @@ pub(crate) struct Files {
     store: Store,
     turns: Turns,
     pictures: Arc<Semaphore>,
+    films_at_once: Arc<Semaphore>,
+    /// Makes first frames of films, if the settings name a program for it.
+    frames: Option<Frames>,
+    films: PathBuf,
+}
+
+/// How files are kept, as the settings say.
+#[derive(Clone, Debug)]
+pub(crate) struct Options<'a> {
+    pub(crate) location: Location<'a>,
+    /// The most pieces of an upload in a bucket.
+    pub(crate) max_pieces: u32,
+    /// The program that makes first frames of films, and the time that it has; `None`: films have no first frames.
+    pub(crate) frames: Option<(PathBuf, Duration)>,
+    /// The folder where films from a bucket are while their first frames are made.
+    pub(crate) films: PathBuf,
 }
 
 /// Where the files are, as the settings say.
@@ -88,10 +114,15 @@ enum Store {
     Bucket(Arc<Bucket>),
 }
 
-/// Returns where a file is in its folder or bucket. The files are spread over 256 folders.
-fn place(id: i64, version: Version) -> String {
+/// Returns in which of the 256 folders a file is.
+pub(crate) fn folder_of(id: i64) -> i64 {
     // The lowest bits of an ID are the number of the node.
-    let folder = (id >> 6) & 0xff;
+    (id >> 6) & 0xff
+}
+
+/// Returns where a file is in its folder or bucket.
+fn place(id: i64, version: Version) -> String {
+    let folder = folder_of(id);
     match version {
         Version::Original => format!("{folder:02x}/{id}"),
         _ => format!("{folder:02x}/{id}.{}", version.name()),
@@ -103,12 +134,21 @@ impl Files {
     ///
     /// # Errors
     /// The credentials of the object store cannot be read; the text says so.
-    pub(crate) fn open(location: Location<'_>) -> Result<Arc<Self>, String> {
+    pub(crate) fn open(options: Options<'_>) -> Result<Arc<Self>, String> {
+        let Options { location, max_pieces, frames, films } = options;
         let store = match location {
-            Location::Bucket(address) => Store::Bucket(Arc::new(Bucket::open(address)?)),
+            Location::Bucket(address) => Store::Bucket(Arc::new(Bucket::open(address, max_pieces)?)),
             Location::Folder(root) => Store::Folder(Folder::new(root)),
         };
-        Ok(Arc::new(Self { store, turns: Turns::default(), pictures: Arc::new(Semaphore::new(PICTURES_AT_ONCE)) }))
+        remove_copies(&films);
+        Ok(Arc::new(Self {
+            store,
+            turns: Turns::default(),
+            pictures: Arc::new(Semaphore::new(PICTURES_AT_ONCE)),
+            films_at_once: Arc::new(Semaphore::new(FILMS_AT_ONCE)),
+            frames: frames.map(|(program, within)| Frames::new(program, within)),
+            films,
+        }))
     }
 
     /// Whether the bytes of an upload are in pieces, which are removed when it is complete.
@@ -170,20 +210,46 @@ impl Files {
         // A decoder that panics has met a file that it cannot read.
         let made = made.await.unwrap_or(Err(PictureError::Unreadable))?;
         for (version, bytes) in [(Version::Large, made.large), (Version::Thumbnail, made.thumbnail)] {
-            let put = match &self.store {
-                Store::Folder(folder) => folder.put(id, version, bytes).await,
-                Store::Bucket(bucket) => bucket.put_version(id, version, bytes).await,
-            };
-            put.map_err(PictureError::Io)?;
+            self.put(id, version, bytes).await.map_err(PictureError::Io)?;
         }
         Ok(made.sizes)
     }
 
-    /// Removes the pieces of a file that is complete.
-    pub(crate) async fn remove_pieces(&self, id: i64) -> io::Result<()> {
+    /// Makes the first frame of a film, and returns its width and height. `None`: there is none, because the settings name no program
+    /// for it, or because it fails.
+    pub(crate) async fn make_first_frame(&self, id: i64, max_pixels: u32) -> Option<(u32, u32)> {
+        let frames = self.frames.as_ref()?;
+        let made = self.first_frame(frames, id, max_pixels).await;
+        frames.note(made.as_ref().err());
+        made.ok()
+    }
+
+    async fn first_frame(&self, frames: &Frames, id: i64, max_pixels: u32) -> Result<(u32, u32), FrameError> {
+        // A client waits. Never closed.
+        let permit = timeout(frames.within, Arc::clone(&self.films_at_once).acquire_owned()).await;
+        let permit = permit.map_err(|_| FrameError::Busy)?.ok();
+        let frame = match &self.store {
+            Store::Folder(folder) => frames.of(&folder.path(id, Version::Original)).await?,
+            Store::Bucket(bucket) => {
+                let film = timeout(frames.within, bucket.fetch(id, &self.films)).await;
+                let film = film.map_err(|_| FrameError::Slow)?.map_err(FrameError::Store)?;
+                frames.of(film.path()).await?
+            }
+        };
+        let made = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            picture::make(picture::Source::Bytes(frame.into()), max_pixels.min(frame::PIXELS))
+        });
+        let made = made.await.unwrap_or(Err(PictureError::Unreadable));
+        let made = made.map_err(|_| FrameError::Failed("it is none".to_owned()))?;
+        self.put(id, Version::Large, made.large).await.map_err(FrameError::Store)?;
+        Ok(made.sizes.large)
+    }
+
+    async fn put(&self, id: i64, version: Version, bytes: Vec<u8>) -> io::Result<()> {
         match &self.store {
-            Store::Folder(_) => Ok(()),
-            Store::Bucket(bucket) => bucket.truncate(id, 0).await,
+            Store::Folder(folder) => folder.put(id, version, bytes).await,
+            Store::Bucket(bucket) => bucket.put_version(id, version, bytes).await,
         }
     }
 
@@ -206,15 +272,31 @@ impl Files {
     /// Looks until `end` whether an object store works, so that the operator learns of it before users do.
     pub(crate) async fn watch(self: Arc<Self>, end: CancellationToken) {
         let Store::Bucket(bucket) = &self.store else { return };
+        let mut waited = CHECK_INTERVAL;
         loop {
-            tokio::select! {
-                () = bucket.check() => {}
-                () = end.cancelled() => return,
+            if waited >= CHECK_INTERVAL || bucket.problem().is_some() {
+                tokio::select! {
+                    () = bucket.check() => {}
+                    () = end.cancelled() => return,
+                }
+                waited = Duration::ZERO;
             }
-            let pause = if bucket.problem().is_none() { CHECK_INTERVAL } else { RECHECK_INTERVAL };
-            if timeout(pause, end.cancelled()).await.is_ok() {
+            if timeout(RECHECK_INTERVAL, end.cancelled()).await.is_ok() {
                 return;
             }
+            waited += RECHECK_INTERVAL;
+        }
+    }
+}
+
+/// Removes the copies of films that a server has left that was killed, and nothing else: the folder may be somebody's.
+fn remove_copies(films: &Path) {
+    for entry in std::fs::read_dir(films).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_suffix(COPY));
+        if id.is_some_and(|id| id.parse::<i64>().is_ok()) {
+            // It is tried again at the next start.
+            drop(std::fs::remove_file(entry.path()));
         }
     }
 }
@@ -239,8 +321,6 @@ pub(crate) async fn delete(tx: &mut Tx<'_>, id: i64, now: i64) -> Result<(), Err
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use sha2::{Digest, Sha256};
 
     use super::*;
@@ -248,8 +328,22 @@ mod tests {
     impl Files {
         /// The files in this folder.
         pub(super) fn in_folder(root: &Path) -> Arc<Self> {
-            Self::open(Location::Folder(root.to_owned())).unwrap()
+            let location = Location::Folder(root.to_owned());
+            Self::open(Options { location, max_pieces: 1_000, frames: None, films: root.join("films") }).unwrap()
         }
+    }
+
+    #[test]
+    fn a_start_removes_copies_of_films_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let films = dir.path().join("films");
+        std::fs::create_dir_all(films.join("66.film")).unwrap();
+        for name in ["65.film", "holiday.film", "65", "66.film/67.film"] {
+            std::fs::write(films.join(name), name).unwrap();
+        }
+        drop(Files::in_folder(dir.path()));
+        assert!(!films.join("65.film").exists());
+        assert!(["holiday.film", "65", "66.film/67.film"].iter().all(|name| films.join(name).exists()));
     }
 
     #[tokio::test]

@@ -87,11 +87,11 @@ impl Writing {
         }
     }
 
-    /// Returns how many bytes of the file have arrived.
-    pub(crate) async fn received(&self) -> io::Result<u64> {
+    /// Returns how many bytes of the file have arrived, to a request that begins at `at`.
+    pub(crate) async fn begin(&self, at: u64) -> io::Result<u64> {
         match self.target()? {
             Target::File(file) => with_file(file, |file| Ok(file.metadata()?.len())).await,
-            Target::Bucket(bucket) => bucket.received(self.id).await,
+            Target::Bucket(bucket) => bucket.begin(self.id, at).await,
         }
     }
 
@@ -240,7 +240,7 @@ mod tests {
         assert!(there.write(7, Duration::ZERO).await.unwrap().is_none());
         drop(held);
         let second = there.write(7, Duration::ZERO).await.unwrap().unwrap();
-        assert_eq!(second.received().await.unwrap(), 3);
+        assert_eq!(second.begin(3).await.unwrap(), 3);
         second.write(1, b"2345".to_vec()).await.unwrap();
         second.truncate(4).await.unwrap();
         drop(second);

@@ -9,24 +9,27 @@ use zim_protocol::{
     AnyRequest, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
     CallAsUserResult, CreateAppRequest, CreateServerRoomRequest, DeleteAppRequest, DeleteAppResult, DestroyRoomRequest,
     DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DismissServerGroupRequest, DropWorkRequest,
-    DropWorkResult, EditServerMessageRequest, ErrorCode, GetAppRequest, GetGroupRequest, GetUserRequest, GroupDetails,
+    DropWorkResult, EditServerMessageRequest, EraseUserRequest, EraseUserResult, ErrorCode, ExportUserRequest,
+    ExportUserResult, GetAppRequest, GetGroupRequest, GetRetentionRequest, GetUserRequest, GroupDetails,
     GroupDismissedResult, GroupMemberKickedResult, KickRoomUsersRequest, KickRoomUsersResult,
-    KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
-    ListGroupMembersRequest, ListGroupMembersResult, ListGroupsRequest, ListGroupsResult, ListLogsRequest,
-    ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult,
-    ListPushProvidersRequest, ListPushProvidersResult, ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest,
-    ListRoomsResult, ListSessionsRequest, ListSessionsResult, ListUsersRequest, ListUsersResult, ListWorkRequest,
-    ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushProvider, ReadLogRequest,
-    ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest, RemovePushProviderResult,
-    RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult,
-    RoomCreatedResult, RotateSecretRequest, RotateSecretResult, Rpc, SendExperimentalEventRequest,
-    SendExperimentalEventResult, SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult,
-    ServerMessageRevokedResult, ServerMessageSentResult, ServerMessageSentToUsersResult, SetPushProviderRequest,
-    TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess,
+    KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult, ListAuditRequest, ListAuditResult,
+    ListBannedUsersRequest, ListBannedUsersResult, ListGroupMembersRequest, ListGroupMembersResult, ListGroupsRequest,
+    ListGroupsResult, ListLogsRequest, ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest,
+    ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult, ListRoomMembersRequest,
+    ListRoomMembersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest, ListSessionsResult,
+    ListUsersRequest, ListUsersResult, ListWorkRequest, ListWorkResult, MessageBroadcastResult, MintTokenRequest,
+    MintTokenResult, PushProvider, ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult,
+    RemovePushProviderRequest, RemovePushProviderResult, Retention, RetryWorkRequest, RetryWorkResult,
+    RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult, RoomCreatedResult, RotateSecretRequest,
+    RotateSecretResult, Rpc, SendExperimentalEventRequest, SendExperimentalEventResult, SendServerMessageRequest,
+    SendServerMessageToUsersRequest, ServerMessageEditedResult, ServerMessageRevokedResult, ServerMessageSentResult,
+    ServerMessageSentToUsersResult, SetPushProviderRequest, SetRetentionRequest, TestPushRequest, TestPushResult,
+    UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess,
 };
 
+use super::operator;
 use crate::app::App;
-use crate::connection::Caller;
+use crate::connection::{Audit, Call, Caller};
 use crate::error::Error;
 use crate::service::invoke::call_as_server;
 
@@ -128,6 +131,11 @@ about! {
     SendExperimentalEventRequest: ;
     ListLogsRequest: user_id;
     ReadLogRequest: ;
+    ExportUserRequest: user_id;
+    EraseUserRequest: user_id;
+    GetRetentionRequest: ;
+    SetRetentionRequest: ;
+    ListAuditRequest: user_id;
 }
 
 /// Characters of a user ID that the audit log repeats: a valid one is not longer.
@@ -151,15 +159,24 @@ impl Operator {
         R: Rpc + Into<AnyRequest> + About + Send + 'static,
         R::Response: Send,
     {
-        let (app, request, span) = (Arc::clone(&self.app), request.into_inner(), tracing::Span::current());
+        let actor = request.extensions().get::<operator::Caller>().map(|caller| caller.peer.to_string());
+        let (app, request, audit) = (Arc::clone(&self.app), request.into_inner(), Audit::new(tracing::Span::current()));
         if request.app_id() != 0 {
-            span.record("app", request.app_id());
+            audit.record("app", request.app_id());
         }
         if !request.user_id().is_empty() {
-            span.record("user", request.user_id().chars().take(MAX_LOGGED_ID_CHARS).collect::<String>());
+            audit.record("user", request.user_id().chars().take(MAX_LOGGED_ID_CHARS).collect::<String>());
         }
-        let caller = Caller::operator(span);
-        run_to_completion(async move { call_as_server(&app, &caller, request).await }).await.map(Response::new)
+        let call = Call {
+            id: app.ids.next(),
+            at: app.clock.now_ms(),
+            actor: actor.unwrap_or_default(),
+            action: R::METHOD.rpc,
+        };
+        let note = audit.note(call);
+        let caller = Caller::operator(audit);
+        let work = note.beside(async move { call_as_server(&app, &caller, request).await });
+        run_to_completion(work).await.map(Response::new)
     }
 }
 
@@ -219,6 +236,11 @@ rpcs! {
     remove_push_provider: RemovePushProviderRequest => RemovePushProviderResult;
     list_push_log: ListPushLogRequest => ListPushLogResult;
     test_push: TestPushRequest => TestPushResult;
+    export_user: ExportUserRequest => ExportUserResult;
+    erase_user: EraseUserRequest => EraseUserResult;
+    get_retention: GetRetentionRequest => Retention;
+    set_retention: SetRetentionRequest => Retention;
+    list_audit: ListAuditRequest => ListAuditResult;
 }
 
 #[cfg(test)]

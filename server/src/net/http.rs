@@ -103,10 +103,5 @@ async fn ping(app: &App) -> Result<(), Error> {
 }
 
 async fn metrics() -> impl IntoResponse {
-    let text = crate::meter::recorder().map_or_else(String::new, |handle| {
-        // Includes the values of the last second.
-        handle.run_upkeep();
-        handle.render()
-    });
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], crate::meter::render())
 }

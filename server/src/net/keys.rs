@@ -9,7 +9,7 @@ use ring::hmac;
 use rustls::server::ProducesTickets;
 use zim_protocol::clock::Clock;
 
-use super::connection_id::ConnectionIds;
+use super::connection_id::{ConnectionIds, NodeNumber};
 
 fn derive(seed: &[u8; 32], label: &str, number: i64) -> [u8; 32] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, seed);
@@ -21,11 +21,11 @@ fn derive(seed: &[u8; 32], label: &str, number: i64) -> [u8; 32] {
     derived
 }
 
-/// The endpoint's settings with keys that stay the same after a restart.
-pub(crate) fn endpoint_config(seed: &[u8; 32]) -> quinn::EndpointConfig {
+/// The endpoint's settings with keys that stay the same after a restart. With `node`, connection IDs carry its number.
+pub(crate) fn endpoint_config(seed: &[u8; 32], node: Option<NodeNumber>) -> quinn::EndpointConfig {
     let reset = hmac::Key::new(hmac::HMAC_SHA256, &derive(seed, "stateless reset", 0));
     let mut config = quinn::EndpointConfig::new(Arc::new(reset));
-    let ids = ConnectionIds::new(&derive(seed, "connection id", 0));
+    let ids = ConnectionIds::new(&derive(seed, "connection id", 0), node);
     config.cid_generator(move || Box::new(ids.clone()));
     config
 }

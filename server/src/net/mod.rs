@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::bounded_listener::listen;
+pub(crate) use self::connection_id::NodeNumber;
 pub(crate) use self::http::serve as serve_http;
 pub(crate) use self::https::serve as serve_https;
 // Public for the fuzzer alone: tickets are untrusted bytes from the network.

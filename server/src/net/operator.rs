@@ -127,8 +127,8 @@ fn timeouts(limits: &Limits) -> Timeouts {
 
 /// The caller of an RPC, and its connection.
 #[derive(Clone, Debug)]
-struct Caller {
-    peer: Peer,
+pub(super) struct Caller {
+    pub(super) peer: Peer,
     activity: Arc<Activity>,
 }
 

@@ -55,6 +55,7 @@ pub(crate) async fn join(app: &Arc<App>) -> Result<Option<Joined>, BusError> {
     let connected = bus::connect(&app.config.bus, &deployment(app), lease, (&tasks, &end)).await;
     let Connected { bus, heard } = connected.inspect_err(|_| end.cancel())?;
     app.fanout.share();
+    metrics::gauge!("zim_node_number").set(f64::from(lease.number()));
     let gaps = Arc::new(Notify::new());
     tasks.spawn(end.clone().run_until_cancelled_owned(hear(
         Arc::clone(app),

@@ -86,11 +86,13 @@ pub(crate) async fn change(
         ends_at => task::schedule(tx, &CUSTOM_STATUS_END, user, ends_at).await?,
     }
     if before.online == UserOnlineStatus::Online && after.online != UserOnlineStatus::Online {
-        // Whoever loses their connection may be back in a moment, other than who logs out.
-        let grace = if after.online == UserOnlineStatus::Offline { CALLER_GRACE_MS } else { 0 };
         let left =
             task::Numbered { kind: CALLER_LEFT, subjects: "SELECT id FROM chat_call WHERE account = $3 AND state = 1" };
-        left.schedule(tx, user, at + grace).await?;
+        // Whoever loses their connection may be back in a moment, other than who logs out, perhaps soon after a loss.
+        match after.online {
+            UserOnlineStatus::Offline => left.schedule(tx, user, at + CALLER_GRACE_MS).await?,
+            _ => left.schedule_by(tx, user, at).await?,
+        }
     }
     let status = after.into_status(user_id);
     tx.emit(Effect::Status { user, status: Box::new(status.clone()), cause });

@@ -9,21 +9,22 @@ use zim_protocol::{
     Access, App as AppRow, AppDetails, BanUserRequest, BanUserResult, BroadcastMessageRequest, CallAsUserRequest,
     CallAsUserResult, CreateAppRequest, CreateServerRoomRequest, DeleteAppRequest, DeleteAppResult, DestroyRoomRequest,
     DestroyRoomResult, DisconnectUserRequest, DisconnectUserResult, DismissServerGroupRequest, DropWorkRequest,
-    DropWorkResult, EditServerMessageRequest, ErrorCode, GetAppRequest, GetGroupRequest, GetUserRequest, GroupDetails,
+    DropWorkResult, EditServerMessageRequest, EraseUserRequest, EraseUserResult, ErrorCode, ExportUserRequest,
+    ExportUserResult, GetAppRequest, GetGroupRequest, GetRetentionRequest, GetUserRequest, GroupDetails,
     GroupDismissedResult, GroupMemberKickedResult, KickRoomUsersRequest, KickRoomUsersResult,
-    KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
-    ListGroupMembersRequest, ListGroupMembersResult, ListGroupsRequest, ListGroupsResult, ListLogsRequest,
-    ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest, ListPushLogResult,
-    ListPushProvidersRequest, ListPushProvidersResult, ListRoomMembersRequest, ListRoomMembersResult, ListRoomsRequest,
-    ListRoomsResult, ListSessionsRequest, ListSessionsResult, ListUsersRequest, ListUsersResult, ListWorkRequest,
-    ListWorkResult, MessageBroadcastResult, MintTokenRequest, MintTokenResult, PushConfig, PushProvider,
-    ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult, RemovePushProviderRequest,
-    RemovePushProviderResult, RetryWorkRequest, RetryWorkResult, RevokeServerMessageRequest, RevokeTokensRequest,
-    RevokeTokensResult, RoomCreatedResult, RotateSecretRequest, RotateSecretResult, SendExperimentalEventRequest,
-    SendExperimentalEventResult, SendServerMessageRequest, SendServerMessageToUsersRequest, ServerMessageEditedResult,
-    ServerMessageRevokedResult, ServerMessageSentResult, ServerMessageSentToUsersResult, SessionInfo,
-    SetPushProviderRequest, TestPushRequest, TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest,
-    UserAccess, method,
+    KickServerGroupMembersRequest, ListAppsRequest, ListAppsResult, ListAuditRequest, ListAuditResult,
+    ListBannedUsersRequest, ListBannedUsersResult, ListGroupMembersRequest, ListGroupMembersResult, ListGroupsRequest,
+    ListGroupsResult, ListLogsRequest, ListLogsResult, ListMessagesRequest, ListMessagesResult, ListPushLogRequest,
+    ListPushLogResult, ListPushProvidersRequest, ListPushProvidersResult, ListRoomMembersRequest,
+    ListRoomMembersResult, ListRoomsRequest, ListRoomsResult, ListSessionsRequest, ListSessionsResult,
+    ListUsersRequest, ListUsersResult, ListWorkRequest, ListWorkResult, MessageBroadcastResult, MintTokenRequest,
+    MintTokenResult, PushConfig, PushProvider, ReadLogRequest, ReadLogResult, RegisterUserRequest, RegisterUserResult,
+    RemovePushProviderRequest, RemovePushProviderResult, Retention, RetryWorkRequest, RetryWorkResult,
+    RevokeServerMessageRequest, RevokeTokensRequest, RevokeTokensResult, RoomCreatedResult, RotateSecretRequest,
+    RotateSecretResult, SendExperimentalEventRequest, SendExperimentalEventResult, SendServerMessageRequest,
+    SendServerMessageToUsersRequest, ServerMessageEditedResult, ServerMessageRevokedResult, ServerMessageSentResult,
+    ServerMessageSentToUsersResult, SessionInfo, SetPushProviderRequest, SetRetentionRequest, TestPushRequest,
+    TestPushResult, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess, method,
 };
 
 use super::invoke::call_as_user;
@@ -32,7 +33,7 @@ use crate::app::{App, Rotated};
 use crate::connection::Caller;
 use crate::error::Error;
 use crate::key::AppKey;
-use crate::tenant::{Deleted, Tenant, check_app_name};
+use crate::tenant::{Deleted, NewApp, Tenant, check_app_name};
 
 /// The lifetime of a token in seconds, unless the request gives one: one day.
 const DEFAULT_TOKEN_S: i64 = 24 * 3_600;
@@ -89,8 +90,9 @@ impl AdminService for App {
         let CreateAppRequest { app_id: requested, name } = request;
         check_app_name(&name)?;
         caller.audit().record("detail", format!("name {name:?}"));
-        let tenant = self.create_app(requested, &name).await?;
-        caller.audit().record("app", app_id(&tenant));
+        let new = NewApp::generate(requested, &name, self.clock.now_ms())?;
+        caller.audit().record("app", u32::try_from(new.key().0).unwrap_or_default());
+        let tenant = self.add_app(new).await?;
         let access = tenant.access();
         Ok(AppRow {
             app_sign: access.app_sign.value.clone(),
@@ -155,6 +157,7 @@ impl AdminService for App {
         let MintTokenRequest { app_id, user_id, effective_seconds } = request;
         let tenant = self.tenant(app_id)?;
         caller.audit().record("detail", format!("good for {effective_seconds} s"));
+        self.note_call().await?;
         let effective_s = if effective_seconds == 0 { DEFAULT_TOKEN_S } else { effective_seconds };
         // A token of the second of a revocation would be revoked too, so the token is issued after it.
         let revoked_at = match self.user_access(&tenant, &user_id).await {
@@ -425,6 +428,9 @@ impl AdminService for App {
     async fn read_log(&self, caller: &Caller, request: ReadLogRequest) -> Result<ReadLogResult, Error> {
         let tenant = self.tenant(request.app_id)?;
         caller.audit().record("detail", format!("log {}", request.log_id));
+        if request.offset == 0 {
+            self.note_call().await?;
+        }
         let data = self.read_log(&tenant, &request.log_id, request.offset).await?;
         Ok(ReadLogResult { data })
     }
@@ -482,5 +488,31 @@ impl AdminService for App {
         let TestPushRequest { user_id, title, content, .. } = request;
         let config = PushConfig { title, content, ..PushConfig::default() };
         Ok(TestPushResult { tests: self.test_push(&tenant, &user_id, config).await? })
+    }
+
+    async fn export_user(&self, caller: &Caller, request: ExportUserRequest) -> Result<ExportUserResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.export_part(caller, &tenant, request).await
+    }
+
+    async fn erase_user(&self, caller: &Caller, request: EraseUserRequest) -> Result<EraseUserResult, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.erase_user(caller, &tenant, request).await
+    }
+
+    async fn get_retention(&self, _: &Caller, request: GetRetentionRequest) -> Result<Retention, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        self.retention(&tenant, (&request.group_id, &request.user_ids)).await
+    }
+
+    async fn set_retention(&self, caller: &Caller, request: SetRetentionRequest) -> Result<Retention, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        let SetRetentionRequest { group_id, user_ids, days, .. } = &request;
+        caller.audit().record("detail", format!("group {group_id:?}, users {user_ids:?}, days {days:?}"));
+        self.set_retention(&tenant, request).await
+    }
+
+    async fn list_audit(&self, _: &Caller, request: ListAuditRequest) -> Result<ListAuditResult, Error> {
+        self.audit_rows(request).await
     }
 }

@@ -40,6 +40,14 @@ pub(crate) mod sync;
 mod work;
 /// Runs a request, whoever the caller is.
 pub(crate) mod invoke;
+/// How long messages are kept.
+pub(crate) mod retention;
+/// Erases users.
+pub(crate) mod erasure;
+/// What the operator has changed.
+pub(crate) mod audit;
+/// What the server has of a user.
+mod export;
 /// What the operator does.
 pub(crate) mod admin;
 
@@ -61,8 +69,19 @@ pub(crate) fn kinds() -> Kinds<App> {
             &room::ROOM_HISTORY,
             &media::MEDIA_UNUSED,
             &media::MEDIA_EXPIRED,
+            &media::ORPHANS,
             &push::PUSH_LOG_END,
+            &audit::AUDIT_END,
+            &retention::RETENTION,
+            &retention::RETENTION_OF_CONVERSATION,
         ],
-        outbox: vec![&media::FILE_REMOVAL, &media::PIECE_REMOVAL, &push::PUSH, &push::PUSH_DELIVERY],
+        outbox: vec![
+            &media::FILE_REMOVAL,
+            &media::PIECE_REMOVAL,
+            &media::ORPHAN_REMOVAL,
+            &push::PUSH,
+            &push::PUSH_DELIVERY,
+            &erasure::ERASURE,
+        ],
     }
 }

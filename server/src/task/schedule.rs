@@ -95,13 +95,24 @@ impl Numbered {
     /// # Errors
     /// The store fails.
     pub async fn schedule(self, tx: &mut Tx<'_>, owner: impl Into<i64>, at: i64) -> Result<(), Error> {
+        self.insert(tx, owner.into(), at, "ON CONFLICT (kind, subject) DO NOTHING").await
+    }
+
+    /// Schedules the task for each of the subjects, unless there is one that runs at `at` or before, in one statement.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn schedule_by(self, tx: &mut Tx<'_>, owner: impl Into<i64>, at: i64) -> Result<(), Error> {
+        let replace = format!("{REPLACE} WHERE scheduled_task.next_at > excluded.next_at");
+        self.insert(tx, owner.into(), at, &replace).await
+    }
+
+    async fn insert(self, tx: &mut Tx<'_>, owner: i64, at: i64, on_conflict: &str) -> Result<(), Error> {
         let Self { kind, subjects } = self;
         let into = INSERT.trim_end_matches(" VALUES");
         // SQLite needs the condition: otherwise ON would belong to the query.
-        let sql = format!(
-            "{into} SELECT $1, s.id, $4, $2, $2, 0, '' FROM ({subjects}) AS s WHERE 1 = 1 ON CONFLICT (kind, subject) DO NOTHING"
-        );
-        if tx.execute(&sql, &params![kind, at, owner.into(), generation()?]).await? > 0 {
+        let sql = format!("{into} SELECT $1, s.id, $4, $2, $2, 0, '' FROM ({subjects}) AS s WHERE 1 = 1 {on_conflict}");
+        if tx.execute(&sql, &params![kind, at, owner, generation()?]).await? > 0 {
             tx.emit(Effect::Due { queue: Queue::Tasks, at });
         }
         Ok(())

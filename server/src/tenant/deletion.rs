@@ -110,6 +110,8 @@ mod tests {
         let mut known = BTreeSet::from(["deployment", "app", "account", "conversation"]);
         // What is done later about a deleted user finds nothing to do, and is gone then.
         known.extend(["scheduled_task", "outbox"]);
+        // What the operator did stays known, the deletion of the app as well.
+        known.insert("audit");
         // Deleted first, with the files.
         known.insert("media");
         // Deleted last, with the app.

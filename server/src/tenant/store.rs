@@ -219,9 +219,17 @@ pub async fn open_deployment(
     let epoch: Vec<u8> = row.get(0)?;
     let secret: Vec<u8> = row.get(1)?;
     let mut newest = 0;
-    for table in
-        ["message", "account", "conversation", "session", "group_application", "chat_call", "push_id", "push_log"]
-    {
+    for table in [
+        "message",
+        "account",
+        "conversation",
+        "session",
+        "group_application",
+        "chat_call",
+        "push_id",
+        "push_log",
+        "audit",
+    ] {
         let row = tx.fetch_one(&format!("SELECT MAX(id) FROM {table}"), &params![]).await?;
         let id: Option<i64> = row.map_or(Ok(None), |row| row.get(0))?;
         newest = newest.max(id.unwrap_or(0));

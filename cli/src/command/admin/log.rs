@@ -111,27 +111,27 @@ async fn get(log: &str, app_id: u32, to: &Path, operator: &mut Operator) -> Resu
 }
 
 /// A file that is there once it is complete. Until then its parts are in a file beside it, which is removed if there is no end.
-struct NewFile<'a> {
+pub(super) struct NewFile<'a> {
     to: &'a Path,
     draft: NamedTempFile,
 }
 
 impl<'a> NewFile<'a> {
-    fn at(to: &'a Path) -> Result<Self, Failure> {
+    pub(super) fn at(to: &'a Path) -> Result<Self, Failure> {
         if to.exists() {
             return Err(Failure::other(format!("{} exists already", to.display())).hint("--output names another file"));
         }
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         // Nobody else can read it.
-        let draft = NamedTempFile::with_prefix_in(".zim-log-", folder).map_err(|error| cannot(to, error))?;
+        let draft = NamedTempFile::with_prefix_in(".zim-part-", folder).map_err(|error| cannot(to, error))?;
         Ok(Self { to, draft })
     }
 
-    fn append(&mut self, part: &[u8]) -> Result<(), Failure> {
+    pub(super) fn append(&mut self, part: &[u8]) -> Result<(), Failure> {
         self.draft.write_all(part).map_err(|error| cannot(self.to, error))
     }
 
-    fn finish(self) -> Result<(), Failure> {
+    pub(super) fn finish(self) -> Result<(), Failure> {
         self.draft.persist_noclobber(self.to).map(drop).map_err(|error| cannot(self.to, error.error))
     }
 }

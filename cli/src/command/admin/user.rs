@@ -1,14 +1,15 @@
 //! `zim admin user`: lists, registers and bans users, and revokes their tokens.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use zim_protocol::{
-    BanUserRequest, GetUserRequest, ListBannedUsersRequest, ListUsersRequest, RegisterUserRequest, RevokeTokensRequest,
-    UnbanUserRequest, UserAccess, UserRow,
+    BanUserRequest, EraseUserRequest, GetUserRequest, ListBannedUsersRequest, ListUsersRequest, RegisterUserRequest,
+    RevokeTokensRequest, UnbanUserRequest, UserAccess, UserRow,
 };
 
-use super::{Operator, refused};
+use super::{Operator, export, refused};
 use crate::context::{Context, now_ms};
 use crate::duration;
 use crate::exit::Failure;
@@ -57,6 +58,35 @@ pub(crate) enum UserCommand {
         /// How long, as in 90s, 15m, 12h, 7d [default: until it is lifted]
         #[arg(long = "for", value_name = "TIME", value_parser = ban)]
         time: Option<Duration>,
+    },
+    /// Write what the server has of a user as JSON: profile, lists, messages, files
+    #[command(after_help = "\
+The messages are those that the user can see, with the URLs of their files; the files themselves are not included. The export
+leaves a row in the audit log.
+
+Example:
+  zim admin user export ann --output ann.json")]
+    Export {
+        #[command(flatten)]
+        target: UserArgs,
+        /// A new file that nobody else can read [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Erase a user: profile, lists, files, and the content of their messages
+    #[command(after_help = "\
+The sessions of the user end for ever, and the ID is not used again. Their messages stay in their places without content, as if they
+had been revoked. The work goes on after the command: zim admin outbox list --all shows it as erasure. Copies of the database from before
+still have everything. Export the user first if somebody may ask for it: nothing can be restored.
+
+Example:
+  zim admin user erase ann --confirm ann")]
+    Erase {
+        #[command(flatten)]
+        target: UserArgs,
+        /// The user again: what is erased cannot be restored
+        #[arg(long, value_name = "USER")]
+        confirm: Option<String>,
     },
     /// Lift a ban
     Unban {
@@ -157,6 +187,26 @@ pub(super) async fn run(command: UserCommand, operator: &mut Operator, context: 
                 format!("{user} was not banned.")
             })
         }
+        UserCommand::Erase { target, confirm } => {
+            let (app_id, user) = (operator.app(target.app_id).await?, preview(&target.user, 32));
+            if confirm.as_ref() != Some(&target.user) {
+                return Err(Failure::usage(format!("{user} would be erased, which cannot be undone"))
+                    .hint(format!("zim admin user erase {user} --confirm {user}")));
+            }
+            let request = EraseUserRequest { app_id, confirm: confirm.unwrap_or_default(), user_id: target.user };
+            let done = operator.client.erase_user(request).await.map_err(|status| refused(&status))?.into_inner();
+            if output.is_json() {
+                return output.json(&done);
+            }
+            output.line(format!(
+                "{user} is being erased: zim admin outbox list --all shows what is left. {}.",
+                sessions(done.sessions)
+            ))
+        }
+        UserCommand::Export { target, output } => {
+            let user = (operator.app(target.app_id).await?, target.user);
+            export::run(user, output.as_deref(), operator, context).await
+        }
         UserCommand::Banned { app_id } => banned(operator.app(app_id).await?, operator, context).await,
         UserCommand::Revoke { target, older } => {
             let (app_id, user) = (operator.app(target.app_id).await?, preview(&target.user, 32));
@@ -192,6 +242,7 @@ fn show(context: &Context, user: &UserAccess) -> Result<(), Failure> {
         ("registered", when(user.registered_at, now_ms())),
         ("banned", ban),
         ("revoked", revoked),
+        ("erased", if user.erased_at == 0 { "no".to_owned() } else { when(user.erased_at, now_ms()) }),
     ];
     rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
 }

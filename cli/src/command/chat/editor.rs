@@ -108,6 +108,11 @@ impl Editor {
         }
     }
 
+    /// Whether a message is being typed, and no command.
+    pub(super) fn is_message(&self) -> bool {
+        !self.text.trim().is_empty() && !self.text.starts_with('/')
+    }
+
     /// Returns the end of the line, in at most `columns` columns.
     pub(super) fn shown(&self, columns: usize) -> String {
         tail(&printable(&self.text), columns)
@@ -167,6 +172,17 @@ mod tests {
     fn other_keys_do_nothing() {
         assert_eq!(text(b"a\x1b[Db\x1b[1;5Cc\x1bOPd\x1bxe\x01\x02f\0"), "abcdef");
         assert_eq!(text(b"a\xffb\xc3(c"), "abc");
+    }
+
+    #[test]
+    fn a_command_is_no_message() {
+        for (keys, is_message) in
+            [("hi", true), (" /x", true), ("/x", false), ("  ", false), ("", false), ("hi\n", false)]
+        {
+            let mut editor = Editor::default();
+            keys.bytes().for_each(|byte| drop(editor.byte(byte)));
+            assert_eq!(editor.is_message(), is_message, "{keys:?}");
+        }
     }
 
     #[test]

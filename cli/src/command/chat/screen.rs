@@ -1,12 +1,13 @@
 //! The output of a chat: on a terminal, as plain text, or as JSON.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IsTerminal, Write};
 
 use zim_protocol::{ConversationType, Message, MessageDirection, MessageSentResult};
 
-use super::Typed;
 use super::editor::{Editor, Entered};
+use super::shown::Form;
+use super::typed::{HELP, Typed};
 use crate::context::now_ms;
 use crate::describe;
 use crate::exit::Failure;
@@ -54,14 +55,17 @@ pub(super) struct Screen {
     waiting: VecDeque<String>,
     /// The number of rows above the prompt that show waiting lines.
     rows: usize,
-    has_sent: bool,
+    /// Whether the other user is writing.
+    is_writing: bool,
+    /// The numbers of the messages that were sent, by their IDs: receipts name these.
+    sent: HashMap<String, i64>,
     /// The position of the newest message at the start: events for it and for earlier messages show nothing new.
     opened_at: i64,
 }
 
 impl Screen {
     pub(super) fn new(output: Output, mode: Mode, me: &str, with: &Target) -> Self {
-        let names = [me, if with.group { "" } else { &with.id }];
+        let names = [me, if with.group || with.room { "" } else { &with.id }];
         let columns = names.into_iter().map(|name| name.chars().count().min(32)).max().unwrap_or(0);
         Self {
             output,
@@ -72,7 +76,8 @@ impl Screen {
             editor: Editor::default(),
             waiting: VecDeque::new(),
             rows: 0,
-            has_sent: false,
+            is_writing: false,
+            sent: HashMap::new(),
             opened_at: 0,
         }
     }
@@ -80,6 +85,21 @@ impl Screen {
     /// Whether this is the conversation of the chat.
     pub(super) fn is_of(&self, id: &str, kind: ConversationType) -> bool {
         self.with.id == id && self.with.kind() == kind
+    }
+
+    /// The other user, the group or the room, in a sentence.
+    pub(super) fn name(&self) -> String {
+        self.with.name()
+    }
+
+    /// Returns the number of a message that was sent, if it was shown.
+    pub(super) fn number_of(&self, message_id: &str) -> Option<i64> {
+        self.sent.get(message_id).copied()
+    }
+
+    /// Whether a message is being typed.
+    pub(super) fn is_typing(&self) -> bool {
+        self.editor.is_message()
     }
 
     pub(super) fn command(&self, line: &str) -> Typed {
@@ -132,10 +152,19 @@ impl Screen {
     /// Formats a message. The columns do not get narrower, so that the lines below each other stay aligned.
     fn formatted(&mut self, message: &Message) -> Vec<String> {
         self.columns = self.columns.max(describe::sender_columns([message]));
-        describe::message(self.output, message, self.columns)
+        let has_numbers = self.mode != Mode::Pipe;
+        Form { output: self.output, me: &self.me, columns: self.columns, has_numbers }.lines(message)
+    }
+
+    /// Remembers a message that was sent.
+    fn remember(&mut self, message: &Message) {
+        if message.direction() == MessageDirection::Send && message.message_seq > 0 {
+            self.sent.insert(message.message_id.clone(), message.message_seq);
+        }
     }
 
     fn message(&mut self, message: &Message) -> Result<(), Failure> {
+        self.remember(message);
         if self.output.is_json() {
             return self.output.json(message);
         }
@@ -171,7 +200,7 @@ impl Screen {
         self.raw(&format!("\r{up}\x1b[J"))
     }
 
-    /// Draws the last rows: the lines that wait, and the prompt.
+    /// Draws the last rows: the lines that wait, who is writing, and the prompt.
     fn draw(&mut self) -> Result<(), Failure> {
         if self.mode != Mode::Live {
             return Ok(());
@@ -180,6 +209,9 @@ impl Screen {
             self.waiting.iter().take(MAX_SHOWN).map(|text| format!("… {}", preview(text, Self::width() - 2))).collect();
         if self.waiting.len() > MAX_SHOWN {
             rows.push(preview(&format!("… and {} more", self.waiting.len() - MAX_SHOWN), Self::width()));
+        }
+        if self.is_writing {
+            rows.push(preview(&format!("{} is writing …", self.name()), Self::width()));
         }
         self.rows = rows.len();
         let rows: String = rows.iter().map(|row| format!("{}\n", self.output.paint(Ink::Dim, row))).collect();
@@ -221,31 +253,32 @@ impl Screen {
     }
 
     /// Shows the result of the oldest typed line.
-    pub(super) fn sent(&mut self, outcome: Result<MessageSentResult, zim_client_sdk::Error>) -> Result<(), Failure> {
+    pub(super) fn sent(&mut self, outcome: Result<MessageSentResult, Failure>) -> Result<(), Failure> {
         self.erase()?;
         let text = self.waiting.pop_front().unwrap_or_default();
         match outcome {
             Ok(sent) => self.stored(&sent.message.unwrap_or_default()),
-            Err(error) => {
-                let failure = Failure::from(error);
+            Err(failure) => {
                 if self.mode == Mode::Pipe {
                     return Err(failure);
                 }
                 let label = self.output.paint(Ink::Bad, "not sent");
                 let shown = describe::short(&Message::text(text));
-                let why = format!("  {} {}", failure.name(), describe::line(&failure.message));
-                self.above([format!("{label}: {shown}"), why])
+                self.above([format!("{label}: {shown}"), why(&failure)])
             }
         }
     }
 
     fn stored(&mut self, message: &Message) -> Result<(), Failure> {
-        self.has_sent = true;
+        self.remember(message);
         let tick = self.output.paint(Ink::Good, "✓");
         match self.mode {
             Mode::Pipe => self.message(message),
             // The terminal shows the line already.
-            Mode::Dumb => self.output.line(format!("{}  {tick}", clock_time(message.timestamp))),
+            Mode::Dumb => {
+                let (at, seq) = (clock_time(message.timestamp), message.message_seq);
+                self.output.line(if seq > 0 { format!("{at}  {tick} {seq}") } else { format!("{at}  {tick}") })
+            }
             Mode::Live => {
                 let mut lines = self.formatted(message);
                 if let Some(last) = lines.last_mut() {
@@ -256,13 +289,32 @@ impl Screen {
         }
     }
 
-    /// Shows that the other user has read the sent messages.
-    pub(super) fn read(&mut self) -> Result<(), Failure> {
-        if !self.has_sent || self.output.is_json() {
+    /// Shows who has read messages, once there are some that were sent.
+    pub(super) fn receipt(&mut self, text: &str) -> Result<(), Failure> {
+        if self.sent.is_empty() || self.output.is_json() {
             return Ok(());
         }
-        let text = format!("read by {}", self.with.name());
-        self.aside(&text)
+        self.aside(text)
+    }
+
+    /// Shows whether the other user is writing.
+    pub(super) fn writing(&mut self, is_writing: bool) -> Result<(), Failure> {
+        match self.mode {
+            Mode::Pipe => Ok(()),
+            Mode::Dumb if is_writing => self.aside(&format!("{} is writing …", self.name())),
+            Mode::Dumb => Ok(()),
+            Mode::Live => {
+                self.erase()?;
+                self.is_writing = is_writing;
+                self.draw()
+            }
+        }
+    }
+
+    /// Shows that a command of the chat has failed.
+    pub(super) fn failed(&mut self, failure: &Failure) -> Result<(), Failure> {
+        let label = self.output.paint(Ink::Bad, "not done");
+        self.above([format!("{label}:{}", why(failure))])
     }
 
     /// Shows a remark that is not a message.
@@ -276,10 +328,18 @@ impl Screen {
     }
 
     pub(super) fn help(&mut self) -> Result<(), Failure> {
-        self.aside("each line is sent as a message; ✓ means stored; /quit or Ctrl-D ends the chat")
+        let output = self.output;
+        self.above(HELP.map(|line| output.paint(Ink::Dim, line)))
     }
 
     pub(super) fn end(&mut self) -> Result<(), Failure> {
         self.erase()
     }
+}
+
+/// Says why something has failed.
+fn why(failure: &Failure) -> String {
+    let name = failure.name();
+    let space = if name.is_empty() { "" } else { " " };
+    format!("  {name}{space}{}", describe::line(&failure.message))
 }

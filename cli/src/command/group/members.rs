@@ -88,17 +88,22 @@ async fn members(group: &str, most: i64, zim: &Zim) -> Result<Vec<GroupMemberInf
     Ok(all)
 }
 
-/// Searches all members: the local copy has those who were on a page.
-async fn search(group: &str, keywords: &[String], most: i64, zim: &Zim) -> Result<Vec<GroupMemberInfo>, Failure> {
+/// Reads all members of a group: the local copy, which a search goes through, has those who were on a page.
+pub(super) async fn read_all(group: &str, zim: &Zim) -> Result<(), Failure> {
     let mut next_flag = 0;
     loop {
         let config = GroupMemberQueryConfig { next_flag, count: PAGE };
         next_flag = zim.query_group_member_list(group, config).await?.next_flag;
         if next_flag == 0 {
-            break;
+            return Ok(());
         }
     }
-    let mut found = Vec::new();
+}
+
+/// Searches all members.
+async fn search(group: &str, keywords: &[String], most: i64, zim: &Zim) -> Result<Vec<GroupMemberInfo>, Failure> {
+    read_all(group, zim).await?;
+    let (mut found, mut next_flag) = (Vec::new(), 0);
     while let Some(count) = next_count(most, found.len()) {
         let config = GroupMemberSearchConfig {
             next_flag,

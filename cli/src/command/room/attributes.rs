@@ -2,12 +2,18 @@
 
 use clap::Args;
 use zim_client_sdk::Zim;
-use zim_protocol::{RoomAttributesDeleteConfig, RoomAttributesSetConfig, RoomMemberAttributesSetConfig};
+use zim_protocol::{
+    RoomAttributesDeleteConfig, RoomAttributesSetConfig, RoomMemberAttributesInfo, RoomMemberAttributesQueryConfig,
+    RoomMemberAttributesSetConfig,
+};
 
 use crate::attribute::{attribute, attributes_text};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Output, Table};
 use crate::text::preview;
+
+/// The size of a page of members.
+const PAGE: i64 = 100;
 
 /// `zim room attributes`
 #[derive(Debug, Args)]
@@ -36,11 +42,11 @@ pub(crate) struct AttributesArgs {
 pub(crate) struct MembersArgs {
     /// The room
     room: String,
-    /// The members
-    #[arg(value_name = "USER", required = true, num_args = 1..=100)]
+    /// The members; by default all who have attributes
+    #[arg(value_name = "USER", num_args = 0..=100)]
     users: Vec<String>,
-    /// Attribute to set for all of them; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = attribute)]
+    /// Attribute to set for the members that are named; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", requires = "users", value_parser = attribute)]
     set: Vec<(String, String)>,
     /// Keep the attributes that are set for members who leave and return
     #[arg(long, requires = "set")]
@@ -85,9 +91,12 @@ pub(super) async fn of_members(args: MembersArgs, zim: &Zim, output: Output) -> 
         let set = zim.set_room_members_attributes(attributes, &args.users, &args.room, config).await?;
         refused = set.error_user_list;
     }
-    let found = zim.query_room_members_attributes(&args.users, &args.room).await?;
+    let found = match args.users.is_empty() {
+        true => of_all_members(&args.room, zim).await?,
+        false => zim.query_room_members_attributes(&args.users, &args.room).await?.infos,
+    };
     let mut table = Table::new(&[("user", Align::Left), ("attributes", Align::Left)]);
-    for info in &found.infos {
+    for info in &found {
         if output.is_json() {
             output.json(info)?;
         } else {
@@ -101,4 +110,18 @@ pub(super) async fn of_members(args: MembersArgs, zim: &Zim, output: Output) -> 
         return Ok(());
     }
     Err(Failure::new(Exit::Refused, format!("not set for {}", preview(&refused.join(", "), 200))))
+}
+
+/// Returns the attributes of all members who have some, page after page.
+async fn of_all_members(room: &str, zim: &Zim) -> Result<Vec<RoomMemberAttributesInfo>, Failure> {
+    let (mut all, mut next_flag) = (Vec::new(), String::new());
+    loop {
+        let config = RoomMemberAttributesQueryConfig { next_flag, count: PAGE };
+        let page = zim.query_room_member_attributes_list(room, config).await?;
+        all.extend(page.infos);
+        next_flag = page.next_flag;
+        if next_flag.is_empty() {
+            return Ok(all);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `zim room enter`: a device in a room.
+//! `zim room enter` and `zim room create`: a device in a room.
 
 use std::time::Duration;
 
@@ -24,10 +24,43 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// A command that runs, and the room that the device is in afterwards.
 type Obeying = BoxFuture<'static, Result<Option<String>, Failure>>;
 
+/// How the device gets into the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// The room is created if there is none.
+    Enter,
+    /// There is a room.
+    Join,
+    /// There is none yet.
+    Create,
+}
+
 /// `zim room enter`
 #[derive(Debug, Args)]
 pub(crate) struct EnterArgs {
-    /// The room; it is created if there is none
+    #[command(flatten)]
+    pub(super) stay: StayArgs,
+    /// Do not create the room
+    #[arg(long, conflicts_with_all = ["name", "delay", "attributes"])]
+    pub(super) join: bool,
+}
+
+/// `zim room create`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+If there is such a room, the command fails. `zim room enter` creates one only if there is none.
+
+Examples:
+  zim room create hall --name \"The hall\"")]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(super) stay: StayArgs,
+}
+
+/// A stay in a room.
+#[derive(Debug, Args)]
+pub(super) struct StayArgs {
+    /// The room
     room: String,
     /// Name of a room that is created
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -38,9 +71,6 @@ pub(crate) struct EnterArgs {
     /// Attribute of a room that is created; may be repeated
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
     attributes: Vec<(String, String)>,
-    /// Do not create the room
-    #[arg(long, conflicts_with_all = ["name", "delay", "attributes"])]
-    join: bool,
     /// End after this number of events; if --timeout comes first, this is an error
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -50,24 +80,30 @@ pub(crate) struct EnterArgs {
     commands: bool,
 }
 
-pub(super) async fn run(args: EnterArgs, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(args: StayArgs, entry: Entry, context: &Context) -> Result<(), Failure> {
     let (mut session, signals) = context.device().await?;
-    let outcome = stay(args, context, &mut session, signals).await;
+    let outcome = stay(args, entry, context, &mut session, signals).await;
     session.end().await;
     outcome
 }
 
-async fn stay(args: EnterArgs, context: &Context, session: &mut Session, mut signals: Signals) -> Result<(), Failure> {
+async fn stay(
+    args: StayArgs,
+    entry: Entry,
+    context: &Context,
+    session: &mut Session,
+    mut signals: Signals,
+) -> Result<(), Failure> {
     let mut room = args.room;
     let mut lines = if args.commands { Some(Lines::open(Box::new(|_| Ok(()))).await?) } else { None };
-    if args.join {
-        session.zim.join_room(&room).await?;
-    } else {
-        let info = RoomInfo { room_id: room.clone(), room_name: args.name };
-        let delay = args.delay.map_or(0, |delay| i64::try_from(delay.as_secs()).unwrap_or(i64::MAX));
-        let room_attributes = args.attributes.into_iter().collect();
-        let config = RoomAdvancedConfig { room_attributes, room_destroy_delay_time: delay };
-        session.zim.enter_room(info, config).await?;
+    let info = RoomInfo { room_id: room.clone(), room_name: args.name };
+    let delay = args.delay.map_or(0, |delay| i64::try_from(delay.as_secs()).unwrap_or(i64::MAX));
+    let room_attributes = args.attributes.into_iter().collect();
+    let config = RoomAdvancedConfig { room_attributes, room_destroy_delay_time: delay };
+    match entry {
+        Entry::Join => drop(session.zim.join_room(&room).await?),
+        Entry::Enter => drop(session.zim.enter_room(info, config).await?),
+        Entry::Create => drop(session.zim.create_room(info, config).await?),
     }
     let output = context.output;
     output.note(format!("{} is in the room {}; press Ctrl-C to leave", session.user_id, name(&room, output)));
@@ -109,7 +145,7 @@ async fn stay(args: EnterArgs, context: &Context, session: &mut Session, mut sig
                 match line {
                     Ok(Some(line)) => {
                         let zim = session.zim.clone();
-                        obeying = Some(Box::pin(typed::obey(line.text, room.clone(), !args.join, zim)));
+                        obeying = Some(Box::pin(typed::obey(line.text, room.clone(), entry != Entry::Join, zim)));
                     }
                     Ok(None) => lines = None,
                     Err(bad) => {

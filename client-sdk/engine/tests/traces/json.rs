@@ -10,7 +10,7 @@ pub(crate) const INPUTS: [&str; 20] = [
     "audit",
     "dirty",
     "filled",
-    "hold",
+    "answered",
     "horizon",
     "lacksBefore",
     "loggedIn",

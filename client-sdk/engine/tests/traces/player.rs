@@ -132,7 +132,7 @@ impl Player {
                 engine.filled(&json::name(&of["conversation"]), generation, json::read(&of["result"]));
             }
             "open" => engine.open(&json::name(of)),
-            "hold" => engine.hold(&json::name(&of["conversation"]), of["seq"].as_u64().unwrap_or(0)),
+            "answered" => engine.answered(&json::name(&of["conversation"]), of["seq"].as_u64().unwrap_or(0)),
             "audit" => engine.audit(),
             "pausePulls" => engine.pause_pulls(),
             "horizon" => engine.set_horizon(of["ms"].as_i64().unwrap_or(0)),

@@ -177,15 +177,17 @@ impl Script {
         self.push(&push);
     }
 
-    /// This device writes. The answer has the message without its content.
+    /// This device writes. The answer has the message without its content; the client fills it in, as long as it knows it.
     fn own_message(&mut self) {
         let Some(at) = self.talk().filter(|at| self.is_online && !self.server.talks[*at].has_left()) else { return };
         let name = json::of(&self.server.talks[at].name);
         let mut push = self.server.send(at, VIEWER, true);
-        push.messages.iter_mut().for_each(|entry| entry.content.clear());
+        if self.random.percent(10) {
+            push.messages.iter_mut().for_each(|entry| entry.content.clear());
+        }
+        let answered = json!({"answered": {"conversation": name, "seq": push.to}});
         self.feed(json!({"open": name}));
-        self.answers
-            .push(vec![json!({"ownPush": json::of(&push)}), json!({"hold": {"conversation": name, "seq": push.to}})]);
+        self.answers.push(vec![json!({"ownPush": json::of(&push)}), answered]);
     }
 
     fn revoke(&mut self) {

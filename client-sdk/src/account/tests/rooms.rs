@@ -11,6 +11,7 @@ use zim_protocol::{
 use super::Login;
 use crate::account::rooms::{Answered, Entering, Rooms, Start, Wish};
 use crate::error::Error;
+use crate::store::Length;
 
 const ROOM: &str = "lobby";
 const NUMBER: i64 = 7;
@@ -159,9 +160,14 @@ fn a_connection_that_is_lost_interrupts_rooms_that_are_left() {
 fn all_rooms_are_left_or_none_is_known_to_be() {
     let device = Device::default();
     device.enter();
-    let stays = device.rooms.begin_leaving_all();
-    let unclear = device.rooms.have_left_all(&stays, Err(&timeout()), |event| device.raise(event));
-    assert_eq!((unclear, device.last()), (vec![ROOM.to_owned()], INTERRUPTED));
+    for error in [timeout(), Error::new(ErrorCode::CommonModuleImServerError, "in the middle")] {
+        let stays = device.rooms.begin_leaving_all();
+        let unclear = device.rooms.have_left_all(&stays, Err(&error), |event| device.raise(event));
+        assert_eq!((unclear, device.last()), (vec![ROOM.to_owned()], INTERRUPTED));
+        let asked = device.resume(Some(ROOM)).unwrap();
+        device.pushed(entrance(ROOM, asked, 9));
+        assert!(device.is_connected());
+    }
     let stays = device.rooms.begin_leaving_all();
     assert!(device.rooms.have_left_all(&stays, Ok(&[]), |event| device.raise(event)).is_empty());
     assert_eq!(device.last(), LEFT);
@@ -199,6 +205,26 @@ fn a_device_that_is_let_in_too_late_leaves() {
     device.has_left(stay, None);
     // The push of a stay that the device has ended itself comes late.
     assert_eq!(device.pushed(entrance(ROOM, stay, 2)), None);
+}
+
+/// The server does not know whether it has let the device in, and tells nobody: no entrance comes.
+#[test]
+fn a_device_leaves_if_the_server_does_not_know_whether_it_let_it_in() {
+    for code in [ErrorCode::CommonModuleImDatabaseError, ErrorCode::CommonModuleImServerError] {
+        let device = Device::default();
+        let entry = device.begin(ROOM).unwrap();
+        assert!(device.answered(entry, Err(Error::new(code, "in doubt"))).leaves);
+        assert_eq!(device.last(), (RoomState::Disconnected, RoomEvent::EnterFailed));
+        assert!(device.begin(ROOM).is_err());
+        // The device leaves already.
+        assert_eq!(device.pushed(entrance(ROOM, entry, 1)), None);
+        device.rooms.stray_left(ROOM);
+        device.enter();
+    }
+    let device = Device::default();
+    let refused = Error::new(ErrorCode::RoomModuleServerError, "full");
+    assert!(!device.answered(device.begin(ROOM).unwrap(), Err(refused)).leaves);
+    device.enter();
 }
 
 #[test]
@@ -258,6 +284,33 @@ async fn a_request_about_rooms_is_repeated_until_it_is_answered() {
     room_push(&login, entrance("other", 99, 1)).await;
     login.until(|login| asked(login, "Room/LeaveRoom") == 2).await;
     assert!(login.account.rooms().check_sending(ROOM).is_ok());
+}
+
+#[tokio::test]
+async fn a_device_that_may_have_been_let_in_is_let_out() {
+    let login = Login::online().await;
+    login.fake.0.lock().late_for_rooms = 1;
+    login.account.leave_stray(ROOM);
+    login.until(|login| asked(login, "Room/LeaveRoom") == 2).await;
+}
+
+/// The account asks nobody anything while it cannot read its database. The room must not be closed for that.
+#[tokio::test]
+async fn a_room_can_be_entered_although_the_local_database_is_lost() {
+    let login = Login::online().await;
+    let raise = |event| login.account.raise(event);
+    let begin = || login.account.rooms().begin((info(ROOM), None), Entering::Enter, raise);
+    let Start::Request(entry, _) = begin().unwrap() else { panic!("the device is in the room") };
+    let lost = "ALTER TABLE conversation RENAME TO lost";
+    login.account.store().write(Length::Short, |db| db.execute_batch(lost)).await.unwrap();
+    // What cannot be stored shows it.
+    login.send("bob", "hi").await.unwrap().unwrap_err();
+    let in_doubt = Error::new(ErrorCode::CommonModuleImServerError, "in doubt");
+    assert!(login.account.rooms().answered((ROOM, entry), Err(&in_doubt), raise).leaves);
+    assert!(begin().is_err());
+    login.account.leave_stray(ROOM);
+    login.until(|_| begin().is_ok()).await;
+    assert_eq!(asked(&login, "Room/LeaveRoom"), 0);
 }
 
 #[test]

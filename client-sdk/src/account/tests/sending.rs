@@ -3,12 +3,19 @@
 use crate::store::Length;
 use std::sync::Arc;
 
-use zim_protocol::{ErrorCode, Event, Limits, LoginResult, Message, MessageSendConfig, MessageSentStatus, Welcome};
+use bytes::Bytes;
+use prost::Message as _;
+use zim_protocol::message::Body;
+use zim_protocol::{
+    CombineMessage, ErrorCode, Event, Limits, LogKind, LoginResult, Message, MessageEntry, MessageSendConfig,
+    MessageSentStatus, MessageType, Push, Welcome,
+};
 
-use super::fake::{Fake, ME, NOW};
+use super::fake::{Fake, ME, NOW, conversation_ref};
 use super::{Answer, Login, numbered, text};
 use crate::account::QUEUED;
 use crate::message::{MessageSendNotification, submit};
+use crate::store::{message, page};
 use crate::types::Name;
 
 #[tokio::test]
@@ -489,4 +496,92 @@ async fn the_queue_is_bounded() {
         answer.await.unwrap().unwrap();
     }
     login.send("bob", "now").await.unwrap().unwrap();
+}
+
+/// A push shows it among messages of others, without content, before the answer comes. The queue has the content as it was sent.
+#[tokio::test]
+async fn a_combined_message_whose_push_overtakes_its_answer_has_the_id_of_what_it_combines() {
+    let content = |combine_id: &str, message_list: Vec<Message>| {
+        let (title, summary, combine_id) = ("t".to_owned(), "s".to_owned(), combine_id.to_owned());
+        let combine = CombineMessage { title, summary, combine_id, message_list };
+        Message { body: Some(Body::Combine(Box::new(combine))), ..Message::default() }
+    };
+    let login = Login::online().await;
+    {
+        let mut world = login.fake.0.lock();
+        (world.holds_answers, world.holds_syncs) = (true, true);
+    }
+    // Of what it combines, the queue has less than the row.
+    let one = Message { message_id: "9".into(), message_seq: 3, order_key: 300, ..Message::text("one") };
+    let answer = login.send_message(content("", vec![one]), "bob", MessageSendConfig::default()).unwrap();
+    login.until(|login| login.statuses().len() == 1 && login.fake.0.lock().len("bob") == 1).await;
+    let told = |login: &Login| {
+        login.events(|event| match event {
+            Event::MessageSentStatusChanged(event) => event.infos[0].message.clone(),
+            _ => None,
+        })
+    };
+    let key = zim_protocol::id::from_hex::<16>(&told(&login)[0].local_message_id).unwrap();
+    let own = MessageEntry {
+        seq: 1,
+        n: 1,
+        message_id: 7,
+        sender: ME.to_owned(),
+        ts: NOW,
+        kind: MessageType::Combine as i32,
+        client_key: key.to_vec().into(),
+        ..MessageEntry::default()
+    };
+    let other = MessageEntry {
+        seq: 2,
+        n: 2,
+        message_id: 8,
+        sender: "bob".to_owned(),
+        kind: MessageType::Text as i32,
+        client_key: vec![8; 16].into(),
+        content: Message::text("hi").encode_to_vec().into(),
+        ..own.clone()
+    };
+    let (log, conversation) = (LogKind::Messages as i32, Some(conversation_ref("bob")));
+    login.frame(Push { log, conversation, from: 1, to: 2, messages: vec![own, other], ..Push::default() }).await;
+    // The app is told, and the call ends, without the answer.
+    let sent = answer.await.unwrap().unwrap().message.unwrap();
+    login.until(|login| login.statuses().len() == 2).await;
+    let expected = content("7", Vec::new());
+    assert_eq!((&sent.body, &told(&login)[1].body), (&expected.body, &expected.body));
+    let held = login.account.store().read(|db| message::held(db, 1, 1)).await.unwrap();
+    assert_eq!(held.unwrap().1.content, expected.encode_to_vec());
+}
+
+/// Its answer comes before a push of the message before it, and the pull for that one is refused. The push has both, and the own message
+/// without content.
+#[tokio::test]
+async fn an_own_message_is_held_although_its_push_comes_after_its_answer() {
+    let login = Login::new();
+    login.fake.0.lock().write("bob", "bob", "one");
+    login.connect().await;
+    login.until(|login| login.received().len() == 1).await;
+    let mut push = {
+        let mut world = login.fake.0.lock();
+        world.limit_pulls = 1;
+        world.write("bob", "bob", "two")
+    };
+    let sent = login.send("bob", "three").await.unwrap().unwrap().message.unwrap();
+    login.until(|login| login.fake.0.lock().limit_pulls == 0).await;
+    let key = zim_protocol::id::from_hex::<16>(&sent.local_message_id).unwrap();
+    push.messages.push(MessageEntry {
+        seq: 3,
+        n: 3,
+        message_id: sent.message_id.parse().unwrap(),
+        sender: ME.to_owned(),
+        ts: sent.timestamp,
+        client_key: key.to_vec().into(),
+        content: Bytes::new(),
+        ..push.messages[0].clone()
+    });
+    push.to = 3;
+    login.frame(push).await;
+    login.until(|login| login.received().len() == 2).await;
+    let (rows, missing) = login.account.store().read(|db| page::at(db, 1, &[1, 2, 3])).await.unwrap();
+    assert_eq!((rows.len(), missing), (3, Vec::new()));
 }

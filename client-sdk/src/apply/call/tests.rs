@@ -221,6 +221,20 @@ fn a_device_that_knew_its_user_in_the_call_rings_when_they_are_asked_again() {
     assert_eq!(told(Some(&before), &again, "bob"), [EventKind::CallInvitationReceived]);
 }
 
+/// The first invitation ended and the user was asked again, while this device was away.
+#[test]
+fn a_device_that_rang_rings_again_for_another_invitation_and_for_no_other_change() {
+    let rang = entry(&[], &[("ann", State::Accepted), ("bob", State::Received)]);
+    for state in [State::Inviting, State::Received, State::NotYetReceived] {
+        let mut again = entry(&[], &[("ann", State::Accepted), ("bob", state)]);
+        again.expires_at += 20_000;
+        assert_eq!(told(Some(&rang), &again, "bob"), [EventKind::CallInvitationReceived], "{state:?}");
+    }
+    // The same invitation, which the others were told not to be received.
+    let late = entry(&[], &[("ann", State::Accepted), ("bob", State::NotYetReceived)]);
+    assert_eq!(told(Some(&rang), &late, "bob"), [CHANGED]);
+}
+
 /// The user was asked again while this device was away, and then the call was ended: states of those who have not answered stay.
 #[test]
 fn a_device_does_not_ring_for_a_call_that_is_over_when_it_hears_of_the_invitation() {

@@ -2,14 +2,14 @@ use bytes::Bytes;
 use prost::Message as _;
 use rusqlite::Connection;
 use zim_protocol::{
-    AllCleared, ConversationCleared, ConversationReceiptEntry, ConversationRef, Event, EventKind, Message,
-    MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus, MessageRepliedInfo, MessageRepliedInfoState,
-    MessageState, MessageType, ReceiptEntry, feed_entry::Detail,
+    AllCleared, ConversationCleared, ConversationHead, ConversationReceiptEntry, ConversationRef, Event, EventKind,
+    Message, MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus, MessageRepliedInfo,
+    MessageRepliedInfoState, MessageState, MessageType, ReceiptEntry, feed_entry::Detail,
 };
 
-use crate::apply::{Attach, Deleted, Job, Recent, Settle, Viewer, apply};
+use crate::apply::{Attach, Deleted, Job, Local, Recent, Settle, Viewer, apply};
 use crate::engine::{Batch, Change, Origin};
-use crate::store::{memory, message, outgoing};
+use crate::store::{memory, message, message_change, outgoing};
 use crate::types::Name;
 
 /// A device of Ann's.
@@ -90,6 +90,11 @@ fn messages(entry: &MessageEntry, raise_after: u64) -> Change {
 
 fn messages_of(to: ConversationRef, entry: &MessageEntry, raise_after: u64) -> Change {
     Change::Messages { name: Name::from(&to), entries: vec![entry.clone()], raise_after, own_after: raise_after }
+}
+
+fn head(entry: &MessageEntry) -> Change {
+    let last_message = Some(entry.clone());
+    Change::Head(Box::new(ConversationHead { conversation: Some(peer()), last_message, ..Default::default() }))
 }
 
 /// A message was read by all who should, or by the user.
@@ -220,26 +225,120 @@ fn a_reply_shows_that_its_source_is_deleted_whichever_comes_first() {
     for (gone, state) in [(deletion(), Deleted), (cleared(), NotFound)] {
         // Whether this device holds the source.
         for (is_held, is_personal) in [(false, false), (false, true), (true, false), (true, true)] {
-            for is_reply_first in [false, true] {
+            for (is_reply_first, is_head) in [(false, false), (false, true), (true, false), (true, true)] {
                 let mut device = Device::new();
                 if is_held {
                     device.page(&asking("ann"));
                 }
+                let again = match is_head {
+                    true => head(&reply(is_personal)),
+                    false => messages(&reply(is_personal), 0),
+                };
                 let mut events = Vec::new();
                 if is_reply_first {
                     device.page(&reply(is_personal));
                     events = device.feed(gone.clone());
                 } else {
                     device.feed(gone.clone());
-                    device.page(&reply(is_personal));
                 }
-                let case = format!("{gone:?} {is_held} {is_personal} {is_reply_first}");
+                // It was read before the deletion.
+                device.change(again);
+                let case = format!("{gone:?} {is_held} {is_personal} {is_reply_first} {is_head}");
                 let (_, row) = message::held(&device.db, 1, 2).unwrap().expect("the reply");
                 let info = row.into_message("ann", &peer()).replied_info.unwrap();
                 assert_eq!((info.state(), &info.message_info, info.message_seq), (state, &None, 1), "{case}");
                 let is_told = events.iter().any(|event| event.kind() == EventKind::MessageRepliedInfoChanged);
                 assert_eq!(is_told, is_reply_first, "{case}");
             }
+        }
+    }
+}
+
+/// The server does not know what only this device has deleted, and shows it in every reply.
+#[test]
+fn a_reply_shows_that_this_device_has_deleted_its_source() {
+    use MessageRepliedInfoState::{Deleted, NotFound};
+    let name = Name::from(&peer());
+    let by_seq = Message { message_seq: 1, ..Message::default() };
+    let cases =
+        [(Local::Delete { name: name.clone(), messages: vec![by_seq] }, Deleted), (Local::Clear(name), NotFound)];
+    for (local, state) in cases {
+        for is_personal in [false, true] {
+            for (is_reply_first, is_head) in [(false, false), (false, true), (true, false), (true, true)] {
+                let mut device = Device::new();
+                device.page(&asking("ann"));
+                // All that is there is deleted, the reply as well.
+                let is_reply_first = is_reply_first && state == Deleted;
+                if is_reply_first {
+                    device.page(&reply(is_personal));
+                }
+                device.db.execute("UPDATE conversation SET head_seq = 1", []).unwrap();
+                device.run(Job { settle: vec![Settle::Local(Box::new(local.clone()))], ..Job::default() });
+                device.change(match is_head {
+                    true => head(&reply(is_personal)),
+                    false => messages(&reply(is_personal), 0),
+                });
+                let case = format!("{local:?} {is_personal} {is_reply_first} {is_head}");
+                let (_, row) = message::held(&device.db, 1, 2).unwrap().expect("the reply");
+                let info = row.into_message("ann", &peer()).replied_info.unwrap();
+                assert_eq!((info.state(), &info.message_info, info.message_seq), (state, &None, 1), "{case}");
+            }
+        }
+    }
+}
+
+/// It may have come after the deletion was asked for, which the entry of the feed does not tell. The caller knows.
+#[test]
+fn what_only_this_device_has_stays_until_the_caller_removes_it() {
+    let name = || Name::from(&peer());
+    for origin in [Origin::Own, Origin::Other] {
+        let mut device = Device::new();
+        device.page(&asking("bob"));
+        let insert = |key: u8| {
+            let (content, local_data, config) =
+                (Message::text("note").encode_to_vec().into(), String::new(), Bytes::new());
+            let kind = MessageType::Text as i32;
+            let pending = outgoing::Pending { key: [key; 16], ts: 5, kind, flags: 0, content, local_data, config };
+            let insert = Local::Insert { name: name(), sender: "ann".to_owned(), pending };
+            Job { settle: vec![Settle::Local(Box::new(insert))], ..Job::default() }
+        };
+        device.run(insert(8));
+        let last_row = message_change::last_row(&device.db).unwrap();
+        let asked = device.viewer.deleting.begin(Deleted::Conversation(name()));
+        device.run(insert(9));
+        let rows = |device: &Device| -> Vec<i64> {
+            let mut rows = device.db.prepare("SELECT id - ?1 FROM message ORDER BY id").unwrap();
+            rows.query_map([last_row], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        device.change(Change::Own { detail: Box::new(cleared()), origin });
+        assert_eq!(rows(&device), [0, 1], "{origin:?}");
+        asked.done(Ok(())).unwrap();
+        let clear = Settle::Local(Box::new(Local::ClearUnsent(name(), last_row)));
+        device.run(Job { settle: vec![clear], ..Job::default() });
+        assert_eq!(rows(&device), [1], "{origin:?}");
+    }
+}
+
+/// The device did not get the answer, so it counts the message as failed, but the server may have stored it.
+#[test]
+fn a_failed_message_that_is_cleared_does_not_come_back() {
+    let name = || Name::from(&peer());
+    for local in [Local::Clear(name()), Local::ClearUnsent(name(), i64::MAX)] {
+        for is_head in [false, true] {
+            let mut device = Device::new();
+            device.send(&peer());
+            // Nothing is deleted, which is remembered.
+            device.page(&reply(true));
+            let failed = Settle::Failed { name: name(), key: KEY, reason: String::new(), is_disabled: false };
+            device.run(Job { settle: vec![failed], ..Job::default() });
+            device.run(Job { settle: vec![Settle::Local(Box::new(local.clone()))], ..Job::default() });
+            let stored = MessageEntry { seq: 3, n: 3, ..asking("ann") };
+            device.change(if is_head { head(&stored) } else { messages(&stored, 0) });
+            assert!(message::held(&device.db, 1, 3).unwrap().is_none(), "{local:?} {is_head}");
+            // Unless the app sends it again.
+            device.send(&peer());
+            device.change(messages(&stored, 0));
+            assert!(message::held(&device.db, 1, 3).unwrap().is_some(), "{local:?} {is_head}");
         }
     }
 }

@@ -18,6 +18,7 @@ async fn everything_on_postgres() {
     a_deadlock_between_jobs_fails_one_of_them(&TestDb::new(Some(&cluster), "deadlock")).await;
     a_statement_has_a_time_limit(&TestDb::new(Some(&cluster), "time_limit")).await;
     a_job_has_a_time_limit(&TestDb::new(Some(&cluster), "job_limit")).await;
+    the_sink_learns_of_a_commit_in_doubt(&TestDb::new(Some(&cluster), "doubt")).await;
     ownership::all(&cluster).await;
     nodes::all(&cluster).await;
     a_lost_connection_is_replaced(&cluster, &TestDb::new(Some(&cluster), "lost")).await;
@@ -221,6 +222,48 @@ async fn a_job_has_a_time_limit(test_db: &TestDb<'_>) {
     let first = first.await;
     assert_eq!(last.await.unwrap(), 3);
     assert_eq!(store.ids().await, if first.is_ok() { vec![1, 3] } else { vec![3] });
+}
+
+/// Notes what the sink is told, and the numbers of the effects.
+struct Doubts(std::sync::mpsc::Sender<(&'static str, Vec<i64>)>);
+
+impl Sink for Doubts {
+    fn take(&self, effects: Vec<Effect>) {
+        self.0.send(("take", effects.iter().map(number).collect())).unwrap();
+    }
+
+    fn doubt(&self, effects: &[Effect]) {
+        self.0.send(("doubt", effects.iter().map(number).collect())).unwrap();
+    }
+}
+
+async fn the_sink_learns_of_a_commit_in_doubt(test_db: &TestDb<'_>) {
+    let (calls, called) = std::sync::mpsc::channel();
+    let store = Store { db: Db::open(test_db.config(), Doubts(calls)).await.unwrap(), effects: Arc::default() };
+    let prepared = store.db.submit(Scope::none(), async |tx| {
+        let body = "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS \
+                    'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'";
+        tx.execute(body, &[]).await?;
+        // It ends the connection when the transaction commits.
+        let trigger = "CREATE CONSTRAINT TRIGGER lost AFTER INSERT ON item DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
+                       WHEN (NEW.id = 7) EXECUTE FUNCTION lose()";
+        tx.execute(trigger, &[]).await?;
+        Ok(())
+    });
+    prepared.await.unwrap();
+    store.put(1).await.unwrap();
+    store.put(7).await.unwrap_err();
+    // A commit that is refused was not carried out.
+    let dangling = store.db.submit(Scope::none(), async |tx| {
+        tx.emit(effect(8));
+        tx.execute("INSERT INTO late (id, item) VALUES (1, 999)", &params![]).await?;
+        Ok(())
+    });
+    dangling.await.unwrap_err();
+    store.put(2).await.unwrap();
+    store.db.close().await;
+    // The sink is called before the callers are answered.
+    assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![1]), ("doubt", vec![7]), ("take", vec![2])]);
 }
 
 async fn a_lost_connection_is_replaced(cluster: &Cluster, test_db: &TestDb<'_>) {

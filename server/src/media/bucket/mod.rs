@@ -3,7 +3,9 @@
 
 mod client;
 mod failure;
+mod fetch;
 mod pieces;
+mod working;
 
 use std::fmt;
 use std::future::Future;
@@ -21,11 +23,12 @@ use object_store::signer::{SignedUrlOptions, Signer};
 use object_store::{
     Attribute, Attributes, BackoffConfig, GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, RetryConfig,
 };
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use zim_protocol::media::MediaFormat;
 
 use self::client::Connector;
+pub(super) use self::working::What;
+use self::working::Working;
 use super::content::Content;
 use super::{Credentials, Version, place};
 
@@ -60,8 +63,9 @@ pub(super) struct Bucket {
     name: String,
     prefix: String,
     joins: Semaphore,
-    /// Why the last request failed, if it did.
-    problem: Mutex<Option<String>>,
+    /// The most pieces of an upload.
+    max_pieces: usize,
+    working: Working,
 }
 
 impl fmt::Debug for Bucket {
@@ -72,7 +76,7 @@ impl fmt::Debug for Bucket {
 
 impl Bucket {
     /// Prepares the requests to a bucket. Nothing is asked yet.
-    pub(super) fn open(address: BucketAddress<'_>) -> Result<Self, String> {
+    pub(super) fn open(address: BucketAddress<'_>, max_pieces: u32) -> Result<Self, String> {
         // A file says all there is; otherwise the variables of AWS do, or the machine.
         let mut builder = match address.credentials {
             Some(file) => {
@@ -103,54 +107,69 @@ impl Bucket {
             name: address.name.to_owned(),
             prefix: address.prefix.to_owned(),
             joins: Semaphore::new(JOINS),
-            problem: Mutex::default(),
+            max_pieces: usize::try_from(max_pieces).unwrap_or(usize::MAX),
+            working: Working::default(),
         })
+    }
+
+    /// Returns one of the folders over which files are spread.
+    pub(super) fn folder(&self, name: &str) -> Path {
+        Path::from(format!("{}/{name}", self.prefix))
+    }
+
+    /// Returns what answers requests.
+    pub(super) fn objects(&self) -> &AmazonS3 {
+        &self.store
     }
 
     fn path(&self, id: i64, version: Version) -> Path {
         Path::from(format!("{}/{}", self.prefix, place(id, version)))
     }
 
-    /// Waits for the answer to a request, and notes whether the store works.
-    async fn asked<T>(&self, answer: impl Future<Output = object_store::Result<T>>) -> io::Result<T> {
+    /// Waits for the answer to a request of this kind, and notes whether the store works.
+    pub(super) async fn asked<T>(
+        &self,
+        what: What,
+        answer: impl Future<Output = object_store::Result<T>>,
+    ) -> io::Result<T> {
         let answer = answer.await.map_err(failure::of);
         // That there is no such object is an answer.
-        self.note(answer.as_ref().err().filter(|error| error.kind() != io::ErrorKind::NotFound));
+        let failed = answer.as_ref().err().filter(|error| error.kind() != io::ErrorKind::NotFound);
+        self.working.note(&self.name, what, failed);
         answer
-    }
-
-    fn note(&self, failed: Option<&io::Error>) {
-        let mut problem = self.problem.lock();
-        match (failed, &*problem) {
-            (Some(error), None) => {
-                tracing::error!(bucket = self.name, %error, "the store of the files of messages does not work");
-            }
-            (None, Some(_)) => tracing::info!(bucket = self.name, "the store of the files of messages works again"),
-            _ => {}
-        }
-        metrics::gauge!("zim_media_store_up").set(if failed.is_none() { 1.0 } else { 0.0 });
-        *problem = failed.map(ToString::to_string);
     }
 
     /// Returns why the store does not work, if it is known not to.
     pub(super) fn problem(&self) -> Option<String> {
-        self.problem.lock().clone()
+        self.working.problem()
     }
 
-    /// Asks whether the store works.
+    /// Asks whether the store works. What has failed last is tried: a store that is full still answers what it has.
     pub(super) async fn check(&self) {
         let probe = Path::from(format!("{}/{PROBE}", self.prefix));
         // The answer that there are none needs the bucket and the credentials.
-        drop(self.asked(self.store.list(Some(&probe)).try_next()).await);
+        let listed = self.asked(What::Read, self.store.list(Some(&probe)).try_next()).await;
+        if listed.is_err() || !self.working.must_probe() {
+            return;
+        }
+        if self.asked(What::Write, self.store.put(&probe, Bytes::from_static(b"probe").into())).await.is_ok() {
+            drop(self.delete(probe).await);
+        }
     }
 
     async fn get(&self, path: &Path, range: Range<u64>) -> io::Result<GetResult> {
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        self.asked(self.store.get_opts(path, options)).await
+        self.asked(What::Read, self.store.get_opts(path, options)).await
+    }
+
+    /// Returns an object, a piece at a time.
+    async fn get_all(&self, path: &Path) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
+        let found = self.asked(What::Read, self.store.get(path)).await?;
+        Ok(found.into_stream().map_err(failure::of).boxed())
     }
 
     async fn bytes(&self, path: Path) -> io::Result<Bytes> {
-        self.asked(async { self.store.get(&path).await?.bytes().await }).await
+        self.asked(What::Read, async { self.store.get(&path).await?.bytes().await }).await
     }
 
     pub(super) async fn open_object(self: Arc<Self>, id: i64, version: Version) -> io::Result<Option<Content>> {
@@ -161,7 +180,7 @@ impl Bucket {
             Err(error) => return Err(error),
         };
         let size = found.meta.size;
-        let first = self.asked(found.bytes()).await?;
+        let first = self.asked(What::Read, found.bytes()).await?;
         Ok(Some(Content::of_object(self, path, size, first)))
     }
 
@@ -196,11 +215,11 @@ impl Bucket {
         let format = MediaFormat::detect(&bytes).map(MediaFormat::media_type).unwrap_or_default();
         let attributes = Attributes::from_iter([(Attribute::ContentType, format)]);
         let path = self.path(id, version);
-        self.asked(self.store.put_opts(&path, bytes.into(), attributes.into())).await.map(drop)
+        self.asked(What::Write, self.store.put_opts(&path, bytes.into(), attributes.into())).await.map(drop)
     }
 
     async fn delete(&self, path: Path) -> io::Result<()> {
-        match self.asked(self.store.delete(&path)).await {
+        match self.asked(What::Delete, self.store.delete(&path)).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }

@@ -12,11 +12,9 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMultipartOpt
 use sha2::{Digest, Sha256};
 use zim_protocol::media::HEAD_BYTES;
 
-use super::{Bucket, failure};
+use super::{Bucket, What, failure};
 use crate::media::Version;
 
-/// The most pieces of an upload: each is an object, which costs more than its bytes.
-const MOST: usize = 10_000;
 /// Pieces that are read at the same time for one file.
 const READ_AHEAD: usize = 4;
 /// Bytes of each part of a large file but the last. The least that S3 takes is 5 MiB.
@@ -60,25 +58,41 @@ impl Bucket {
         Path::from(format!("{}.parts", self.path(id, Version::Original)))
     }
 
-    /// Returns all pieces of an upload.
+    /// Returns all pieces of an upload; if there are too many, one more than there may be.
     async fn pieces(&self, id: i64) -> io::Result<Vec<Piece>> {
         let folder = self.folder_of_pieces(id);
-        let listed = self.store.list(Some(&folder)).take(MOST + 1).try_collect::<Vec<_>>();
-        let found = self.asked(listed).await?.into_iter().filter_map(|object| {
+        let listed = self.store.list(Some(&folder)).take(self.max_pieces + 1).try_collect::<Vec<_>>();
+        let found = self.asked(What::Read, listed).await?.into_iter().filter_map(|object| {
             let at = place_of(&object.location)?;
             Some(Piece { path: object.location, at, size: object.size })
         });
         Ok(found.collect())
     }
 
+    /// Returns how many bytes of an upload have arrived. `None`: in too many pieces, so none of them count, and it begins again.
+    async fn arrived(&self, id: i64) -> io::Result<Option<u64>> {
+        let found = self.pieces(id).await?;
+        let is_valid = found.len() <= self.max_pieces;
+        Ok(is_valid.then(|| chain(found).last().map_or(0, |piece| piece.at + piece.size)))
+    }
+
     /// Returns how many bytes of an upload have arrived.
     pub(in crate::media) async fn received(&self, id: i64) -> io::Result<u64> {
-        let found = self.pieces(id).await?;
-        if found.len() > MOST {
-            let text = format!("an upload has more than {MOST} pieces; end it and begin again with larger ones");
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
+        Ok(self.arrived(id).await?.unwrap_or(0))
+    }
+
+    /// Returns how many bytes of an upload have arrived, to whoever may write and begins at `at`. Too many pieces are removed: each
+    /// is an object, which costs more than its bytes.
+    pub(in crate::media) async fn begin(&self, id: i64, at: u64) -> io::Result<u64> {
+        if let Some(arrived) = self.arrived(id).await? {
+            return Ok(arrived);
         }
-        Ok(chain(found).last().map_or(0, |piece| piece.at + piece.size))
+        self.truncate(id, 0).await?;
+        if at == 0 {
+            return Ok(0);
+        }
+        let text = format!("an upload has more than {} pieces; it begins again, with larger ones", self.max_pieces);
+        Err(io::Error::new(io::ErrorKind::QuotaExceeded, text))
     }
 
     /// Stores a piece.
@@ -89,14 +103,14 @@ impl Bucket {
         let mut own = [0; 4];
         getrandom::fill(&mut own).map_err(io::Error::other)?;
         let path = Path::from(format!("{}/{at:012}-{}", self.folder_of_pieces(id), zim_protocol::id::hex(&own)));
-        self.asked(self.store.put(&path, bytes.into())).await.map(drop)
+        self.asked(What::Write, self.store.put(&path, bytes.into())).await.map(drop)
     }
 
     /// Removes the pieces that begin at `bytes` or later.
     pub(in crate::media) async fn truncate(&self, id: i64, bytes: u64) -> io::Result<()> {
         loop {
             let found = self.pieces(id).await?;
-            let has_more = found.len() > MOST;
+            let has_more = found.len() > self.max_pieces;
             let removed = found.into_iter().filter(|piece| piece.at >= bytes).map(|piece| piece.path);
             stream::iter(removed)
                 .map(|path| self.delete(path))
@@ -115,14 +129,15 @@ impl Bucket {
         let _permit = self.joins.acquire().await.ok();
         let pieces = chain(self.pieces(id).await?);
         if pieces.last().map_or(0, |piece| piece.at + piece.size) != size {
-            // Another node has joined and removed them.
+            // Another node has joined and removed them, or the store has lost some: the upload goes on before them.
             return Err(io::ErrorKind::NotFound.into());
         }
         let to = self.path(id, Version::Original);
         if size <= PART as u64 {
             return self.join_small(pieces, hash, &to).await;
         }
-        let mut upload = self.asked(self.store.put_multipart_opts(&to, PutMultipartOptions::default())).await?;
+        let mut upload =
+            self.asked(What::Write, self.store.put_multipart_opts(&to, PutMultipartOptions::default())).await?;
         let joined = self.join_large(pieces, hash, &mut *upload).await;
         if !matches!(joined, Ok(Some(_)))
             && let Err(error) = upload.abort().await.map_err(failure::of)
@@ -143,7 +158,7 @@ impl Bucket {
             return Ok(None);
         }
         let head = file.get(..HEAD_BYTES).unwrap_or(&file).to_vec();
-        self.asked(self.store.put(to, file.into())).await?;
+        self.asked(What::Write, self.store.put(to, file.into())).await?;
         Ok(Some(head))
     }
 
@@ -165,16 +180,16 @@ impl Bucket {
             while part.len() >= PART {
                 let rest = part.split_off(PART);
                 let full = PutPayload::from(std::mem::replace(&mut part, rest));
-                self.asked(upload.put_part(full)).await?;
+                self.asked(What::Write, upload.put_part(full)).await?;
             }
         }
         if found.finalize()[..] != *hash {
             return Ok(None);
         }
         if !part.is_empty() {
-            self.asked(upload.put_part(part.into())).await?;
+            self.asked(What::Write, upload.put_part(part.into())).await?;
         }
-        self.asked(upload.complete()).await?;
+        self.asked(What::Write, upload.complete()).await?;
         Ok(Some(head))
     }
 

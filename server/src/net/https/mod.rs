@@ -181,8 +181,10 @@ impl From<Error> for Refusal {
 
 /// Returns the status for a failure of the store: whether trying again later helps, and what the operator has to do.
 fn status_of(error: &std::io::Error) -> StatusCode {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{FileTooLarge, NotFound, QuotaExceeded, StorageFull};
     match error.kind() {
+        // The store has lost bytes that had arrived: the upload goes on before them.
+        NotFound => StatusCode::CONFLICT,
         StorageFull | QuotaExceeded | FileTooLarge => StatusCode::INSUFFICIENT_STORAGE,
         _ if media::is_away(error) => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -233,6 +235,7 @@ mod tests {
             (ErrorKind::StorageFull, 507),
             (ErrorKind::QuotaExceeded, 507),
             (ErrorKind::NotConnected, 503),
+            (ErrorKind::NotFound, 409),
             (ErrorKind::PermissionDenied, 500),
         ] {
             let error = || std::io::Error::from(kind);

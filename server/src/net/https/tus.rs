@@ -186,11 +186,13 @@ pub(super) async fn patch(
     let tasks = shared.tasks.clone();
     let written = tasks.spawn(async move {
         let written = write(&shared, &file, &writing, at, body, checksum).await;
-        // An upload that was ended meanwhile leaves no pieces behind.
+        let has_completed =
+            !file.is_complete && written.as_ref().is_ok_and(|reached| *reached == file.size.unsigned_abs());
         if shared.app.files.has_pieces()
-            && let Err(refusal) = remove_if_ended(&shared, &file).await
+            && !has_completed
+            && let Err(refusal) = remove_leftovers(&shared, &file).await
         {
-            tracing::warn!(?refusal, "the pieces of an upload that was ended may be left");
+            tracing::warn!(?refusal, "the pieces of an upload that was ended or is complete may be left");
         }
         written
     });
@@ -198,10 +200,13 @@ pub(super) async fn patch(
     Ok(answer(StatusCode::NO_CONTENT, &[(OFFSET, reached.to_string())]))
 }
 
-/// Removes the file of an upload whose row is gone: it may have got bytes since the row was deleted.
-async fn remove_if_ended(shared: &Shared, file: &File) -> Result<(), Refusal> {
-    if shared.app.upload(&file.token).await?.is_none() {
-        shared.app.files.remove(file.id).await?;
+/// Removes what a request has left. The row of the upload may have been deleted meanwhile; or a request at another node has completed
+/// it, and its pieces had been removed before this one put its last.
+async fn remove_leftovers(shared: &Shared, file: &File) -> Result<(), Refusal> {
+    match shared.app.upload(&file.token).await? {
+        None => shared.app.files.remove(file.id).await?,
+        Some(now) if now.is_complete => shared.app.files.remove_rest(file.id).await?,
+        Some(_) => {}
     }
     Ok(())
 }
@@ -217,7 +222,7 @@ async fn write(
     mut checksum: Option<Checksum>,
 ) -> Result<u64, Refusal> {
     let size = file.size.unsigned_abs();
-    let begin = if file.is_complete { size } else { writing.received().await? };
+    let begin = if file.is_complete { size } else { writing.begin(at).await? };
     if at != begin {
         let message = format!("the header Upload-Offset is {at}, but {begin} bytes have arrived");
         return Err(Refusal::new(StatusCode::CONFLICT, ErrorCode::CommonModuleParamsInvalid, message));

@@ -46,6 +46,11 @@ impl Member {
         matches!(self.state, State::Inviting | State::Received | State::NotYetReceived)
     }
 
+    /// Whether an answer of the user counts. The time may be over before the task that says so has run.
+    fn can_answer(&self, now: i64) -> bool {
+        self.is_pending() && self.expires_at > now
+    }
+
     /// Whether the user is in the call or asked into it: whoever is gets the news.
     pub(super) fn is_present(&self) -> bool {
         self.is_pending() || self.state == State::Accepted
@@ -312,8 +317,15 @@ impl Call {
         if self.has_an_acceptance() {
             return Err(Refusal::Accepted);
         }
-        let Some(users) = users.filter(|_| self.is_advanced) else { return Ok((self.cancel_all(), Vec::new())) };
-        let is_waiting = |user: &UserKey| self.member(*user).is_some_and(Member::is_pending);
+        let can_answer = |member: &Member| member.can_answer(actor.now);
+        let Some(users) = users.filter(|_| self.is_advanced) else {
+            if !self.is_advanced && !self.members.iter().any(can_answer) {
+                // The time of the last invitation is over, and so is the call.
+                return Err(Refusal::NoCall);
+            }
+            return Ok((self.cancel_all(), Vec::new()));
+        };
+        let is_waiting = |user: &UserKey| self.member(*user).is_some_and(can_answer);
         let (cancelled, refused): (Vec<UserKey>, Vec<UserKey>) = users.into_iter().partition(is_waiting);
         if cancelled.is_empty() {
             return Err(Refusal::NothingToCancel);
@@ -343,8 +355,7 @@ impl Call {
         let member = self.member(actor.user).filter(is_invited).ok_or(Refusal::NotInvited)?;
         match (member.state, answer) {
             (State::Accepted, State::Accepted) => return Err(Refusal::InCall),
-            // It may have ended before the task that says so has run.
-            _ if !member.is_pending() || member.expires_at <= actor.now => return Err(Refusal::NoInvitation),
+            _ if !member.can_answer(actor.now) => return Err(Refusal::NoInvitation),
             (_, State::Accepted) => self.enter(actor, true),
             _ => self.set_state(actor.user, answer),
         }

@@ -288,6 +288,27 @@ fn who_cannot_be_concerned_is_named() {
     assert_eq!(call.act(actor(ANN, HERE), Act::Invite(vec![ANN, EVE], TIMES)), Err(Refusal::AllInCall));
 }
 
+/// The task that says so may run later.
+#[test]
+fn an_invitation_whose_time_is_over_cannot_be_cancelled() {
+    let at = |now| Actor { now, ..actor(ANN, HERE) };
+    let (last, late) = (at(TIMES.expires_at - 1), at(TIMES.expires_at));
+    assert_eq!(call(true).act(late, Act::Cancel(Some(vec![BOB]))), Err(Refusal::NothingToCancel));
+    assert_eq!(call(true).act(last, Act::Cancel(Some(vec![BOB]))).unwrap().changed, [BOB]);
+    for some in [None, Some(vec![BOB])] {
+        // In general mode, the call is over with its invitations.
+        assert_eq!(call(false).act(late, Act::Cancel(some.clone())), Err(Refusal::NoCall));
+        assert_eq!(call(false).act(last, Act::Cancel(some)).unwrap().changed, [ANN, BOB, EVE]);
+    }
+    // In advanced mode, its caller is still in it.
+    assert_eq!(call(true).act(late, Act::Cancel(None)).unwrap().changed, [ANN, BOB, EVE]);
+    let later = Times { expires_at: TIMES.expires_at + 1, check_at: 0 };
+    let mut both = call(true);
+    both.act(actor(ANN, HERE), Act::Invite(vec![DAN], later)).unwrap();
+    let outcome = both.act(late, Act::Cancel(Some(vec![BOB, DAN]))).unwrap();
+    assert_eq!((outcome.changed, outcome.refused), (vec![DAN], vec![BOB]));
+}
+
 /// Also of a user who has left since and is asked again.
 #[test]
 fn a_call_that_was_accepted_once_cannot_be_cancelled() {

@@ -23,8 +23,9 @@ pub(super) const END_SEQ: &str =
     "CASE WHEN m.to_seq < COALESCE(c.end_seq, c.seq) THEN m.to_seq ELSE COALESCE(c.end_seq, c.seq) END";
 const END_REV: &str =
     "CASE WHEN m.to_rev < COALESCE(c.end_rev, c.rev) THEN m.to_rev ELSE COALESCE(c.end_rev, c.rev) END";
-/// The number of counted messages up to `END_SEQ`: messages after a stay do not count.
-pub(super) const END_N: &str = "CASE WHEN m.to_seq < c.seq THEN COALESCE((SELECT e.n FROM message e WHERE e.conversation = c.id \
+/// The number of counted messages up to `END_SEQ`: messages after a stay do not count. Of a stay whose rows are deleted nothing is unread.
+pub(super) const END_N: &str = "CASE WHEN m.to_seq <= c.swept_seq AND c.swept_seq > 0 THEN m.base_n + m.sent - m.base_sent \
+     WHEN m.to_seq < c.seq THEN COALESCE((SELECT e.n FROM message e WHERE e.conversation = c.id \
      AND e.seq <= m.to_seq ORDER BY e.seq DESC LIMIT 1), c.floor_n) ELSE c.n END";
 
 /// The time of the newest message that was for the member. Without one, a group has the time when the member entered it, also if they

@@ -38,7 +38,7 @@ use self::membership::Group;
 use self::rules::Settings;
 pub(crate) use self::rules::{OWNER, is_above, member_at};
 use self::store::Which;
-pub(crate) use self::store::{check_may_write, role};
+pub(crate) use self::store::{check_may_write, deciders, role};
 pub(crate) use self::tip::{Tip, Tips};
 use crate::app::{App, Named};
 use crate::connection::{Caller, ConnectionState, WriteTo};

@@ -276,7 +276,7 @@ const DECIDERS: &str =
     "SELECT account FROM group_member WHERE conversation = $1 AND role <= 2 ORDER BY role, place LIMIT $2";
 
 /// Returns those who decide, at most [`MAX_TOLD`], the owner first.
-pub(super) async fn deciders(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Vec<UserKey>, Error> {
+pub(crate) async fn deciders(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Vec<UserKey>, Error> {
     let rows = tx.fetch(DECIDERS, &params![group, MAX_TOLD]).await?;
     rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect()
 }

@@ -104,7 +104,8 @@ fn collect<'a>(message: &'a mut Message, parts: &mut Vec<MediaPart<'a>>) {
 /// The URLs of a part besides that of the file itself.
 fn other_urls<'p>(part: &'p mut MediaPart<'_>) -> Vec<&'p mut String> {
     let picture = part.picture.as_mut().map(|picture| [&mut *picture.large.0, &mut *picture.thumbnail.0]);
-    picture.into_iter().flatten().chain(part.first_frame.as_deref_mut()).collect()
+    let frame = part.first_frame.as_mut().map(|(url, ..)| &mut **url);
+    picture.into_iter().flatten().chain(frame).collect()
 }
 
 /// Apps open URLs: none that is not one of HTTP reaches them.
@@ -132,13 +133,19 @@ fn fill(part: &mut MediaPart<'_>, file: &File) {
     if let Some(uid) = &mut part.uid {
         uid.clone_from(&file.secret);
     }
-    if let Some(frame) = &mut part.first_frame {
-        clear_unless_checked(frame);
-    }
-    let Some(picture) = &mut part.picture else { return };
     let versions = file.versions;
     let sides = |(width, height): (u32, u32)| (i64::from(width), i64::from(height));
     let (original, large, thumbnail) = (sides(versions.original), sides(versions.large), sides(versions.thumbnail));
+    if let Some((url, width, height)) = &mut part.first_frame {
+        if large.0 > 0 {
+            **url = file.url_of(Version::Large);
+            (**width, **height) = large;
+        } else {
+            // The app may have one elsewhere.
+            clear_unless_checked(url);
+        }
+    }
+    let Some(picture) = &mut part.picture else { return };
     (*picture.original.0, *picture.original.1) = original;
     let url = |version, sides: (i64, i64)| if sides.0 > 0 { file.url_of(version) } else { String::new() };
     *picture.large.0 = url(Version::Large, large);

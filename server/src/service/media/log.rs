@@ -11,7 +11,7 @@ use crate::media::Version;
 use crate::tenant::Tenant;
 
 /// The kind of the rows of logs. No message has this type, so none can have such a file.
-pub(super) const LOG: i32 = 1_000;
+pub(crate) const LOG: i32 = 1_000;
 /// Three log files of 5 MB, even if they do not get smaller.
 const MAX_BYTES: i64 = 16 << 20;
 /// The most logs on a page, and the number if none is asked for.

@@ -4,6 +4,7 @@ mod complete;
 mod log;
 mod rules;
 mod store;
+mod sweep;
 mod task;
 
 use std::time::Duration;
@@ -16,7 +17,9 @@ use zim_protocol::{
     MessageType, server::MediaService,
 };
 
-pub(crate) use self::store::{File, drop_refs};
+pub(crate) use self::log::LOG;
+pub(crate) use self::store::{File, drop_refs, erase_files, files_of};
+pub(crate) use self::sweep::{ORPHAN_REMOVAL, ORPHANS, put_off_orphans};
 pub(crate) use self::task::{FILE_REMOVAL, MEDIA_EXPIRED, MEDIA_UNUSED, PIECE_REMOVAL};
 use crate::app::App;
 use crate::config::PublicListen;
@@ -138,6 +141,8 @@ impl App {
             // Another node has completed it meanwhile.
             Err(error) if error.may_have_effect() && self.is_complete(file).await? => {
                 tracing::debug!(%error, "a file was completed by another node");
+                // It removed the pieces that there were then.
+                self.files.remove_rest(file.id).await.map_err(Error::file_store_failed)?;
                 return Ok(());
             }
             found => found?,
@@ -167,6 +172,10 @@ impl App {
         // No library in Rust alone reads HEIF, and the memory that a TIFF takes does not follow from its number of pixels: such
         // pictures have no small versions.
         let has_versions = !matches!(format, MediaFormat::Heif | MediaFormat::Tiff);
+        if kind == MessageType::Video {
+            let frame = self.files.make_first_frame(file.id, self.config.limits.max_image_pixels).await;
+            versions.large = frame.unwrap_or_default();
+        }
         if kind == MessageType::Image && has_versions {
             let max_pixels = self.config.limits.max_image_pixels;
             versions = self.files.make_versions(file.id, max_pixels).await.map_err(|error| match error {

@@ -232,6 +232,34 @@ pub(crate) async fn files(tx: &mut Tx<'_>, app: AppKey, secrets: &[String]) -> R
     rows.iter().map(|row| File::read(row).map(|file| (file.secret.clone(), file))).collect()
 }
 
+/// Returns complete files of a user, in the order of their IDs.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn files_of(tx: &mut Tx<'_>, user: UserKey, after: i64, count: i64) -> Result<Vec<File>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM media m WHERE m.account = $1 AND m.id > $2 AND m.state = 1 ORDER BY m.id LIMIT $3"
+    );
+    tx.fetch(&sql, &params![user, after, count]).await?.iter().map(File::read).collect()
+}
+
+/// Removes some files of a user, whose lock the job has, whatever messages have them. Returns whether there may be more.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn erase_files(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<bool, Error> {
+    let sql =
+        format!("SELECT id, app, size FROM media WHERE account = $1 ORDER BY id LIMIT $2{}", tx.dialect().for_update());
+    let rows = tx.fetch(&sql, &params![user, PAGE]).await?;
+    for row in &rows {
+        let id: i64 = row.get(0)?;
+        tx.execute("DELETE FROM media_ref WHERE media = $1", &params![id]).await?;
+        media::delete(tx, id, now).await?;
+        count(tx, (AppKey(row.get(1)?), user), -counted(row.get(2)?)).await?;
+    }
+    Ok(!rows.is_empty())
+}
+
 /// A message lost its content: the files that no other message has are removed later.
 ///
 /// # Errors
@@ -321,6 +349,13 @@ pub(super) async fn logs(
 pub(super) async fn log(tx: &mut Tx<'_>, app: AppKey, id: i64) -> Result<Option<File>, Error> {
     let sql = format!("SELECT {COLUMNS} FROM media m WHERE m.id = $1 AND m.app = $2 AND m.kind = $3 AND m.state = 1");
     tx.fetch_one(&sql, &params![id, app, i64::from(LOG)]).await?.as_ref().map(File::read).transpose()
+}
+
+/// Returns which of these files are complete. Those without a row are missing.
+pub(super) async fn states(tx: &mut Tx<'_>, ids: &[i64]) -> Result<HashMap<i64, bool>, Error> {
+    let (list, values) = tx.dialect().in_list(ids.iter().copied(), 1);
+    let rows = tx.fetch(&format!("SELECT id, state FROM media WHERE id IN {list}"), &values).await?;
+    rows.iter().map(|row| Ok((row.get(0)?, row.get::<i64>(1)? == 1))).collect()
 }
 
 /// Ends an upload; returns false if it is complete or gone.

@@ -50,7 +50,7 @@ pub(crate) static PIECE_REMOVAL: OutboxKind<App> = OutboxKind {
     has_lanes: true,
     deliver: |app, delivery| {
         Box::pin(async move {
-            let removed = app.files.remove_pieces(delivery.cause).await;
+            let removed = app.files.remove_rest(delivery.cause).await;
             next(&app, removed)
         })
     },

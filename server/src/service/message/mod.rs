@@ -5,6 +5,7 @@ mod combine;
 mod command;
 mod delete;
 mod edit;
+mod erase;
 mod operator;
 mod pin;
 mod reaction;

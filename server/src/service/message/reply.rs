@@ -130,13 +130,13 @@ pub(super) async fn revoked(
     tx: &mut Tx<'_>,
     log: &mut LogWriter,
     reference: &Reference,
-    target: &Target,
+    (seq, flags): (i64, u32),
 ) -> Result<(), Error> {
-    if target.flags & MessageFlag::State as u32 == 0 {
+    if flags & MessageFlag::State as u32 == 0 {
         return Ok(());
     }
-    let root = root(tx, reference.conversation.key, target.seq).await?;
-    if root == target.seq {
+    let root = root(tx, reference.conversation.key, seq).await?;
+    if root == seq {
         return Ok(());
     }
     count(tx, log, reference, root, -1).await

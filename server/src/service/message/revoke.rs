@@ -60,7 +60,7 @@ pub(super) async fn revoke(
     tx.execute(sql, &params![conversation.key, target.seq]).await?;
     let change = MessageChange { kind: MessageChangeKind::Revoked as i32, ..MessageChange::default() };
     log.change_message(tx, conversation, target.seq, change, (user, now)).await?;
-    reply::revoked(tx, log, reference, &target).await?;
+    reply::revoked(tx, log, reference, (target.seq, target.flags)).await?;
     reference.entry(tx, &target).await
 }
 

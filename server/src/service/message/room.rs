@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ConversationRef, ConversationType, MessageFlag, MessageQueriedResult, MessageSentResult, MessageType,
+    ConversationRef, ConversationType, MessageEntry, MessageFlag, MessageQueriedResult, MessageSentResult, MessageType,
     QueryHistoryMessageRequest, SendBarrageRequest, SendMessageRequest, message::Body,
 };
 
@@ -223,9 +223,12 @@ impl App {
         }
         let (conversation, name, seq) = (*conversation, Arc::clone(name), transient.message.seq.cast_signed());
         let app = Arc::clone(self);
+        let MessageEntry { sender, flags, .. } = &transient.message;
+        let message = MessageEntry { sender: sender.clone(), flags: *flags, ..MessageEntry::default() };
+        let lost = TransientEffect { message, audience: transient.audience.clone(), ..transient };
         // The sender was in the room when they sent it. They may have left since, as after a last word. Nobody waits for it: if it
         // fails, the message is lost, as a message to a room may be.
-        drop(self.db.submit(Scope::conversation(conversation), async move |tx| {
+        let placed = self.db.submit(Scope::conversation(conversation), async move |tx| {
             if seq > 0 {
                 let scrambler = |of| Ok(Arc::clone(&app.tenants.of(of)?.scrambler));
                 return room::hand_over(tx, (conversation, &name), scrambler, (seq, Some(transient))).await;
@@ -234,7 +237,11 @@ impl App {
                 tx.emit(Effect::Transient(Box::new(TransientEffect { after_rev: rev, ..transient })));
             }
             Ok(())
-        }));
+        });
+        // What is kept comes with the next message.
+        if placed.is_refused() && seq == 0 {
+            self.fanout.lose(lost);
+        }
     }
 }
 

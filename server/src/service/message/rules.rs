@@ -12,10 +12,6 @@ use crate::config::Limits;
 use crate::effect::Receivers;
 use crate::error::Error;
 
-/// The parts of a multiple message, as the reference has it.
-const MAX_PARTS: usize = 20;
-/// Those among them that are files.
-const MAX_FILES: usize = 10;
 /// The bytes of a multiple message.
 const MAX_MULTIPLE_BYTES: u32 = 32_768;
 
@@ -173,34 +169,21 @@ fn checked(message: Message, config: &MessageSendConfig, limits: &Limits) -> Res
 fn check_multiple(multiple: &mut MultipleMessage, limits: &Limits) -> Result<(), Error> {
     // What could not be sent is the sender's own.
     multiple.failed_index_list.clear();
-    let (mut files, parts) = (0, multiple.message_info_list.len());
-    if !(1..=MAX_PARTS).contains(&parts) {
-        return Err(Error::params_invalid(format!("messageInfoList has {parts} parts; 1 to {MAX_PARTS} are allowed")));
+    if let Err(problem) = multiple.check_parts() {
+        return Err(Error::params_invalid(problem));
     }
     for info in &mut multiple.message_info_list {
-        let (kind, bytes, limit) = match &info.body {
-            Some(Lite::Text(text)) => (MessageType::Text, text.message.len(), limits.max_text_bytes),
-            Some(Lite::Custom(custom)) => (MessageType::Custom, custom.message.len(), limits.max_custom_bytes),
-            Some(Lite::Image(_)) => (MessageType::Image, 1, 1),
-            Some(Lite::File(_)) => (MessageType::File, 1, 1),
-            Some(Lite::Audio(_)) => (MessageType::Audio, 1, 1),
-            Some(Lite::Video(_)) => (MessageType::Video, 1, 1),
-            _ => return Err(Error::params_invalid("messageInfoList takes text, custom and media parts")),
+        let (bytes, limit) = match &info.body {
+            Some(Lite::Text(text)) => (text.message.len(), limits.max_text_bytes),
+            Some(Lite::Custom(custom)) => (custom.message.len(), limits.max_custom_bytes),
+            _ => (0, 0),
         };
-        if info.r#type != 0 && info.r#type != kind as i32 {
-            return Err(Error::params_invalid("the type of a part does not fit its body"));
+        if bytes > limit as usize {
+            return Err(Error::params_invalid(format!("a part is {bytes} bytes long; at most {limit} are allowed")));
         }
-        info.r#type = kind as i32;
-        files += usize::from(!matches!(kind, MessageType::Text | MessageType::Custom));
-        if bytes == 0 || bytes > limit as usize {
-            let problem = format!("a part is {bytes} bytes long; 1 to {limit} are allowed");
-            return Err(Error::params_invalid(problem));
+        if let Some(kind) = info.part_type() {
+            info.r#type = kind as i32;
         }
-    }
-    if files > MAX_FILES {
-        return Err(Error::params_invalid(format!(
-            "a multiple message has {files} files; at most {MAX_FILES} are allowed"
-        )));
     }
     Ok(())
 }

@@ -65,6 +65,11 @@ impl App {
 }
 
 impl Reference {
+    /// What the server itself changes in a conversation, whoever sees it.
+    pub(super) fn of_server(name: ConversationRef, conversation: ChangedConversation, now: i64) -> Self {
+        Self { name, conversation, id: None, seq: 0, user: UserKey(0), user_id: Arc::from(""), now }
+    }
+
     /// Finds the message, if the caller sees it.
     pub(super) async fn find(&self, tx: &mut Tx<'_>) -> Result<Target, Error> {
         let conversation = self.conversation.key;

@@ -10,12 +10,14 @@ mod send;
 mod store;
 mod test;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message as _;
 use zim_protocol::id::login_name;
 use zim_protocol::{
-    PushConfig, PushListQueriedResult, PushRegisteredResult, PushUnregisteredResult, QueryPushListRequest,
-    RegisterRequest, UnregisterRequest, server::PushService,
+    PushConfig, PushListQueriedResult, PushRegisteredResult, PushRegistration, PushUnregisteredResult,
+    QueryPushListRequest, RegisterRequest, UnregisterRequest, server::PushService,
 };
 
 pub(crate) use self::decide::PUSH;
@@ -25,7 +27,9 @@ use crate::app::App;
 use crate::connection::{Caller, Identity};
 use crate::db::Scope;
 use crate::error::Error;
+use crate::key::UserKey;
 use crate::push::{NewPush, PushKind};
+use crate::tenant::Tenant;
 
 impl PushService for App {
     async fn register(&self, caller: &Caller, request: RegisterRequest) -> Result<PushRegisteredResult, Error> {
@@ -72,6 +76,19 @@ impl PushService for App {
 }
 
 impl App {
+    /// Returns where the devices of a user get pushes.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) async fn push_registrations(
+        &self,
+        tenant: &Tenant,
+        user: UserKey,
+    ) -> Result<Vec<PushRegistration>, Error> {
+        let scrambler = Arc::clone(&tenant.scrambler);
+        self.db.read(async move |tx| store::list(tx, user, [0; 16], &scrambler).await).await
+    }
+
     /// Returns what a request wants pushed, unless the app has no push service.
     pub(crate) fn new_push(
         &self,

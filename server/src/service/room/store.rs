@@ -438,10 +438,9 @@ pub(super) async fn member_attributes(
     Ok(found)
 }
 
-/// Returns how many members have attributes. Those of users who have left do not count.
+/// Returns how many users have attributes. Those of users who have left count as well: they are there again when the users return.
 pub(super) async fn attributed(tx: &mut Tx<'_>, room: ConversationKey) -> Result<i64, Error> {
-    let sql = "SELECT COUNT(*) FROM room_member m WHERE m.conversation = $1 AND EXISTS \
-               (SELECT 1 FROM room_member_attribute t WHERE t.conversation = m.conversation AND t.account = m.account)";
+    let sql = "SELECT COUNT(DISTINCT account) FROM room_member_attribute WHERE conversation = $1";
     let row = tx.fetch_one(sql, &params![room]).await?;
     row.map_or(Ok(0), |row| Ok(row.get(0)?))
 }

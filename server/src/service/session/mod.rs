@@ -17,6 +17,7 @@ use zim_protocol::{
 
 pub use self::rules::{DevicePolicy, Login, kicked_out};
 use self::store::Admitted;
+pub(crate) use self::store::end_all;
 use crate::app::App;
 use crate::connection::{Caller, ConnectionState, Identity, WriteTo};
 use crate::db::Scope;

@@ -308,17 +308,18 @@ pub(super) async fn renew(
     Ok(())
 }
 
-/// Bans a user from now on.
+/// Bans a user from now on. One who was erased is banned for ever.
 pub(super) async fn set_ban(tx: &mut Tx<'_>, user: UserKey, now: i64, ends_at: i64) -> Result<(), Error> {
-    let sql = "UPDATE account SET banned_at = $2, ban_ends_at = $3 WHERE id = $1";
+    let sql = "UPDATE account SET banned_at = $2, ban_ends_at = $3 WHERE id = $1 AND erased_at = 0";
     tx.execute(sql, &params![user, now, ends_at]).await?;
     Ok(())
 }
 
-/// Lifts a ban. Returns false if there was none.
+/// Lifts a ban. Returns false if there was none, or if the user was erased.
 pub(super) async fn lift_ban(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<bool, Error> {
-    let was_banned = user_access(tx, user, now).await?.is_some_and(|access| access.is_banned);
-    tx.execute("UPDATE account SET banned_at = 0, ban_ends_at = 0 WHERE id = $1", &params![user]).await?;
+    let was_banned = user_access(tx, user, now).await?.is_some_and(|access| access.is_banned && access.erased_at == 0);
+    let sql = "UPDATE account SET banned_at = 0, ban_ends_at = 0 WHERE id = $1 AND erased_at = 0";
+    tx.execute(sql, &params![user]).await?;
     Ok(was_banned)
 }
 
@@ -361,7 +362,10 @@ pub(super) async fn revoke_tokens(
 }
 
 /// Ends all logins of a user. Returns how many of them were connected, without one-shot ones.
-pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey, at: i64) -> Result<u32, Error> {
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn end_all(tx: &mut Tx<'_>, user: UserKey, at: i64) -> Result<u32, Error> {
     end_one_shots(tx, user);
     end_logins(tx, user, i64::MAX, at).await
 }
@@ -387,7 +391,7 @@ async fn end_logins(tx: &mut Tx<'_>, user: UserKey, made_until: i64, at: i64) ->
     Ok(connected)
 }
 
-const ACCESS: &str = "name, user_name, created_at, banned_at, ban_ends_at, tokens_revoked_at";
+const ACCESS: &str = "name, user_name, created_at, banned_at, ban_ends_at, tokens_revoked_at, erased_at";
 
 fn access(row: &Row, first: usize, now: i64) -> Result<UserAccess, Error> {
     let restrictions = Restrictions::read(row, first + 3)?;
@@ -400,6 +404,7 @@ fn access(row: &Row, first: usize, now: i64) -> Result<UserAccess, Error> {
         banned_at: if is_banned { restrictions.banned_at } else { 0 },
         ban_ends_at: if is_banned { restrictions.ban_ends_at } else { 0 },
         tokens_revoked_at: restrictions.tokens_revoked_at,
+        erased_at: row.get(first + 6)?,
     })
 }
 
@@ -418,7 +423,7 @@ pub(super) async fn banned_users(
     now: i64,
 ) -> Result<ListBannedUsersResult, Error> {
     let sql = format!(
-        "SELECT id, {ACCESS} FROM account WHERE app = $1 AND id > $2 AND banned_at > 0 \
+        "SELECT id, {ACCESS} FROM account WHERE app = $1 AND id > $2 AND banned_at > 0 AND erased_at = 0 \
          AND (ban_ends_at = 0 OR ban_ends_at > $3) ORDER BY id LIMIT $4"
     );
     let rows = tx.fetch(&sql, &params![app, after, now, i64::from(count) + 1]).await?;

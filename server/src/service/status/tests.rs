@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::journal::LogWriter;
 use crate::journal::tests::{ANN, BOB, Fixture};
 use crate::key::{AppKey, LoginKey, UserKey};
-use crate::media::{Files, Location};
+use crate::media::Files;
 use crate::presence::{
     CONNECTED_LOGINS, CONNECTED_PLATFORMS, Change, Connections, Custom, bit, change, connected, connected_of,
     connections, disconnected, end_custom_status, mark_unmarked_logins, own,
@@ -316,7 +316,8 @@ async fn a_disconnect_that_the_full_queue_refuses_is_repeated_soon() {
     Fixture::open(database.clone()).await.db.close().await;
     let clock = Clock::manual(START_MS);
     let settings = DbConfig { queue: WAITING, ..DbConfig::new(database) };
-    let (config, files) = (Config::default(), Files::open(Location::Folder(dir.path().join("media"))).unwrap());
+    let config = Config::default();
+    let files = Files::open(config.media.options(dir.path())).unwrap();
     let app = App::open(Arc::new(config), clock.clone(), settings, files, kinds()).await.unwrap();
     app.db
         .submit(Scope::user(ANN), async |tx: &mut Tx<'_>| {

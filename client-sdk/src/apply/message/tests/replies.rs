@@ -29,12 +29,30 @@ fn shown(db: &Connection) -> Option<String> {
 #[test]
 fn a_source_that_the_server_withholds_is_shown_as_this_device_holds_it() {
     for (held, expected) in [(true, Some("hi".to_owned())), (false, None)] {
-        let db = memory().unwrap();
-        if held {
-            applied(&db, page(entry(MessageType::Text, "hi", 0)));
+        for of_reply in [page, head] {
+            let db = memory().unwrap();
+            if held {
+                applied(&db, page(entry(MessageType::Text, "hi", 0)));
+            }
+            applied(&db, of_reply(reply(None)));
+            assert_eq!(shown(&db), expected, "{held}");
         }
-        applied(&db, page(reply(None)));
-        assert_eq!(shown(&db), expected, "{held}");
+    }
+}
+
+/// The reply is the last message of the user's stay, and its source was edited later: each sync brings the reply again.
+#[test]
+fn a_reply_that_comes_again_without_its_source_shows_what_it_has_shown() {
+    for is_held in [true, false] {
+        for again in [page, head] {
+            let db = memory().unwrap();
+            if is_held {
+                applied(&db, page(entry(MessageType::Text, "hi", 0)));
+            }
+            applied(&db, page(reply(Some("hi"))));
+            applied(&db, again(reply(None)));
+            assert_eq!(shown(&db).as_deref(), Some("hi"), "{is_held}");
+        }
     }
 }
 

@@ -142,12 +142,14 @@ impl App {
         let (key, me, now) = (group.conversation.key, group.me, group.now);
         let concerned = users.to_vec();
         let told = self.db.read(async move |tx| jobs::told(tx, key, &concerned, (now, applies)).await);
-        let mut told = told.await?;
-        told.retain(|user| *user != me && !users.contains(user));
-        told.truncate(MAX_LOCKED_USERS.saturating_sub(users.len() + 1));
-        group.told = told;
+        let told = told.await?.into_iter().filter(|user| *user != me);
+        // Those who are named as well, such as an administrator who is invited with others, are in the scope already.
+        let (named, mut others): (Vec<UserKey>, Vec<UserKey>) = told.partition(|user| users.contains(user));
+        others.truncate(MAX_LOCKED_USERS.saturating_sub(users.len() + 1));
         let scope = Scope::conversation(key).and_user(me).and_users(users.iter().copied());
-        Ok(scope.and_users(group.told.iter().copied()))
+        let scope = scope.and_users(others.iter().copied());
+        group.told = named.into_iter().chain(others).collect();
+        Ok(scope)
     }
 
     fn ask(&self, wording: String, count: usize) -> Ask {

@@ -140,10 +140,15 @@ pub(crate) static GROUP_APPLICATION: FeedKind = FeedKind {
 const KIND: &str = "CASE WHEN p.account = $1 AND p.inviter = 0 THEN 1 WHEN p.account = $1 THEN 3 \
      WHEN p.inviter = $1 AND r.role <= 2 THEN 2 WHEN p.inviter = 0 AND r.role <= 2 THEN 1 ELSE 0 END";
 
+/// The state of an application `p` to a group `c`: what waited when the group ended, ended with it. What had expired by then stays
+/// expired. Nothing happens in a group after its end, so the last time of the conversation is that of the end.
+const STATE: &str =
+    "CASE WHEN c.end_seq IS NOT NULL AND p.state = 1 AND p.expires_at > c.last_ts THEN 5 ELSE p.state END";
+
 /// Selects applications `p` for the user $1. `a` is the other user: the inviter for somebody who is invited, or who would enter.
 fn select(condition: &str) -> String {
     format!(
-        "SELECT p.place, p.id, {KIND}, CASE WHEN c.end_seq IS NOT NULL AND p.state = 1 THEN 5 ELSE p.state END, c.name, \
+        "SELECT p.place, p.id, {KIND}, {STATE}, c.name, \
          g.group_name, g.avatar_url, {USER}, p.created_at, p.updated_at, p.expires_at, p.wording, \
          o.name, o.user_name, o.avatar_url, o.extended_data, n.nickname, n.role \
          FROM group_application p JOIN conversation c ON c.id = p.conversation \
@@ -191,24 +196,61 @@ async fn entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap
         let info = if is_seen { Some(info(row)?) } else { None };
         Ok((id, GroupApplicationEntry { id, info, place: row.get(0)?, expires_at: row.get(13)? }))
     };
-    rows.iter().map(entry).collect()
+    let mut found = rows.iter().map(entry).collect::<Result<HashMap<i64, GroupApplicationEntry>, Error>>()?;
+    // One that is gone, with the user who was erased, concerns nobody.
+    for id in keys {
+        found.entry(*id).or_insert_with(|| GroupApplicationEntry { id: *id, ..GroupApplicationEntry::default() });
+    }
+    Ok(found)
 }
 
-/// Returns a page of the applications that concern a user, the last changed first, and the flag of the next page. Each of the
-/// three lists that it consists of is read by an index, as far as the page reaches.
+/// Selects a page of the applications that concern the user $1, the last changed first: $3 of those whose place is below $2. Each of the
+/// three lists that it consists of is read by an index, as far as the page reaches. The third one begins at the groups in which the user
+/// decides, and goes as far in each of them: the applications of others to join other groups are by far the most.
+fn page_sql() -> String {
+    let rest = "p.place < $2 ORDER BY p.place DESC LIMIT $3";
+    let above = "JOIN group_member r ON r.conversation = p.conversation AND r.account = $1 AND r.role <= 2";
+    let as_far = "COALESCE((SELECT q.place FROM group_application q WHERE q.conversation = r.conversation AND q.inviter = 0 \
+                  AND q.place < $2 ORDER BY q.place DESC LIMIT 1 OFFSET $3 - 1), 0)";
+    let decides = "FROM group_member r CROSS JOIN group_application p \
+                   WHERE r.account = $1 AND r.role <= 2 AND p.conversation = r.conversation AND p.inviter = 0";
+    select(&format!(
+        "p.id IN (SELECT id FROM (SELECT p.id FROM group_application p WHERE p.account = $1 AND {rest}) AS own \
+         UNION SELECT id FROM (SELECT p.id FROM group_application p {above} WHERE p.inviter = $1 AND {rest}) AS sent \
+         UNION SELECT id FROM (SELECT p.id {decides} AND p.place >= {as_far} AND {rest}) AS got) \
+         ORDER BY p.place DESC LIMIT $3"
+    ))
+}
+
+/// Returns a page of the applications that concern a user, the last changed first, and the flag of the next page.
 pub(super) async fn page(
     tx: &mut Tx<'_>,
     user: UserKey,
     page: Page,
     now: i64,
 ) -> Result<(Vec<GroupApplicationInfo>, i64), Error> {
-    let rest = "p.place < $2 ORDER BY p.place DESC LIMIT $3";
-    let above = "JOIN group_member r ON r.conversation = p.conversation AND r.account = $1 AND r.role <= 2";
-    let condition = format!(
-        "p.id IN (SELECT id FROM (SELECT p.id FROM group_application p WHERE p.account = $1 AND {rest}) AS own \
-         UNION SELECT id FROM (SELECT p.id FROM group_application p {above} WHERE p.inviter = $1 AND {rest}) AS sent \
-         UNION SELECT id FROM (SELECT p.id FROM group_application p {above} WHERE p.inviter = 0 AND {rest}) AS got) \
-         ORDER BY p.place DESC LIMIT $3"
-    );
-    application::page(tx, user, (page, now), &select(&condition), |row| Ok((info(row)?, row.get(13)?))).await
+    application::page(tx, user, (page, now), &page_sql(), |row| Ok((info(row)?, row.get(13)?))).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Database;
+    use crate::journal::tests::Fixture;
+
+    /// Rows of applications stay. A page of somebody who decides nowhere does not read those of all groups.
+    #[tokio::test]
+    async fn a_page_of_applications_is_read_from_indexes() {
+        let dir = tempfile::tempdir().unwrap();
+        let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
+        let plan = fixture.plan(page_sql(), params![UserKey(1), i64::MAX, 10].to_vec()).await;
+        assert!(plan.contains("SEARCH p USING INDEX group_application_of (account=? AND place<?)"), "{plan}");
+        assert!(plan.contains("SEARCH p USING INDEX group_application_by (inviter=? AND place<?)"), "{plan}");
+        let decides = "SEARCH r USING INDEX group_member_decides (account=?)";
+        let got = "SEARCH p USING INDEX group_application_to (conversation=? AND inviter=? AND place>? AND place<?)";
+        assert!(plan.contains(decides) && plan.contains(got), "{plan}");
+        let as_far = "SEARCH q USING COVERING INDEX group_application_to (conversation=? AND inviter=? AND place<?)";
+        assert!(plan.contains(as_far), "{plan}");
+        fixture.db.close().await;
+    }
 }

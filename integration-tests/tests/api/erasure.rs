@@ -1,0 +1,257 @@
+//! Erasing a user: what is removed, what others keep, and that it survives a restart.
+
+use tonic::Code;
+use zim_integration_tests::{Device, OperatorClient, World, eventually, group, soon, texts};
+use zim_protocol::message::Body;
+use zim_protocol::{
+    CallInvitationMode as Mode, CallUserState as State, ConnectionEvent, EraseUserRequest, ErrorCode, Event, EventKind,
+    FriendApplicationListQueryConfig, FriendApplicationSendConfig, GetGroupRequest, GetUserRequest, ListAuditRequest,
+    ListWorkRequest, Message, MessageQueryMode, UnbanUserRequest, WorkQueue,
+};
+use zim_server::db::{Tx, params};
+
+use crate::audit::{actions, rows};
+use crate::call::{accept, becomes, end, invite};
+use crate::export::export;
+use crate::friend::add;
+use crate::group::create;
+use crate::group_application::{Crew, apply, ask, list};
+use crate::media::{Files, png, send, stored};
+
+fn erase(world: &World, user_id: &str, confirm: &str) -> EraseUserRequest {
+    EraseUserRequest { app_id: world.app_id(), user_id: user_id.into(), confirm: confirm.into() }
+}
+
+/// Waits until nothing is left to do.
+async fn is_done(world: &World) {
+    let mut operator = world.admin().await;
+    eventually("the erasure is done", async || {
+        let list = ListWorkRequest { queue: WorkQueue::Outbox as i32, all: true, ..ListWorkRequest::default() };
+        let works = soon(operator.list_work(list)).await.unwrap().into_inner().works;
+        works.iter().all(|work| work.kind != "erasure").then_some(())
+    })
+    .await;
+}
+
+/// The number of rows of a user in a table.
+async fn count(world: &World, table: &'static str, user_id: &'static str) -> i64 {
+    let counting = world.server().app().db.read(async move |tx: &mut Tx<'_>| {
+        let sql = format!("SELECT COUNT(*) FROM {table} t JOIN account a ON a.id = t.account WHERE a.name = $1");
+        let row = tx.fetch_one(&sql, &params![user_id]).await?;
+        Ok(row.unwrap().get::<i64>(0)?)
+    });
+    soon(counting).await.unwrap()
+}
+
+async fn owner(operator: &mut OperatorClient, world: &World, group_id: &str) -> (String, u32) {
+    let request = GetGroupRequest { app_id: world.app_id(), group_id: group_id.into() };
+    let details = soon(operator.get_group(request)).await.unwrap().into_inner();
+    (details.owner_user_id, details.members)
+}
+
+fn is_erased(message: &Message) -> bool {
+    match &message.body {
+        Some(Body::Revoke(revoke)) => {
+            assert_eq!(revoke.original_text_message_content, "");
+            revoke.revoke_extended_data == "{\"reason\":\"erased\"}"
+        }
+        _ => false,
+    }
+}
+
+#[tokio::test]
+async fn erase_user_removes_what_is_theirs_and_the_content_of_their_messages() {
+    let world = World::new().await;
+    let (ann, bob, eve) = (world.user("ann").await, world.user("bob").await, world.user("eve").await);
+    soon(ann.update_user_name("Ann A.")).await.unwrap();
+    add(&ann, "bob").await;
+    soon(ann.add_users_to_blacklist(["eve"])).await.unwrap();
+    create(&ann, "crew", &["bob", "eve"]).await;
+    create(&ann, "alone", &[]).await;
+    let away = world.device("bob").await;
+    let files = Files::new();
+    ann.say("bob", "secret").await;
+    send(&ann, Message::image(files.add("cat.png", &png(10, 10)))).await.unwrap();
+    bob.say("ann", "of bob").await;
+    ann.say(group("crew"), "secret, too").await;
+    bob.say(group("crew"), "of bob, too").await;
+    for device in [&eve, &away] {
+        device.receives("of bob, too").await;
+    }
+    away.receives("secret").await;
+    away.quit().await;
+
+    let mut operator = world.admin().await;
+    for (request, code) in
+        [(erase(&world, "ann", "bob"), Code::InvalidArgument), (erase(&world, "nobody", "nobody"), Code::NotFound)]
+    {
+        assert_eq!(soon(operator.erase_user(request)).await.unwrap_err().code(), code);
+    }
+    let done = soon(operator.erase_user(erase(&world, "ann", "ann"))).await.unwrap().into_inner();
+    assert_eq!(done.sessions, 1);
+    ann.until("the end of the session", |seen| {
+        let end = |event: &Event| {
+            matches!(event, Event::ConnectionStateChanged(it) if it.event() == ConnectionEvent::KickedOut)
+        };
+        seen.iter().any(end).then_some(())
+    })
+    .await;
+    is_done(&world).await;
+
+    // Others lose the content, and keep what is theirs.
+    bob.next(EventKind::MessageRevokeReceived).await;
+    let with_ann = eventually("bob has no content of ann", async || {
+        let held = bob.history_by("ann", MessageQueryMode::OnlyLocal).await;
+        (held.len() == 3 && is_erased(&held[0]) && is_erased(&held[1])).then_some(held)
+    });
+    assert_eq!(texts(&with_ann.await[2..]), ["of bob"]);
+    let in_group = eventually("eve has no content of ann", async || {
+        let held = eve.history_by(group("crew"), MessageQueryMode::OnlyLocal).await;
+        (held.len() == 2 && is_erased(&held[0])).then_some(held)
+    });
+    assert_eq!(texts(&in_group.await[1..]), ["of bob, too"]);
+    let back = world.user_at(away.dir(), "bob").await;
+    eventually("a device that was away has no content of ann", async || {
+        let held = back.history_by("ann", MessageQueryMode::OnlyLocal).await;
+        (held.len() == 3 && is_erased(&held[0]) && is_erased(&held[1])).then_some(())
+    })
+    .await;
+    let of_bob = export(&mut operator, world.app_id(), "bob").await;
+    assert!(of_bob.iter().all(|part| part.friends.is_empty()));
+    let (owner, members) = owner(&mut operator, &world, "crew").await;
+    assert!(["bob", "eve"].contains(&owner.as_str()) && members == 2, "{owner} of {members}");
+    let alone = GetGroupRequest { app_id: world.app_id(), group_id: "alone".into() };
+    assert_eq!(soon(operator.get_group(alone)).await.unwrap_err().code(), Code::FailedPrecondition);
+
+    // Nothing of ann is left on the server but the ID.
+    for table in ["session", "feed", "friend", "block", "media", "push_id", "conversation_setting", "group_member"] {
+        assert_eq!(count(&world, table, "ann").await, 0, "{table}");
+    }
+    eventually("the files are gone", async || (stored(&world) == 0).then_some(())).await;
+    let of_ann = export(&mut operator, world.app_id(), "ann").await;
+    let own = of_ann[0].self_user_info.clone().unwrap().user_full_info.unwrap().base_info.unwrap();
+    assert_eq!((own.user_id.as_str(), own.user_name.as_str()), ("ann", ""));
+
+    // The ID is not used again, and a lifted ban changes nothing.
+    let app_id = world.app_id();
+    let unban = UnbanUserRequest { app_id, user_id: "ann".into() };
+    assert!(!soon(operator.unban_user(unban)).await.unwrap().into_inner().was_banned);
+    let mut raw = world.raw_after_hello(7).await;
+    let refused = raw.call(&world.login_request("ann")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NetworkModuleTokenInvalid as i32);
+    raw.end().await;
+    let access = GetUserRequest { app_id, user_id: "ann".into() };
+    let access = soon(operator.get_user(access)).await.unwrap().into_inner();
+    assert!(access.is_banned && access.erased_at == world.clock.now_ms());
+    // Once more has no further effect.
+    world.clock.advance(1_000);
+    soon(operator.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
+    is_done(&world).await;
+    let again = GetUserRequest { app_id, user_id: "ann".into() };
+    assert_eq!(soon(operator.get_user(again)).await.unwrap().into_inner().erased_at, access.erased_at);
+    assert_eq!(texts(&bob.history("ann").await[2..]), ["of bob"]);
+    let log = rows(&mut operator, ListAuditRequest { app_id, user_id: "ann".into(), ..Default::default() }).await;
+    let expected = ["EraseUser", "UnbanUser", "ExportUser", "EraseUser"].map(|action| (action, "ann"));
+    assert_eq!(actions(&log), expected);
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn erase_user_removes_applications_from_the_devices_of_others() {
+    let Crew { world, ann, adam, mia: _mia, dan, eve } = Crew::asking().await;
+    apply(&dan, "let dan in").await.unwrap();
+    assert_eq!(ask(&adam, &["eve"], "eve is nice").await.unwrap(), []);
+    soon(dan.send_friend_application("eve", FriendApplicationSendConfig::default())).await.unwrap();
+    let friends = async |device: &Device| {
+        let config = FriendApplicationListQueryConfig { next_flag: 0, count: 100 };
+        soon(device.query_friend_application_list(config)).await.unwrap().application_list.len()
+    };
+    let until = async |device: &Device, expected: (usize, usize)| {
+        let mut last = (0, 0);
+        eventually(&format!("{expected:?} applications"), async || {
+            last = (list(device).await.len(), friends(device).await);
+            (last == expected).then_some(())
+        })
+        .await;
+    };
+    for (device, expected) in [(&ann, (1, 0)), (&adam, (2, 0)), (&eve, (1, 1))] {
+        until(device, expected).await;
+    }
+    let away = world.device("eve").await;
+    until(&away, (1, 1)).await;
+    away.quit().await;
+    let mut operator = world.admin().await;
+    for user in ["dan", "adam"] {
+        soon(operator.erase_user(erase(&world, user, user))).await.unwrap();
+        is_done(&world).await;
+    }
+    for device in [&ann, &eve, &world.user_at(away.dir(), "eve").await] {
+        until(device, (0, 0)).await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn erase_user_empties_names_in_groups_and_what_was_said_in_calls() {
+    let world = World::with(|config| config.groups.tips = true).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    soon(ann.update_user_name("Ann A.")).await.unwrap();
+    create(&bob, "crew", &["ann"]).await;
+    // The tip of a leave comes after the stay.
+    create(&bob, "left", &["ann"]).await;
+    soon(ann.leave_group("left")).await.unwrap();
+    soon(ann.set_group_member_nickname("Nick", "ann", "crew")).await.unwrap();
+    soon(ann.update_group_alias("secret alias", "crew")).await.unwrap();
+    // Nobody leaves a group that was dismissed.
+    soon(bob.dismiss_group("crew")).await.unwrap();
+    // Ann ends the call of Bob.
+    let call_id = invite(&bob, Mode::Advanced, &["ann"]).await;
+    becomes(&bob, &call_id, "ann", State::Received).await;
+    accept(&ann, &call_id).await.unwrap();
+    end(&ann, &call_id).await.unwrap();
+    let left = async || {
+        let read = world.server().app().db.read(async |tx: &mut Tx<'_>| {
+            let sql = "SELECT (SELECT COUNT(*) FROM chat_call WHERE operated_data <> ''), \
+                       (SELECT COUNT(*) FROM group_member WHERE nickname <> ''), (SELECT COUNT(*) FROM member WHERE alias <> '')";
+            let row = tx.fetch_one(sql, &[]).await?.unwrap();
+            Ok((row.get::<i64>(0)?, row.get::<i64>(1)?, row.get::<i64>(2)?))
+        });
+        soon(read).await.unwrap()
+    };
+    let named = async || {
+        let read = world.server().app().db.read(async |tx: &mut Tx<'_>| {
+            let rows = tx.fetch("SELECT body FROM message", &[]).await?;
+            let bodies = rows.iter().map(|row| row.get::<Vec<u8>>(0)).collect::<Result<Vec<_>, _>>()?;
+            Ok(bodies.iter().filter(|body| body.windows(6).any(|text| text == b"Ann A.")).count())
+        });
+        soon(read).await.unwrap()
+    };
+    assert_eq!(left().await, (1, 1, 1));
+    assert_eq!(named().await, 3, "the tips of two groups and of a leave");
+    soon(world.admin().await.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
+    is_done(&world).await;
+    assert_eq!((left().await, named().await), ((0, 0, 0), 0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn erase_user_goes_on_after_a_restart() {
+    let mut world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 0..250 {
+        ann.say("bob", &format!("n {number}")).await;
+    }
+    bob.receives("n 249").await;
+    soon(world.admin().await.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
+    world.stop_server().await;
+    world.start_server().await;
+    is_done(&world).await;
+    let new = world.device("bob").await;
+    let held = new.history("ann").await;
+    assert!(held.len() == 250 && held.iter().all(is_erased));
+    // Nothing is unread any more: revoked messages do not count.
+    new.has_unread("ann", 0).await;
+    world.end().await;
+}
