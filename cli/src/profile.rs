@@ -242,6 +242,7 @@ mod tests {
             token: Some("secret token".into()),
             fingerprint: Some("ab".repeat(32)),
             ca: None,
+            area: None,
         }
     }
 

@@ -119,8 +119,11 @@ mod tests {
         let replied =
             MessageRepliedInfo { message_info: Some(info), sender_user_id: "ann".into(), ..Default::default() };
         let reaction = MessageReaction { reaction_type: "👍".into(), total_count: 2, ..MessageReaction::default() };
-        let reply =
-            Message { replied_info: Some(replied), reactions: vec![reaction], ..from("bob", Message::text("yes")) };
+        let reply = Message {
+            replied_info: Some(Box::new(replied)),
+            reactions: vec![reaction],
+            ..from("bob", Message::text("yes"))
+        };
         for has_numbers in [false, true] {
             let lines = form(has_numbers).lines(&reply);
             let [quote, text, reactions] = &lines[..] else { panic!("{lines:?}") };
