@@ -166,22 +166,19 @@ async fn conversation_changed_reports_added_and_then_updated() {
     for text in ["one", "two"] {
         ann.say("bob", text).await;
         bob.receives(text).await;
-        bob.until(text, |seen| {
+        let kind = bob.until(text, |seen| {
             let changes = seen.iter().filter_map(|event| match event {
                 Event::ConversationChanged(event) => Some(event),
                 _ => None,
             });
-            let found: Vec<_> = changes
-                .flat_map(|event| &event.info_list)
-                .filter(|info| {
-                    let last = info.conversation.as_ref().and_then(|conversation| conversation.last_message.as_ref());
-                    last.is_some_and(|last| is_text(last, text))
-                })
-                .map(zim_client_sdk::ConversationChangeInfo::event)
-                .collect();
-            (!found.is_empty()).then(|| kinds.push(found[0]))
-        })
-        .await;
+            let mut infos = changes.flat_map(|event| &event.info_list);
+            let found = infos.find(|info| {
+                let last = info.conversation.as_ref().and_then(|conversation| conversation.last_message.as_ref());
+                last.is_some_and(|last| is_text(last, text))
+            });
+            found.map(zim_client_sdk::ConversationChangeInfo::event)
+        });
+        kinds.push(kind.await);
     }
     assert_eq!(kinds, [ConversationEvent::Added, ConversationEvent::Updated]);
     world.end().await;
