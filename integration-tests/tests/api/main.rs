@@ -63,6 +63,8 @@ mod mention;
 mod message;
 mod message_fields;
 mod message_foreign;
+mod message_history;
+mod message_key;
 mod message_limits;
 mod message_race;
 mod message_transfer;
