@@ -74,6 +74,7 @@ mod operator_query;
 mod operator_room;
 mod operator_unaware;
 mod owner;
+mod presence;
 mod push;
 mod push_delivery;
 mod push_end;
