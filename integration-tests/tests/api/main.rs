@@ -97,6 +97,7 @@ mod search_change;
 mod seen;
 mod sent_again;
 mod session;
+mod session_token;
 mod status;
 mod sync;
 mod turns;
