@@ -10,6 +10,7 @@ mod audit;
 mod authorisation;
 mod blacklist;
 mod call;
+mod call_join;
 mod call_time;
 mod command;
 mod conformance;
