@@ -37,6 +37,7 @@ mod group_data;
 mod group_events;
 mod group_limit;
 mod group_member;
+mod group_message;
 mod group_permission;
 mod group_race;
 mod group_rules;
