@@ -88,6 +88,7 @@ mod push_delivery;
 mod push_end;
 mod push_kinds;
 mod push_meanwhile;
+mod push_order;
 mod push_outcome;
 mod push_provider;
 mod push_provider_fault;
