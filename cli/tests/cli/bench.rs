@@ -1,4 +1,4 @@
-//! Benchmarks of groups: what happens beside the messages, and how a group grows. And of files.
+//! Benchmarks: `zim bench` by what each measures, and what happens beside the messages.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Receipts, mentions, and deleting everything: `zim send`, `zim message`, `zim conversation`.
+//! Messages: `zim send`, `zim chat`, `zim message`, `zim conversation`.
 
 use serde_json::Value;
 
