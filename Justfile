@@ -14,6 +14,9 @@ on_a_database := "package(zim-server) | package(zim-integration-tests)"
 # Tests that need other programs: `tcpdump`, `ffmpeg`, `strace`.
 with_other_programs := "test(/capture/) | test(/media_film/) | test(/power_cut/)"
 
+# Tests that take long, and show the same on every database.
+once := "test(/ten_thousand_conversations/)"
+
 # Lists the commands.
 _list:
     @just --list --unsorted
@@ -32,7 +35,8 @@ demo *args:
     cargo run --quiet --locked --bin zim -- demo "$@"
 
 # All tests, on SQLite, then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster), then on two nodes (ZIM_TEST_NATS, or a
-# private server). Some of them need other programs: see test-capture, test-films and test-power-cut.
+# private server). Some of them need other programs: see test-capture, test-films and test-power-cut. With a name, it runs the tests
+# that have it; where none has, it goes on.
 test *args: test-docs (test-capture args) (test-films args) (test-power-cut args) && (test-s3 args) (test-postgres args) (test-nodes args)
     # Some of the tests cover less than all of them.
     if [ $# = 0 ]; then {{ just_executable() }} coverage; else {{ just_executable() }} test-sqlite "$@"; fi
@@ -50,33 +54,33 @@ test-sqlite *args: (_tools "cargo-nextest")
 
 # The tests of films, with ffmpeg.
 test-films *args: (_tools "cargo-nextest")
-    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked -p zim-integration-tests -E 'test(/media_film/)' {{ args }}
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked -p zim-integration-tests -E 'test(/media_film/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # The tests that capture packets, with tcpdump. It needs root, or once `sudo setcap cap_net_raw+ep "$(command -v tcpdump)"`.
 test-capture *args: (_tools "cargo-nextest")
-    cargo nextest run --locked -p zim-integration-tests -E 'test(/capture/)' {{ args }}
+    cargo nextest run --locked -p zim-integration-tests -E 'test(/capture/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # The tests that cut the power of a server on SQLite, with strace.
 test-power-cut *args: (_tools "cargo-nextest")
-    cargo nextest run --locked -p zim-integration-tests -E 'test(/power_cut/)' {{ args }}
+    cargo nextest run --locked -p zim-integration-tests -E 'test(/power_cut/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # The tests that use a database, on PostgreSQL.
 test-postgres *args: (_tools "cargo-nextest")
     # With the whole workspace, or its crates would be built a second time with fewer features.
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not (binary(nodes) | {{ with_other_programs }})' {{ args }}
+        cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not (binary(nodes) | {{ with_other_programs }} | {{ once }})' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # What happens between nodes, the benchmark of two, and the tests of the API and of journeys on two nodes that share a database. It
 # takes four minutes on two cores.
 test-nodes *args: (_tools "cargo-nextest")
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres ZIM_TEST_NODES=2 "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey) | test(/^cluster::/)) & not ({{ with_other_programs }})' {{ args }}
+        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey) | test(/^cluster::/)) & not ({{ with_other_programs }} | {{ once }})' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # The tests of files, with the files in an object store.
 test-s3 *args: (_tools "cargo-nextest")
-    ZIM_TEST_MEDIA=s3 cargo nextest run --locked -p zim-integration-tests -E 'test(/media/) | test(/log_upload/)' {{ args }}
+    ZIM_TEST_MEDIA=s3 cargo nextest run --locked -p zim-integration-tests -E 'test(/media/) | test(/log_upload/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # The examples in the documentation of the SDK and the protocol.
 test-docs:

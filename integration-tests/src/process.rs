@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use zim_client_sdk::Trust;
 
 use crate::port::free_port;
-use crate::trace::traced;
+use crate::trace::{self, traced};
 use crate::wait::TIMEOUT;
 
 /// The exit code of a supervised node that no longer may use its database.
@@ -222,6 +222,9 @@ impl ServerInstallation {
         // Fails when the receiver is dropped.
         let process = ChildProcess::start(&mut command, &self.log(), move |line| drop(sender.send(line)))?;
         let address = next_line(&mut lines).await.with_context(|| self.last_of_log())?;
+        if let Some(trace) = &self.trace {
+            trace::check(trace).with_context(|| self.last_of_log())?;
+        }
         let address: SocketAddr = address.parse()?;
         Ok(ServerProcess { process, lines, owed: 0, address })
     }

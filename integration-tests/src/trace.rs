@@ -17,6 +17,8 @@ use crate::wait::eventually;
 const CALLS: &str = "trace=openat,?open,?creat,read,readv,lseek,write,writev,pwrite64,pwritev,?pwritev2,ftruncate,?truncate,\
     fallocate,fsync,fdatasync,?rename,?renameat,renameat2,?unlink,unlinkat,?link,linkat,?symlink,symlinkat,?copy_file_range,\
     ?sendfile,mmap";
+/// Each sync takes 20 ms. An answer that does not wait for it reaches its client while the sync lasts.
+const SLOW_SYNC: &str = "inject=fsync,fdatasync:delay_enter=20000";
 /// More than the bytes of any call.
 const LONGEST: &str = "33554432";
 /// More than the bytes of the last line.
@@ -49,9 +51,23 @@ pub(crate) fn traced(program: &str, trace: &Path) -> anyhow::Result<Command> {
     let strace = installed("strace").context("strace is not installed here: `apt-get install strace`")?;
     let mut command = Command::new(strace);
     // Follows threads, says which file is meant, and shows all bytes in hex.
-    command.args(["-D", "-f", "-q", "-y", "-xx", "-s", LONGEST, "--seccomp-bpf", "-e", CALLS, "-o"]);
+    command.args(["-D", "-f", "-q", "-y", "-xx", "-s", LONGEST, "--seccomp-bpf", "-e", CALLS, "-e", SLOW_SYNC, "-o"]);
     command.arg(trace).arg(program);
     Ok(command)
+}
+
+/// Checks that a process that has printed something is traced.
+///
+/// # Errors
+/// Its trace is empty. Where the system forbids `ptrace`, `strace` says so and lets the program run.
+pub(crate) fn check(trace: &Path) -> anyhow::Result<()> {
+    let length = std::fs::metadata(trace).map_or(0, |trace| trace.len());
+    ensure!(
+        length > 0,
+        "strace cannot trace processes here, so no power can be cut; a container needs `--cap-add=SYS_PTRACE`, and a seccomp \
+         profile that allows `ptrace`"
+    );
+    Ok(())
 }
 
 /// Reads what a process did in a folder, in the order in which the calls ended. It must be ending or have ended.
@@ -296,7 +312,7 @@ mod tests {
             r#"8     <... fsync resumed>)              = 0"#,
             r#"7     renameat(AT_FDCWD<`/`>, "`/data/a.new`", AT_FDCWD<`/data`>, "`a`") = 0"#,
             r#"7     ftruncate(4<`/data/a`>, 5) = 0"#,
-            r#"7     fsync(5<`/data`>) = 0"#,
+            r#"7     fsync(5<`/data`>) = 0 (DELAYED)"#,
             r#"7     lseek(3<`/data/a`>, 1, SEEK_SET) = 1"#,
             r#"7     read(3<`/data/a`>, "`z`", 10) = 1"#,
             r#"7     writev(3<`/data/a`>, [{iov_base="`p`", iov_len=1}, {iov_base="`r`", iov_len=1}], 2) = 2"#,
@@ -329,6 +345,17 @@ mod tests {
             Operation::Remove { file: "a".into() },
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_traced_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let trace = dir.path().join("trace");
+        assert!(check(&trace).unwrap_err().to_string().contains("SYS_PTRACE"));
+        std::fs::write(&trace, "").unwrap();
+        assert!(check(&trace).is_err());
+        std::fs::write(&trace, "7 write(1</out>, \"x\", 1) = 1\n").unwrap();
+        assert!(check(&trace).is_ok());
     }
 
     #[tokio::test]

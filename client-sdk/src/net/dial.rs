@@ -41,7 +41,6 @@ pub(crate) struct Dialer {
     refused: Refused,
     timeout: Duration,
     endpoints: Mutex<Endpoints>,
-    /// The app reports a change of the network.
     /// Counts the changes of the network that the app reported.
     changes: watch::Sender<u64>,
     tasks: TaskTracker,
@@ -133,8 +132,12 @@ impl Dialer {
         let found = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|error| {
             Unreachable::transient(network(format!("{given}: the host cannot be found")).with_source(error))
         })?;
-        let mut addresses = interleaved(found);
-        let mut failure = Unreachable::transient(network(format!("{given} has no address")));
+        self.first_of(interleaved(found)).await
+    }
+
+    /// Connects to the first of these addresses that answers.
+    async fn first_of(&self, mut addresses: VecDeque<SocketAddr>) -> Result<Dialed, Unreachable> {
+        let mut failure = Unreachable::transient(network(format!("{} has no address", self.address.given)));
         let mut attempts = FuturesUnordered::new();
         loop {
             match addresses.pop_front() {
@@ -284,8 +287,69 @@ fn interleaved(found: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> 
 
 #[cfg(test)]
 mod tests {
+    use quinn::ServerConfig;
+    use quinn::crypto::rustls::QuicServerConfig;
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::PrivateKeyDer;
+    use sha2::{Digest, Sha256};
+    use tokio::task::JoinHandle;
+    use zim_protocol::wire::ALPN;
+
     use super::*;
     use crate::config::Trust;
+
+    /// A server that accepts connections and does nothing with them.
+    struct Accepting {
+        endpoint: Endpoint,
+        fingerprint: [u8; 32],
+        task: JoinHandle<()>,
+    }
+
+    impl Accepting {
+        fn start() -> Self {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(["chat.example".to_owned()]).unwrap();
+            let certificate = params.self_signed(&key).unwrap().der().clone();
+            let fingerprint = Sha256::digest(&certificate).into();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+                .unwrap();
+            tls.alpn_protocols = vec![ALPN.to_vec()];
+            let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+            let endpoint = Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+            let task = tokio::spawn({
+                let endpoint = endpoint.clone();
+                async move {
+                    let mut connections = Vec::new();
+                    while let Some(incoming) = endpoint.accept().await {
+                        // A client that does not trust this server ends the connection.
+                        connections.extend(incoming.await.ok());
+                    }
+                }
+            });
+            Self { endpoint, fingerprint, task }
+        }
+
+        fn address(&self) -> SocketAddr {
+            self.endpoint.local_addr().unwrap()
+        }
+
+        /// A client that trusts this server, whatever address it is reached at.
+        fn dialer(&self) -> Dialer {
+            let config = Config::new(1, "chat.example:1").trust(Trust::Fingerprint(self.fingerprint));
+            Dialer::new(&config).unwrap()
+        }
+    }
+
+    impl Drop for Accepting {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
 
     fn config(server: &str) -> Config {
         Config::new(1, server).trust(Trust::Fingerprint([0; 32])).connect_timeout_ms(50)
@@ -296,6 +360,32 @@ mod tests {
         let found = ["[::1]:1", "[::2]:1", "127.0.0.1:1", "[::3]:1"].map(|address| address.parse().unwrap());
         let order: Vec<String> = interleaved(found.into_iter()).iter().map(ToString::to_string).collect();
         assert_eq!(order, ["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]);
+    }
+
+    #[tokio::test]
+    async fn a_name_with_several_addresses_is_reached_at_the_one_that_answers() {
+        let (server, other) = (Accepting::start(), Accepting::start());
+        let silent = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+        let [first, second] = silent.each_ref().map(|silent| silent.local_addr().unwrap());
+        let dialer = server.dialer();
+        // Some do not answer, and at one of them is somebody else's server.
+        for addresses in [
+            vec![server.address(), first],
+            vec![first, server.address()],
+            vec![first, other.address(), second, server.address()],
+            vec![other.address(), server.address()],
+        ] {
+            let dialed = dialer.first_of(addresses.clone().into()).await;
+            let dialed = dialed.unwrap_or_else(|unreachable| panic!("{addresses:?}: {unreachable:?}"));
+            assert_eq!(dialed.connection.remote_address(), server.address(), "{addresses:?}");
+        }
+        // Without the server, the error says why the one that answers is not used.
+        let refused = dialer.first_of([other.address()].into()).await.unwrap_err();
+        assert!(refused.is_final, "{refused:?}");
+        assert!(refused.error.message().contains("certificate"), "{refused:?}");
+        let none = dialer.first_of(VecDeque::new()).await.unwrap_err();
+        assert!(none.error.message().contains("has no address"), "{none:?}");
+        dialer.close().await;
     }
 
     #[tokio::test]

@@ -25,6 +25,8 @@ use super::testbed::{Programs, Testbed};
 
 /// The longest wait at the end. There are five times as many devices as in a short run.
 const PATIENCE: u32 = 4;
+/// Of so many calls one must be acknowledged. A run in which nearly all fail shows nothing.
+const ACKNOWLEDGED_OF: usize = 2;
 /// The server empties its log when it is longer, in a pause.
 const LONG_LOG: u64 = 4 << 20;
 
@@ -61,20 +63,21 @@ pub(super) async fn run(
         Ok(()) => check(&mut testbed, limit, &mut peaks).await,
         Err(error) => Err(error),
     };
-    let (violations, messages) = match checked {
+    let (mut violations, messages) = match checked {
         Ok(checked) => checked,
         Err(error) => {
             keep(&format!("the run did not end: {error:#}"))?;
             return Err(error);
         }
     };
-    if !violations.is_empty() {
-        keep(&format!("{violations:#?}"))?;
-    }
     let (calls, acknowledged, events) = record.read(|events| {
         let acknowledged = events.calls.iter().filter(|call| call.acknowledged().is_some()).count();
         (events.calls.len(), acknowledged, events.raised.len())
     });
+    violations.extend(too_few(calls, acknowledged));
+    if !violations.is_empty() {
+        keep(&format!("{violations:#?}"))?;
+    }
     let tally = Tally {
         calls,
         acknowledged,
@@ -88,6 +91,12 @@ pub(super) async fn run(
         ..faults_of(&record)
     };
     Ok(Outcome { plan, violations, tally, record })
+}
+
+/// What is wrong if few calls are acknowledged.
+fn too_few(calls: usize, acknowledged: usize) -> Option<Violation> {
+    let what = format!("{acknowledged} of {calls} calls were acknowledged");
+    (acknowledged * ACKNOWLEDGED_OF < calls).then_some(Violation { name: "few_acknowledged", what })
 }
 
 async fn play(testbed: &mut Testbed, plan: &Plan, limit: Duration, peaks: &mut Peaks) -> anyhow::Result<()> {
@@ -238,6 +247,10 @@ async fn check_sizes(
     (peaks, found): (&mut Peaks, &mut Found),
 ) -> anyhow::Result<()> {
     peaks.look(testbed);
+    // What was not measured is not bounded.
+    if cfg!(target_os = "linux") && (peaks.server == 0 || peaks.client == 0) {
+        found.add("too_large", format!("nobody has measured the memory of all: {peaks:?}"));
+    }
     let mut bounded = |what: &str, bytes: u64, most: u64| {
         testbed.record.note(format!("{what}: {bytes} bytes; at most {most} are allowed"));
         if bytes > most {
@@ -297,6 +310,12 @@ mod tests {
         let after = memory(std::process::id()).unwrap();
         assert!(after >= before + more.len() as u64 / 2, "{before} {after}");
         assert_eq!(memory(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_run_in_which_most_calls_fail_shows_nothing() {
+        assert!(too_few(10, 5).is_none());
+        assert_eq!(too_few(11, 5).unwrap().name, "few_acknowledged");
     }
 
     #[test]

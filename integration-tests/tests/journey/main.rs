@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod addresses;
 mod blacklist;
 mod calls;
 mod chat;
@@ -13,6 +14,7 @@ mod group_changes;
 mod group_history;
 mod groups;
 mod guide;
+mod many_conversations;
 mod media;
 mod message_life;
 mod observed;
