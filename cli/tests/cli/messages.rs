@@ -231,7 +231,7 @@ async fn history_is_shown_in_pages() {
     let sent = env.zim_with("ann", &["send", "bob", "--lines", "-"], &text).await.ok();
     assert_eq!(sent.lines().len(), 45);
 
-    let seqs = |run: &common::Ran| -> Vec<i64> {
+    let seqs = |run: &crate::common::Ran| -> Vec<i64> {
         run.lines()
             .iter()
             .map(|line| serde_json::from_str::<Value>(line).unwrap()["messageSeq"].as_i64().unwrap())
