@@ -18,6 +18,11 @@ use crate::text::preview;
 
 /// `zim admin app`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  zim admin app list
+  zim admin app create --name shop
+  zim admin app show --app-id 860873044")]
 pub(crate) enum AppCommand {
     /// Create an app, and print its secrets
     Create {

@@ -15,6 +15,10 @@ use crate::text::preview;
 
 /// `zim admin log`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  zim admin log list
+  zim admin log list ann")]
 pub(crate) enum LogCommand {
     /// List the logs, the newest first
     List {

@@ -24,6 +24,10 @@ pub(crate) struct OfArgs {
 
 /// `zim admin retention`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  zim admin retention show
+  zim admin retention set 90")]
 pub(crate) enum RetentionCommand {
     /// Show for how many days messages are kept
     Show {

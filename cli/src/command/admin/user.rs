@@ -28,6 +28,13 @@ pub(crate) struct UserArgs {
 
 /// `zim admin user`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  zim admin user list
+  zim admin user show ann
+  zim admin user register dora
+  zim admin user ban mallory --for 7d
+  zim admin user unban mallory")]
 pub(crate) enum UserCommand {
     /// Register a user, for apps that do not register users at their first login
     Register {

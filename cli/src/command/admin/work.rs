@@ -11,6 +11,11 @@ use crate::text::preview;
 
 /// `zim admin task` and `zim admin outbox`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  zim admin task list              what has failed
+  zim admin task list --all
+  zim admin outbox list --all      what waits to be delivered, too")]
 pub(crate) enum WorkCommand {
     /// List what has failed; the server tries it again by itself, up to ten times
     List {
