@@ -48,7 +48,7 @@ coverage:
     ZIM_TEST_COVERAGE="{{ coverage_notes }}" cargo nextest run --locked --workspace --run-ignored only \
         -E 'test(=measured::all_that_the_reference_has_was_told_and_answered)'
 
-# All tests on SQLite, without other programs.
+# All tests on SQLite, without those that need other programs than curl and jq.
 test-sqlite *args: (_tools "cargo-nextest")
     ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/^cluster::/) | {{ with_other_programs }})' {{ args }}
 

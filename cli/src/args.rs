@@ -18,7 +18,7 @@ Examples:
   zim login ann                     log in to the server that runs in this folder
   zim send bob \"hi\"                 send a message
   zim chat bob                      chat with bob
-  zim group create crew1 bob         start a group with bob
+  zim group create trip bob         start a group with bob
   zim listen | jq -c .name          the names of events as they arrive
   zim --profile bob login bob       log in a second user on this machine
   zim demo                          see a demo in five seconds, with its own server";

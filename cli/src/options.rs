@@ -1,5 +1,6 @@
 //! The options that every command takes.
 
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,6 +58,11 @@ impl Global {
             Zim::set_advanced_config(name, value).map_err(|error| Failure::usage(error.message()))?;
         }
         if let Some(folder) = &self.log_folder {
+            // The SDK logs nothing if it cannot, and says nothing of it.
+            let file = folder.join("zim.log");
+            zim_files::create_folder(folder)
+                .and_then(|()| zim_files::open(&file, OpenOptions::new().create(true).append(true)))
+                .map_err(|error| Failure::other(format!("{}: {error}", file.display())))?;
             // The log is the process's: this client connects to nothing.
             let zim = Zim::new(Config::new(1, NOWHERE))?;
             zim.set_log_config(&LogConfig { log_level: LogLevel::Debug, log_path: Some(folder.clone()) });

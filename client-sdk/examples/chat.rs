@@ -46,5 +46,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[expect(clippy::print_stdout, reason = "a chat prints what is said")]
 fn print(line: &str) {
-    println!("{line}");
+    println!("{}", line.replace(char::is_control, " ")); // What others write must not control the terminal.
 }

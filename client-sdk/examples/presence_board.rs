@@ -102,5 +102,6 @@ fn line(status: &UserStatus) -> String {
 
 #[expect(clippy::print_stdout, reason = "an example prints what happens")]
 fn print(line: &str) {
-    println!("{line}");
+    // Users choose their statuses. They must not control the terminal, or write the lines of others.
+    println!("{}", line.replace(char::is_control, " "));
 }

@@ -9,7 +9,9 @@
 //! The agents must have logged in once. Then `zim send support "help"` is a customer, and eve reads and answers it with
 //! `zim history --group support-inbox` and `zim message reply --group support-inbox 1 "on it"`.
 //!
-//! No message is lost and none is passed on twice, also if the desk or the server is killed: it follows the rules of the bot.
+//! No message is lost and none is passed on twice, also if the desk or the server is killed: it follows the rules of the bot. Only
+//! text is passed on, and one for which there is no room beside the customer's name is cut. A device that was away gets the messages of
+//! the last seven days, at most 1,000 of a conversation: what a desk misses beyond that is in the history only.
 
 use std::collections::HashSet;
 
@@ -140,8 +142,9 @@ fn to_customer(zim: &Zim, message: &Message) {
     let Some(replied) = message.replied_info.as_ref().filter(|replied| replied.sender_user_id == DESK) else { return };
     let Some(Body::Text(original)) = replied.message_info.as_ref().and_then(|info| info.body.as_ref()) else { return };
     let Some((customer, _)) = original.message.split_once(": ") else { return };
-    if let Some(answer) = message.as_text() {
-        pass_on(message, zim.peer(customer).send(answer));
+    match message.as_text() {
+        Some(answer) => pass_on(message, zim.peer(customer).send(answer)),
+        None => print(&format!("not passed on: {} has answered {customer} without a text", message.sender_user_id)),
     }
 }
 

@@ -14,8 +14,8 @@ use zim_client_sdk::{EventStream, HandlerGuard, MessageSendNotification, Zim};
 use zim_protocol::message::Body;
 use zim_protocol::{
     Conversation, ConversationFilterOption, ConversationQueryConfig, ConversationSyncState,
-    ConversationTotalUnreadMessageCountQueryConfig, ConversationType, ErrorCode, Event, EventKind, EventType, Message,
-    MessageQueryConfig, MessageQueryMode, MessageSendConfig,
+    ConversationTotalUnreadMessageCountQueryConfig, ConversationType, ErrorCode, ErrorUserInfo, Event, EventKind,
+    EventType, Message, MessageQueryConfig, MessageQueryMode, MessageSendConfig,
 };
 
 use crate::coverage;
@@ -375,6 +375,14 @@ pub fn refusal<T: std::fmt::Debug>(result: Result<T, zim_client_sdk::Error>) -> 
 pub fn code_of(error: &zim_client_sdk::Error) -> ErrorCode {
     coverage::note_error(error.number());
     error.code()
+}
+
+/// Returns the code with which a call that succeeded has left out a user.
+pub fn reason_of(left_out: &ErrorUserInfo) -> i64 {
+    if let Ok(code) = i32::try_from(left_out.reason) {
+        coverage::note_error(code);
+    }
+    left_out.reason
 }
 
 /// Whether a message is a text with these words.

@@ -44,9 +44,8 @@ use crate::signal::Signals;
 /// `zim bench`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --server or --server-data the command starts the server binary in a temporary folder, with very high limits
-(attack and start: with the default limits).
-Clients and server share the machine: a figure is what both reach together.
+Without --server or --server-data the command starts the server binary in a temporary folder, with very high limits \
+(attack and start: with the default limits). Clients and server share the machine: a figure is what both reach together.
 
 Examples:
   zim bench peer --pairs 50 --window 8

@@ -9,7 +9,10 @@ use crate::exit::Failure;
 
 /// `zim completions`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Create the folder first if there is none. The shell reads it when it starts.
+
+Examples:
   zim completions bash > ~/.local/share/bash-completion/completions/zim
   zim completions zsh > \"${fpath[1]}/_zim\"
   zim completions fish > ~/.config/fish/completions/zim.fish")]

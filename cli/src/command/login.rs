@@ -83,7 +83,7 @@ fn area(text: &str) -> Result<Wanted, String> {
     let found = AREAS.into_iter().find(|(name, _)| *name == text);
     found.map(|(_, number)| Wanted::In(number)).ok_or_else(|| {
         let names = AREAS.map(|(name, _)| name).join(", ");
-        format!("the areas are {names}; any is none of them")
+        format!("the areas are {names}, and any stands for all of them")
     })
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Command};
 use clap_mangen::Man;
 
@@ -37,11 +38,12 @@ pub(crate) fn run(args: &ManArgs, program: Command, output: Output) -> Result<()
         let (_, text) = page(find(&program, &args.command)?)?;
         return Ok(io::stdout().lock().write_all(&text)?);
     };
-    std::fs::create_dir_all(folder)?;
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let mut pages = Vec::new();
     collect(&program, &mut pages)?;
     for (name, text) in &pages {
-        std::fs::write(folder.join(name), text)?;
+        let file = folder.join(name);
+        std::fs::write(&file, text).with_context(|| file.display().to_string())?;
     }
     if output.is_json() {
         return output.json(&serde_json::json!({ "folder": folder.to_string_lossy(), "pages": pages.len() }));

@@ -27,7 +27,7 @@ pub(crate) const SOURCES: [(&str, PushSource); 10] = [
 /// `zim push`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
-The profile becomes a device that is away: messages with a push reach it by the push service until it logs out, as zim listen
+The profile becomes a device that is away: messages with a push reach it by the push service until it logs out, as zim listen \
 and zim chat do at their end. Which push services the server knows is up to its operator: zim admin push.
 
 Examples:

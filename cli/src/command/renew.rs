@@ -13,8 +13,8 @@ use crate::secret;
 /// `zim renew`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The server checks the new token, which the profile uses from then on. The present one must still be valid: `zim login` starts \
-over. A running `zim listen` or `zim chat` goes on with the token that it has.
+The server checks the new token, which the profile uses from then on, also in place of an app sign. The present one must still be \
+valid: `zim login` starts over. A running `zim listen` or `zim chat` goes on with the token that it has.
 
 Examples:
   zim renew --token-file token

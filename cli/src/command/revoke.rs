@@ -10,8 +10,8 @@ use crate::target::Target;
 /// `zim revoke`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The message stays in its place as a revoked one. What a text said is still in originalTextMessageContent,
-for all who could read it, as in the reference. In a group, owners and administrators also revoke messages
+The message stays in its place as a revoked one. What a text said is still in originalTextMessageContent, \
+for all who could read it, as in the reference. In a group, owners and administrators also revoke messages \
 of members.
 
 Examples:

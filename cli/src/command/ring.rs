@@ -23,7 +23,7 @@ const MAX_USERS: usize = 9;
 /// `zim ring`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
-A call in general mode is over once everybody has answered. One in advanced mode (--advanced) goes on until its users end or
+A call in general mode is over once everybody has answered. One in advanced mode (--advanced) goes on until its users end or \
 leave it.
 
 Examples:

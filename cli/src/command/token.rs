@@ -18,7 +18,7 @@ use crate::secret;
 /// `zim token`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With the server secret, the token is made locally; without it, by the operator's service of the server.
+With the server secret, the token is made locally; without it, by the operator's service of the server. \
 The output is only the token, to use in $(…); with --json it is an object.
 
 Examples:

@@ -1,4 +1,4 @@
-//! Benchmarks of groups: what happens beside the messages, and how a group grows. And of files.
+//! Benchmarks: `zim bench` by what each measures, and what happens beside the messages.
 
 use std::sync::Arc;
 
@@ -165,4 +165,108 @@ async fn files_are_measured_and_compared_with_a_plain_server() {
     assert!(refused.stderr.contains("/nowhere/nginx cannot be started"), "{}", refused.stderr);
     let refused = env.zim("x", &[&media[..], &["--against", "ftp://127.0.0.1"]].concat()).await;
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn every_bench_measures() {
+    let env = TestEnv::without_server();
+    let binary = server_binary();
+    let data = env.folder().join("sdk");
+    let data = data.to_str().unwrap();
+    for client in [&[][..], &["--sdk"], &["--sdk", "--sdk-data", data]] {
+        let args = [
+            "bench",
+            "peer",
+            "--server-bin",
+            &binary,
+            "--pairs",
+            "2",
+            "--window",
+            "4",
+            "--for",
+            "1s",
+            "--warm-up",
+            "0s",
+        ];
+        let measured = env.zim("x", &[&args[..], client].concat()).await.json();
+        assert!(measured["acknowledgedPerSecond"].as_u64().unwrap() > 0, "{measured}");
+        assert!(measured["deliveredPerSecond"].as_u64().unwrap() > 0, "{measured}");
+        assert_eq!(measured["errors"], serde_json::json!({}), "{measured}");
+        assert_eq!(measured["missing"], 0, "{measured}");
+        assert!(measured["ack"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
+    }
+    let login =
+        env.zim("x", &["bench", "login", "--server-bin", &binary, "--clients", "4", "--for", "1s"]).await.json();
+    assert!(login["loginsPerSecond"].as_u64().unwrap() > 0, "{login}");
+    let idle = ["bench", "idle", "--server-bin", &binary, "--connections", "20", "--for", "1s", "--groups", "2"];
+    assert_eq!(env.zim("x", &idle).await.json()["lost"], 0);
+    let group = ["bench", "group", "--server-bin", &binary, "--for", "1s", "--warm-up", "0s"];
+    for (sizes, pace) in [
+        (&[3, 12][..], &["--members", "3,12", "--senders", "2"][..]),
+        (&[12], &["--members", "12", "--online", "2", "--rate", "50"]),
+    ] {
+        let measured = env.zim("x", &[&group[..], pace].concat()).await.json();
+        assert_eq!(measured["groups"].as_array().unwrap().len(), sizes.len(), "{measured}");
+        for (group, members) in measured["groups"].as_array().unwrap().iter().zip(sizes) {
+            assert_eq!((&group["members"], &group["missing"]), (&(*members).into(), &0.into()), "{measured}");
+            let numbers = ["messagesPerSecond", "deliveriesPerSecond"].map(|name| group[name].as_u64().unwrap());
+            assert!(numbers.iter().all(|number| *number > 0), "{measured}");
+            assert_eq!(group["errors"], serde_json::json!({}), "{measured}");
+            assert!(group["lastDelivery"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
+            assert_eq!(group["pair"].is_object(), pace.contains(&"--rate"), "{measured}");
+        }
+    }
+    let room = ["bench", "room", "--server-bin", &binary, "--for", "1s", "--warm-up", "0s", "--members", "3,12"];
+    for kept in [&[][..], &["--set", "rooms.history=true"]] {
+        let measured = env.zim("x", &[&room[..], kept].concat()).await.json();
+        assert_eq!(measured["rooms"].as_array().unwrap().len(), 2, "{measured}");
+        for (room, members) in measured["rooms"].as_array().unwrap().iter().zip([3, 12]) {
+            assert_eq!((&room["online"], &room["missing"]), (&members.into(), &0.into()), "{measured}");
+            assert!(room["deliveriesPerSecond"].as_u64().unwrap() > 0, "{measured}");
+            assert_eq!(room["errors"], serde_json::json!({}), "{measured}");
+            assert!(room["lastDelivery"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
+        }
+    }
+    let call = ["bench", "call", "--server-bin", &binary, "--pairs", "2"];
+    let measured = env.zim("x", &[&call[..], &["--for", "1s", "--warm-up", "0s"]].concat()).await.json();
+    assert!(measured["callsPerSecond"].as_u64().unwrap() > 0, "{measured}");
+    assert_eq!(measured["errors"], serde_json::json!({}), "{measured}");
+    for stage in ["invited", "rings", "accepted", "ended", "call"] {
+        assert!(measured[stage]["p50Ms"].as_f64().unwrap() > 0.0, "{stage}: {measured}");
+    }
+    let measured = env.zim("x", &[&call[..], &["--ringing", "20", "--timeout", "1s"]].concat()).await.json();
+    assert_eq!((&measured["missing"], &measured["errors"]), (&0.into(), &serde_json::json!({})), "{measured}");
+    assert!(measured["late"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
+    let history = ["bench", "history", "--server-bin", &binary, "--depth", "1000", "--samples", "10"];
+    assert!(env.zim("x", &history).await.json()["depth"].as_i64().unwrap() >= 1_000);
+    let start = ["bench", "start", "--server-bin", &binary, "--for", "0s"];
+    assert!(env.zim("x", &start).await.json()["readyMs"].as_u64().unwrap() > 0);
+    let attack = ["bench", "attack", "--server-bin", &binary, "--only", "floods", "--for", "1s", "--live-pairs", "2"];
+    let attack = env.zim("x", &attack).await.json();
+    let responses = &attack["attacks"][0]["told"];
+    assert!(responses["6000005 CommonModuleTriggerServerFrequencyLimit"].as_u64().unwrap() >= 1_000, "{attack}");
+}
+
+#[tokio::test]
+async fn a_bench_takes_the_addresses_that_clients_take() {
+    let env = TestEnv::new().await;
+    let port = env.address().rsplit_once(':').unwrap().1.to_owned();
+    let (app_id, fingerprint) = (env.app_id().to_string(), env.fingerprint());
+    let bench = async |server: &str| {
+        let server_args = ["--server", server, "--app-id", &app_id, "--app-sign", env.app_sign()];
+        let idle = ["bench", "idle", "--fingerprint", &fingerprint, "--connections", "2", "--for", "0s"];
+        env.zim("x", &[&idle[..], &server_args].concat()).await
+    };
+    // The letters in circles are an internationalized form of localhost.
+    for host in ["127.0.0.1", "\u{24db}\u{24de}\u{24d2}\u{24d0}\u{24db}\u{24d7}\u{24de}\u{24e2}\u{24e3}"] {
+        assert_eq!(bench(&format!("{host}:{port}")).await.json()["lost"], 0);
+    }
+    for (server, expected) in [
+        (format!("0.0.0.0:{port}"), "a server listens on this address, but nothing can connect to it"),
+        ("here".to_owned(), "it must have the form host:port"),
+        ("no such host:1".to_owned(), "its host is not a valid name"),
+    ] {
+        let ran = bench(&server).await;
+        assert!(ran.stderr.contains(&format!("{server:?}; {expected}")), "{}", ran.stderr);
+    }
 }

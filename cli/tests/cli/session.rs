@@ -39,6 +39,9 @@ async fn the_log_goes_to_files_that_the_operator_gets() {
     assert_eq!(pinged.stderr, "", "what is in the files is not on standard error");
     let written = std::fs::read_to_string(format!("{logs}/zim.log")).unwrap();
     assert!(written.contains("logging in"), "{written}");
+    let in_a_file = format!("{logs}/zim.log/logs");
+    let refused = env.zim("ann", &["ping", "--log-folder", &in_a_file]).await;
+    assert!(refused.code == Some(1) && refused.stderr.contains(&in_a_file), "{}", refused.stderr);
     let said = env.zim("ann", &["log", "upload", logs, "--plain"]).await.ok().stdout;
     assert_eq!(said.trim(), format!("The log in {logs} is uploaded."));
     let listed = env.zim("ann", &["admin", "--server-data", env.data(), "log", "list"]).await.json();

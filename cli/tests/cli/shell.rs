@@ -45,4 +45,7 @@ async fn every_command_has_a_manual_page() {
     assert_eq!(page, std::fs::read_to_string(folder.join("zim-room-enter.1")).unwrap());
     assert!(page.contains(".TH zim-room-enter") && page.contains("commands"), "{page}");
     assert_eq!(env.zim("", &["man", "room", "explode"]).await.code, Some(2));
+    let in_a_file = folder.join("zim.1/pages");
+    let refused = env.zim("", &["man", "--folder", in_a_file.to_str().unwrap()]).await;
+    assert!(refused.code == Some(1) && refused.stderr.contains("zim.1/pages"), "{}", refused.stderr);
 }

@@ -4,18 +4,19 @@
 //! A request to enter has a number. The entrance that the server pushes has it again: what is pushed of a room before that
 //! belongs to an earlier stay, or to another room that had the ID.
 
+mod attributes;
+mod pushed;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use zim_protocol::{
-    ErrorCode, Event, LostRoom, ResumeRoomsRequest, RoomAttributesBatchOperationConfig,
-    RoomAttributesBatchUpdatedEvent, RoomAttributesChange, RoomAttributesUpdateAction, RoomAttributesUpdateInfo,
-    RoomAttributesUpdatedEvent, RoomEntrance, RoomEvent, RoomFullInfo, RoomInfo, RoomMemberAttributesUpdatedEvent,
-    RoomMemberJoinedEvent, RoomMemberLeftEvent, RoomMembersChange, RoomPush, RoomRef, RoomState, RoomStateChangedEvent,
-    Rpc, Transient, UserInfo, room_push::Detail,
+    ErrorCode, Event, LostRoom, ResumeRoomsRequest, RoomEvent, RoomFullInfo, RoomInfo, RoomRef, RoomState,
+    RoomStateChangedEvent, Rpc,
 };
 
+use self::attributes::Batch;
 use super::Account;
 use super::remote::Remote;
 use crate::error::Error;
@@ -59,13 +60,6 @@ enum Phase {
     Interrupted,
     /// A request to leave is under way.
     Leaving,
-}
-
-/// A batch of changes of attributes that has begun.
-#[derive(Debug, Default)]
-struct Batch {
-    config: RoomAttributesBatchOperationConfig,
-    operations: Vec<RoomAttributesUpdateInfo>,
 }
 
 #[derive(Debug)]
@@ -177,27 +171,6 @@ fn state(room_id: &str, state: RoomState, event: RoomEvent) -> Event {
         event: event as i32,
         extended_data: String::new(),
     })
-}
-
-fn attributes(room_id: &str, infos: Vec<RoomAttributesUpdateInfo>) -> Option<Event> {
-    let room_id = room_id.to_owned();
-    match infos.len() {
-        0 => None,
-        1 => Some(Event::RoomAttributesUpdated(RoomAttributesUpdatedEvent { room_id, infos })),
-        _ => Some(Event::RoomAttributesBatchUpdated(RoomAttributesBatchUpdatedEvent { room_id, infos })),
-    }
-}
-
-/// Returns what was set and what was removed since `before`.
-fn difference(before: &HashMap<String, String>, after: &HashMap<String, String>) -> Vec<RoomAttributesUpdateInfo> {
-    let own = |(key, value): (&String, &String)| (key.clone(), value.clone());
-    let set: HashMap<_, _> = after.iter().filter(|(key, value)| before.get(*key) != Some(value)).map(own).collect();
-    let removed: HashMap<_, _> = before.iter().filter(|(key, _)| !after.contains_key(*key)).map(own).collect();
-    [(RoomAttributesUpdateAction::Set, set), (RoomAttributesUpdateAction::Delete, removed)]
-        .into_iter()
-        .filter(|(_, room_attributes)| !room_attributes.is_empty())
-        .map(|(action, room_attributes)| RoomAttributesUpdateInfo { action: action as i32, room_attributes })
-        .collect()
 }
 
 /// The errors that this device itself returns.
@@ -419,41 +392,6 @@ impl Rooms {
         Err(Error::new(ErrorCode::MessageModuleSendMessageFailed, message))
     }
 
-    /// Begins a batch of changes of attributes.
-    pub(crate) fn begin_batch(&self, room_id: &str, config: RoomAttributesBatchOperationConfig) -> Result<(), Error> {
-        let mut inner = self.0.lock();
-        let room = inner.rooms.get_mut(room_id).ok_or_else(|| not_in_room(room_id))?;
-        if room.batch.is_some() {
-            let message = format!("a batch of the room {room_id} has begun already; end it first");
-            return Err(Error::new(ErrorCode::RoomModuleRoomAttributesCommonError, message));
-        }
-        room.batch = Some(Batch { config, operations: Vec::new() });
-        Ok(())
-    }
-
-    /// Adds a change to the batch of the room. Returns false if none has begun.
-    pub(crate) fn add_to_batch(&self, room_id: &str, operation: RoomAttributesUpdateInfo) -> bool {
-        let mut inner = self.0.lock();
-        let batch = inner.rooms.get_mut(room_id).and_then(|room| room.batch.as_mut());
-        let Some(batch) = batch else { return false };
-        batch.operations.push(operation);
-        true
-    }
-
-    /// Ends the batch of the room. Returns what it has.
-    pub(crate) fn end_batch(
-        &self,
-        room_id: &str,
-    ) -> Result<(RoomAttributesBatchOperationConfig, Vec<RoomAttributesUpdateInfo>), Error> {
-        let mut inner = self.0.lock();
-        let room = inner.rooms.get_mut(room_id).ok_or_else(|| not_in_room(room_id))?;
-        let batch = room.batch.take().ok_or_else(|| {
-            let message = format!("no batch of the room {room_id} has begun");
-            Error::new(ErrorCode::RoomModuleRoomAttributesCommonError, message)
-        })?;
-        Ok((batch.config, batch.operations))
-    }
-
     /// The connection is lost.
     pub(super) fn disconnected(&self, raise: impl Fn(Event)) {
         let inner = &mut *self.0.lock();
@@ -535,82 +473,6 @@ impl Rooms {
     pub(super) fn stray_left(&self, room_id: &str) {
         self.0.lock().strays.remove(room_id);
     }
-
-    /// Whether a message that was sent to a room is for this stay. While a node of the server comes or goes, a message that is kept may
-    /// arrive behind a later one: it is not heard then, so that what is heard has the order of the history.
-    pub(super) fn accepts(&self, room_id: &str, transient: &Transient) -> bool {
-        let mut inner = self.0.lock();
-        let room = inner.rooms.get_mut(room_id);
-        let Some(room) = room.filter(|room| room.takes(transient.room) && transient.after_rev >= room.from_rev) else {
-            return false;
-        };
-        match transient.message.as_ref().map_or(0, |message| message.seq) {
-            0 => true,
-            seq if seq > room.heard => {
-                room.heard = seq;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Handles a push of a room.
-    pub(super) fn pushed(&self, push: RoomPush, raise: impl Fn(Event)) -> Option<Wish> {
-        let inner = &mut *self.0.lock();
-        let RoomPush { room_id, number, rev, detail } = push;
-        let Some(room) = inner.rooms.get_mut(&room_id) else {
-            let Some(Detail::Entrance(entrance)) = detail else { return None };
-            // The device has given up to enter, and the server has let it in since.
-            let is_stray = !inner.is_one_shot && !inner.has_ended(&room_id, entrance.entry_number);
-            return (is_stray && inner.strays.insert(room_id.clone())).then_some(Wish::Leave(room_id));
-        };
-        if let Some(Detail::Entrance(entrance)) = detail {
-            if entrance.entry_number == room.asked {
-                entered(&room_id, room, (number, rev), entrance, raise);
-            }
-            return None;
-        }
-        if !room.takes(number) || rev <= room.rev {
-            return None;
-        }
-        match detail {
-            // The changes of two nodes may arrive in reverse.
-            Some(Detail::Attributes(_)) if rev < room.attributes_rev => return Some(Wish::Resume(room_id)),
-            Some(Detail::Members(change)) => members(&room_id, change, raise),
-            Some(Detail::Attributes(RoomAttributesChange { infos })) => {
-                room.attributes_rev = rev;
-                for info in &infos {
-                    let is_set = info.action() == RoomAttributesUpdateAction::Set;
-                    for (key, value) in &info.room_attributes {
-                        match is_set {
-                            true => drop(room.attributes.insert(key.clone(), value.clone())),
-                            false => drop(room.attributes.remove(key)),
-                        }
-                    }
-                }
-                attributes(&room_id, infos).into_iter().for_each(raise);
-            }
-            Some(Detail::MemberAttributes(change)) => {
-                raise(Event::RoomMemberAttributesUpdated(RoomMemberAttributesUpdatedEvent {
-                    room_id,
-                    infos: change.infos,
-                    operated_info: change.operated_info,
-                }));
-            }
-            Some(Detail::Exit(exit)) => {
-                let stay = room.stay;
-                inner.end(&room_id, stay);
-                raise(Event::RoomStateChanged(RoomStateChangedEvent {
-                    room_id,
-                    state: RoomState::Disconnected as i32,
-                    event: exit.event,
-                    extended_data: exit.extended_data,
-                }));
-            }
-            Some(Detail::Entrance(_)) | None => {}
-        }
-        None
-    }
 }
 
 /// The connection to a room is lost, or nobody knows whether the device is still in it.
@@ -628,37 +490,6 @@ fn stays(room_id: &str, room: &mut Room, is_unclear: bool, raise: impl Fn(Event)
         _ => return false,
     }
     is_unclear
-}
-
-/// The server has let the device in, or says what the room is now.
-fn entered(room_id: &str, room: &mut Room, (number, rev): (i64, u64), entrance: RoomEntrance, raise: impl Fn(Event)) {
-    if room.number == 0 {
-        room.from_rev = rev;
-    }
-    (room.number, room.rev) = (number, rev);
-    room.may_be_left &= entrance.entry_number == room.stay;
-    if let Some(info) = entrance.info {
-        room.info = info;
-    }
-    if matches!(room.phase, Phase::Entering(_) | Phase::Interrupted) {
-        room.phase = Phase::Connected;
-        raise(state(room_id, RoomState::Connected, RoomEvent::Success));
-    }
-    let infos = difference(&room.attributes, &entrance.attributes);
-    (room.attributes, room.attributes_rev) = (entrance.attributes, rev);
-    attributes(room_id, infos).into_iter().for_each(raise);
-}
-
-/// Raises who entered and who left, those of one direction together.
-fn members(room_id: &str, change: RoomMembersChange, raise: impl Fn(Event)) {
-    for run in change.changes.chunk_by(|one, other| one.has_left == other.has_left) {
-        let member_list: Vec<UserInfo> = run.iter().filter_map(|change| change.user.clone()).collect();
-        let room_id = room_id.to_owned();
-        raise(match run.first() {
-            Some(first) if first.has_left => Event::RoomMemberLeft(RoomMemberLeftEvent { room_id, member_list }),
-            _ => Event::RoomMemberJoined(RoomMemberJoinedEvent { room_id, member_list }),
-        });
-    }
 }
 
 impl<L: Remote> Account<L> {

@@ -160,7 +160,9 @@ async fn what_is_changed_and_its_note_are_stored_together() {
         });
         soon(read).await.unwrap()
     };
-    let insert = "INSERT INTO audit (id, app, at, actor, action, target, detail) VALUES ($1, 0, 0, '', 'x', '', '')";
+    // At a time that is not old, or the row is deleted.
+    let insert = "INSERT INTO audit (id, app, at, actor, action, target, detail) \
+                  VALUES ($1, 0, 4000000000000, '', 'x', '', '')";
     rename("first", insert, params![5_i64].to_vec()).await.unwrap();
     assert_eq!(name().await, "first");
     // The row is there already.

@@ -10,7 +10,7 @@ use zim_protocol::EventKind;
 
 use crate::coverage::reference;
 use crate::owner::in_tests;
-use crate::seen::{calls_function, constants, imports, names_after, shown, uses};
+use crate::seen::{calls_function, constants, imported, imports, names_after, shown, uses};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 const PAGE: &str = "../docs/reference/conformance.md";
@@ -95,32 +95,52 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
+/// What each function of a file shows, with the helpers of the file, and with the codes that it names by constants.
+fn texts(functions: &[Function], source: &str, public: &BTreeMap<String, String>) -> Vec<String> {
+    let helpers: Vec<&Function> = functions.iter().filter(|function| !function.is_test).collect();
+    let mut texts: Vec<String> = functions.iter().map(|function| whole(function, &helpers)).collect();
+    let mut codes: BTreeMap<&String, String> = BTreeMap::new();
+    codes.extend(public.iter().filter(|(name, _)| imports(source, name)).map(|(name, code)| (name, code.clone())));
+    let own = constants(source, false);
+    codes.extend(own.iter().map(|(name, code)| (name, code.clone())));
+    for text in &mut texts {
+        let used: String =
+            codes.iter().filter(|(name, _)| uses(text, name)).map(|(_, code)| format!(" ErrorCode::{code}")).collect();
+        text.push_str(&used);
+    }
+    texts
+}
+
 fn tests() -> Vec<(Function, String)> {
     let mut tests = Vec::new();
     for folder in FOLDERS {
         let files: Vec<(PathBuf, String)> =
             files(folder).into_iter().map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect();
         let public: BTreeMap<String, String> = files.iter().flat_map(|(_, source)| constants(source, true)).collect();
-        for (file, source) in &files {
-            let functions = functions(folder, file);
-            let helpers: Vec<&Function> = functions.iter().filter(|function| !function.is_test).collect();
-            let mut texts: Vec<String> = functions.iter().map(|function| whole(function, &helpers)).collect();
-            // A code that a test names by a constant.
-            let mut codes: BTreeMap<&String, String> = BTreeMap::new();
-            codes.extend(
-                public.iter().filter(|(name, _)| imports(source, name)).map(|(name, code)| (name, code.clone())),
-            );
-            let own = constants(source, false);
-            codes.extend(own.iter().map(|(name, code)| (name, code.clone())));
-            for text in &mut texts {
-                let used: String = codes
-                    .iter()
-                    .filter(|(name, _)| uses(text, name))
-                    .map(|(_, code)| format!(" ErrorCode::{code}"))
-                    .collect();
-                text.push_str(&used);
+        let of_files: Vec<(Vec<Function>, Vec<String>)> = files
+            .iter()
+            .map(|(file, source)| {
+                let functions = functions(folder, file);
+                let texts = texts(&functions, source, &public);
+                (functions, texts)
+            })
+            .collect();
+        let mut helpers: BTreeMap<String, String> = BTreeMap::new();
+        for (functions, texts) in &of_files {
+            let all = functions.iter().zip(texts).filter(|(function, _)| !function.is_test);
+            helpers.extend(all.map(|(function, text)| (function.path.clone(), text.clone())));
+        }
+        for ((_, source), (functions, texts)) in files.iter().zip(of_files) {
+            // The helpers of other files that a test calls.
+            let imported: Vec<(String, &String)> = imported(source)
+                .into_iter()
+                .filter_map(|(module, name, here)| Some((here, helpers.get(&format!("{folder}::{module}::{name}"))?)))
+                .collect();
+            for (function, text) in functions.into_iter().zip(texts).filter(|(function, _)| function.is_test) {
+                let others = imported.iter().filter(|(name, _)| calls_function(&text, name));
+                let all = others.fold(text.clone(), |all, (_, other)| all + " " + other);
+                tests.push((function, all));
             }
-            tests.extend(functions.into_iter().zip(texts).filter(|(function, _)| function.is_test));
         }
     }
     tests

@@ -1,6 +1,6 @@
 //! Applications to join a group, and to bring users into one.
 
-use zim_integration_tests::{Device, World, eventually, refusal, soon};
+use zim_integration_tests::{Device, World, eventually, reason_of, refusal, soon};
 use zim_protocol::{
     ConnectionState, ErrorCode, Event, EventKind, GroupAdvancedConfig, GroupApplicationInfo,
     GroupApplicationListQueryConfig, GroupApplicationState as State, GroupApplicationType as Kind, GroupBeInviteMode,
@@ -384,7 +384,7 @@ async fn send_group_invite_applications_and_invite_users_into_group_follow_the_m
                 let (invited, asked) = (invited.unwrap(), asked.unwrap());
                 assert_eq!(asked, [], "{cell}");
                 let failed: Vec<_> =
-                    invited.error_user_list.iter().map(|user| (user.user_id.as_str(), user.reason)).collect();
+                    invited.error_user_list.iter().map(|user| (user.user_id.as_str(), reason_of(user))).collect();
                 if be_invite == GroupBeInviteMode::None {
                     assert_eq!((invited.user_list.len(), failed), (1, vec![]), "{cell}");
                     for device in [&crew.dan, &crew.eve] {

@@ -248,6 +248,22 @@ pub(crate) fn imports(source: &str, name: &str) -> bool {
         .any(|import| uses(import, name))
 }
 
+/// The names that a file has from other files: each with the file, and with what this one calls it.
+pub(crate) fn imported(source: &str) -> Vec<(String, String, String)> {
+    let source = code(source);
+    let mut found = Vec::new();
+    for (at, _) in source.match_indices("use ").filter(|(at, _)| is_start(&source, *at)) {
+        let Some((path, _)) = source[at + "use ".len()..].split_once(';') else { continue };
+        let own = path.strip_prefix("crate::").or_else(|| path.strip_prefix("super::"));
+        let Some((module, names)) = own.and_then(|path| path.split_once("::")) else { continue };
+        for name in names.trim_matches(['{', '}']).split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let (name, here) = name.split_once(" as ").unwrap_or((name, name));
+            found.push((module.to_owned(), name.to_owned(), here.to_owned()));
+        }
+    }
+    found
+}
+
 /// Whether code has a name.
 pub(crate) fn uses(code: &str, name: &str) -> bool {
     words(code, name).next().is_some()
@@ -262,6 +278,15 @@ fn constants_of_error_codes_are_found() {
     assert_eq!(constants(source, true), BTreeMap::from([all[1].clone()]));
     assert!(imports(source, "NONE") && !imports(source, "NON") && !imports(source, "BAD"));
     assert!(uses("assert(refused, BAD)", "BAD") && !uses("NOT_BAD", "BAD"));
+}
+
+#[test]
+fn names_from_other_files_are_found() {
+    let source =
+        "use super::room::create as enter;\nuse crate::call::{\n    GONE, end,\n};\nuse zim_protocol::Event;\n";
+    let found: Vec<String> =
+        imported(source).into_iter().map(|(module, name, here)| format!("{module} {name} {here}")).collect();
+    assert_eq!(found, ["room create enter", "call GONE GONE", "call end end"]);
 }
 
 #[test]

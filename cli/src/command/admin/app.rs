@@ -46,7 +46,7 @@ pub(crate) enum AppCommand {
     },
     /// Delete an app with all its users and messages
     #[command(after_help = "\
-All sessions of the app end, and nobody can log in to it any more. An interrupted deletion is continued by the same command.
+All sessions of the app end, and nobody can log in to it any more. An interrupted deletion is continued by the same command. \
 The last app of a server cannot be deleted. The file of an SQLite database keeps its size: the server uses the space again.
 
 Example:
@@ -61,7 +61,7 @@ Example:
     },
     /// Change who may log in to an app; sessions that are no longer allowed end at once
     #[command(after_help = "\
-AES-CBC tokens carry no authentication tag: a client can modify one, and the server can detect that only by its contents.
+AES-CBC tokens carry no authentication tag: a client can modify one, and the server can detect that only by its contents. \
 Accept them only while a back end still makes them, and move that back end to AES-GCM tokens.
   off   refuse them
   on    accept those of ZEGO's generators in Python, Node and Go, and in C# without a payload. A client with several
@@ -93,7 +93,7 @@ Examples:
     },
     /// Replace a secret of an app, and print the new one
     #[command(after_help = "\
-During the overlap both secrets are accepted. Then the old one is refused, and the sessions that it opened end. Without an
+During the overlap both secrets are accepted. Then the old one is refused, and the sessions that it opened end. Without an \
 overlap this happens at once. A second rotation during an overlap ends the oldest secret at once.
 
 Examples:

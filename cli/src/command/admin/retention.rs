@@ -32,7 +32,7 @@ pub(crate) enum RetentionCommand {
     },
     /// Keep messages for so many days
     #[command(after_help = "\
-Older messages are removed within an hour or so: from the server with their files, and from the devices of the users. This cannot
+Older messages are removed within an hour or so: from the server with their files, and from the devices of the users. This cannot \
 be undone. A conversation with a setting of its own does not have that of the app. Rooms have limits of their own.
 
 Examples:

@@ -61,7 +61,7 @@ pub(crate) enum UserCommand {
     },
     /// Write what the server has of a user as JSON: profile, lists, messages, files
     #[command(after_help = "\
-The messages are those that the user can see, with the URLs of their files; the files themselves are not included. The export
+The messages are those that the user can see, with the URLs of their files; the files themselves are not included. The export \
 leaves a row in the audit log.
 
 Example:
@@ -75,9 +75,9 @@ Example:
     },
     /// Erase a user: profile, lists, files, and the content of their messages
     #[command(after_help = "\
-The sessions of the user end for ever, and the ID is not used again. Their messages stay in their places without content, as if they
-had been revoked. The work goes on after the command: zim admin outbox list --all shows it as erasure. Copies of the database from before
-still have everything. Export the user first if somebody may ask for it: nothing can be restored.
+The sessions of the user end for ever, and the ID is not used again. Their messages stay in their places without content, as if they \
+had been revoked. The work goes on after the command: zim admin outbox list --all shows it as erasure. Copies of \
+the database from before still have everything. Export the user first if somebody may ask for it: nothing can be restored.
 
 Example:
   zim admin user erase ann --confirm ann")]
@@ -101,7 +101,7 @@ Example:
     },
     /// Refuse the existing tokens of a user, and end the sessions that they opened
     #[command(after_help = "\
-Tokens that the app's back end makes later are accepted. The app sign is not a token: while it is accepted, anyone who has it
+Tokens that the app's back end makes later are accepted. The app sign is not a token: while it is accepted, anyone who has it \
 can log in as any user (zim admin app set --app-sign off).
 
 Examples:

@@ -146,12 +146,14 @@ pub(super) async fn read(zim: Zim, with: Target, messages: Vec<Message>) -> Resu
     if with.room {
         return Ok(());
     }
-    zim.clear_conversation_unread_message_count(&with.id, with.kind()).await?;
+    // The senders wait for their receipts also if the count could not be cleared, such as beyond the rate of requests.
+    let cleared = zim.clear_conversation_unread_message_count(&with.id, with.kind()).await;
     let asking: Vec<Message> = messages.into_iter().filter(asks).collect();
     for some in asking.chunks(MAX_RECEIPTS) {
         // The sender may be gone, or this user may have left the group: the chat goes on.
         drop(zim.send_message_receipts_read(some, &with.id, with.kind()).await);
     }
+    cleared?;
     Ok(())
 }
 

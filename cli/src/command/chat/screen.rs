@@ -116,18 +116,15 @@ impl Screen {
     /// Shows the earlier messages; the last `unread` received ones are new. `newest` is the greatest position of all.
     pub(super) fn begin(&mut self, earlier: &[Message], newest: i64, unread: i64) -> Result<(), Failure> {
         let unread = usize::try_from(unread).unwrap_or(0);
+        let received = |message: &Message| message.direction() == MessageDirection::Receive;
+        let mut left = earlier.iter().filter(|message| received(message)).count();
         if self.mode != Mode::Pipe {
-            let what = match unread {
-                0 => "nothing new".to_owned(),
-                count => format!("{count} unread"),
-            };
+            let what = unread_of(unread, left);
             self.output
                 .line(self.output.paint(Ink::Bold, &format!("{} {}: {what}", self.me, self.with.place("and"))))?;
         }
         self.opened_at = newest;
         self.columns = self.columns.max(describe::sender_columns(earlier));
-        let received = |message: &Message| message.direction() == MessageDirection::Receive;
-        let mut left = earlier.iter().filter(|message| received(message)).count();
         let mut marked = unread == 0;
         for message in earlier {
             if received(message) {
@@ -152,8 +149,13 @@ impl Screen {
     /// Formats a message. The columns do not get narrower, so that the lines below each other stay aligned.
     fn formatted(&mut self, message: &Message) -> Vec<String> {
         self.columns = self.columns.max(describe::sender_columns([message]));
-        let has_numbers = self.mode != Mode::Pipe;
+        let has_numbers = self.has_numbers();
         Form { output: self.output, me: &self.me, columns: self.columns, has_numbers }.lines(message)
+    }
+
+    /// Whether messages are shown with their numbers. Nothing can be done with those of a room, also if it keeps them.
+    fn has_numbers(&self) -> bool {
+        self.mode != Mode::Pipe && !self.with.room
     }
 
     /// Remembers a message that was sent.
@@ -277,7 +279,8 @@ impl Screen {
             // The terminal shows the line already.
             Mode::Dumb => {
                 let (at, seq) = (clock_time(message.timestamp), message.message_seq);
-                self.output.line(if seq > 0 { format!("{at}  {tick} {seq}") } else { format!("{at}  {tick}") })
+                let is_numbered = seq > 0 && self.has_numbers();
+                self.output.line(if is_numbered { format!("{at}  {tick} {seq}") } else { format!("{at}  {tick}") })
             }
             Mode::Live => {
                 let mut lines = self.formatted(message);
@@ -337,9 +340,29 @@ impl Screen {
     }
 }
 
+/// Says how many messages are unread. Those before the ones that are shown are in the history.
+fn unread_of(unread: usize, shown: usize) -> String {
+    match unread {
+        0 => "nothing new".to_owned(),
+        count if count > shown => format!("{count} unread, zim history shows those before"),
+        count => format!("{count} unread"),
+    }
+}
+
 /// Says why something has failed.
 fn why(failure: &Failure) -> String {
     let name = failure.name();
     let space = if name.is_empty() { "" } else { " " };
     format!("  {name}{space}{}", describe::line(&failure.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unread_messages_that_are_not_shown_are_in_the_history() {
+        assert_eq!((unread_of(0, 10), unread_of(2, 2)), ("nothing new".to_owned(), "2 unread".to_owned()));
+        assert!(unread_of(101, 100).contains("zim history"));
+    }
 }

@@ -16,7 +16,7 @@ use crate::text::preview;
 /// What never leaves the device.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LocalCommand {
-    /// Keep a note about a message on this device: chat and listen show it as localExtendedData
+    /// Keep a note about a message on this device: chat and listen have it in their JSON, as localExtendedData
     Note(NoteArgs),
     /// Add a text to a conversation on this device only: chat shows it
     Insert(InsertArgs),

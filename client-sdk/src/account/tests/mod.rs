@@ -5,6 +5,7 @@ mod calls;
 mod catch_up;
 mod delivery;
 mod device_copy;
+mod epochs;
 mod fake;
 mod indexing;
 mod observing;

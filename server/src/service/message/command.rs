@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zim_protocol::{ConversationRef, ConversationType};
 
 use super::rules::Draft;
-use super::sent_entry;
+use super::send::sent_entry;
 use crate::app::App;
 use crate::bus::BusState;
 use crate::connection::{Caller, Identity, WriteTo};

@@ -15,7 +15,8 @@ use zim_protocol::{
 };
 
 use super::edit::By;
-use super::{Key, MAX_PAGE, Shown, rules, sent_entry};
+use super::send::{Key, Shown, sent_entry};
+use super::{MAX_PAGE, rules};
 use crate::app::App;
 use crate::connection::{Caller, Identity};
 use crate::db::Scope;

@@ -14,8 +14,9 @@ use zim_protocol::{
     QueryHistoryMessageRequest, SendBarrageRequest, SendMessageRequest, message::Body,
 };
 
+use super::history::{HistoryPage, queried};
 use super::rules::{self, Draft};
-use super::{HistoryPage, Key, is_media, queried, sent_entry};
+use super::send::{Key, is_media, sent_entry};
 use crate::app::App;
 use crate::bus::BusState;
 use crate::connection::{Caller, Identity, WriteTo};

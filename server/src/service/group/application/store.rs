@@ -244,10 +244,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
         let plan = fixture.plan(page_sql(), params![UserKey(1), i64::MAX, 10].to_vec()).await;
-        assert!(plan.contains("SEARCH p USING INDEX group_application_of (account=? AND place<?)"), "{plan}");
+        assert!(plan.contains("SEARCH p USING COVERING INDEX group_application_of (account=? AND place<?)"), "{plan}");
         assert!(plan.contains("SEARCH p USING INDEX group_application_by (inviter=? AND place<?)"), "{plan}");
         let decides = "SEARCH r USING INDEX group_member_decides (account=?)";
-        let got = "SEARCH p USING INDEX group_application_to (conversation=? AND inviter=? AND place>? AND place<?)";
+        let got =
+            "SEARCH p USING COVERING INDEX group_application_to (conversation=? AND inviter=? AND place>? AND place<?)";
         assert!(plan.contains(decides) && plan.contains(got), "{plan}");
         let as_far = "SEARCH q USING COVERING INDEX group_application_to (conversation=? AND inviter=? AND place<?)";
         assert!(plan.contains(as_far), "{plan}");
