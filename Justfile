@@ -153,5 +153,10 @@ fault *args:
         cargo build --quiet --release --locked -p zim-integration-tests --bins
     ./target/release/fault "$@"
 
+# Examples: `just mutants`, `just mutants --seed 2`, `just mutants --in-diff main`, `just mutants --known`. A mutant takes a minute or more; what was tried is not tried again.
+# Makes the code wrong, one place at a time, and names what no test notices (docs/testing.md). It needs Python 3.
+mutants *args: (_tools "cargo-mutants" "cargo-nextest")
+    .ci/mutants "$@"
+
 _tools *names:
     @.ci/tools {{ names }}
