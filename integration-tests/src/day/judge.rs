@@ -1,7 +1,7 @@
 //! What is wrong with a day, by the ledger: lost events, events that came twice or to the wrong device, errors without a reason, and
 //! connections that were lost without one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::ledger::{Download, Kind, Ledger, Ms, UNDER_WAY_MS};
 use super::plan::Number;
@@ -82,7 +82,8 @@ impl Ledger {
                 match self.demand(number, *device) {
                     Demand::Nothing => {}
                     demand => {
-                        missing.push(Missing { number, device: *device, or_state: demand == Demand::EventOrState })
+                        let or_state = demand == Demand::EventOrState;
+                        missing.push(Missing { number, device: *device, or_state });
                     }
                 }
             }
@@ -111,7 +112,7 @@ impl Ledger {
 
     /// Returns how many events were raised again after the client was closed.
     pub(super) fn raised_again(&self) -> usize {
-        self.seen.iter().flat_map(|seen| seen.values()).filter(|seen| seen.is_again).count()
+        self.seen.iter().flat_map(HashMap::values).filter(|seen| seen.is_again).count()
     }
 
     /// Returns what is wrong. `missing` is what nobody could explain in the end.
