@@ -158,5 +158,12 @@ fault *args:
 mutants *args: (_tools "cargo-mutants" "cargo-nextest")
     .ci/mutants "$@"
 
+# A day of life: users of the SDK live with a release build of the server, and no event is lost (docs/operations/day.md). Examples:
+# `just day`, `just day 5 100 7` (minutes, users, seed), `just day 20 500 1 --page docs/operations`.
+day *args:
+    cargo build --release --locked --bin zim-server
+    cargo build --release --locked -p zim-integration-tests --bin day
+    "${CARGO_TARGET_DIR:-target}/release/day" "$@"
+
 _tools *names:
     @.ci/tools {{ names }}

@@ -71,6 +71,8 @@ pub mod capacity;
 pub mod decoders;
 /// Seeded runs with injected faults.
 pub mod campaign;
+/// A day of life: many users, one server, no lost event.
+pub mod day;
 
 pub use self::capture::{Capture, Packet, Protocol};
 pub use self::child::{print_line, stdin_lines, ticking_clock};
