@@ -241,8 +241,14 @@ impl Device {
 
     /// Stores a message, unless its user has deleted it.
     fn keep(&mut self, name: &Name, entry: &MessageEntry) {
-        if !entry.content.is_empty() && !self.is_deleted(name, entry.seq) {
-            self.rows.insert((name.clone(), entry.seq), Row::of(entry));
+        if entry.content.is_empty() || self.is_deleted(name, entry.seq) {
+            return;
+        }
+        let (place, row) = ((name.clone(), entry.seq), Row::of(entry));
+        // An answer may have been made before a change that this device knows already.
+        let is_newer = |known: &Row| (known.is_revoked, known.version) > (row.is_revoked, row.version);
+        if !self.rows.get(&place).is_some_and(is_newer) {
+            self.rows.insert(place, row);
         }
     }
 
