@@ -308,7 +308,7 @@ impl Server {
             Kind::Deletion(seq) => Detail::MessageDeletion(MessageDeletion {
                 conversation: Some(one.name(user)),
                 seq: seq as u64,
-                is_counted: one.counts(user, seq) && !one.is_revoked(user, seq),
+                is_counted: one.counts(user, seq),
             }),
             Kind::Receipt(seq) => Detail::Receipt(ReceiptEntry {
                 conversation: Some(one.name(user)),

@@ -174,16 +174,15 @@ async fn deletions(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashM
     let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
     params.insert(0, user.into());
     let sql = format!(
-        "SELECT m.id, m.seq, m.sender, m.flags, m.kind, {NAME} FROM message m JOIN conversation c ON c.id = m.conversation \
+        "SELECT m.id, m.seq, m.sender, m.flags, {NAME} FROM message m JOIN conversation c ON c.id = m.conversation \
          JOIN member me ON me.account = $1 AND me.conversation = m.conversation LEFT JOIN account p ON p.id = me.peer \
          JOIN hidden h ON h.account = $1 AND h.conversation = m.conversation AND h.seq = m.seq WHERE m.id IN {list}"
     );
     let mut found = HashMap::with_capacity(keys.len());
     for row in tx.fetch(&sql, &params).await? {
-        let is_counted = row.get::<i64>(2)? != user.0
-            && row.get::<u32>(3)? & MessageFlag::Counted as u32 != 0
-            && row.get::<i32>(4)? != MessageType::Revoke as i32;
-        let (conversation, seq) = (Some(conversation_ref(&row, 5)?), row.get::<i64>(1)?.unsigned_abs());
+        // Also if it was revoked before: the change that says so is not shown to this user any more.
+        let is_counted = row.get::<i64>(2)? != user.0 && row.get::<u32>(3)? & MessageFlag::Counted as u32 != 0;
+        let (conversation, seq) = (Some(conversation_ref(&row, 4)?), row.get::<i64>(1)?.unsigned_abs());
         let entry = MessageDeletion { conversation, seq, is_counted };
         found.insert(row.get(0)?, Detail::MessageDeletion(entry));
     }
