@@ -63,7 +63,8 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes a file completely or not at all, and replaces an existing one. It is accessible to its owner only.
+/// Writes a file completely or not at all, and replaces an existing one. It is accessible to its owner only. Afterwards it is there,
+/// whatever happens to the machine.
 ///
 /// # Errors
 /// The system refuses it.
@@ -77,6 +78,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     draft.write_all(bytes)?;
     draft.as_file().sync_all()?;
     draft.persist(path).map_err(|error| error.error)?;
+    // Or a power cut could take the name away.
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
     Ok(())
 }
 
