@@ -3,7 +3,7 @@
 //! If a sync has told such a deletion and the request fails, its app has the result all the same. If neither comes, the app does not
 //! know what was deleted, and the event tells it later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -30,8 +30,22 @@ pub(crate) struct Deleting(Mutex<Asked>);
 #[derive(Debug, Default)]
 struct Asked {
     last: u64,
-    /// Each with whether a sync has told it.
-    deletions: BTreeMap<u64, (Deleted, bool)>,
+    deletions: BTreeMap<u64, Deletion>,
+}
+
+#[derive(Debug)]
+struct Deletion {
+    deleted: Deleted,
+    /// The indexes of the messages that a sync has told; of a deletion of all messages 0.
+    told: BTreeSet<usize>,
+}
+
+impl Deletion {
+    /// Whether a sync has told all of it. One of the messages may have been deleted by an earlier request.
+    fn is_told(&self) -> bool {
+        let count = if let Deleted::Messages(_, messages) = &self.deleted { messages.len() } else { 1 };
+        self.told.len() == count
+    }
 }
 
 /// A deletion that is asked for, until its answer is stored.
@@ -44,7 +58,7 @@ pub(crate) struct OwnDeletion {
 impl OwnDeletion {
     /// Returns what the request returned, or success if a sync has told the deletion: it is done then.
     pub(crate) fn done<T>(self, answer: Result<T, Error>) -> Result<(), Error> {
-        let is_told = self.of.0.lock().deletions.get(&self.number).is_some_and(|(_, is_told)| *is_told);
+        let is_told = self.of.0.lock().deletions.get(&self.number).is_some_and(Deletion::is_told);
         if is_told { Ok(()) } else { answer.map(drop) }
     }
 }
@@ -61,16 +75,19 @@ impl Deleting {
         let mut asked = self.0.lock();
         asked.last += 1;
         let number = asked.last;
-        asked.deletions.insert(number, (deleted, false));
+        asked.deletions.insert(number, Deletion { deleted, told: BTreeSet::new() });
         OwnDeletion { of: Arc::clone(self), number }
     }
 
-    /// Notes that a sync tells a deletion. Returns whether this device has asked for it.
-    fn tell(&self, is_it: impl Fn(&Deleted) -> bool) -> bool {
+    /// Notes that a sync tells a deletion; `part` returns which part of a deletion that is. Returns whether this device has asked for it.
+    fn tell(&self, part: impl Fn(&Deleted) -> Option<usize>) -> bool {
         let mut asked = self.0.lock();
         let mut found = false;
-        for (_, is_told) in asked.deletions.values_mut().filter(|(deleted, _)| is_it(deleted)) {
-            (*is_told, found) = (true, true);
+        for one in asked.deletions.values_mut() {
+            if let Some(index) = part(&one.deleted) {
+                one.told.insert(index);
+                found = true;
+            }
         }
         found
     }
@@ -78,23 +95,47 @@ impl Deleting {
     /// A sync tells that a message was deleted. Returns whether this device does so.
     pub(super) fn tell_message(&self, name: &Name, message: &Message) -> bool {
         self.tell(|deleted| match deleted {
-            Deleted::Messages(of, messages) if of == name => messages.iter().any(|one| match one.message_seq {
+            Deleted::Messages(of, messages) if of == name => messages.iter().position(|one| match one.message_seq {
                 1.. => one.message_seq == message.message_seq,
                 _ => one.message_id == message.message_id,
             }),
-            _ => false,
+            _ => None,
         })
     }
 
     /// A sync tells that all messages of a conversation were deleted. Returns whether this device does so. Those of all
     /// conversations are told one after the other, and then at once.
     pub(super) fn tell_conversation(&self, name: &Name) -> bool {
-        let has_all = self.0.lock().deletions.values().any(|(deleted, _)| matches!(deleted, Deleted::All));
-        self.tell(|deleted| matches!(deleted, Deleted::Conversation(of) if of == name)) || has_all
+        let has_all = self.0.lock().deletions.values().any(|one| matches!(one.deleted, Deleted::All));
+        self.tell(|deleted| matches!(deleted, Deleted::Conversation(of) if of == name).then_some(0)) || has_all
     }
 
     /// A sync tells that all messages were deleted. Returns whether this device does so.
     pub(super) fn tell_all(&self) -> bool {
-        self.tell(|deleted| matches!(deleted, Deleted::All))
+        self.tell(|deleted| matches!(deleted, Deleted::All).then_some(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zim_protocol::ErrorCode;
+
+    use super::*;
+
+    /// Two requests may name the same message. That one of them has taken effect says nothing about the rest of the other.
+    #[test]
+    fn a_request_that_failed_is_done_only_if_all_its_messages_were_told() {
+        let message = |message_seq| Message { message_seq, ..Message::default() };
+        let name = Name::new(2, "crew");
+        for (told, is_done) in [(&[6][..], false), (&[6, 6], false), (&[6, 7], true)] {
+            let deleting = Arc::<Deleting>::default();
+            let own = deleting.begin(Deleted::Messages(name.clone(), vec![message(6), message(7)]));
+            for seq in told {
+                assert!(deleting.tell_message(&name, &message(*seq)));
+            }
+            assert!(!deleting.tell_message(&name, &message(8)));
+            let failed: Result<(), Error> = Err(Error::new(ErrorCode::CommonModuleImServerError, "the disk"));
+            assert_eq!(own.done(failed).is_ok(), is_done, "{told:?}");
+        }
     }
 }
