@@ -19,6 +19,7 @@ use crate::apply::Edit;
 use crate::error::Error;
 use crate::message::{conversation_name, page_size};
 use crate::session::Account;
+use crate::store::conversation_setting::Standing;
 use crate::store::group::mute_at;
 use crate::store::{conversation, conversation_setting};
 use crate::types::Name;
@@ -276,21 +277,38 @@ async fn delete(
 ) -> Result<ConversationDeletedResult, Error> {
     account.listed().await;
     let (conversation_id, conversation_type) = (name.id.to_string(), name.kind);
-    let wanted = name.clone();
-    let standing = account.store().read(move |db| conversation_setting::standing(db, &wanted)).await?;
-    let standing = standing.ok_or_else(|| not_found(&conversation_id))?;
-    if config.is_also_delete_server_conversation && standing.is_on_server {
-        let (config, through_seq) = (Some(config), Some(standing.head_seq));
-        let request = DeleteConversationRequest { conversation_id, conversation_type, config, through_seq };
-        let answer = account.request(request).await?;
-        account.edit(Edit::HideBelow(name, standing.head_seq.unsigned_abs() + 1)).await?;
-        return Ok(answer);
+    let is_everywhere = config.is_also_delete_server_conversation;
+    loop {
+        let before = standing(account, name.clone()).await?;
+        if is_everywhere && before.is_on_server {
+            let through_seq = Some(before.head_seq);
+            let request = DeleteConversationRequest {
+                conversation_id: conversation_id.clone(),
+                conversation_type,
+                config: Some(config),
+                through_seq,
+            };
+            let answer = account.request(request).await?;
+            account.edit(Edit::HideBelow(name, before.head_seq.unsigned_abs() + 1)).await?;
+            return Ok(answer);
+        }
+        if !before.is_listed {
+            return Err(not_found(&conversation_id));
+        }
+        account.edit(Edit::Hide { name: name.clone(), is_everywhere }).await?;
+        // Its first message may have been stored in this moment. Then the server deletes it.
+        let after = standing(account, name.clone()).await?;
+        if !(is_everywhere && after.is_on_server && after.is_listed) {
+            return Ok(ConversationDeletedResult { conversation_id, conversation_type });
+        }
     }
-    if !standing.is_listed {
-        return Err(not_found(&conversation_id));
-    }
-    account.edit(Edit::Hide(name)).await?;
-    Ok(ConversationDeletedResult { conversation_id, conversation_type })
+}
+
+/// Returns how a conversation stands that this device knows.
+async fn standing(account: &Account, name: Name) -> Result<Standing, Error> {
+    let id = name.id.to_string();
+    let found = account.store().read(move |db| conversation_setting::standing(db, &name)).await?;
+    found.ok_or_else(|| not_found(&id))
 }
 
 fn not_found(id: &str) -> Error {

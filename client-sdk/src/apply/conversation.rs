@@ -14,8 +14,8 @@ use crate::types::Name;
 /// What only this device does to its list.
 #[derive(Clone, Debug)]
 pub(crate) enum Edit {
-    /// Deletes a conversation from the list.
-    Hide(Name),
+    /// Deletes a conversation from the list of this device. With `is_everywhere` only if the server does not have it.
+    Hide { name: Name, is_everywhere: bool },
     /// Deletes a conversation from the list, which the server has done: something that only this device has may have brought
     /// it back since.
     HideBelow(Name, u64),
@@ -89,9 +89,12 @@ impl Transaction<'_> {
     /// Changes what only this device has.
     pub(super) fn edit(&mut self, edit: Edit) -> rusqlite::Result<()> {
         match edit {
-            Edit::Hide(name) => {
+            Edit::Hide { name, is_everywhere } => {
                 let id = self.touch(&name)?;
-                conversation_setting::hide_here(self.db, id)?;
+                // What the server has got meanwhile is not deleted there.
+                if !(is_everywhere && conversation_setting::is_on_server(self.db, id)?) {
+                    conversation_setting::hide_here(self.db, id)?;
+                }
             }
             Edit::HideBelow(name, below) => {
                 let id = self.touch(&name)?;
