@@ -117,6 +117,15 @@ pub struct Server {
     folder: Arc<Folder>,
 }
 
+/// Schedules the tasks that every server has.
+async fn begin_tasks(app: &Arc<App>) -> Result<(), Error> {
+    app.begin_to_look_for_lost_logins().await?;
+    app.begin_to_look_for_lost_room_members().await?;
+    app.begin_to_look_for_orphans().await?;
+    app.begin_to_look_for_old_messages().await?;
+    app.begin_to_clear_audit().await
+}
+
 impl Server {
     /// Starts a server on the system clock.
     ///
@@ -200,11 +209,7 @@ impl Server {
         };
         let (first_app, is_first_start) = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
 
-        app.begin_to_look_for_lost_logins().await.map_err(StartError::Database)?;
-        app.begin_to_look_for_lost_room_members().await.map_err(StartError::Database)?;
-        app.begin_to_look_for_orphans().await.map_err(StartError::Database)?;
-        app.begin_to_look_for_old_messages().await.map_err(StartError::Database)?;
-        app.begin_to_clear_audit().await.map_err(StartError::Database)?;
+        begin_tasks(&app).await.map_err(StartError::Database)?;
 
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
