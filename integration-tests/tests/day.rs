@@ -1,7 +1,5 @@
 //! A short day of life: a few users, the server restarts and is backed up, and no event is lost.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -155,7 +155,7 @@ mod tests {
         source.renew().unwrap();
         let after = std::fs::read(&source.path).unwrap();
         assert_ne!(before, after);
-        assert_eq!((after.len(), &before[STAMP..] == &after[STAMP..]), (1_500_000, true));
+        assert_eq!((after.len(), before[STAMP..] == after[STAMP..]), (1_500_000, true));
         std::fs::write(&source.path, b"short").unwrap();
         assert!(source.check(&source.path).unwrap_err().message.contains("5 bytes instead of 1500000"));
     }
