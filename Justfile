@@ -54,15 +54,15 @@ test-sqlite *args: (_tools "cargo-nextest")
 
 # The tests of films, with ffmpeg.
 test-films *args: (_tools "cargo-nextest")
-    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked -p zim-integration-tests -E 'test(/media_film/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'package(zim-integration-tests) & test(/media_film/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
-# The tests that capture packets, with tcpdump. It needs root, or once `sudo setcap cap_net_raw+ep "$(command -v tcpdump)"`.
+# The tests that capture packets, with tcpdump. With the whole workspace, or its crates would be built a second time with fewer features. It needs root, or once `sudo setcap cap_net_raw+ep "$(command -v tcpdump)"`.
 test-capture *args: (_tools "cargo-nextest")
-    cargo nextest run --locked -p zim-integration-tests -E 'test(/capture/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
+    cargo nextest run --locked --workspace -E 'package(zim-integration-tests) & test(/capture/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # The tests that cut the power of a server on SQLite, with strace.
 test-power-cut *args: (_tools "cargo-nextest")
-    cargo nextest run --locked -p zim-integration-tests -E 'test(/power_cut/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
+    cargo nextest run --locked --workspace -E 'package(zim-integration-tests) & test(/power_cut/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # The tests that use a database, on PostgreSQL.
 test-postgres *args: (_tools "cargo-nextest")
@@ -80,7 +80,7 @@ test-nodes *args: (_tools "cargo-nextest")
 
 # The tests of files, with the files in an object store.
 test-s3 *args: (_tools "cargo-nextest")
-    ZIM_TEST_MEDIA=s3 cargo nextest run --locked -p zim-integration-tests -E 'test(/media/) | test(/log_upload/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
+    ZIM_TEST_MEDIA=s3 cargo nextest run --locked --workspace -E 'package(zim-integration-tests) & (test(/media/) | test(/log_upload/))' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # The examples in the documentation of the SDK and the protocol.
 test-docs:
