@@ -161,7 +161,7 @@ async fn a_device_that_was_away_learns_of_what_was_undone_cleared_and_deleted() 
     soon(phone.delete_conversation("carl", PEER, HERE)).await.unwrap();
     lists(&phone, &["bob"]).await;
     let laptop = world.user_at(dir, "ann").await;
-    eventually("bob as he is now", async || {
+    eventually("bob as they are now", async || {
         let bob = laptop.conversation("bob").await;
         let is_undone = !bob.is_pinned && bob.marks.is_empty() && bob.notification_status == notify as i32;
         (is_undone && bob.unread_message_count == 0).then_some(())

@@ -435,7 +435,7 @@ async fn reply_message_in_a_group_tells_newcomers_nothing_of_what_came_before() 
     assert!(!format!("{:?}", new.history(group("g")).await).contains("secret"));
     assert!(!format!("{:?}", carl.seen()).contains("secret"));
     let refused = refusal(reply(&carl, &secret, "what?").await);
-    assert_eq!(refused, ErrorCode::CommonModuleParamsInvalid, "he does not see the message");
+    assert_eq!(refused, ErrorCode::CommonModuleParamsInvalid, "they do not see the message");
     let first = new.history(group("g")).await.remove(0);
     let page = soon(carl.query_message_replied_list(&first, MessageRepliedListQueryConfig::default())).await.unwrap();
     let info = page.root_replied_info.unwrap();

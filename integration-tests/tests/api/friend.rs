@@ -168,7 +168,7 @@ async fn add_friend_of_a_user_who_still_lists_the_caller_changes_one_list() {
     let (added, deleted) = (FriendListChangeAction::Added, FriendListChangeAction::Deleted);
     assert_eq!(actions, [added, deleted, added]);
     settled(&ann, &[(&bob, "bob")]).await;
-    assert_eq!(count(&bob), 1, "ann was on his list all the time");
+    assert_eq!(count(&bob), 1, "ann was on the list all the time");
     world.end().await;
 }
 

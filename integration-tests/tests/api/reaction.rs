@@ -156,7 +156,7 @@ async fn delete_message_all_reactions_takes_back_all_of_ones_own() {
             assert_eq!((&*user.user_id, user.action(), user.sum_count), ("bob", deleted, 0));
             gone.push(user.reaction_type.clone());
         }
-        assert_eq!(gone, ["b", "a", "c"], "in the order in which he reacted");
+        assert_eq!(gone, ["b", "a", "c"], "in the order in which they reacted");
         let message = &device.history(peer).await[0];
         let left: Vec<_> = message.reactions.iter().map(|one| (&*one.reaction_type, users(one))).collect();
         assert_eq!(left, [("a", vec!["ann"])], "Ann's own stays");

@@ -345,9 +345,9 @@ async fn a_long_roster_is_left_out(database: Database) {
     assert_eq!(read(0).await, (false, full.clone()), "1,000 changes of the roster that Bob sees");
     add(1_104, 1_104).await;
     assert_eq!(read(0).await, (true, vec![3, 500, 600, 700, 800]), "1,001 changes");
-    assert_eq!(read(1).await, (true, vec![3, 500, 600, 700, 800]), "he does not see the second");
+    assert_eq!(read(1).await, (true, vec![3, 500, 600, 700, 800]), "they do not see the second");
     let rest = full.into_iter().skip(1).chain([1_104]).collect();
-    assert_eq!(read(3).await, (false, rest), "1,000 changes after the first that he sees");
+    assert_eq!(read(3).await, (false, rest), "1,000 changes after the first that they see");
     add(1_105, 3_000).await;
     assert_eq!(read(500).await, (true, vec![600, 700, 800]));
     assert_eq!(read(1_500).await, (true, vec![]));
