@@ -97,6 +97,21 @@ fn deleting_all_keeps_a_conversation_that_the_server_has_got_meanwhile() {
     }
 }
 
+/// The first message of a conversation that only this device had is stored while the conversation is deleted. The server has it then, and
+/// is asked to delete it; hidden on this device alone, it would stay in the lists of the user's other devices.
+#[test]
+fn a_conversation_that_the_server_has_got_meanwhile_is_not_deleted_here_alone() {
+    for (is_everywhere, is_left) in [(true, true), (false, false)] {
+        let (db, mut recent) = (memory().unwrap(), Recent::default());
+        let there = State { head_seq: 1, seq: 1, known: true, last_ts: 5, ..State::default() };
+        run(&db, &mut recent, vec![first_message()], Some(there));
+        let settle = vec![Settle::Edit(Edit::Hide { name: bob(), is_everywhere })];
+        apply(&db, &Viewer::in_test("ann", 10), &mut recent, Job { settle, ..Job::default() }).unwrap();
+        let left = store::conversation_setting::listed(&db).unwrap();
+        assert_eq!(!left.is_empty(), is_left, "{is_everywhere}");
+    }
+}
+
 /// An epoch has begun while the answer to the deletion was on its way, and the conversation has fewer messages in it.
 #[test]
 fn a_deletion_in_an_ended_epoch_hides_nothing_of_the_next() {
