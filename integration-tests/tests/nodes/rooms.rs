@@ -292,11 +292,17 @@ async fn a_room_is_the_same_for_all_although_the_answer_to_a_commit_is_lost() {
             .await;
         relay.cut();
     };
+    // Otherwise the members could read what was there before the commit, and hear nothing later.
+    let decision_is_awaited = async || {
+        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        eventually("a node waits for the end of the commit", async || (deployment.sql(waiting) != "0").then_some(())).await;
+    };
     // The sequence says 1 before its first number, too.
     deployment.sql("SELECT nextval('waits')");
     let setting = ann.set_room_attributes(pairs("song", "one"), "stage", RoomAttributesSetConfig::default());
     let (set, ()) = soon(async { tokio::join!(setting, loses_its_answer("2")) }).await;
     set.unwrap_err();
+    decision_is_awaited().await;
     deployment.sql("DELETE FROM gate");
     for device in [&ann, &bob, &cai] {
         let is_told = |event: &Event| match event {
@@ -311,6 +317,7 @@ async fn a_room_is_the_same_for_all_although_the_answer_to_a_commit_is_lost() {
     let entering = dan.enter_room(info, RoomAdvancedConfig::default());
     let (entered, ()) = soon(async { tokio::join!(entering, loses_its_answer("3")) }).await;
     entered.unwrap_err();
+    decision_is_awaited().await;
     deployment.sql("DELETE FROM gate");
     eventually("Dan is let out", async || (left(&bob) == ["dan"]).then_some(())).await;
     assert_eq!(members(&bob).await, ["ann", "bob", "cai"]);

@@ -28,8 +28,8 @@ pub trait Sink: Send + Sync + 'static {
     /// The callers of the commits whose effects were taken are answered.
     fn answered(&self) {}
 
-    /// A commit with these effects has failed, and nobody knows whether it was carried out. Called before its callers are answered.
-    /// Must not block.
+    /// A commit with these effects has failed, and nobody knows whether it was carried out. Called once that is decided, so who
+    /// reads from now on sees what it did. Its callers may be answered already. Must not block.
     fn doubt(&self, _: &[Effect]) {}
 }
 
@@ -41,6 +41,27 @@ impl<F: Fn(Vec<Effect>) + Send + Sync + 'static> Sink for F {
 
 /// A sink that the threads share.
 pub(super) type SharedSink = Arc<dyn Sink>;
+
+/// A commit that has failed, and may still be going on.
+pub(super) struct Doubt {
+    effects: Vec<Effect>,
+    /// The database frees them when the commit is decided.
+    locks: Locks,
+}
+
+/// Waits for the decision of each commit in doubt, and tells the sink. Returns false if the database cannot say it yet.
+pub(super) async fn settle<S: Backend>(backend: &mut S, doubts: &mut Vec<Doubt>, sink: &SharedSink) -> bool {
+    while let Some(doubt) = doubts.last() {
+        if backend.begin(Access::Write, &doubt.locks).await.is_err() {
+            return false;
+        }
+        backend.rollback().await;
+        if let Some(doubt) = doubts.pop() {
+            guarded(|| sink.doubt(&doubt.effects));
+        }
+    }
+    true
+}
 
 /// An entry of a partition's queue.
 pub(super) enum Entry<B: Bulk> {
@@ -94,13 +115,18 @@ pub(super) fn limit<B: Bulk>(has_locks: bool) -> impl FnMut(&Entry<B>, usize) ->
     }
 }
 
-/// Runs a batch until every entry is answered.
-pub(super) async fn run<S: Backend, B: Bulk>(backend: &mut S, entries: Vec<Entry<B>>, sink: &SharedSink) {
+/// Runs a batch until every entry is answered. Commits that may have been carried out become `doubts`.
+pub(super) async fn run<S: Backend, B: Bulk>(
+    backend: &mut S,
+    entries: Vec<Entry<B>>,
+    sink: &SharedSink,
+    doubts: &mut Vec<Doubt>,
+) {
     #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
     metrics::histogram!("zim_db_batch_size").record(entries.len() as f64);
     let mut waiting = units(entries);
     while !waiting.is_empty() {
-        transaction(backend, &mut waiting, sink).await;
+        doubts.extend(transaction(backend, &mut waiting, sink).await);
     }
 }
 
@@ -123,10 +149,15 @@ fn units<B: Bulk>(entries: Vec<Entry<B>>) -> VecDeque<Unit<B>> {
 }
 
 /// Runs one transaction with what waits. If a job ends the transaction, the jobs behind it stay in `waiting`.
-async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &SharedSink) {
+async fn transaction<S: Backend, B: Bulk>(
+    backend: &mut S,
+    waiting: &mut VecDeque<Unit<B>>,
+    sink: &SharedSink,
+) -> Option<Doubt> {
     let locks = if S::LOCKS { locks(waiting) } else { Locks::none() };
     if let Err(error) = backend.begin(Access::Write, &locks).await {
-        return waiting.drain(..).for_each(|unit| unit.finish(Err(error.clone())));
+        waiting.drain(..).for_each(|unit| unit.finish(Err(error.clone())));
+        return None;
     }
     let mut savepoints = Savepoints::new(backend, waiting.len() > 1);
     let mut done = Vec::with_capacity(waiting.len());
@@ -141,7 +172,8 @@ async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDequ
             } else {
                 DbError::new(DbErrorKind::Conflict, format!("another job ended the shared transaction: {error}"))
             };
-            return done.into_iter().for_each(|unit: Unit<B>| unit.finish(Err(error_of_others.clone())));
+            done.into_iter().for_each(|unit: Unit<B>| unit.finish(Err(error_of_others.clone())));
+            return None;
         }
         done.push(unit);
     }
@@ -149,15 +181,18 @@ async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDequ
     let effects = savepoints.effects;
     let committed = commit(backend).await;
     let has_effects = committed.is_ok() && !effects.is_empty();
-    if has_effects {
+    let is_in_doubt = committed.as_ref().is_err_and(DbError::may_be_carried_out) && !effects.is_empty();
+    let doubt = if has_effects {
         guarded(|| sink.take(effects));
-    } else if committed.as_ref().is_err_and(DbError::may_be_carried_out) && !effects.is_empty() {
-        guarded(|| sink.doubt(&effects));
-    }
+        None
+    } else {
+        is_in_doubt.then_some(Doubt { effects, locks })
+    };
     done.into_iter().for_each(|unit| unit.finish(committed.clone()));
     if has_effects {
         guarded(|| sink.answered());
     }
+    doubt
 }
 
 /// Commits, unless a single job failed and its transaction is already rolled back.

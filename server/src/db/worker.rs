@@ -20,9 +20,10 @@ use super::postgres::{Connector, PostgresBackend};
 use super::queue::Queue;
 use super::savepoint::{Lost, Savepoints};
 use super::sqlite::{self, SqliteBackend};
-use super::transaction::{self, Entry, SharedSink};
+use super::transaction::{self, Doubt, Entry, SharedSink};
 
-/// How long no write waits until there is time for other work on the database.
+/// How long no write waits until there is time for other work on the database: for the log of SQLite, or for another question
+/// whether a commit in doubt is decided.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The entries of a queue, and how to run them.
@@ -33,7 +34,8 @@ pub(super) trait Work: Sized {
     /// locks.
     fn limit(has_locks: bool) -> impl FnMut(&Self, usize) -> bool;
 
-    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &SharedSink);
+    /// Runs a batch; commits that may have been carried out become `doubts`.
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &SharedSink, doubts: &mut Vec<Doubt>);
     fn refuse(self, error: &DbError);
 }
 
@@ -44,8 +46,8 @@ impl<B: Bulk> Work for Entry<B> {
         transaction::limit(has_locks)
     }
 
-    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &SharedSink) {
-        transaction::run(backend, work, sink).await;
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &SharedSink, doubts: &mut Vec<Doubt>) {
+        transaction::run(backend, work, sink, doubts).await;
     }
 
     fn refuse(self, error: &DbError) {
@@ -64,7 +66,7 @@ impl Work for Read {
         |_, _| false
     }
 
-    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, _: &SharedSink) {
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, _: &SharedSink, _: &mut Vec<Doubt>) {
         for Self(job) in work {
             read(backend, job).await;
         }
@@ -132,7 +134,13 @@ fn serve_connection<W: Work>(
     let mut next = Some(first);
     while let Some(work) = next {
         // On SQLite nothing waits, so one poll completes the batch.
-        let ran = catch_unwind(AssertUnwindSafe(|| W::run(&mut backend, work, sink).now_or_never()));
+        let mut doubts = Vec::new();
+        let run = async {
+            W::run(&mut backend, work, sink, &mut doubts).await;
+            // A commit on SQLite is decided when it returns.
+            transaction::settle(&mut backend, &mut doubts, sink).await;
+        };
+        let ran = catch_unwind(AssertUnwindSafe(|| run.now_or_never()));
         if !matches!(ran, Ok(Some(()))) {
             tracing::error!("a batch panicked or did not finish");
             backend.discard();
@@ -154,12 +162,15 @@ pub(super) fn serve_postgres<W: Work>(runtime: &Runtime, connector: Connector, q
     let mut backend = PostgresBackend::new(connector);
     // Connect before the first job needs it. If this fails, the first job tries again.
     let _ = runtime.block_on(backend.connect());
+    let mut doubts = Vec::new();
     while let Some(work) = queue.take(W::limit(PostgresBackend::LOCKS)) {
-        let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(W::run(&mut backend, work, sink))));
+        let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(W::run(&mut backend, work, sink, &mut doubts))));
         if ran.is_err() {
             tracing::error!("a batch panicked");
             backend.discard();
         }
+        // Work that waits comes first: it is refused at once while the database cannot be reached.
+        while !runtime.block_on(transaction::settle(&mut backend, &mut doubts, sink)) && queue.stays_empty(PAUSE) {}
     }
     runtime.block_on(backend.close());
 }

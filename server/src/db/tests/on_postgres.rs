@@ -262,7 +262,6 @@ async fn the_sink_learns_of_a_commit_in_doubt(test_db: &TestDb<'_>) {
     dangling.await.unwrap_err();
     store.put(2).await.unwrap();
     store.db.close().await;
-    // The sink is called before the callers are answered.
     assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![1]), ("doubt", vec![7]), ("take", vec![2])]);
 }
 
