@@ -294,8 +294,10 @@ async fn a_room_is_the_same_for_all_although_the_answer_to_a_commit_is_lost() {
     };
     // Otherwise the members could read what was there before the commit, and hear nothing later.
     let decision_is_awaited = async || {
-        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        eventually("a node waits for the end of the commit", async || (deployment.sql(waiting) != "0").then_some(())).await;
+        let waiting =
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        eventually("a node waits for the end of the commit", async || (deployment.sql(waiting) != "0").then_some(()))
+            .await;
     };
     // The sequence says 1 before its first number, too.
     deployment.sql("SELECT nextval('waits')");
