@@ -119,7 +119,8 @@ impl SyncEngine {
         }
         let is_next = from <= state.seq + 1;
         let is_counted_next = from <= state.head_seq + 1 && to > state.head_seq;
-        if !is_next && !is_counted_next {
+        let may_be_old = from.max(state.seq + 1) <= state.unseen_seq;
+        if !is_next && !is_counted_next || may_be_old {
             state.target_seq = state.target_seq.max(to);
             state.awaits_pushes = false;
             if state.known {
@@ -180,6 +181,13 @@ impl SyncEngine {
         entries.retain(|entry| entry.rev > state.rev && entry.rev <= to);
         state.rev = to;
         state.head_rev = state.head_rev.max(to);
+        let unseen = entries.iter().filter_map(|entry| match &entry.detail {
+            Some(change_entry::Detail::Message(message)) => {
+                Some(message.seq).filter(|seq| *seq > state.seq && !state.held.contains(*seq))
+            }
+            _ => None,
+        });
+        state.unseen_seq = state.unseen_seq.max(unseen.max().unwrap_or(0));
         deduct(state, &self.viewer, &entries);
         self.moved(&name);
         self.output.batch.changes.push(Change::Changes { name, entries, origin });
@@ -304,8 +312,11 @@ impl SyncEngine {
             let is_entered = (is_new || is_local) && !is_first && head.group.is_some();
             let has_changes = is_entered || !state.held.is_empty();
             let rev = if has_changes { head.from_rev.saturating_sub(1) } else { head.end_rev };
-            if rev > state.rev && !is_new {
-                self.output.batch.changes.push(Change::Skipped(name.clone()));
+            if rev > state.rev {
+                state.unseen_seq = state.unseen_seq.max(head.end_seq);
+                if !is_new {
+                    self.output.batch.changes.push(Change::Skipped(name.clone()));
+                }
             }
             state.rev = state.rev.max(rev);
         }

@@ -40,6 +40,9 @@ pub struct State {
     pub target_rev: u64,
     /// Pushes of this conversation were dropped on the way; it is unknown which.
     pub dirty: bool,
+    /// Changes of messages up to here were passed over, because this device did not have the messages. A push of such a message may be
+    /// older than they are; a page is not.
+    pub unseen_seq: u64,
     /// The ticket of the pull in flight.
     pub pulling: Option<u64>,
     /// Its rank in the queue of pulls.

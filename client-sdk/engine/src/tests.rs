@@ -183,6 +183,50 @@ fn an_answer_below_the_head_holds_nothing() {
     assert!(!held.iter().any(|(from, _)| *from < 4), "{held:?}");
 }
 
+/// A push may have been made before changes that this device has passed over, because it did not have the message: of a head, or of
+/// the log. A pull brings the message as it is now.
+#[test]
+fn a_push_that_may_be_older_than_changes_holds_nothing() {
+    let held = |engine: &SyncEngine| engine.state(&name()).unwrap().held.iter().collect::<Vec<_>>();
+    let connected = |end_rev: u64| {
+        let mut engine = SyncEngine::new("ann", Position::default(), []);
+        engine.open(&name());
+        engine.online(&Bytes::from_static(&[1; 16]));
+        let conversation = Some(name().to_ref());
+        let head =
+            ConversationHead { conversation, from_seq: 1, end_seq: 2, end_rev, n: 2, ..ConversationHead::default() };
+        engine.push(feed(head, 1), Origin::Other);
+        engine
+    };
+    // Nothing has been changed.
+    let mut engine = connected(0);
+    engine.push(messages(1, 2), Origin::Own);
+    assert_eq!(held(&engine), [(1, 2)]);
+    // The head skips a change.
+    let mut engine = connected(1);
+    engine.push(messages(1, 2), Origin::Own);
+    assert_eq!(held(&engine), []);
+    assert_eq!(pulls(&mut engine).len(), 1);
+    // The change overtakes the answer with the message.
+    let mut engine = connected(0);
+    engine.push(change(1, 2), Origin::Other);
+    engine.push(messages(1, 2), Origin::Own);
+    assert_eq!(held(&engine), []);
+    assert_eq!(pulls(&mut engine).len(), 1);
+    // Those after them are not older.
+    let page = Page {
+        through_seq: 2,
+        through_rev: 1,
+        end_seq: 2,
+        end_rev: 1,
+        messages: vec![message(1), message(2)],
+        ..Page::default()
+    };
+    engine.page(1, page);
+    engine.push(messages(3, 3), Origin::Own);
+    assert_eq!(held(&engine), [(1, 3)]);
+}
+
 /// Nobody wrote in the last stay, so the next one begins with the same message. What changed in between belongs to no stay.
 #[test]
 fn a_return_after_a_stay_without_messages_drops_what_may_have_changed() {

@@ -159,10 +159,9 @@ impl App {
             None if shown.sender_unaware => self.send_unaware(caller, &name, new).await?,
             None => self.submit_send(caller, &name, new)?.await?,
         };
-        // A reply that is sent again is answered with what it replies to as it is now.
-        let is_reply_again = replied.is_some() && state.is_none();
-        // An unaware sender does not see what is stored.
-        if (sent.is_changed || is_reply_again) && !shown.sender_unaware {
+        // A message that is sent again is answered as it is now: others may have changed it, and the client may have passed these changes
+        // over. An unaware sender does not see what is stored.
+        if !sent.is_new && !shown.sender_unaware {
             match self.stored_entry(identity, conversation, sent.seq).await? {
                 Some(entry) => {
                     caller.add_push(message_push(vec![entry.clone()], name.clone()));

@@ -487,7 +487,7 @@ impl App {
         caller: &Caller,
         request: ResumeRoomsRequest,
     ) -> Result<Vec<LostRoom>, Error> {
-        self.device_of(caller)?.ok_or_else(Error::room_needs_device)?;
+        let device = self.device_of(caller)?.ok_or_else(Error::room_needs_device)?;
         let app = caller.identity()?.app;
         let mut lost = Vec::new();
         for RoomRef { room_id, number, entry_number } in request.rooms {
@@ -495,11 +495,13 @@ impl App {
                 None => Some(RoomEvent::RoomNotExist),
                 Some(key) => {
                     let room = Room { entry_number, ..self.room(caller, key, &room_id)? };
+                    let target = write_to(&room);
                     if number != 0 && number != room.number {
-                        // Another room has the ID now.
+                        // Another room has the ID now. A backup that was restored may have put the device into it, which its client
+                        // does not know.
+                        caller.write(&self.db, target, async move |tx, _| room.leave(tx, Some(device)).await).await?;
                         Some(RoomEvent::RoomNotExist)
                     } else {
-                        let target = write_to(&room);
                         caller.write(&self.db, target, async move |tx, _| room.resume(tx).await).await?
                     }
                 }
