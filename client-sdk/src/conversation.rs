@@ -15,10 +15,10 @@ use zim_protocol::{
     Validate,
 };
 
+use crate::account::{Account, Remote};
 use crate::apply::Edit;
 use crate::error::Error;
 use crate::message::{conversation_name, page_size};
-use crate::session::Account;
 use crate::store::conversation_setting::Standing;
 use crate::store::group::mute_at;
 use crate::store::{conversation, conversation_setting};
@@ -253,8 +253,8 @@ impl Zim {
     }
 }
 
-async fn clear_unread_count(
-    account: &Account,
+async fn clear_unread_count<L: Remote>(
+    account: &Account<L>,
     name: Name,
 ) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
     account.listed().await;
@@ -270,8 +270,8 @@ async fn clear_unread_count(
     Ok(ConversationUnreadMessageCountClearedResult { conversation_id, conversation_type })
 }
 
-async fn delete(
-    account: &Account,
+pub(crate) async fn delete<L: Remote>(
+    account: &Account<L>,
     name: Name,
     config: ConversationDeleteConfig,
 ) -> Result<ConversationDeletedResult, Error> {
@@ -305,7 +305,7 @@ async fn delete(
 }
 
 /// Returns how a conversation stands that this device knows.
-async fn standing(account: &Account, name: Name) -> Result<Standing, Error> {
+async fn standing<L: Remote>(account: &Account<L>, name: Name) -> Result<Standing, Error> {
     let id = name.id.to_string();
     let found = account.store().read(move |db| conversation_setting::standing(db, &name)).await?;
     found.ok_or_else(|| not_found(&id))

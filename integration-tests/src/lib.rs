@@ -69,6 +69,8 @@ pub mod guide;
 pub mod capacity;
 /// The fuzz targets.
 pub mod decoders;
+/// Numbers in reports.
+mod grouped;
 /// Seeded runs with injected faults.
 pub mod campaign;
 /// A day of life: many users, one server, no lost event.

@@ -115,23 +115,13 @@ fn the_book_shows_the_defaults() {
 /// An operator sets them in the shell in which the server starts, too.
 #[test]
 fn the_server_accepts_the_variables_of_the_command_line() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("cli/src");
-    let (mut folders, mut found) = (vec![root], BTreeSet::new());
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let text = std::fs::read_to_string(&path).unwrap();
-                let quoted = text.split('"').filter(|part| part.len() > 4 && part.starts_with("ZIM_"));
-                found.extend(
-                    quoted
-                        .filter(|part| part.bytes().all(|it| it.is_ascii_uppercase() || it == b'_'))
-                        .map(str::to_owned),
-                );
-            }
-        }
+    let is_name = |part: &str| {
+        part.len() > 4 && part.starts_with("ZIM_") && part.bytes().all(|it| it.is_ascii_uppercase() || it == b'_')
+    };
+    let mut found = BTreeSet::new();
+    for path in files("cli/src") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        found.extend(text.split('"').filter(|part| is_name(part)).map(str::to_owned));
     }
     assert!(found.contains("ZIM_TOKEN") && found.len() >= 10, "{found:?}");
     for name in found {
@@ -183,23 +173,28 @@ fn backups_made_as_the_page_says_are_private() {
     }
 }
 
-/// The Markdown files of the documentation.
-fn pages() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
-    let mut pages: Vec<PathBuf> =
-        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(|name| root.join(name)).into();
-    let mut folders = vec![root.join("docs")];
+/// The files in a folder of the project and in the folders below it.
+fn files(folder: &str) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![root().join(folder)], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             // The built book is not a source.
-            if path.is_dir() && !path.ends_with("docs/book") {
-                folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "md") {
-                pages.push(path);
+            match path.is_dir() {
+                true if path.ends_with("docs/book") => {}
+                true => folders.push(path),
+                false => files.push(path),
             }
         }
     }
+    files
+}
+
+/// The Markdown files of the documentation.
+fn pages() -> Vec<PathBuf> {
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(|name| root().join(name)).into();
+    pages.extend(files("docs").into_iter().filter(|path| path.extension().is_some_and(|end| end == "md")));
     pages
 }
 
@@ -307,18 +302,11 @@ fn the_code_that_the_guide_to_a_new_method_quotes_is_the_sources() {
 
 /// The names of the metrics that stand in the sources of the server.
 fn metrics_of_the_server() -> BTreeSet<String> {
-    let (mut folders, mut names) = (vec![root().join("server/src")], BTreeSet::new());
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let text = std::fs::read_to_string(&path).unwrap();
-                let quoted = text.split('"').filter(|part| part.starts_with("zim_"));
-                names.extend(quoted.filter(|part| words(part).eq([*part])).map(str::to_owned));
-            }
-        }
+    let mut names = BTreeSet::new();
+    for path in files("server/src") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let quoted = text.split('"').filter(|part| part.starts_with("zim_"));
+        names.extend(quoted.filter(|part| words(part).eq([*part])).map(str::to_owned));
     }
     names
 }

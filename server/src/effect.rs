@@ -3,6 +3,7 @@
 //! later; what ends a login is in force before the answer. The order is that of the commits within one partition; between
 //! partitions there is none.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -129,6 +130,57 @@ pub enum Effect {
         /// The reason that their clients get.
         reason: SessionEndReason,
     },
+    /// A commit may have changed something, and nobody could be told what.
+    Look(Look),
+}
+
+/// Where to look after a commit that was in doubt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Look {
+    /// The clients of these users look at the conversation.
+    Conversation(Audience),
+    /// The clients of this user look at their feed.
+    Feed(UserKey),
+    /// The nodes read again whether a user is in a group.
+    Stay {
+        /// The user.
+        user: UserKey,
+        /// The group.
+        conversation: ConversationKey,
+        /// The group's name.
+        name: Arc<str>,
+    },
+}
+
+impl Look {
+    /// Returns what is told instead of the effects of a commit that was in doubt, now that it is decided: not what happened, but where
+    /// to look. Profiles, statuses and the ends of logins are found with the next login.
+    pub fn instead_of(effects: &[Effect]) -> Vec<Effect> {
+        let (mut looks, mut told) = (HashSet::new(), Vec::new());
+        for effect in effects {
+            let room = |key, name: &Arc<str>| Audience::Room { conversation: key, name: Arc::clone(name) };
+            let look = match effect {
+                Effect::Message(message) => Self::Conversation(message.audience.clone()),
+                Effect::Change { audience, .. } => Self::Conversation(audience.clone()),
+                Effect::RoomStay { conversation, name, .. } => Self::Conversation(room(*conversation, name)),
+                Effect::Room(effect) => Self::Conversation(room(effect.conversation, &effect.name)),
+                Effect::Feed { user, .. } => Self::Feed(*user),
+                Effect::Stay { user, conversation, name, .. } => {
+                    Self::Stay { user: *user, conversation: *conversation, name: Arc::clone(name) }
+                }
+                // Who is told of these reads what there is.
+                Effect::Due { .. } | Effect::AppChanged { .. } => {
+                    told.push(effect.clone());
+                    continue;
+                }
+                _ => continue,
+            };
+            if looks.insert(look.clone()) {
+                told.push(Effect::Look(look));
+            }
+        }
+        told
+    }
 }
 
 /// A user's stay in a group, in both of its logs.
@@ -171,7 +223,7 @@ pub enum Queue {
 }
 
 /// The users who get the pushes of a conversation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Audience {
     /// Both users of a peer conversation with their names: each sees the conversation under the other's name.
     Peers([(UserKey, Arc<str>); 2]),

@@ -27,7 +27,7 @@ use crate::meter;
 use crate::net::{self, AdminAddr, KeyCheck, Net, NodeNumber, Tickets};
 use crate::nodes::{self, Joined};
 use crate::presence;
-use crate::service::{self, status, user};
+use crate::service::{self, group, status, user};
 use crate::task::{self, Kinds, TaskKind};
 use crate::tls::{Fingerprint, Identity, TlsError};
 
@@ -215,6 +215,7 @@ impl Server {
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(group::read_stays_in_doubt(Arc::clone(&app), stopped.clone()));
         tasks.spawn(presence::mark_unmarked_logins(Arc::clone(&app), stopped.clone()));
         tasks.spawn(presence::watch_logins(Arc::clone(&app), stopped.clone()));
         tasks.spawn({

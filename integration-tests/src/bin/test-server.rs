@@ -271,7 +271,11 @@ async fn retain(tx: &mut Tx<'_>) -> Result<(), Error> {
         "UPDATE conversation SET floor_seq = (SELECT MIN(base_seq) FROM member WHERE conversation = id) WHERE type <> 1",
         "UPDATE conversation SET floor_n = COALESCE((SELECT m.n FROM message m WHERE m.conversation = conversation.id \
          AND m.seq = conversation.floor_seq), 0)",
-        "DELETE FROM message WHERE seq <= (SELECT floor_seq FROM conversation c WHERE c.id = message.conversation)",
+        // The last message of a group, and of each stay in it, stays for its time, as with the server's own retention.
+        "DELETE FROM message WHERE seq <= (SELECT floor_seq FROM conversation c WHERE c.id = message.conversation) \
+         AND NOT EXISTS (SELECT 1 FROM conversation c WHERE c.id = message.conversation AND c.type = 2 AND c.seq = message.seq) \
+         AND NOT EXISTS (SELECT 1 FROM member m WHERE m.conversation = message.conversation AND m.to_seq = message.seq) \
+         AND NOT EXISTS (SELECT 1 FROM span s WHERE s.conversation = message.conversation AND s.to_seq = message.seq)",
     ];
     for statement in statements {
         tx.execute(statement, &[]).await?;

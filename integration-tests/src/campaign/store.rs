@@ -374,7 +374,10 @@ impl Store {
             let (mut noted, combined) = (self.noted(id)?, self.combined(id)?);
             let messages = self.rows(&select(
                 &["m.seq", "m.n", "m.ts", "a.name", "m.key_hi", "m.key_lo", hex, "m.kind"],
-                &format!("FROM message m JOIN account a ON a.id = m.sender WHERE m.conversation = {id} ORDER BY m.seq"),
+                &format!(
+                    "FROM message m JOIN account a ON a.id = m.sender WHERE m.conversation = {id} AND m.seq > {} ORDER BY m.seq",
+                    row[2]
+                ),
             ))?;
             let messages = messages.into_iter().map(|row| {
                 let seq = number(&row[0])?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::graph::{Graph, Line};
 use super::minutes::Minute;
 use super::run::Day;
+use crate::grouped::grouped;
 
 /// The page in the book.
 const PAGE: &str = include_str!("../../../docs/operations/day.md");
@@ -57,27 +58,26 @@ fn tables(day: &Day, text: &mut String) {
         add(text, format_args!("| {name} | {cells} |"));
     }
     add(text, format_args!("\n| | |\n|---|---:|"));
-    let whole = |number: usize| grouped(u64::try_from(number).unwrap_or(u64::MAX));
-    let events = day.events.values().sum();
+    let events: u64 = day.events.values().sum();
     for (what, number) in [
         ("messages that devices sent", grouped(day.sent.0)),
         ("of these, acknowledged", grouped(day.sent.1)),
         ("events that devices raised, of all kinds", grouped(events)),
-        ("files downloaded and compared", whole(day.files)),
-        ("receipts and reactions that came with their message instead of an event", whole(day.by_state)),
-        ("events raised again after a client was closed", whole(day.again)),
-        ("times that a phone slept or was logged out", whole(day.away.0)),
-        ("connections lost by the restart", whole(day.away.1)),
+        ("files downloaded and compared", grouped(day.files)),
+        ("receipts and reactions that came with their message instead of an event", grouped(day.by_state)),
+        ("events raised again after a client was closed", grouped(day.again)),
+        ("times that a phone slept or was logged out", grouped(day.away.0)),
+        ("connections lost by the restart", grouped(day.away.1)),
         ("seconds that the restart took", format!("{:.1}", day.restart.1 - day.restart.0)),
         ("seconds that the backup took", format!("{:.1}", day.backup.1 - day.backup.0)),
-        ("messages in the backup", whole(day.backup.2)),
-        ("warnings in the log of the server", whole(day.warnings)),
+        ("messages in the backup", grouped(day.backup.2)),
+        ("warnings in the log of the server", grouped(day.warnings)),
     ] {
         add(text, format_args!("| {what} | {number} |"));
     }
     add(text, format_args!("\n| error that the restart explains | times |\n|---|---:|"));
     for (what, times) in &day.explained {
-        add(text, format_args!("| {} | {} |", what.replace('|', "/"), whole(*times)));
+        add(text, format_args!("| {} | {} |", what.replace('|', "/"), grouped(*times)));
     }
     if day.violations.is_empty() {
         add(text, format_args!("\nNo event was lost, and no other error came."));
@@ -132,19 +132,6 @@ fn all_graphs(day: &Day) -> Vec<(&'static str, Graph)> {
 fn add(text: &mut String, line: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{line}");
-}
-
-/// Formats a number as 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]

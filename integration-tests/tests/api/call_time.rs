@@ -3,7 +3,7 @@
 
 use std::sync::mpsc;
 
-use zim_integration_tests::{World, eventually, refusal, soon};
+use zim_integration_tests::{DataDir, Device, World, eventually, refusal, soon};
 use zim_protocol::{
     CallInvitationMode as Mode, CallInviteConfig, CallState, CallUserState as State, Event, EventKind, UserOnlineStatus,
 };
@@ -149,26 +149,46 @@ async fn call_invite_is_cancelled_when_its_caller_is_gone_before_anybody_accepts
     world.end().await;
 }
 
+/// Ann has called Bob, and has lost the connection.
+struct Lost {
+    world: World,
+    bob: Device,
+    folder: DataDir,
+    call_id: String,
+}
+
+impl Lost {
+    async fn after_a_call() -> Self {
+        let world = World::new().await;
+        let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+        // Soon after the start of the server, a caller has more time.
+        world.clock.advance(60_000);
+        let folder = ann.dir();
+        let call_id = invite(&ann, Mode::General, &["bob"]).await;
+        becomes(&bob, &call_id, "bob", State::Received).await;
+        ann.quit().await;
+        is_offline(&bob).await;
+        Self { world, bob, folder, call_id }
+    }
+}
+
+/// Waits until Ann is offline for a user.
+async fn is_offline(user: &Device) {
+    eventually("the loss", async || {
+        let found = soon(user.query_users_status(["ann"])).await.unwrap();
+        (found.user_status_list[0].online_status() == UserOnlineStatus::Offline).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn call_invite_waits_for_a_caller_from_their_last_loss_on() {
-    let world = World::new().await;
-    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    // Soon after the start of the server, a caller has more time.
-    world.clock.advance(60_000);
-    let folder = ann.dir();
-    let call_id = invite(&ann, Mode::General, &["bob"]).await;
-    becomes(&bob, &call_id, "bob", State::Received).await;
-    let is_offline = async || {
-        let found = soon(bob.query_users_status(["ann"])).await.unwrap();
-        (found.user_status_list[0].online_status() == UserOnlineStatus::Offline).then_some(())
-    };
-    ann.quit().await;
-    eventually("the first loss", is_offline).await;
+    let Lost { world, bob, folder, call_id } = Lost::after_a_call().await;
     world.clock.advance(3_000);
     let ann = world.user_at(folder, "ann").await;
     world.clock.advance(100);
     ann.quit().await;
-    eventually("the second loss", is_offline).await;
+    is_offline(&bob).await;
     // The time of the first loss is over, and then that of the second, except for a millisecond.
     for ms in [1_900, 3_099] {
         world.clock.advance(ms);
@@ -189,19 +209,7 @@ async fn call_invite_waits_for_a_caller_from_their_last_loss_on() {
 /// The time of the loss is not over when the caller, who has come back, logs out.
 #[tokio::test]
 async fn a_call_is_cancelled_at_once_when_its_caller_logs_out_soon_after_a_loss() {
-    let world = World::new().await;
-    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    // Soon after the start of the server, a caller has more time.
-    world.clock.advance(60_000);
-    let folder = ann.dir();
-    let call_id = invite(&ann, Mode::General, &["bob"]).await;
-    becomes(&bob, &call_id, "bob", State::Received).await;
-    let is_offline = async || {
-        let found = soon(bob.query_users_status(["ann"])).await.unwrap();
-        (found.user_status_list[0].online_status() == UserOnlineStatus::Offline).then_some(())
-    };
-    ann.quit().await;
-    eventually("the loss", is_offline).await;
+    let Lost { world, bob, folder, call_id } = Lost::after_a_call().await;
     let ann = world.user_at(folder, "ann").await;
     soon(ann.logout()).await;
     match bob.next(EventKind::CallInvitationCancelled).await {

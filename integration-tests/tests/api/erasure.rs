@@ -3,12 +3,16 @@
 use tonic::Code;
 use zim_integration_tests::{Device, OperatorClient, World, eventually, group, soon, texts};
 use zim_protocol::message::Body;
+use zim_protocol::server::{MessageService, UserService};
 use zim_protocol::{
-    CallInvitationMode as Mode, CallUserState as State, ConnectionEvent, EraseUserRequest, ErrorCode, Event, EventKind,
-    FriendApplicationListQueryConfig, FriendApplicationSendConfig, GetGroupRequest, GetUserRequest, ListAuditRequest,
-    ListWorkRequest, Message, MessageQueryMode, UnbanUserRequest, WorkQueue,
+    CallInvitationMode as Mode, CallUserState as State, ConnectionEvent, ConversationType, EraseUserRequest, ErrorCode,
+    Event, EventKind, FriendApplicationListQueryConfig, FriendApplicationSendConfig, GetGroupRequest, GetUserRequest,
+    ListAuditRequest, ListWorkRequest, Message, MessageQueryMode, SendMessageRequest, SendServerMessageRequest,
+    UnbanUserRequest, UpdateUserNameRequest, Work, WorkQueue,
 };
+use zim_server::connection::{Audit, Caller, Identity};
 use zim_server::db::{Tx, params};
+use zim_server::key::{AppKey, LoginKey};
 
 use crate::audit::{actions, rows};
 use crate::call::{accept, becomes, end, invite};
@@ -22,15 +26,24 @@ fn erase(world: &World, user_id: &str, confirm: &str) -> EraseUserRequest {
     EraseUserRequest { app_id: world.app_id(), user_id: user_id.into(), confirm: confirm.into() }
 }
 
-/// Waits until nothing is left to do.
-async fn is_done(world: &World) {
+/// The time from the call to the second round.
+const LATE_MS: i64 = 60_000;
+
+/// Waits until every erasure is as `expected`.
+async fn erasures(world: &World, what: &str, expected: impl Fn(&Work) -> bool) {
     let mut operator = world.admin().await;
-    eventually("the erasure is done", async || {
+    eventually(what, async || {
         let list = ListWorkRequest { queue: WorkQueue::Outbox as i32, all: true, ..ListWorkRequest::default() };
         let works = soon(operator.list_work(list)).await.unwrap().into_inner().works;
-        works.iter().all(|work| work.kind != "erasure").then_some(())
+        works.iter().filter(|work| work.kind == "erasure").all(&expected).then_some(())
     })
     .await;
+}
+
+/// Waits until nothing is left to do but to look again for what comes late.
+async fn is_done(world: &World) {
+    let now = world.clock.now_ms();
+    erasures(world, "the erasure is done", |work| work.attempts == 0 && work.next_at > now).await;
 }
 
 /// The number of rows of a user in a table.
@@ -233,6 +246,79 @@ async fn erase_user_empties_names_in_groups_and_what_was_said_in_calls() {
     soon(world.admin().await.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
     is_done(&world).await;
     assert_eq!((left().await, named().await), ((0, 0, 0), 0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn erase_user_looks_again_for_what_came_late() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "in time").await;
+    bob.receives("in time").await;
+    let mut operator = world.admin().await;
+    soon(operator.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
+    is_done(&world).await;
+
+    // Writes of the user that another node took before it heard of the call.
+    let (app, app_key) = (world.server().app(), AppKey(world.app_id().into()));
+    let late = Caller::acting(
+        Identity {
+            app: app_key,
+            user: soon(app.user_key(app_key, "ann")).await.unwrap().unwrap(),
+            user_id: "ann".into(),
+            login: LoginKey(0),
+            ticket: [0; 16],
+            login_at: world.clock.now_ms(),
+            one_shot: true,
+        },
+        Audit::none(),
+    );
+    let name = UpdateUserNameRequest { user_name: "Late".into() };
+    soon(UserService::update_user_name(&**app, &late, name)).await.unwrap();
+    let message = SendMessageRequest {
+        to_conversation_id: "bob".into(),
+        conversation_type: ConversationType::Peer as i32,
+        message: Some(Message::text("late")),
+        ..SendMessageRequest::default()
+    };
+    soon(MessageService::send_message(&**app, &late, message)).await.unwrap();
+    bob.receives("late").await;
+    world.clock.advance(LATE_MS);
+    erasures(&world, "the erasure has ended", |_| false).await;
+    eventually("bob has no content of ann", async || {
+        let held = bob.history_by("ann", MessageQueryMode::OnlyLocal).await;
+        (held.len() == 2 && held.iter().all(is_erased)).then_some(())
+    })
+    .await;
+    let of_ann = export(&mut operator, world.app_id(), "ann").await;
+    let own = of_ann[0].self_user_info.clone().unwrap().user_full_info.unwrap().base_info.unwrap();
+    assert_eq!(own.user_name, "");
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn nobody_acts_as_a_user_who_is_erased() {
+    let world = World::new().await;
+    let (_ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let mut operator = world.admin().await;
+    let send = |from: &str| SendServerMessageRequest {
+        app_id: world.app_id(),
+        from_user_id: from.into(),
+        to_conversation_id: "bob".into(),
+        conversation_type: ConversationType::Peer as i32,
+        message: Some(Message::text("as a user")),
+        ..SendServerMessageRequest::default()
+    };
+    soon(operator.send_server_message(send("ann"))).await.unwrap();
+    bob.receives("as a user").await;
+    soon(operator.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
+    for user in ["ann", "nobody"] {
+        let refused = soon(operator.send_server_message(send(user))).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        assert!(refused.message().contains(&format!("there is no user {user}")), "{refused:?}");
+    }
+    drop(operator);
     world.end().await;
 }
 

@@ -196,6 +196,44 @@ async fn set_retention_of_a_conversation_goes_before_that_of_the_app() {
     world.end().await;
 }
 
+/// The place of a group in the list of a device that has never run before.
+async fn place(world: &World, user_id: &str) -> i64 {
+    let new = world.device(user_id).await;
+    let crew = eventually("the group on the device", async || {
+        new.query_conversation("crew", ConversationType::Group).await.ok()?.conversation
+    })
+    .await;
+    new.quit().await;
+    crew.order_key
+}
+
+#[tokio::test]
+async fn set_retention_leaves_a_group_its_place_in_the_list() {
+    let world = World::new().await;
+    let (ann, bob, eve) = (world.user("ann").await, world.user("bob").await, world.user("eve").await);
+    create(&ann, "crew", &["bob", "eve"]).await;
+    for text in ["first", "last for eve"] {
+        ann.say(group("crew"), text).await;
+    }
+    eve.receives("last for eve").await;
+    soon(eve.leave_group("crew")).await.unwrap();
+    world.clock.advance(1_000);
+    for text in ["old", "last"] {
+        ann.say(group("crew"), text).await;
+    }
+    bob.receives("last").await;
+    age(&world).await;
+    let before = [place(&world, "bob").await, place(&world, "eve").await];
+    assert!(before[1] < before[0], "{before:?}");
+    set(&mut world.admin().await, of_group(&world, "crew", Some(7))).await;
+    holds(&bob, group("crew"), &[]).await;
+    let left = "SELECT COUNT(*) FROM message WHERE LENGTH(body) > 0";
+    eventually("no content is left", async || (count(&world, left).await == 0).then_some(())).await;
+    assert_eq!(count(&world, "SELECT COUNT(*) FROM message").await, 2, "the last of the group, and of the stay of eve");
+    assert_eq!([place(&world, "bob").await, place(&world, "eve").await], before);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn set_retention_refuses_what_it_cannot_set() {
     let world = World::new().await;

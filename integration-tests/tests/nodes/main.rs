@@ -7,6 +7,7 @@ mod balancer;
 mod bus;
 mod calls;
 mod campaign;
+mod doubt;
 mod migrate;
 mod processes;
 mod rooms;

@@ -16,7 +16,7 @@ use crate::bus::{Bus, NoBus};
 use crate::config::Config;
 use crate::connection::{Allowances, Caller, LoginAllowances};
 use crate::db::{DbConfig, Scope, Sink};
-use crate::effect::Effect;
+use crate::effect::{Effect, Look};
 use crate::error::Error;
 use crate::fanout::{Fanout, Publisher};
 use crate::journal::NewMessage;
@@ -101,12 +101,8 @@ impl Sink for Effects {
     }
 
     fn doubt(&self, effects: &[Effect]) {
-        // What else clients have missed, they find in the logs. What happens in a room is in none.
-        if self.publisher.doubt(effects)
-            && let Some(bus) = self.bus.get()
-        {
-            bus.skip();
-        }
+        self.take(Look::instead_of(effects));
+        self.answered();
     }
 }
 

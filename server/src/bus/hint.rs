@@ -2,6 +2,8 @@
 //! versions may run side by side, so a number is never used for something else; a hint that a server does not know counts as
 //! missed.
 
+mod look;
+
 use std::sync::Arc;
 
 use prost::{Message, Oneof};
@@ -10,9 +12,10 @@ use zim_protocol::{
     UserStatus,
 };
 
+use self::look::LookHint;
 use super::numbers::SUBJECTS;
 use crate::effect::{
-    Audience, Effect, GroupStay, MessageEffect, Queue, Receivers, RoomEffect, RoomReceivers, TransientEffect,
+    Audience, Effect, GroupStay, Look, MessageEffect, Queue, Receivers, RoomEffect, RoomReceivers, TransientEffect,
 };
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
@@ -48,7 +51,7 @@ pub(super) struct Beat {
 /// An effect.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Hint {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
     kind: Option<Kind>,
 }
 
@@ -90,6 +93,8 @@ enum Kind {
     /// A message that its sender is not to learn of. A server that does not know of such messages would push it to them.
     #[prost(message, tag = "17")]
     UnawareMessage(MessageHint),
+    #[prost(message, tag = "18")]
+    Look(LookHint),
 }
 
 /// A group or a room, if it has a conversation; otherwise the two users of a peer conversation.
@@ -294,15 +299,18 @@ fn of_audience(audience: &Audience) -> usize {
 fn subject(effect: &Effect) -> usize {
     match effect {
         Effect::Message(message) => of_audience(&message.audience),
-        Effect::Change { audience, .. } => of_audience(audience),
+        Effect::Change { audience, .. } | Effect::Look(Look::Conversation(audience)) => of_audience(audience),
         Effect::Transient(transient) | Effect::RoomMessage { transient, .. } => of_audience(&transient.audience),
-        Effect::Stay { conversation, .. } | Effect::RoomStay { conversation, .. } => of_key(conversation.0),
+        Effect::Stay { conversation, .. }
+        | Effect::RoomStay { conversation, .. }
+        | Effect::Look(Look::Stay { conversation, .. }) => of_key(conversation.0),
         Effect::Room(effect) => of_key(effect.conversation.0),
         Effect::Feed { user, .. }
         | Effect::Profile { user, .. }
         | Effect::Status { user, .. }
         | Effect::LoginEnded { user, .. }
-        | Effect::OneShotsEnded { user, .. } => of_key(user.0),
+        | Effect::OneShotsEnded { user, .. }
+        | Effect::Look(Look::Feed(user)) => of_key(user.0),
         Effect::Broadcast { .. } | Effect::Due { .. } | Effect::AppChanged { .. } => 0,
     }
 }
@@ -362,6 +370,7 @@ fn kind(effect: &Effect) -> Kind {
         }
         Effect::Due { queue, at } => Kind::Due(DueHint { is_outbox: *queue == Queue::Outbox, at: *at }),
         Effect::AppChanged { app } => Kind::App(app.0),
+        Effect::Look(look) => Kind::Look(LookHint::of(look)),
     }
 }
 
@@ -442,6 +451,7 @@ fn effect(kind: Kind) -> Option<Effect> {
             Effect::Due { queue: if hint.is_outbox { Queue::Outbox } else { Queue::Tasks }, at: hint.at }
         }
         Kind::App(app) => Effect::AppChanged { app: AppKey(app) },
+        Kind::Look(hint) => Effect::Look(hint.look()?),
     })
 }
 

@@ -54,9 +54,6 @@ pub trait Bus: Debug + Send + Sync {
     /// Sends what was committed. Called in commit order within a partition of the database; never waits.
     fn publish(&self, effects: &[Effect]);
 
-    /// Lets the other nodes notice that they have missed something: it may be committed, and nobody can tell them what.
-    fn skip(&self);
-
     /// Returns whether hints reach the other nodes.
     fn state(&self) -> BusState;
 
@@ -74,8 +71,6 @@ pub struct NoBus;
 
 impl Bus for NoBus {
     fn publish(&self, _: &[Effect]) {}
-
-    fn skip(&self) {}
 
     fn state(&self) -> BusState {
         BusState::Alone

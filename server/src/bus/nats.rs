@@ -112,10 +112,6 @@ impl Bus for Nats {
         }
     }
 
-    fn skip(&self) {
-        self.queue.skip();
-    }
-
     fn state(&self) -> BusState {
         if self.is_up.load(Ordering::Relaxed) { BusState::Up } else { BusState::Down }
     }

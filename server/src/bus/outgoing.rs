@@ -79,11 +79,6 @@ impl Queue {
         waiting.packets.push_back(Outgoing::Packet { subject, payload: packet.into(), hints: count });
     }
 
-    /// Leaves a number out: the next beat shows the others that they have missed something.
-    pub(super) fn skip(&self) {
-        self.waiting.lock().numbers[0] += 1;
-    }
-
     /// Adds a beat.
     pub(super) fn add_beat(&self) {
         let mut waiting = self.waiting.lock();
@@ -169,17 +164,6 @@ mod tests {
         assert_eq!((beats[0].node, beats[0].generation, beats[0].number), (3, 7, 1));
         assert_eq!((&beats[0].subjects[..], &beats[0].numbers[..]), (&[0][..], &[2][..]));
         assert_eq!((beats[1].number, beats[1].subjects.len()), (2, 0));
-    }
-
-    #[tokio::test]
-    async fn a_number_that_is_left_out_is_in_the_next_beat() {
-        let queue = Queue::new((3, 7));
-        queue.skip();
-        assert!(queue.is_empty());
-        queue.add_beat();
-        let Some(Outgoing::Beat(beat)) = queue.take().await.pop_front() else { panic!("no beat") };
-        let beat = Beat::decode(beat).unwrap();
-        assert_eq!((&beat.subjects[..], &beat.numbers[..]), (&[0][..], &[1][..]));
     }
 
     #[tokio::test]

@@ -3,29 +3,30 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::Hash;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::key::UserKey;
 
-/// The newest change of each user: of ten changes in quick succession, watchers get the last.
+/// The newest change of each user, or of something else: of ten changes in quick succession, watchers get the last.
 #[derive(Debug)]
-pub(crate) struct Conflated<T> {
-    waiting: Mutex<HashMap<UserKey, T>>,
+pub(crate) struct Conflated<T, K = UserKey> {
+    waiting: Mutex<HashMap<K, T>>,
     added: Notify,
 }
 
-impl<T> Default for Conflated<T> {
+impl<T, K> Default for Conflated<T, K> {
     fn default() -> Self {
         Self { waiting: Mutex::default(), added: Notify::default() }
     }
 }
 
-impl<T> Conflated<T> {
+impl<T, K: Eq + Hash> Conflated<T, K> {
     /// Replaces the waiting change of this user, unless that is newer.
-    pub(crate) fn add(&self, user: UserKey, value: T, is_newer: impl Fn(&T, &T) -> bool) {
-        match self.waiting.lock().entry(user) {
+    pub(crate) fn add(&self, of: K, value: T, is_newer: impl Fn(&T, &T) -> bool) {
+        match self.waiting.lock().entry(of) {
             Entry::Vacant(place) => drop(place.insert(value)),
             Entry::Occupied(mut held) if is_newer(&value, held.get()) => drop(held.insert(value)),
             Entry::Occupied(_) => {}
@@ -34,7 +35,7 @@ impl<T> Conflated<T> {
     }
 
     /// Waits for changes and takes all of them.
-    pub(crate) async fn take(&self) -> HashMap<UserKey, T> {
+    pub(crate) async fn take(&self) -> HashMap<K, T> {
         loop {
             self.added.notified().await;
             let waiting = std::mem::take(&mut *self.waiting.lock());

@@ -268,6 +268,7 @@ impl Fanout {
                 Effect::OneShotsEnded { user, reason } => {
                     self.one_shots.end(user, reason);
                 }
+                Effect::Look(look) => self.look(look),
             }
         }
         for (_, push) in std::mem::take(&mut handover.groups) {

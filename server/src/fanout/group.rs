@@ -265,7 +265,7 @@ impl Fanout {
     }
 
     /// Notes a stay that has begun or ended, for all sessions that the user has now.
-    pub(super) fn set_stay(&self, user: UserKey, group: (ConversationKey, &Arc<str>), stay: GroupStay) {
+    pub(crate) fn set_stay(&self, user: UserKey, group: (ConversationKey, &Arc<str>), stay: GroupStay) {
         for session in self.connections(user) {
             self.enter_group(group, &session, stay);
         }

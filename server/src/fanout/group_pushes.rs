@@ -307,7 +307,7 @@ async fn a_change_of_a_message_for_some_is_pulled() {
     assert!(has_nothing(&bob), "who caused it gets it with the answer");
 }
 
-/// Whether it was committed, nobody knows: who is in the room asks what it is now.
+/// Nobody could be told what was committed: who is in the room asks what it is now.
 #[tokio::test]
 async fn the_sessions_of_a_room_are_told_to_look_after_a_commit_in_doubt() {
     let group = Group::new();
@@ -322,13 +322,35 @@ async fn the_sessions_of_a_room_are_told_to_look_after_a_commit_in_doubt() {
         stay: STAY,
     };
     group.publisher.push(vec![stay(1)]);
-    assert!(!group.publisher.doubt(&[group.message(1, 99)]), "messages are in a log");
-    assert!(group.publisher.doubt(&[stay(2)]));
+    group.publisher.push(Look::instead_of(&[stay(2), stay(2)]));
     let told = dirty(&ann).await;
     assert_eq!(told.conversations.iter().map(|name| (name.r#type, &*name.id)).collect::<Vec<_>>(), [(1, "stage")]);
     // As far as anybody knows, Bob is not in the room.
     group.publisher.push(vec![group.message(1, 99)]);
     assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 1, 1)]);
+}
+
+/// Nobody could be told what was committed: the members look, and it is read again who is one.
+#[tokio::test]
+async fn the_sessions_of_a_group_are_told_to_look_after_a_commit_in_doubt() {
+    let group = Group::new();
+    let (ann, bob) = (group.session(1, 10, STAY), connection_of(UserKey(2), 20));
+    group.fanout.register(UserKey(2), Arc::clone(&bob));
+    let name = |told: zim_protocol::Dirty| told.conversations.into_iter().map(|one| one.id).collect::<Vec<_>>();
+    for effect in [group.message(1, 10), group.change(1)] {
+        group.publisher.push(Look::instead_of(&[effect]));
+        assert_eq!(name(dirty(&ann).await), ["group"]);
+    }
+    let in_doubt = [group.stay(1, STAY), group.stay(2, STAY), group.stay(3, STAY)];
+    group.publisher.push(Look::instead_of(&in_doubt));
+    let stays = group.fanout.stays.take().now_or_never().unwrap();
+    let mut users: Vec<_> = stays.into_keys().collect();
+    users.sort_unstable();
+    assert_eq!(users, [(UserKey(1), GROUP), (UserKey(2), GROUP)], "the third user is not online");
+    // As far as anybody knows, Bob is not in the group.
+    group.publisher.push(vec![group.message(1, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 1, 1)]);
+    assert!(has_nothing(&bob));
 }
 
 #[tokio::test]

@@ -24,17 +24,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
-use zim_protocol::{ConversationRef, SessionEndReason, UserFullInfo, UserStatus};
+use zim_protocol::{ConversationRef, ConversationType, SessionEndReason, UserFullInfo, UserStatus};
 
 use self::conflated::Conflated;
 use self::group::Group;
 use self::group_index::GroupIndex;
-use self::lane::{Lane, TransientPush, Viewers, Work};
+use self::lane::{Lane, Mark, Marks, TransientPush, View, Viewers, Work};
 pub use self::one_shots::OneShots;
 use self::passed::Passed;
 use crate::connection::{ConnectionState, Happened};
-use crate::effect::{Audience, Effect, TransientEffect};
-use crate::key::{LoginKey, UserKey};
+use crate::effect::{Audience, Effect, Look, TransientEffect};
+use crate::key::{ConversationKey, LoginKey, UserKey};
 
 /// Ended logins that are remembered: more than can be between the store and the table of connections at the same time.
 const ENDED: usize = 4_096;
@@ -78,6 +78,8 @@ pub struct Fanout {
     pub(crate) profiles: Conflated<UserFullInfo>,
     /// Changed statuses that the user's subscribers have not got yet.
     pub(crate) statuses: Conflated<UserStatus>,
+    /// The users and groups, with the names of these, of which is to be read again whether the one is in the other.
+    pub(crate) stays: Conflated<Arc<str>, (UserKey, ConversationKey)>,
 }
 
 /// A login that is being stored.
@@ -109,6 +111,7 @@ impl Default for Fanout {
             one_shots: OneShots::default(),
             profiles: Conflated::default(),
             statuses: Conflated::default(),
+            stays: Conflated::default(),
         }
     }
 }
@@ -133,12 +136,6 @@ impl Publisher {
     /// `wake`.
     pub fn publish(&self, effects: Vec<Effect>) {
         self.fanout.publish(effects);
-    }
-
-    /// Lets the sessions in the rooms of these effects ask what the rooms are now, since nobody knows whether the effects were
-    /// committed. Returns whether there are such rooms.
-    pub fn doubt(&self, effects: &[Effect]) -> bool {
-        self.fanout.doubt(effects)
     }
 
     /// Lets the lanes push what was taken over. It comes after the answers: the lanes of a large group would take the
@@ -190,19 +187,31 @@ impl Fanout {
         }
     }
 
-    fn doubt(&self, effects: &[Effect]) -> bool {
-        let room = |effect: &Effect| match effect {
-            Effect::RoomStay { conversation, name, .. } => Some(Group::room(*conversation, Arc::clone(name))),
-            Effect::Room(effect) => Some(Group::room(effect.conversation, Arc::clone(&effect.name))),
-            _ => None,
-        };
-        let rooms: HashSet<Group> = effects.iter().filter_map(room).collect();
-        for (lane, index) in self.lanes.iter().zip(&self.groups) {
-            let here = rooms.iter().filter(|room| index.has(room.key));
-            lane.add(here.map(|room| Work::Pull(Viewers::Group(room.clone()))));
-            lane.wake();
+    /// Lets those look whom a commit may concern of which nobody could tell them.
+    fn look(&self, look: Look) {
+        match look {
+            Look::Conversation(Audience::Group { conversation, name }) => self.look_in(&Group::new(conversation, name)),
+            Look::Conversation(Audience::Room { conversation, name }) => self.look_in(&Group::room(conversation, name)),
+            Look::Conversation(Audience::Peers([one, two])) => {
+                for (user, name) in [(one.0, two.1), (two.0, one.1)] {
+                    let view = View { user, kind: ConversationType::Peer, name };
+                    let lane = self.shard_index(user) % self.lanes.len();
+                    self.lanes[lane].add([Work::Pull(Viewers::User(view))]);
+                }
+            }
+            Look::Feed(user) => self.mark(0, &Marks::Of([Mark::Feed(user)].into())),
+            // Who comes online later reads it then.
+            Look::Stay { user, .. } if self.connections(user).is_empty() => {}
+            Look::Stay { user, conversation, name } => self.stays.add((user, conversation), name, |_, _| false),
         }
-        !rooms.is_empty()
+    }
+
+    fn look_in(&self, group: &Group) {
+        for (lane, index) in self.lanes.iter().zip(&self.groups) {
+            if index.has(group.key) {
+                lane.add([Work::Pull(Viewers::Group(group.clone()))]);
+            }
+        }
     }
 
     fn shard_index(&self, user: UserKey) -> usize {

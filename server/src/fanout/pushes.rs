@@ -134,6 +134,20 @@ async fn a_change_does_not_overtake_the_message_that_it_is_about() {
     assert_eq!(fixture.pushes(4).await, [(messages, 1, 2), (changes, 1, 1), (messages, 3, 4), (changes, 2, 2)]);
 }
 
+/// Nobody could be told what was committed.
+#[tokio::test]
+async fn the_sessions_of_a_user_are_told_to_look_after_a_commit_in_doubt() {
+    let fixture = Fixture::new();
+    for effect in [message(1, 10), change(1)] {
+        fixture.publisher.push(Look::instead_of(&[effect]));
+        let told = fixture.dirty().await;
+        assert_eq!((told.feed, told.conversations.len()), (false, 1));
+    }
+    fixture.publisher.push(Look::instead_of(&[feed(1)]));
+    let told = fixture.dirty().await;
+    assert_eq!((told.feed, told.conversations.len()), (true, 0));
+}
+
 /// A command, with a number as its content.
 fn send_command(fanout: &Fanout, number: u8, priority: MessagePriority, cause: i64) {
     let entry = MessageEntry { content: vec![number].into(), ..MessageEntry::default() };

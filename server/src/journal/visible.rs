@@ -34,14 +34,13 @@ fn is_meant_for(message: &str, viewer: &str) -> String {
 /// The condition that position `message` lies in a stay of the member `m`, above what the member cleared and above the floor of
 /// the conversation `c`.
 fn is_in_stay(message: &str) -> String {
-    format!("{message}.seq > m.cleared_seq AND {}", is_in_any_stay(message))
+    format!("{message}.seq > m.cleared_seq AND {message}.seq > c.floor_seq AND {}", is_in_any_stay(message))
 }
 
-/// The same with what the member has cleared.
+/// The same with what the member has cleared, and with what is no longer kept.
 fn is_in_any_stay(message: &str) -> String {
     format!(
-        "{message}.seq > c.floor_seq AND \
-         (({message}.seq >= m.from_seq AND (m.to_seq IS NULL OR {message}.seq <= m.to_seq)) OR \
+        "(({message}.seq >= m.from_seq AND (m.to_seq IS NULL OR {message}.seq <= m.to_seq)) OR \
          EXISTS (SELECT 1 FROM span sp WHERE sp.account = m.account AND sp.conversation = m.conversation \
          AND {message}.seq >= sp.from_seq AND {message}.seq <= sp.to_seq))"
     )
@@ -61,14 +60,35 @@ pub fn last_message(end: &str) -> String {
     )
 }
 
-/// The time of the newest message that was for the member `m` of the conversation `c`, although they may have deleted it: on
-/// their devices it stays the time of the conversation.
+/// The time of the newest message that was for the member `m` of the conversation `c`, although they may have deleted it, or it is no
+/// longer kept: on their devices it stays the time of the conversation.
 pub fn last_time(end: &str) -> String {
     format!(
         "(SELECT y.ts FROM message y WHERE y.conversation = c.id AND y.seq <= {end} AND y.seq > {end} - {LAST_MESSAGE_DEPTH} \
          AND {} AND {} ORDER BY y.seq DESC LIMIT 1)",
         is_in_any_stay("y"),
         is_meant_for("y", "m.account")
+    )
+}
+
+/// Selects the messages of the group `$1` after `$2` and up to `$3` that may be those of [`last_time`]: of the whole log, and of each
+/// stay, the last one, and before it as many as are not for all.
+pub fn dating_messages() -> String {
+    let near = |message: &str| {
+        format!(
+            "{message}.conversation = $1 AND {message}.seq <= e.seq AND {message}.seq > e.seq - {LAST_MESSAGE_DEPTH}"
+        )
+    };
+    format!(
+        "SELECT x.seq FROM (SELECT COALESCE(c.end_seq, c.seq) AS seq FROM conversation c WHERE c.id = $1 AND c.type = 2 \
+         UNION SELECT m.to_seq FROM member m WHERE m.conversation = $1 AND m.to_seq > $2 \
+         UNION SELECT sp.to_seq FROM member m JOIN span sp ON sp.account = m.account AND sp.conversation = m.conversation \
+         WHERE m.conversation = $1 AND m.from_seq > $2 AND sp.to_seq > $2) AS e \
+         JOIN message x ON {} AND x.seq >= COALESCE((SELECT y.seq FROM message y WHERE {} AND (y.flags & {}) = 0 \
+         ORDER BY y.seq DESC LIMIT 1), 0) WHERE x.seq > $2 AND x.seq <= $3",
+        near("x"),
+        near("y"),
+        ONLY | EXCEPT
     )
 }
 

@@ -319,7 +319,7 @@ impl AdminService for App {
     async fn list_messages(&self, caller: &Caller, request: ListMessagesRequest) -> Result<ListMessagesResult, Error> {
         let tenant = self.tenant(request.app_id)?;
         caller.audit().record("detail", format!("{} {:?}", request.conversation_id, request.conversation_type()));
-        let user = self.acting(caller, &tenant, &request.user_id).await?;
+        let user = self.standing_for(caller, &tenant, &request.user_id).await?;
         self.messages_of(&user, request).await
     }
 

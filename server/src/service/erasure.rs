@@ -1,6 +1,9 @@
 //! Erases a user. The call itself ends the sessions for ever and removes the profile. The rest is an entry of the outbox: it needs
 //! the scopes of many users and conversations, one after the other, and each step has an effect of its own. A server that is killed
 //! repeats a step, which then finds less to do.
+//!
+//! A write of the user may be under way during the call, or reach a node that has not heard of it. So all steps are done twice: at
+//! once, and when no such write can come any more.
 
 use std::collections::BTreeSet;
 
@@ -19,6 +22,7 @@ use crate::app::App;
 use crate::connection::Caller;
 use crate::db::{Scope, Tx, params};
 use crate::error::Error;
+use crate::journal::LogWriter;
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 use crate::presence::{self, Change, Custom};
 use crate::task::{self, Delivery, Next, OutboxKind};
@@ -29,7 +33,13 @@ const USERS: i64 = 20;
 const GROUPS: i64 = 10;
 const ROWS: i64 = 500;
 
-/// Erases a user; the cause is the user, and the cursor the step.
+/// The steps of each of the two rounds.
+const STEPS: i64 = 8;
+/// The time from the call to the second round. A write waits less for its turn, and a node learns sooner that a login has ended.
+const LATE_MS: i64 = 60_000;
+
+/// Erases a user; the cause is the user. The cursor is the step; after the first round it is `STEPS`, and the steps of the second
+/// round follow.
 pub(crate) static ERASURE: OutboxKind<App> = OutboxKind {
     number: 93,
     name: "erasure",
@@ -70,16 +80,9 @@ impl App {
         }
         let (entry, now, at) = (self.ids.next(), self.clock.now_ms(), self.ids.time_ms());
         let erased = operator.write(&self.db, Scope::user(user), async move |tx, log| {
-            let fields: [fn(String) -> ProfileField; 3] =
-                [ProfileField::Name, ProfileField::Avatar, ProfileField::ExtendedData];
-            for field in fields {
-                user::change(tx, log, user, field(String::new()), at).await?;
-            }
-            let custom = Some(Custom::new(String::new(), 0, 0));
-            presence::change(tx, user, Change { connections: None, custom }, at, LoginKey(0)).await?;
-            let sessions = end_all(tx, user, at).await?;
+            let sessions = end(tx, log, user, at).await?;
             let sql = "UPDATE account SET erased_at = CASE WHEN erased_at > 0 THEN erased_at ELSE $2 END, banned_at = $2, \
-                       ban_ends_at = 0, push_rule = NULL, badge = 0 WHERE id = $1";
+                       ban_ends_at = 0 WHERE id = $1";
             tx.execute(sql, &params![user, now]).await?;
             task::enqueue(tx, &ERASURE, (entry, user.0), now).await?;
             Ok(sessions)
@@ -87,24 +90,54 @@ impl App {
         Ok(EraseUserResult { sessions: erased.await? })
     }
 
-    /// Returns the erased user as the caller; `None`: they are gone with their app.
-    async fn erased(&self, user: UserKey) -> Result<Option<Caller>, Error> {
-        let sql = "SELECT app, name FROM account WHERE id = $1 AND erased_at > 0";
+    /// Returns the erased user as the caller, and the time of the last call; `None`: they are gone with their app.
+    async fn erased(&self, user: UserKey) -> Result<Option<(Caller, i64)>, Error> {
+        let sql = "SELECT app, name, banned_at FROM account WHERE id = $1 AND erased_at > 0";
         let found = self.db.read(async move |tx| {
             let row = tx.fetch_one(sql, &params![user]).await?;
-            row.map(|row| Ok::<_, Error>((row.get::<i64>(0)?, row.get::<String>(1)?))).transpose()
+            row.map(|row| Ok::<_, Error>((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<i64>(2)?))).transpose()
         });
-        let Some((app, user_id)) = found.await? else { return Ok(None) };
+        let Some((app, user_id, called_at)) = found.await? else { return Ok(None) };
         let Ok(tenant) = self.tenants.of(AppKey(app)) else { return Ok(None) };
-        self.acting(&Caller::server(), &tenant, &user_id).await.map(Some)
+        Ok(Some((self.standing_for(&Caller::server(), &tenant, &user_id).await?, called_at)))
     }
+}
+
+/// Empties the profile of a user, and ends their sessions. Returns how many were connected.
+async fn end(tx: &mut Tx<'_>, log: &mut LogWriter, user: UserKey, at: i64) -> Result<u32, Error> {
+    let fields: [fn(String) -> ProfileField; 3] =
+        [ProfileField::Name, ProfileField::Avatar, ProfileField::ExtendedData];
+    for field in fields {
+        user::change(tx, log, user, field(String::new()), at).await?;
+    }
+    let custom = Some(Custom::new(String::new(), 0, 0));
+    presence::change(tx, user, Change { connections: None, custom }, at, LoginKey(0)).await?;
+    let sessions = end_all(tx, user, at).await?;
+    tx.execute("UPDATE account SET push_rule = NULL, badge = 0 WHERE id = $1", &params![user]).await?;
+    Ok(sessions)
+}
+
+/// Begins the second round, once its time has come.
+async fn begin_again(app: &App, caller: &Caller, called_at: i64) -> Result<Next, Error> {
+    let begins_at = called_at.saturating_add(LATE_MS);
+    if app.clock.now_ms() < begins_at {
+        return Ok(Next::At(begins_at));
+    }
+    let (user, at) = (caller.identity()?.user, app.ids.time_ms());
+    caller.write(&app.db, Scope::user(user), async move |tx, log| end(tx, log, user, at).await).await?;
+    Ok(Next::After(STEPS + 1))
 }
 
 /// Does a part of a step. Returns the same step if there may be more of it.
 async fn step(app: &App, delivery: Delivery) -> Result<Next, Error> {
-    let Some(caller) = app.erased(UserKey(delivery.cause)).await? else { return Ok(Next::Nothing) };
+    let Some((caller, called_at)) = app.erased(UserKey(delivery.cause)).await? else { return Ok(Next::Nothing) };
     let user = caller.identity()?.user;
-    let has_more = match delivery.cursor {
+    let step = match delivery.cursor {
+        STEPS => return begin_again(app, &caller, called_at).await,
+        first @ ..STEPS => first,
+        second => second - STEPS - 1,
+    };
+    let has_more = match step {
         0 => delete_friends(app, &caller).await?,
         1 => leave_lists_of_friends(app, &caller).await?,
         2 => delete_applications(app, &caller).await?,
@@ -154,7 +187,7 @@ async fn leave_lists_of_friends(app: &App, caller: &Caller) -> Result<bool, Erro
     let others: Vec<String> = column(app, sql, identity.user, USERS).await?;
     let tenant = app.tenants.of(identity.app)?;
     for other in &others {
-        let other = app.acting(&Caller::server(), &tenant, other).await?;
+        let other = app.standing_for(&Caller::server(), &tenant, other).await?;
         let config = Some(FriendDeleteConfig { r#type: FriendDeleteType::Single as i32 });
         let user_ids = vec![identity.user_id.to_string()];
         app.delete_friends(&other, DeleteFriendsRequest { user_ids, config }).await?;

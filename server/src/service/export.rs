@@ -97,7 +97,7 @@ impl App {
     ) -> Result<ExportUserResult, Error> {
         let wrong = || Error::params_invalid("after must be `next` of the part before");
         let part = Part::parse(&request.after).ok_or_else(wrong)?;
-        let caller = self.acting(operator, tenant, &request.user_id).await?;
+        let caller = self.standing_for(operator, tenant, &request.user_id).await?;
         let user = caller.identity()?.user;
         if part == Part::Profile {
             self.note_call().await?;

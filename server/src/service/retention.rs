@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::db::{Scope, Tx, params};
 use crate::effect::Audience;
 use crate::error::Error;
-use crate::journal::{ChangedConversation, LogWriter};
+use crate::journal::{ChangedConversation, LogWriter, dating_messages};
 use crate::key::{AppKey, ConversationKey, UserKey};
 use crate::push;
 use crate::task::{self, Due, TaskKind};
@@ -302,14 +302,18 @@ async fn remove(
     for row in tx.fetch(&format!("SELECT DISTINCT seq {} ORDER BY seq", of("push")), &span).await? {
         push::forget(tx, key, row.get(0)?).await?;
     }
-    for table in ["message_state", "reaction", "reaction_total", "receipt", "combine", "target"] {
+    for table in ["message_state", "reaction", "reaction_total", "receipt", "combine"] {
         tx.execute(&format!("DELETE {}", of(table)), &span).await?;
     }
     let sql = format!(
         "DELETE FROM message WHERE conversation = $1 AND seq > $2 AND seq <= $3 AND seq NOT IN \
-         (SELECT x.seq FROM message x WHERE x.conversation = $1 AND x.seq > $2 AND x.seq <= $3 AND {STAYS})"
+         (SELECT x.seq FROM message x WHERE x.conversation = $1 AND x.seq > $2 AND x.seq <= $3 AND {STAYS}) \
+         AND seq NOT IN ({})",
+        dating_messages()
     );
     tx.execute(&sql, &span).await?;
+    // Whom a row is for says whose group it dates.
+    tx.execute(&format!("DELETE {} AND seq NOT IN (SELECT seq {})", of("target"), of("message")), &span).await?;
     let sql = "UPDATE message SET body = $4, key_hi = 0, key_lo = 0, hash = 0 \
                WHERE conversation = $1 AND seq > $2 AND seq <= $3";
     tx.execute(sql, &params![key, after, through, Vec::<u8>::new()]).await?;

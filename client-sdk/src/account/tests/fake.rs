@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use zim_protocol::{
     Base, BlockEntry, CallEntry, CallJoinSentResult, ChangeEntry, ClearConversationUnreadMessageCountRequest,
-    ConversationHead, ConversationRef, ErrorCode, Event, FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo,
-    Limits, LogKind, Message, MessageEntry, MessageFlag, MessageSentResult, MessageType, Page, PullRequest, Push,
-    ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry,
-    clock::Clock, feed_entry::Detail, message::Body,
+    ConversationDeletedResult, ConversationHead, ConversationRef, ErrorCode, Event, FeedEntry, FillRequest, FillResult,
+    FriendEntry, FriendInfo, Limits, LogKind, Message, MessageEntry, MessageFlag, MessageSentResult, MessageType, Page,
+    PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult, UserFullInfo, UserInfo,
+    UserStatus, change_entry, clock::Clock, feed_entry::Detail, message::Body,
 };
 
 use crate::account::Remote;
@@ -246,6 +246,7 @@ impl World {
             "Conversation/ClearConversationUnreadMessageCount" => {
                 Ok(self.clear(&ClearConversationUnreadMessageCountRequest::decode(bytes).unwrap()))
             }
+            "Conversation/DeleteConversation" => Ok((ConversationDeletedResult::default().encode_to_vec(), Vec::new())),
             "Call/CallJoin" => {
                 let push = self.changes_call();
                 Ok((CallJoinSentResult::default().encode_to_vec(), vec![push]))

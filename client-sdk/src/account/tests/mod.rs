@@ -3,6 +3,7 @@
 mod acknowledging;
 mod calls;
 mod catch_up;
+mod deleting;
 mod delivery;
 mod device_copy;
 mod epochs;

@@ -28,7 +28,7 @@ pub(super) const END_N: &str = "CASE WHEN m.to_seq <= c.swept_seq AND c.swept_se
      WHEN m.to_seq < c.seq THEN COALESCE((SELECT e.n FROM message e WHERE e.conversation = c.id \
      AND e.seq <= m.to_seq ORDER BY e.seq DESC LIMIT 1), c.floor_n) ELSE c.n END";
 
-/// The time of the newest message that was for the member. Without one, a group has the time when the member entered it, also if they
+/// The time of the newest message that was for the member, also if it is no longer kept. Without one, a group has the time when the member entered it, also if they
 /// have left since: that of the change.
 fn time() -> String {
     format!(

@@ -150,7 +150,7 @@ impl Case {
     /// The messages that Bob sees, and whether each is served without its content.
     fn seen(&self) -> BTreeMap<i64, bool> {
         self.meant()
-            .filter(|sent| sent.seq > self.cleared && !sent.hidden)
+            .filter(|sent| sent.seq > self.floor && sent.seq > self.cleared && !sent.hidden)
             .filter_map(|sent| Some((sent.seq, self.changed_after(sent)? && !self.knows(sent.rev))))
             .collect()
     }
@@ -167,7 +167,7 @@ impl Case {
         self.sent.iter().filter(has_content).filter(|sent| self.changed_after(sent) == Some(true)).count()
     }
 
-    /// The messages of Bob's stays that are for them, whether they have deleted them or not.
+    /// The messages of Bob's stays that are for them, whether they have deleted them or not, and whether they are kept or not.
     fn meant(&self) -> impl Iterator<Item = &Sent> {
         let is_meant = |sent: &Sent| match sent.flags & (ONLY | EXCEPT) {
             _ if sent.by_bob => true,
@@ -175,8 +175,7 @@ impl Case {
             EXCEPT => !sent.names_bob,
             _ => true,
         };
-        let is_kept = move |sent: &&Sent| sent.seq > self.floor && is_meant(sent) && self.stay(sent.seq).is_some();
-        self.sent.iter().filter(is_kept)
+        self.sent.iter().filter(move |sent| is_meant(sent) && self.stay(sent.seq).is_some())
     }
 
     /// The messages of others that count, were not read when counting began, and are gone.
@@ -338,7 +337,10 @@ async fn every_read_agrees_with_the_rule(database: Database, seeds: u64) {
         assert_eq!(seen(last), expected.last().copied().into_iter().collect::<Vec<_>>(), "a head, seed {seed}");
         // The time of a message is its position.
         let newest = case.meant().map(|sent| sent.seq).max().unwrap_or(0);
-        assert_eq!(found.last_ts, newest, "what Bob has deleted dates the group too, seed {seed}");
+        assert_eq!(
+            found.last_ts, newest,
+            "what Bob has deleted, and what is no longer kept, dates the group too, seed {seed}"
+        );
         assert_eq!(gone, case.gone(), "seed {seed}");
         let (to_seq, to_rev) = case.stays.last().unwrap().1.unwrap_or((case.head, case.revs));
         assert_eq!((found.end_seq, found.end_rev), (to_seq.unsigned_abs(), to_rev.unsigned_abs()), "seed {seed}");

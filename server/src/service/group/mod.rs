@@ -7,6 +7,7 @@ mod members;
 mod membership;
 mod operator;
 mod rules;
+mod stays;
 mod store;
 mod tip;
 
@@ -37,6 +38,7 @@ use self::data::{Mode, Text};
 use self::membership::Group;
 use self::rules::Settings;
 pub(crate) use self::rules::{OWNER, is_above, member_at};
+pub(crate) use self::stays::read_stays_in_doubt;
 use self::store::Which;
 pub(crate) use self::store::{check_may_write, deciders, role};
 pub(crate) use self::tip::{Tip, Tips};

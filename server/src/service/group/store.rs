@@ -451,5 +451,23 @@ pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, E
         .collect()
 }
 
+/// Returns the present or the last stay of a user in a group, if they were ever in it.
+pub(super) async fn stay(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    conversation: ConversationKey,
+) -> Result<Option<GroupStay>, Error> {
+    let sql = format!(
+        "SELECT from_seq, from_rev, to_seq, to_rev, {IS_RETURN} FROM member WHERE account = $1 AND conversation = $2"
+    );
+    let Some(row) = tx.fetch_one(&sql, &params![user, conversation]).await? else { return Ok(None) };
+    Ok(Some(GroupStay {
+        from_seq: row.get(0)?,
+        from_rev: row.get(1)?,
+        to: row.get::<Option<i64>>(2)?.zip(row.get::<Option<i64>>(3)?),
+        is_return: row.get::<i64>(4)? != 0,
+    }))
+}
+
 #[cfg(test)]
 mod tests;

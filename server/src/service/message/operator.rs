@@ -19,7 +19,7 @@ use super::send::{Key, Shown, sent_entry};
 use super::{MAX_PAGE, rules};
 use crate::app::App;
 use crate::connection::{Caller, Identity};
-use crate::db::Scope;
+use crate::db::{Scope, params};
 use crate::effect::{Effect, Receivers};
 use crate::error::Error;
 use crate::key::LoginKey;
@@ -40,8 +40,25 @@ impl App {
     /// Returns a user as the caller, for whom the operator acts.
     ///
     /// # Errors
-    /// There is no such user.
+    /// There is no such user, or they are erased.
     pub(crate) async fn acting(&self, operator: &Caller, tenant: &Tenant, user_id: &str) -> Result<Caller, Error> {
+        let caller = self.standing_for(operator, tenant, user_id).await?;
+        let user = caller.identity()?.user;
+        let sql = "SELECT 1 FROM account WHERE id = $1 AND erased_at > 0";
+        let is_erased = self.db.read(async move |tx| Ok(tx.fetch_one(sql, &params![user]).await?.is_some()));
+        if is_erased.await? { Err(Error::user_not_found(user_id)) } else { Ok(caller) }
+    }
+
+    /// Returns a user as the caller, also one who is erased: to see what there is of them, or to remove it.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub(crate) async fn standing_for(
+        &self,
+        operator: &Caller,
+        tenant: &Tenant,
+        user_id: &str,
+    ) -> Result<Caller, Error> {
         let user = self.user_key(tenant.key, user_id).await?.ok_or_else(|| Error::user_not_found(user_id))?;
         let identity = Identity {
             app: tenant.key,

@@ -1,0 +1,88 @@
+//! Commits whose answers are lost: they are carried out, and the node that wanted them does not know what they did.
+
+use zim_integration_tests::nats::Nats;
+use zim_integration_tests::{eventually, group, soon};
+use zim_protocol::{ConversationType, GroupAdvancedConfig, GroupInfo, Message};
+use zim_server::Server;
+use zim_server::config::Config;
+
+use super::stop::Relay;
+use super::{Deployment, quiet, user};
+
+/// Commits that store a message or a member wait as long as there is a row in `gate`.
+const GATE: [&str; 4] = [
+    "CREATE TABLE gate (id BIGINT)",
+    "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+     'BEGIN WHILE EXISTS (SELECT 1 FROM gate) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN NULL; END'",
+    "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON message DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
+     EXECUTE FUNCTION wait()",
+    "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON group_member DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
+     EXECUTE FUNCTION wait()",
+];
+
+/// Waits until a connection to the database waits for this.
+async fn waits(deployment: &Deployment, what: &str, event: &str) {
+    let waiting = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND {event}");
+    eventually(what, async || (deployment.sql(&waiting) != "0").then_some(())).await;
+}
+
+/// Does something whose commit is carried out, but the answer to it is lost.
+async fn without_answer<T>(deployment: &Deployment, relay: &Relay, act: impl AsyncFnOnce() -> T) -> T {
+    deployment.sql("INSERT INTO gate VALUES (1)");
+    let lose = async {
+        waits(deployment, "the commit waits", "wait_event = 'PgSleep'").await;
+        relay.cut();
+        waits(deployment, "a node waits for the end of the commit", "wait_event_type = 'Lock'").await;
+        deployment.sql("DELETE FROM gate");
+    };
+    soon(async { tokio::join!(act(), lose) }).await.0
+}
+
+#[tokio::test]
+async fn those_whom_a_commit_concerns_learn_of_it_although_its_answer_is_lost() {
+    let bus = Nats::start().unwrap();
+    let deployment = Deployment::new("lost", &bus);
+    let relay = Relay::to(&deployment.url).await;
+    let config = Config { database: relay.url.parse().unwrap(), ..quiet(deployment.config(0)) };
+    let first = Server::start(config).await.unwrap();
+    let second = Server::start(quiet(deployment.config(1))).await.unwrap();
+    let (ann, bob, dan) = (user(&first, "ann").await, user(&first, "bob").await, user(&first, "dan").await);
+    let (cai, eve) = (user(&second, "cai").await, user(&second, "eve").await);
+    let info = GroupInfo { group_id: "crew".into(), ..GroupInfo::default() };
+    soon(ann.create_group(info, ["bob", "cai"], GroupAdvancedConfig::default())).await.unwrap();
+    ann.say(group("crew"), "hi").await;
+    ann.say("eve", "hi, eve").await;
+    for device in [&bob, &cai] {
+        device.receives("hi").await;
+    }
+    eve.receives("hi, eve").await;
+    for statement in GATE {
+        deployment.sql(statement);
+    }
+
+    // The client sends the message again, and the server finds it stored. Nobody writes after it.
+    drop(without_answer(&deployment, &relay, async || ann.send_to(group("crew"), Message::text("to all")).await).await);
+    for device in [&bob, &cai] {
+        device.receives("to all").await;
+    }
+    drop(without_answer(&deployment, &relay, async || ann.send("eve", Message::text("to eve")).await).await);
+    eve.receives("to eve").await;
+
+    // Whoever comes in learns it, and gets what is said from then on.
+    drop(without_answer(&deployment, &relay, async || ann.invite_users_into_group(["dan", "eve"], "crew").await).await);
+    for device in [&dan, &eve] {
+        eventually("the group", async || {
+            device.query_conversation("crew", ConversationType::Group).await.ok()?.conversation
+        })
+        .await;
+    }
+    bob.say(group("crew"), "welcome").await;
+    for device in [&dan, &eve, &cai] {
+        device.receives("welcome").await;
+    }
+    for device in [ann, bob, cai, dan, eve] {
+        device.quit().await;
+    }
+    first.stop().await;
+    second.stop().await;
+}
