@@ -9,6 +9,7 @@ mod calls;
 mod campaign;
 mod migrate;
 mod processes;
+mod rolling;
 mod rooms;
 mod stop;
 
