@@ -22,7 +22,7 @@ use crate::postgres::Cluster;
 /// A fault that the checks must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
-    /// The last message is deleted from the database.
+    /// The second message of a conversation is deleted from the database.
     ForgetsAMessage,
 }
 
@@ -114,7 +114,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Upgrade> {
 
     violations.extend(told(&people, &ledger).await);
     if planted == Some(Planted::ForgetsAMessage) {
-        let sql = "DELETE FROM message WHERE id = (SELECT MAX(id) FROM message)";
+        let sql = "DELETE FROM message WHERE id = (SELECT MAX(id) FROM message WHERE seq = 2)";
         deployment.postgres.sql_in(&deployment.url, sql)?;
     }
     // New devices, which have nothing but what the server has. Each node serves some.
