@@ -48,11 +48,11 @@ pub(super) struct Place {
 
 /// The devices. The first two stay with one node each.
 pub(super) const PLACES: [Place; 5] = [
-    Place { label: "ann's telephone", user: "ann", node: 0, roams: false, is_in_room: true },
-    Place { label: "bob's telephone", user: "bob", node: 1, roams: false, is_in_room: true },
-    Place { label: "ann's tablet", user: "ann", node: 1, roams: true, is_in_room: false },
-    Place { label: "cat's telephone", user: "cat", node: 0, roams: true, is_in_room: true },
-    Place { label: "dan's telephone", user: "dan", node: 1, roams: true, is_in_room: true },
+    Place { label: "telephone", user: "ann", node: 0, roams: false, is_in_room: true },
+    Place { label: "telephone", user: "bob", node: 1, roams: false, is_in_room: true },
+    Place { label: "tablet", user: "ann", node: 1, roams: true, is_in_room: false },
+    Place { label: "telephone", user: "cat", node: 0, roams: true, is_in_room: true },
+    Place { label: "telephone", user: "dan", node: 1, roams: true, is_in_room: true },
 ];
 
 /// A device that is logged in.
@@ -87,6 +87,11 @@ impl Person {
         &self.device
     }
 
+    /// Says whose device it is.
+    pub(super) fn name(&self) -> String {
+        format!("{}'s {}", self.place.user, self.place.label)
+    }
+
     /// Leads the device to another node, if it does not stay with its own.
     pub(super) fn moves_to(&self, node: SocketAddr) {
         if self.place.roams {
@@ -94,7 +99,7 @@ impl Person {
         }
     }
 
-    /// Returns the name and the number of the device in the ledger.
+    /// Returns the number of the device in the ledger, and its user.
     pub(super) fn in_ledger(&self) -> (usize, &'static str) {
         (self.number, self.place.user)
     }
@@ -156,7 +161,7 @@ impl Person {
     /// Returns the history of the user's conversation with another one, or of the group: what the server has.
     pub(super) async fn history(&self, with: Option<&str>) -> Vec<Line> {
         let chat = with.map_or_else(|| group(GROUP), Chat::from);
-        let messages = self.device.history(chat).await;
+        let messages = Box::pin(self.device.history(chat)).await;
         let stored = messages.into_iter().filter(|message| message.sent_status == MessageSentStatus::Success as i32);
         let line = |message: Message| (message.message_id.clone(), message.as_text().unwrap_or("(no text)").to_owned());
         stored.map(line).collect()
@@ -188,7 +193,7 @@ impl Person {
         let begun = Instant::now();
         let mut why = String::new();
         while self.room_state() != RoomState::Connected as i32 {
-            ensure!(begun.elapsed() < PATIENCE, "{} does not get into the room: {why}", self.place.label);
+            ensure!(begun.elapsed() < PATIENCE, "{} does not get into the room: {why}", self.name());
             if self.room_state() == RoomState::Disconnected as i32 {
                 let info = RoomInfo { room_id: ROOM.to_owned(), room_name: String::new() };
                 let config =
@@ -207,7 +212,7 @@ impl Person {
 pub(super) async fn exchange([one, two]: [&Person; 2], ledger: &Mutex<Ledger>, when: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (from, to) in [(one, two), (two, one)] {
-        let way = format!("{when}: from {} to {}", from.place.label, to.place.label);
+        let way = format!("{when}: from {} to {}", from.name(), to.name());
         for place in [To::User(to.place.user), To::Group] {
             let Some(text) = from.say(ledger, place).await else {
                 wrong.push(format!("{way}, {place:?}: the message is not acknowledged"));

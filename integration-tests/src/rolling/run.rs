@@ -119,7 +119,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Upgrade> {
     }
     // New devices, which have nothing but what the server has. Each node serves some.
     let new_device =
-        |(index, user)| Place { label: "a new device", user, node: index % 2, roams: false, is_in_room: false };
+        |(index, user)| Place { label: "new device", user, node: index % 2, roams: false, is_in_room: false };
     let fresh = deployment.log_in(USERS.into_iter().enumerate().map(new_device)).await?;
     let all: Vec<&Person> = people.iter().chain(&fresh).map(|person| &**person).collect();
     violations.extend(histories(&all, &ledger).await);
@@ -179,7 +179,7 @@ impl Deployment {
         for (number, place) in places.enumerate() {
             let node = self.address(place.node)?;
             let person = Box::pin(Person::log_in(number, place, &app, node)).await;
-            people.push(person.with_context(|| format!("{} of {}", place.label, place.user))?);
+            people.push(person.with_context(|| format!("the {} of {}", place.label, place.user))?);
         }
         Ok(people)
     }
@@ -257,7 +257,7 @@ async fn told(people: &[Arc<Person>], ledger: &Mutex<Ledger>) -> Vec<String> {
     }
     people
         .iter()
-        .flat_map(|person| ledger.lock().told(person.place.label, person.in_ledger(), &person.told()))
+        .flat_map(|person| ledger.lock().told(&person.name(), person.in_ledger(), &person.told()))
         .collect()
 }
 
@@ -279,7 +279,7 @@ async fn histories(people: &[&Person], ledger: &Mutex<Ledger>) -> Vec<String> {
                 Some(_) => continue,
                 None => None,
             };
-            let label = format!("{} of {user}", person.place.label);
+            let label = person.name();
             let history = person.history(with).await;
             violations.extend(ledger.lock().stored(&format!("the history of {name} on {label}"), peers, &history));
             all.push((label, history));
