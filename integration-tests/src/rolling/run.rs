@@ -255,10 +255,7 @@ async fn told(people: &[Arc<Person>], ledger: &Mutex<Ledger>) -> Vec<String> {
     while !people.iter().all(is_complete) && begun.elapsed() < PATIENCE {
         sleep(POLL).await;
     }
-    people
-        .iter()
-        .flat_map(|person| ledger.lock().told(&person.name(), person.in_ledger(), &person.told()))
-        .collect()
+    people.iter().flat_map(|person| ledger.lock().told(&person.name(), person.in_ledger(), &person.told())).collect()
 }
 
 /// Compares the histories that devices have, with each other and with what was acknowledged.
