@@ -114,6 +114,11 @@ deploy-check *args:
     cargo build --release --locked --bin zim-server --bin zim
     docs/operations/deploy/check "$@" "${CARGO_TARGET_DIR:-target}/release"
 
+# Examples: `just rolling-upgrade HEAD~50`, `just rolling-upgrade v1.0 --seconds 60 --folder target/upgrade`.
+# A rolling upgrade from a revision of git to the present build, while users write to each other; checks that no message is lost.
+rolling-upgrade old *args:
+    .ci/rolling-upgrade "$@"
+
 # What a deployment of several nodes reaches, calculated from one server: measures one and two nodes with release builds (PostgreSQL
 # and NATS must be installed, or name them: `--database`, `--bus`), compares the calculation with the two, and prints what it says
 # about large deployments. Besides the build it takes about three minutes. The measurement is kept in FILE.

@@ -75,6 +75,8 @@ mod grouped;
 pub mod campaign;
 /// A day of life: many users, one server, no lost event.
 pub mod day;
+/// A rolling upgrade: two versions side by side.
+pub mod rolling;
 
 pub use self::capture::{Capture, Packet, Protocol};
 pub use self::child::{print_line, stdin_lines, ticking_clock};

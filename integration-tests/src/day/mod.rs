@@ -38,4 +38,5 @@ mod run;
 pub use self::minutes::Minute;
 pub use self::page::write_page;
 pub use self::run::{Day, Settings, run};
+pub(crate) use self::server::Host;
 pub use self::server::ServerProgram;

@@ -1,4 +1,5 @@
-//! The server of a day: a process with its data in a folder, and the same ports before and after a restart.
+//! The server of a day: a process with its data in a folder, and the same ports before and after a restart. The nodes of a rolling
+//! upgrade are such servers, too.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::process::{FirstApp, ServerInstallation};
 /// The longest wait for a server that starts or stops.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
-/// The longest wait for the metrics.
+/// The longest wait for the metrics, or another page.
 const METRICS: Duration = Duration::from_secs(10);
 
 /// The program of a server, and its arguments before those of the day.
@@ -29,7 +30,7 @@ pub struct ServerProgram {
 
 /// A server that was started, or will be.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(crate) struct Host {
     program: ServerProgram,
     installation: ServerInstallation,
     settings: Vec<String>,
@@ -39,13 +40,18 @@ pub(super) struct Host {
 
 impl Host {
     /// A server with its data in a folder, which need not exist, and these settings.
-    pub(super) fn new(program: ServerProgram, folder: &Path, settings: Vec<String>) -> Self {
+    pub(crate) fn new(program: ServerProgram, folder: &Path, settings: Vec<String>) -> Self {
         let installation = ServerInstallation::new(&program.path, folder, "");
         Self { program, installation, settings, child: None, http: String::new() }
     }
 
+    /// Runs another program from the next start on, with the same data and address.
+    pub(crate) fn replace(&mut self, program: ServerProgram) {
+        self.program = program;
+    }
+
     /// Starts the process, and waits until it is ready.
-    pub(super) async fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
         let folder = &self.installation.folder;
         let log = File::options().create(true).append(true).open(self.installation.log())?;
         let mut command = Command::new(&self.program.path);
@@ -84,7 +90,7 @@ impl Host {
     }
 
     /// Stops the process as an operator does, and waits until it has ended.
-    pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         let mut child = self.child.take().context("the server does not run")?;
         let sent = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status()?;
         ensure!(sent.success(), "the server has ended by itself: {}", self.last_of_log());
@@ -103,18 +109,29 @@ impl Host {
     }
 
     /// The address that clients connect to.
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.installation.port)
     }
 
     /// The data folder.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.installation.folder
     }
 
     /// Returns the first app of a server that has started.
-    pub(super) fn first_app(&self) -> anyhow::Result<FirstApp> {
+    pub(crate) fn first_app(&self) -> anyhow::Result<FirstApp> {
         self.installation.first_app()
+    }
+
+    /// Whether the process runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Returns what the server says of itself on `/ready`; `None` if it does not answer.
+    pub(crate) async fn readiness(&self) -> Option<String> {
+        let answer = timeout(METRICS, get(&self.http, "/ready")).await.ok()?.ok()?;
+        answer.rsplit("\r\n\r\n").next().map(|body| body.trim().to_owned())
     }
 
     /// Returns the memory of the process; `None` if it does not run, or on other systems than Linux.
@@ -124,17 +141,18 @@ impl Host {
 
     /// Returns the number of devices that are logged in, by the server's metrics; `None` if the server does not answer.
     pub(super) async fn sessions(&self) -> Option<u64> {
-        let metrics = timeout(METRICS, metrics(&self.http)).await.ok()?.ok()?;
+        let metrics = timeout(METRICS, get(&self.http, "/metrics")).await.ok()?.ok()?;
         gauge(&metrics, "zim_sessions")
     }
 
     /// Returns the lines of the log that are errors, and how many warnings it has.
-    pub(super) fn complaints(&self) -> (Vec<String>, usize) {
+    pub(crate) fn complaints(&self) -> (Vec<String>, usize) {
         let log = std::fs::read(self.installation.log()).unwrap_or_default();
         complaints(&String::from_utf8_lossy(&log))
     }
 
-    fn last_of_log(&self) -> String {
+    /// Returns the end of the log.
+    pub(crate) fn last_of_log(&self) -> String {
         let log = std::fs::read(self.installation.log()).unwrap_or_default();
         let last = log.get(log.len().saturating_sub(2_000)..).unwrap_or_default();
         String::from_utf8_lossy(last).into_owned()
@@ -158,10 +176,10 @@ pub(super) fn rss_bytes(pid: u32) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
 }
 
-/// Reads the metrics of a server.
-async fn metrics(http: &str) -> std::io::Result<String> {
+/// Reads a page of a server, with the head of the answer.
+async fn get(http: &str, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(http).await?;
-    stream.write_all(format!("GET /metrics HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -10,6 +10,7 @@ mod campaign;
 mod doubt;
 mod migrate;
 mod processes;
+mod rolling;
 mod rooms;
 mod stop;
 

@@ -1,11 +1,15 @@
-//! Migrates the schema at the start: forward only, with one text for both databases, in one transaction.
+//! Migrates the schema at the start: forward only, with one text for both databases, in one transaction. On PostgreSQL nodes of the
+//! version before go on meanwhile and afterwards, so a migration only adds.
+
+use std::time::Duration;
 
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
+use tokio::time::sleep;
 
 use super::dialect::sqlite_migration;
-use super::error::DbError;
-use super::postgres::Connector;
+use super::error::{DbError, DbErrorKind};
+use super::postgres::{Connector, Link};
 use super::sqlite;
 use super::value::Value;
 
@@ -56,6 +60,14 @@ const APPLIED: &str = "SELECT version, name, checksum FROM schema_migration ORDE
 const RECORD: &str = "INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3)";
 /// The advisory lock, "zimmigra" in ASCII. A server of an older build takes no other lock before it migrates.
 const LOCK: i64 = 0x7a69_6d6d_6967_7261;
+/// How long a migration waits for a table that running nodes use, milliseconds. Then it gives way, and tries again: each time it waits
+/// twice as long, up to the second value. The first value is shorter than the second after which PostgreSQL ends a deadlock, so that no
+/// transaction of a node fails, and so that what the nodes do waits no longer than that behind the migration.
+const LOCK_WAIT_MS: (u64, u64) = (500, 16_000);
+/// How often it tries.
+const TRIES: u32 = 12;
+/// The pause before it tries again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Migration {
     fn version(&self) -> Result<i64, DbError> {
@@ -138,11 +150,38 @@ pub(super) fn migrate_sqlite(conn: &mut Connection, known: &[Migration]) -> Resu
     tx.commit().map_err(failure)
 }
 
-/// Migrates a PostgreSQL database.
+/// Migrates a PostgreSQL database, which other nodes may be using.
 pub(super) async fn migrate_postgres(connector: &Connector, known: &[Migration]) -> Result<(), DbError> {
     let mut link = connector.open().await?;
     // No time limit: a large table takes long.
-    link.simple(format!("SET statement_timeout = 0; BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {TABLE}")).await?;
+    link.simple("SET statement_timeout = 0".to_owned()).await?;
+    let (mut wait_ms, mut tries) = (LOCK_WAIT_MS.0, 1);
+    loop {
+        let error = match migrate_once(&mut link, known, wait_ms).await {
+            Err(error) if matches!(error.kind(), DbErrorKind::Busy | DbErrorKind::Conflict) => error,
+            done => {
+                link.close().await;
+                return done;
+            }
+        };
+        if tries == TRIES {
+            link.close().await;
+            let problem =
+                format!("the tables to migrate are in use, as by a backup; start again when it has ended: {error}");
+            return Err(DbError::new(DbErrorKind::Busy, problem));
+        }
+        tracing::info!(%error, "the migration gives way to what uses the tables, and tries again");
+        link.simple("ROLLBACK".to_owned()).await?;
+        sleep(PAUSE).await;
+        (wait_ms, tries) = ((wait_ms * 2).min(LOCK_WAIT_MS.1), tries + 1);
+    }
+}
+
+/// Migrates, or fails if a table cannot be locked within this time.
+async fn migrate_once(link: &mut Link, known: &[Migration], wait_ms: u64) -> Result<(), DbError> {
+    // Another node that migrates is waited for, however long it takes.
+    let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {TABLE}; SET LOCAL lock_timeout = {wait_ms}");
+    link.simple(begin).await?;
     let mut applied = Vec::new();
     for row in link.fetch(APPLIED, &[]).await? {
         applied.push(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? });
@@ -152,9 +191,7 @@ pub(super) async fn migrate_postgres(connector: &Connector, known: &[Migration])
         link.simple(migration.sql.to_owned()).await?;
         link.execute(RECORD, &migration.record()?).await?;
     }
-    link.simple("COMMIT".to_owned()).await?;
-    link.close().await;
-    Ok(())
+    link.simple("COMMIT".to_owned()).await
 }
 
 #[cfg(test)]
@@ -173,5 +210,55 @@ mod tests {
         let listed: Vec<&str> = MIGRATIONS.iter().map(|migration| migration.name).collect();
         assert_eq!(listed, files, "server/src/db/migrate.rs lists the files of server/migrations");
         assert_eq!(pending(MIGRATIONS, &[]).unwrap().len(), files.len());
+    }
+
+    /// The first migration beside which nodes of the version before may run. Before it a database had one server.
+    const FIRST_OF_NODES: &str = "0009_conversation_setting";
+
+    /// Whether nodes that do not know of a statement go on after it. `made`: the tables that its migration makes.
+    fn only_adds(statement: &str, made: &[&str]) -> bool {
+        let words: Vec<&str> = statement.split(' ').collect();
+        match words.as_slice() {
+            ["CREATE", "TABLE" | "INDEX", ..] | ["INSERT" | "UPDATE", ..] => true,
+            // In a table that has rows they may write what it forbids.
+            ["CREATE", "UNIQUE", "INDEX", _, "ON", table, ..] => made.contains(table),
+            // They insert rows without it.
+            ["ALTER", "TABLE", _, "ADD", "COLUMN", ..] => {
+                !statement.contains(" NOT NULL") || statement.contains(" DEFAULT ")
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the statements of a migration that do more than add.
+    fn more_than_additions(sql: &str) -> Vec<String> {
+        let code: Vec<&str> = sql.lines().map(|line| line.split("--").next().unwrap_or_default()).collect();
+        let code = code.join(" ");
+        let statements = code.split(';').map(|statement| statement.split_whitespace().collect::<Vec<_>>().join(" "));
+        let statements: Vec<String> = statements.filter(|statement| !statement.is_empty()).collect();
+        let made = statements.iter().filter_map(|statement| statement.strip_prefix("CREATE TABLE ")?.split(' ').next());
+        let made: Vec<&str> = made.collect();
+        statements.iter().filter(|statement| !only_adds(statement, &made)).cloned().collect()
+    }
+
+    #[test]
+    fn nodes_of_the_version_before_go_on_after_a_migration() {
+        let first = MIGRATIONS.iter().position(|migration| migration.name == FIRST_OF_NODES).unwrap();
+        for migration in &MIGRATIONS[first..] {
+            assert_eq!(more_than_additions(migration.sql), Vec::<String>::new(), "{}", migration.name);
+        }
+        let fine = "CREATE TABLE a (id BIGINT PRIMARY KEY); -- One; of many.\nCREATE UNIQUE INDEX a_id ON a (id);\n\
+                    ALTER TABLE b\n  ADD COLUMN c BYTEA;";
+        assert!(more_than_additions(fine).is_empty());
+        for wrong in [
+            "DROP INDEX a",
+            "ALTER TABLE a RENAME COLUMN b TO c",
+            "ALTER TABLE a DROP COLUMN b",
+            "ALTER TABLE a ADD COLUMN b BIGINT NOT NULL",
+            "CREATE UNIQUE INDEX a_b ON a (b)",
+            "DELETE FROM a",
+        ] {
+            assert_eq!(more_than_additions(wrong), [wrong]);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Tasks and the outbox on both databases.
 
+mod later;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};

@@ -10,6 +10,14 @@ const LEASE: Duration = Duration::from_secs(60);
 /// A test waits until it is over.
 const SHORT: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(60);
+/// The schema of the next version.
+const WIDER: &[Migration] = &[
+    SCHEMA[0],
+    Migration {
+        name: "0002_wider",
+        sql: "ALTER TABLE account ADD COLUMN m BIGINT NOT NULL DEFAULT 0; ALTER TABLE item ADD COLUMN m BIGINT NOT NULL DEFAULT 0",
+    },
+];
 
 pub(super) async fn all(cluster: &Cluster) {
     nodes_have_numbers_of_their_own(&TestDb::new(Some(cluster), "numbers")).await;
@@ -17,6 +25,7 @@ pub(super) async fn all(cluster: &Cluster) {
     nothing_is_stored_after_the_generation_was_raised(cluster, &TestDb::new(Some(cluster), "raised")).await;
     a_node_whose_lease_has_ended_stores_nothing(cluster, &TestDb::new(Some(cluster), "ended")).await;
     a_dead_node_is_noticed_and_its_number_is_free(cluster, &TestDb::new(Some(cluster), "dead")).await;
+    a_node_goes_on_beside_one_that_migrates(cluster, &TestDb::new(Some(cluster), "wider")).await;
 }
 
 fn node(config: &DbConfig, lease: Duration) -> DbConfig {
@@ -119,4 +128,34 @@ async fn a_dead_node_is_noticed_and_its_number_is_free(cluster: &Cluster, test_d
     first.db.close().await;
     second.db.close().await;
     assert_eq!(cluster.sql_in(url(&config), "SELECT COUNT(*) FROM server_node WHERE lease_until > 0").unwrap(), "0");
+}
+
+/// A job has locked a table, and needs another one that the migration has locked.
+async fn a_node_goes_on_beside_one_that_migrates(cluster: &Cluster, test_db: &TestDb<'_>) {
+    let config = node(&test_db.config(), LEASE);
+    let old = Store::open(config.clone()).await;
+    let (locked, is_locked) = tokio::sync::oneshot::channel();
+    let writing = old.db.submit(Scope::none(), async move |tx| {
+        insert(tx, 1, "one").await?;
+        locked.send(()).unwrap();
+        let waits = "SELECT COUNT(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted";
+        while tx.fetch_one(waits, &[]).await?.unwrap().get::<i64>(0)? == 0 {}
+        tx.execute("INSERT INTO account (id, n) VALUES (1, 0)", &[]).await?;
+        Ok(())
+    });
+    is_locked.await.unwrap();
+    let (written, new) = tokio::join!(writing, Store::open(DbConfig { migrations: WIDER, ..config.clone() }));
+    written.unwrap();
+    old.put(2).await.unwrap();
+    new.put(3).await.unwrap();
+    assert_eq!((old.ids().await, new.ids().await), (vec![1, 2, 3], vec![1, 2, 3]));
+    // Another node of the version before does not start, and gives its number back.
+    let message = Db::<Put>::open(config.clone(), |_| {}).await.map(drop).unwrap_err().to_string();
+    assert!(message.contains("newer than this server") && message.contains("0002_wider"), "{message}");
+    let held = "SELECT COUNT(*) FROM server_node WHERE lease_until > 0";
+    until("the number is held", || cluster.sql_in(url(&config), held).unwrap() == "2").await;
+    old.put(4).await.unwrap();
+    assert_eq!(new.ids().await, [1, 2, 3, 4]);
+    old.db.close().await;
+    new.db.close().await;
 }
