@@ -12,14 +12,16 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::time::sleep;
 use zim_protocol::ConversationType;
 
+use super::crowd::{self, Crowd, Receive};
 use super::group_life::{Done, Life, Rates};
-use super::group_load::{self, Ended, GroupLoad};
+use super::group_load::{self, Ended, GroupLoad, GroupRunning, last_deliveries};
 use super::group_parts::{self, Part};
-use super::histogram::Latency;
+use super::histogram::{Histogram, Latency};
 use super::load::Load;
 use super::login::live;
 use super::members::{self, group_id, room_id};
 use super::meter::{Meter, SharedMeter};
+use super::moment;
 use super::peer::window;
 use super::process::{self, Cost, Sample};
 use super::raw::{Dialer, Raw, SharedDialer};
@@ -172,6 +174,9 @@ struct Measured {
     /// Deliveries in a room that the server dropped, because a session was too slow.
     dropped: u64,
     errors: BTreeMap<String, u64>,
+    /// The priority of the process of the members who only receive, if they have one: 19 is the lowest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crowd_niceness: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Cost>,
     /// Processor time of the server and of all clients for each delivery.
@@ -183,13 +188,13 @@ struct Measured {
 
 /// Where the messages go.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    kind: ConversationType,
-    members: usize,
+pub(crate) struct Place {
+    pub(crate) kind: ConversationType,
+    pub(crate) members: usize,
     /// Those who are online.
-    online: usize,
+    pub(crate) online: usize,
     /// What happens beside the messages.
-    rates: Rates,
+    pub(crate) rates: Rates,
 }
 
 pub(crate) async fn run(args: GroupArgs, target: &Target, output: Output) -> Result<(), Failure> {
@@ -200,7 +205,7 @@ pub(crate) async fn run(args: GroupArgs, target: &Target, output: Output) -> Res
         let online = args.online.unwrap_or(ONLINE).min(members);
         let rates = Rates { churn: args.churn, reactions: args.reactions, receipts: args.receipts };
         let place = Place { kind: ConversationType::Group, members, online, rates };
-        groups.push(measure(&args.load, place, target, &dialer).await?);
+        groups.push(Box::pin(measure(&args.load, place, target, &dialer)).await?);
     }
     report(Report { groups, ..Report::new("group", &args.load) }, output)
 }
@@ -211,7 +216,7 @@ pub(crate) async fn run_rooms(args: RoomArgs, target: &Target, output: Output) -
     for members in args.members {
         let rates = Rates { churn: args.churn, ..Rates::default() };
         let place = Place { kind: ConversationType::Room, members, online: members, rates };
-        rooms.push(measure(&args.load, place, target, &dialer).await?);
+        rooms.push(Box::pin(measure(&args.load, place, target, &dialer)).await?);
     }
     report(Report { rooms, ..Report::new("room", &args.load) }, output)
 }
@@ -236,48 +241,79 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
         ConversationType::Room => (room_id(target, members), Some(room_id(target, members))),
         _ => (group_id(target, members), None),
     };
+    let senders = args.senders.min(online);
+    // With a rate, latencies are compared: the members who only receive are a process of their own. Without one it is measured how
+    // much clients and server do together.
+    let has_crowd = args.rate.is_some();
     let load = GroupLoad {
         to,
         kind,
-        online,
-        senders: args.senders.min(online),
+        receivers: if has_crowd { senders - 1 } else { online - 1 },
+        senders,
         rate: args.rate,
         window: args.window,
         size: args.size,
         has_receipt: rates.receipts > 0,
     };
     let meter = Meter::with_copies(online - 1);
-    let receivers = Receivers::new(target, args.rate.is_some())?;
-    let mut sessions = members::log_in(0..load.senders, target, dialer, room.as_deref()).await?;
-    sessions.extend(receivers.log_in(load.senders..online, target, room.as_deref())?);
+    let mut sessions = members::log_in(0..senders, dialer, room.as_deref()).await?;
+    let (mut crowd, receivers) = match has_crowd {
+        true => (Some(Crowd::start(target).await?), None),
+        false => (None, Some(Receivers::new(target, false)?)),
+    };
+    if let Some(receivers) = &receivers {
+        sessions.extend(receivers.log_in(senders..online, room.as_deref())?);
+    }
+    if let Some(crowd) = &mut crowd {
+        crowd.log_in(senders..online, room.as_deref()).await?;
+    }
     let calm = Load::calm("pair", 1, PAUSE);
     let pair = match args.rate {
         Some(_) => Some(live(&calm, target, dialer, sleep(args.time.min(ALONE))).await?.0),
         None => None,
     };
-    let life = receivers.start_life(&load.to, place, target, &meter)?;
-    let running = group_load::start(&load, sessions, &meter, &receivers.handle)?;
+    let life = match &receivers {
+        Some(receivers) => Some(receivers.start_life(&load.to, place, &meter)?),
+        None => None,
+    };
+    if let Some(crowd) = &mut crowd {
+        let since = moment::to_time(meter.since);
+        crowd.receive(Receive { to: load.to.clone(), kind: kind as i32, members, online, rates, since }).await?;
+    }
+    let receiving = receivers.as_ref().map_or_else(Handle::current, |receivers| receivers.handle().clone());
+    let running = group_load::start(&load, sessions, &meter, &receiving)?;
     sleep(args.warm_up).await;
+    let crowd_pid = crowd.as_ref().and_then(Crowd::pid);
     // It begins when the pair is there.
     let measuring = async {
-        let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
-        let (began, done_before) = (Instant::now(), life.done());
+        let done_before = done(life.as_ref(), crowd.as_mut(), &meter).await?;
+        let (before, own_before) = (target.sample(), Clients::now(crowd_pid));
+        if let Some(crowd) = &mut crowd {
+            crowd.measure(true).await?;
+        }
+        let began = Instant::now();
         meter.measure(true);
-        let parts = group_parts::measure(args.parts, args.time, &running, &meter, target).await;
+        let parts = group_parts::measure((args.parts, args.time), &running, crowd.as_mut(), &meter, target).await?;
         meter.measure(false);
-        let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));
-        (began.elapsed(), life.done().since(done_before), target.cost(before), clients, parts)
+        let elapsed = began.elapsed();
+        if let Some(crowd) = &mut crowd {
+            crowd.measure(false).await?;
+        }
+        let clients = own_before.and_then(|before| before.until(Clients::now(crowd_pid)?));
+        let done = done(life.as_ref(), crowd.as_mut(), &meter).await?;
+        Ok::<_, Failure>((elapsed, done.since(done_before), target.cost(before), clients, parts))
     };
-    let (pair_meanwhile, (elapsed, done, server, clients, parts)) = match args.rate {
+    let (pair_meanwhile, measured) = match args.rate {
         Some(_) => {
             let (latency, measured) = live(&calm, target, dialer, measuring).await?;
             (Some(latency), measured)
         }
         None => (None, measuring.await),
     };
+    let (elapsed, done, server, clients, parts) = measured?;
     let Done { moves, reactions, receipts } = done;
     drop(life);
-    let Ended { last, told_to_pull, dropped } = running.end(&meter).await;
+    let End { last_delivery, told_to_pull, dropped, crowd_niceness } = end(running, crowd, &meter).await?;
     let (ack, delivery) = meter.latencies();
     let (messages, deliveries) = meter.counts();
     let per_second = |count: u64| count.saturating_mul(1_000) / u64::try_from(elapsed.as_millis()).unwrap_or(1).max(1);
@@ -295,13 +331,13 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
     Ok(Measured {
         members,
         online,
-        senders: load.senders,
+        senders,
         seconds: (elapsed.as_secs_f64() * 1_000.0).round() / 1_000.0,
         messages_per_second: per_second(messages),
         deliveries_per_second: per_second(deliveries),
         ack,
         delivery,
-        last_delivery: last.summary(),
+        last_delivery,
         pair,
         pair_meanwhile,
         moves_per_second: asked(rates.churn, moves),
@@ -314,14 +350,77 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
         told_to_pull,
         dropped,
         errors: meter.errors(),
+        crowd_niceness,
         server,
         server_us_per_delivery: server.map(us_per_delivery),
         clients_us_per_delivery: clients.map(us_per_delivery),
     })
 }
 
-/// The members who only receive, on a thread of their own, so that their work does not delay the senders' answers. With a
-/// rate, when latencies are compared, the thread has a low priority: elsewhere the clients do not take the server's processors.
+/// What is known at the end of a load.
+#[derive(Debug)]
+struct End {
+    last_delivery: Latency,
+    told_to_pull: u64,
+    dropped: u64,
+    crowd_niceness: Option<i32>,
+}
+
+/// Ends a load, here and in the crowd.
+async fn end(mut running: GroupRunning, crowd: Option<Crowd>, meter: &Meter) -> Result<End, Failure> {
+    running.stop(meter).await;
+    let crowd_niceness = crowd.as_ref().and_then(Crowd::niceness);
+    let has_members = crowd.as_ref().is_some_and(Crowd::has_members);
+    let told = match crowd {
+        Some(crowd) => Some(crowd.end(meter).await?),
+        None => None,
+    };
+    let Ended { lasts, mut told_to_pull, mut dropped } = running.end(meter).await;
+    let of_crowd = told.as_ref().filter(|_| has_members).map(|told| &told.lasts[..]);
+    let last_delivery = last_deliveries(&lasts, of_crowd).summary();
+    if let Some(told) = told {
+        meter.add(&Histogram::default(), &told.delivery);
+        meter.fail_elsewhere(told.errors);
+        told_to_pull += told.told_to_pull;
+        dropped += told.dropped;
+    }
+    Ok(End { last_delivery, told_to_pull, dropped, crowd_niceness })
+}
+
+/// Returns what was done beside the messages until now.
+async fn done(life: Option<&Life>, crowd: Option<&mut Crowd>, meter: &Meter) -> Result<Done, Failure> {
+    match (life, crowd) {
+        (Some(life), _) => Ok(life.done()),
+        (None, Some(crowd)) => Ok(crowd.tell(meter).await?.done),
+        (None, None) => Ok(Done::default()),
+    }
+}
+
+/// Memory and processor time of all clients: of this process, and of the crowd if there is one.
+#[derive(Clone, Copy, Debug)]
+struct Clients {
+    own: Sample,
+    crowd: Option<Sample>,
+}
+
+impl Clients {
+    fn now(crowd: Option<u32>) -> Option<Self> {
+        let crowd = match crowd {
+            Some(pid) => Some(Sample::of(pid)?),
+            None => None,
+        };
+        Some(Self { own: Sample::of(std::process::id())?, crowd })
+    }
+
+    fn until(self, later: Self) -> Option<Cost> {
+        let own = self.own.until(later.own);
+        let Some(crowd) = self.crowd else { return Some(own) };
+        Some(Cost { cpu_percent: own.cpu_percent + crowd.until(later.crowd?).cpu_percent, ..own })
+    }
+}
+
+/// The members who only receive, on a thread of their own, so that their work does not delay the senders' answers. The thread of a
+/// crowd has the lowest priority.
 #[derive(Debug)]
 pub(crate) struct Receivers {
     runtime: Option<Runtime>,
@@ -330,9 +429,9 @@ pub(crate) struct Receivers {
 }
 
 impl Receivers {
-    pub(crate) fn new(target: &Target, is_low: bool) -> Result<Self, Failure> {
+    pub(crate) fn new(target: &Target, is_crowd: bool) -> Result<Self, Failure> {
         let lower = move || {
-            if is_low {
+            if is_crowd {
                 process::lower_priority();
             }
         };
@@ -353,24 +452,28 @@ impl Receivers {
         &self.handle
     }
 
-    pub(crate) fn log_in(
-        &self,
-        online: Range<usize>,
-        target: &Target,
-        room: Option<&str>,
-    ) -> Result<Vec<Raw>, Failure> {
-        tokio::task::block_in_place(|| self.handle.block_on(members::log_in(online, target, &self.dialer, room)))
+    pub(crate) fn dialer(&self) -> &SharedDialer {
+        &self.dialer
+    }
+
+    fn log_in(&self, online: Range<usize>, room: Option<&str>) -> Result<Vec<Raw>, Failure> {
+        tokio::task::block_in_place(|| self.handle.block_on(members::log_in(online, &self.dialer, room)))
     }
 
     /// Starts what happens beside the messages.
-    fn start_life(&self, to: &str, place: Place, target: &Target, meter: &SharedMeter) -> Result<Life, Failure> {
-        let Place { kind, members, online, rates } = place;
-        let movers = self.log_in(MOVERS..MOVERS + rates.movers(kind), target, None)?;
-        // Members who are not online yet, if there are enough of them; otherwise further devices of members.
-        let first = if online + rates.members() <= members { online } else { 0 };
-        let actors = self.log_in(first..first + rates.members().min(members), target, None)?;
-        Ok(Life::start((to, kind), rates, (movers, actors), meter, &self.handle))
+    fn start_life(&self, to: &str, place: Place, meter: &SharedMeter) -> Result<Life, Failure> {
+        let [movers, actors] = life_of(place);
+        let sessions = (self.log_in(movers, None)?, self.log_in(actors, None)?);
+        Ok(Life::start((to, place.kind), place.rates, sessions, meter, &self.handle))
     }
+}
+
+/// Returns the numbers of the users who come and go, and of the members who do something beside the messages.
+pub(crate) fn life_of(place: Place) -> [Range<usize>; 2] {
+    let Place { kind, members, online, rates } = place;
+    // Members who are not online yet, if there are enough of them; otherwise further devices of members.
+    let first = if online + rates.members() <= members { online } else { 0 };
+    [MOVERS..MOVERS + rates.movers(kind), first..first + rates.members().min(members)]
 }
 
 /// The number of the first user who enters and leaves; the members have lower ones.
@@ -421,6 +524,7 @@ fn show_group(report: &Report, measured: &Measured, output: Output) -> Result<()
     output.table(&table)?;
     output.line("")?;
     show_errors(&measured.errors, output)?;
+    crowd::show(measured.crowd_niceness, output)?;
     if measured.missing > 0 {
         output.line(format!("missing  {} deliveries of acknowledged messages", thousands(measured.missing)))?;
     }

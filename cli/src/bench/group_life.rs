@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prost::Message as _;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at};
@@ -31,7 +32,7 @@ const OF_ONE_MEMBER: u32 = 10;
 const NEWEST: usize = 64;
 
 /// How much happens each second.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Rates {
     /// Users who come, and as many who go.
     pub(crate) churn: u32,
@@ -71,7 +72,7 @@ struct Counts {
 }
 
 /// What was done until a moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Done {
     pub(crate) moves: u64,
     pub(crate) reactions: u64,

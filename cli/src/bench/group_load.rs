@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use prost::Message as _;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -37,7 +38,8 @@ pub(crate) struct GroupLoad {
     /// The group or the room.
     pub(crate) to: String,
     pub(crate) kind: ConversationType,
-    pub(crate) online: usize,
+    /// The sessions of this process that get each message.
+    pub(crate) receivers: usize,
     pub(crate) senders: usize,
     /// Messages a second of all senders; `None` is as many as the windows allow.
     pub(crate) rate: Option<u32>,
@@ -48,11 +50,35 @@ pub(crate) struct GroupLoad {
     pub(crate) has_receipt: bool,
 }
 
+/// The last delivery of a message in this process.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Last {
+    /// Which message it is.
+    place: u64,
+    latency: Duration,
+    /// It was in the measurement.
+    is_measured: bool,
+}
+
+/// Returns the latencies of the last deliveries: of each message here, or of the later one here and in the crowd. The crowd has most
+/// of the members, so its messages count.
+pub(crate) fn last_deliveries(here: &[Last], crowd: Option<&[Last]>) -> Histogram {
+    let own: HashMap<u64, Duration> = match crowd {
+        Some(_) => here.iter().map(|last| (last.place, last.latency)).collect(),
+        None => HashMap::new(),
+    };
+    let mut all = Histogram::default();
+    for last in crowd.unwrap_or(here).iter().filter(|last| last.is_measured) {
+        all.record(own.get(&last.place).map_or(last.latency, |own| last.latency.max(*own)));
+    }
+    all
+}
+
 /// The latencies that some receivers measured.
 #[derive(Debug, Default)]
 struct Share {
     delivery: Histogram,
-    last: Histogram,
+    lasts: Vec<Last>,
 }
 
 /// What all receivers share.
@@ -72,8 +98,8 @@ struct Receipts {
 /// What has become of a load.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The latencies of last deliveries.
-    pub(crate) last: Histogram,
+    /// The last deliveries in this process.
+    pub(crate) lasts: Vec<Last>,
     /// How often a session was told to pull.
     pub(crate) told_to_pull: u64,
     /// Deliveries that the server dropped.
@@ -85,6 +111,8 @@ pub(crate) struct Ended {
 pub(crate) struct GroupRunning {
     receipts: Arc<Receipts>,
     senders: JoinSet<Raw>,
+    /// The sessions of senders that have ended. They still receive.
+    sessions: Vec<Raw>,
     receivers: JoinSet<()>,
 }
 
@@ -135,7 +163,7 @@ pub(crate) fn start(
 ) -> Result<GroupRunning, Failure> {
     let receipts = Arc::new(Receipts {
         meter: Arc::clone(meter),
-        arrivals: Arrivals::new(load.online - 1),
+        arrivals: Arrivals::new(load.receivers),
         shares: Default::default(),
         room: Semaphore::new(load.senders * load.window),
         told_to_pull: AtomicU64::new(0),
@@ -170,7 +198,7 @@ pub(crate) fn start(
             receivers.spawn_on(receives, receiving);
         }
     }
-    Ok(GroupRunning { receipts, senders, receivers })
+    Ok(GroupRunning { receipts, senders, sessions: Vec::new(), receivers })
 }
 
 impl GroupRunning {
@@ -188,16 +216,25 @@ impl GroupRunning {
         self.receipts.told_to_pull.load(Ordering::Relaxed)
     }
 
-    /// Waits for messages in flight, then ends the load.
-    pub(crate) async fn end(mut self, meter: &Meter) -> Ended {
+    /// Returns how many deliveries the server dropped until now.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.receipts.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Stops the senders, when they have their answers.
+    pub(crate) async fn stop(&mut self, meter: &Meter) {
         meter.stop();
-        let mut sessions = Vec::new();
         let senders = async {
             while let Some(done) = self.senders.join_next().await {
-                sessions.extend(done);
+                self.sessions.extend(done);
             }
         };
         drop(timeout(DRAIN, senders).await);
+    }
+
+    /// Waits for messages in flight, then ends the load.
+    pub(crate) async fn end(mut self, meter: &Meter) -> Ended {
+        self.stop(meter).await;
         let arrived = async {
             while meter.missing() > 0 {
                 sleep(Duration::from_millis(10)).await;
@@ -208,18 +245,14 @@ impl GroupRunning {
         drop(timeout(DRAIN, async { while self.receivers.join_next().await.is_some() {} }).await);
         self.senders.shutdown().await;
         self.receivers.shutdown().await;
-        sessions.into_iter().for_each(Raw::close);
-        let mut last = Histogram::default();
+        self.sessions.drain(..).for_each(Raw::close);
+        let mut lasts = Vec::new();
         for share in &self.receipts.shares {
             let share = share.lock();
             meter.add(&Histogram::default(), &share.delivery);
-            last.merge(&share.last);
+            lasts.extend(&share.lasts);
         }
-        Ended {
-            last,
-            told_to_pull: self.receipts.told_to_pull.load(Ordering::Relaxed),
-            dropped: self.receipts.dropped.load(Ordering::Relaxed),
-        }
+        Ended { lasts, told_to_pull: self.told_to_pull(), dropped: self.dropped() }
     }
 }
 
@@ -409,9 +442,7 @@ impl Receipts {
             let place = if self.numbered.is_some() { number().unwrap_or(0) } else { seq };
             if self.arrivals.arrive(place) {
                 complete += 1;
-                if self.meter.is_measuring() {
-                    share.last.record(latency);
-                }
+                share.lasts.push(Last { place, latency, is_measured: self.meter.is_measuring() });
             }
         }
         self.room.add_permits(complete);
@@ -438,6 +469,19 @@ mod tests {
 
     fn frame(frame: Frame) -> Bytes {
         EventFrame { frame: Some(frame) }.encode_to_vec().into()
+    }
+
+    #[test]
+    fn the_last_delivery_is_the_later_one_of_two_processes() {
+        let last = |place, ms, is_measured| Last { place, latency: Duration::from_millis(ms), is_measured };
+        let here = [last(1, 5, true), last(2, 50, false), last(3, 1, true), last(9, 90, true)];
+        let alone = last_deliveries(&here, None);
+        assert_eq!((alone.count(), alone.summary().max), (3, Duration::from_millis(90)));
+        // The second one was measured there, and the last one is not with all of the crowd.
+        let crowd = [last(1, 20, true), last(2, 30, true), last(3, 80, false), last(4, 40, true)];
+        let both = last_deliveries(&here, Some(&crowd));
+        assert_eq!((both.count(), both.summary().max), (3, Duration::from_millis(50)));
+        assert_eq!(last_deliveries(&[], Some(&crowd)).summary().max, Duration::from_millis(40));
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::crowd::Crowd;
 use super::group_load::GroupRunning;
-use super::histogram::Latency;
+use super::histogram::{Histogram, Latency};
 use super::meter::Meter;
 use super::queues::Most;
 use super::show::{mb, thousands};
@@ -34,17 +35,41 @@ pub(crate) struct Part {
     server_rss_bytes: Option<u64>,
 }
 
+/// Waits while something is measured.
+async fn wait(time: Duration, meter: &Meter, crowd: Option<&Crowd>) {
+    match crowd {
+        // It is not asked meanwhile, which would take time from what is measured.
+        Some(_) => progress::during(time, "messages", meter.acknowledged()).await,
+        None => progress::during(time, "deliveries", meter.delivered()).await,
+    }
+}
+
+/// Returns the latencies of the deliveries until now, and how often a session was told to pull, here and in the crowd.
+async fn until_now(
+    running: &GroupRunning,
+    crowd: Option<&mut Crowd>,
+    meter: &Meter,
+) -> Result<(Histogram, u64), Failure> {
+    let (mut delivery, mut told_to_pull) = (running.delivery(), running.told_to_pull());
+    if let Some(crowd) = crowd {
+        let told = crowd.tell(meter).await?;
+        delivery.merge(&told.delivery);
+        told_to_pull += told.told_to_pull;
+    }
+    Ok((delivery, told_to_pull))
+}
+
 /// Waits for the time of a measurement. Returns its parts; none, if it has a single one.
 pub(crate) async fn measure(
-    parts: u32,
-    time: Duration,
+    (parts, time): (u32, Duration),
     running: &GroupRunning,
+    mut crowd: Option<&mut Crowd>,
     meter: &Meter,
     target: &Target,
-) -> Vec<Part> {
+) -> Result<Vec<Part>, Failure> {
     if parts == 1 {
-        progress::during(time, "deliveries", meter.delivered()).await;
-        return Vec::new();
+        wait(time, meter, crowd.as_deref()).await;
+        return Ok(Vec::new());
     }
     let most = Most::default();
     let waiting = async {
@@ -58,23 +83,25 @@ pub(crate) async fn measure(
     let measuring = async {
         let mut measured = Vec::new();
         for _ in 0..parts {
-            let (before, told, delivered) = (running.delivery(), running.told_to_pull(), meter.counts().1);
-            progress::during(time / parts, "deliveries", meter.delivered()).await;
+            let (before, told) = until_now(running, crowd.as_deref_mut(), meter).await?;
+            let delivered = meter.counts().1;
+            wait(time / parts, meter, crowd.as_deref()).await;
             let waited = most.take();
+            let (after, told_after) = until_now(running, crowd.as_deref_mut(), meter).await?;
             measured.push(Part {
                 deliveries: meter.counts().1 - delivered,
-                delivery: running.delivery().since(&before).summary(),
-                told_to_pull: running.told_to_pull() - told,
+                delivery: after.since(&before).summary(),
+                told_to_pull: told_after - told,
                 most_waiting_jobs: waited.map(|(jobs, _)| jobs),
                 most_unread_bytes: waited.map(|(_, bytes)| bytes),
                 server_rss_bytes: target.sample().map(super::process::Sample::rss_bytes),
             });
         }
-        measured
+        Ok::<_, Failure>(measured)
     };
     tokio::select! {
         measured = measuring => measured,
-        () = waiting => Vec::new(),
+        () = waiting => Ok(Vec::new()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The binary logarithm of the number of buckets in each power of two.
 const BITS: u32 = 6;
@@ -11,7 +11,7 @@ const PER_POWER: usize = 1 << BITS;
 const BUCKETS: usize = PER_POWER * 36;
 
 /// Counts of latencies, in microseconds.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct Histogram {
     counts: Box<[u64]>,
     count: u64,
@@ -141,6 +141,15 @@ mod tests {
         assert_eq!(one.count, 2);
         assert_eq!(one.summary().p50, Duration::from_micros(10));
         assert_eq!(one.summary().max, Duration::from_micros(30));
+    }
+
+    #[test]
+    fn a_histogram_of_another_process_is_the_same() {
+        let mut histogram = Histogram::default();
+        (1..=1_000).for_each(|ms| histogram.record(Duration::from_millis(ms)));
+        let text = serde_json::to_string(&histogram).unwrap();
+        let same: Histogram = serde_json::from_str(&text).unwrap();
+        assert_eq!((same.summary(), same.count()), (histogram.summary(), 1_000));
     }
 
     #[test]

@@ -81,16 +81,11 @@ pub(crate) async fn join_all(sizes: &[usize], target: &Target, dialer: &Dialer, 
 }
 
 /// Logs in members by their numbers, who enter the room if there is one.
-pub(crate) async fn log_in(
-    online: Range<usize>,
-    target: &Target,
-    dialer: &Dialer,
-    room_id: Option<&str>,
-) -> Result<Vec<Raw>, Failure> {
+pub(crate) async fn log_in(online: Range<usize>, dialer: &Dialer, room_id: Option<&str>) -> Result<Vec<Raw>, Failure> {
     let bar = &progress::counting(u64::try_from(online.len()).unwrap_or(u64::MAX), "sessions");
     let sessions = stream::iter(online)
         .map(|number| async move {
-            let mut session = dialer.log_in_with_retries(&target.user(ROLE, number)).await?;
+            let mut session = dialer.log_in_with_retries(&dialer.user(ROLE, number)).await?;
             if let Some(room_id) = room_id {
                 enter(&mut session, room_id).await?;
             }

@@ -1,6 +1,7 @@
 //! Measures a load. The text of a message starts with the time of sending, from which the receiver computes the latency, and is
 //! padded to its size.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ pub(crate) struct Meter {
     all_delivered: AtomicU64,
     /// The receivers of each message.
     copies: u64,
-    errors: Mutex<std::collections::BTreeMap<String, u64>>,
+    errors: Mutex<BTreeMap<String, u64>>,
     ack: Mutex<Histogram>,
     delivery: Mutex<Histogram>,
 }
@@ -57,9 +58,18 @@ impl Meter {
 
     /// A meter of messages that have several receivers each.
     pub(crate) fn with_copies(copies: usize) -> SharedMeter {
+        Self::of(copies, Instant::now())
+    }
+
+    /// A meter of messages of another process, whose times count from this moment on.
+    pub(crate) fn since(since: Instant) -> SharedMeter {
+        Self::of(0, since)
+    }
+
+    fn of(copies: usize, since: Instant) -> SharedMeter {
         Arc::new(Self {
             copies: u64::try_from(copies).unwrap_or(u64::MAX),
-            since: Instant::now(),
+            since,
             measuring: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             finished: watch::Sender::new(false),
@@ -120,6 +130,25 @@ impl Meter {
         Some(latency)
     }
 
+    /// Counts messages that another process has received: those in the measurement, and all.
+    pub(crate) fn deliver_elsewhere(&self, measured: u64, all: u64) {
+        self.delivered.fetch_add(measured, Ordering::Relaxed);
+        self.all_delivered.fetch_add(all, Ordering::Relaxed);
+    }
+
+    /// Returns the messages that were received: those in the measurement, and all.
+    pub(crate) fn delivered_here(&self) -> (u64, u64) {
+        (self.delivered.load(Ordering::Relaxed), self.all_delivered.load(Ordering::Relaxed))
+    }
+
+    /// Adds the errors of another process.
+    pub(crate) fn fail_elsewhere(&self, errors: BTreeMap<String, u64>) {
+        let mut all = self.errors.lock();
+        for (name, count) in errors {
+            *all.entry(name).or_default() += count;
+        }
+    }
+
     pub(crate) fn fail(&self, failure: &Failure) {
         let name = match (failure.name(), failure.code) {
             ("", Some(code)) => code.to_string(),
@@ -151,7 +180,7 @@ impl Meter {
         (self.ack.lock().summary(), self.delivery.lock().summary())
     }
 
-    pub(crate) fn errors(&self) -> std::collections::BTreeMap<String, u64> {
+    pub(crate) fn errors(&self) -> BTreeMap<String, u64> {
         self.errors.lock().clone()
     }
 
@@ -196,6 +225,11 @@ mod tests {
         assert_eq!(meter.counts(), (1, 1));
         assert_eq!(meter.missing(), 1);
         assert_eq!(meter.latencies().0.max, Duration::from_millis(2));
+        // What another process has received and what failed there count as well.
+        meter.deliver_elsewhere(0, 1);
+        assert_eq!((meter.counts(), meter.missing(), meter.delivered_here()), ((1, 1), 0, (1, 2)));
+        meter.fail_elsewhere(BTreeMap::from([("other".to_owned(), 2)]));
+        assert_eq!(meter.errors()["other"], 2);
         meter.fail(&Failure::coded(6_000_204, "x"));
         assert_eq!(meter.errors()["MessageModuleTargetDoesNotExist"], 1);
         assert!(is_final(&Failure::coded(6_000_104, "x")) && !is_final(&Failure::coded(6_000_204, "x")));

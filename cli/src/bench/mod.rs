@@ -6,6 +6,8 @@ mod attackers;
 mod call;
 mod cluster;
 mod cluster_report;
+mod crowd;
+mod crowd_members;
 mod group;
 mod group_life;
 mod group_load;
@@ -23,6 +25,7 @@ mod media_plain;
 mod media_transfers;
 mod members;
 mod meter;
+mod moment;
 mod peer;
 mod process;
 mod queues;
@@ -83,6 +86,9 @@ enum BenchCommand {
     OneServer(OneServer),
     /// Measure messages between users on different nodes, compared with one server on the same PostgreSQL
     Cluster(cluster::ClusterArgs),
+    /// Be the members of a group or a room, as another benchmark says that starts this one
+    #[command(hide = true)]
+    Crowd,
 }
 
 /// The benchmarks of one server.
@@ -117,6 +123,7 @@ enum OneServer {
 pub(crate) async fn run(args: BenchArgs, output: Output) -> Result<(), Failure> {
     let command = match args.command {
         BenchCommand::OneServer(command) => command,
+        BenchCommand::Crowd => return Box::pin(crowd_members::serve()).await,
         BenchCommand::Cluster(cluster) => {
             // It starts several servers, one after the other. They end when the measurement is dropped.
             let mut signals = Signals::listen()?;

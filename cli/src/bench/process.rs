@@ -79,11 +79,27 @@ pub(crate) fn cpu_with_children(_pid: u32) -> Option<Duration> {
     None
 }
 
-/// Lets other threads run before this one. Does nothing if the system refuses it.
+/// The lowest priority: a processor that somebody else wants is hardly ever for such a thread.
+#[cfg(unix)]
+const LOWEST: i32 = 19;
+
+/// Lets all others run before this thread and those that it starts; elsewhere than on Linux before the process. Does nothing if the
+/// system refuses it.
 pub(crate) fn lower_priority() {
-    // On Linux this is the priority of the thread, elsewhere that of the process, which has other threads.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(10);
+    #[cfg(unix)]
+    let _ = rustix::process::nice(LOWEST);
+}
+
+/// Returns the priority of this thread, from -20, the highest, to 19; `None` on other systems than Unix.
+#[cfg(unix)]
+pub(crate) fn niceness() -> Option<i32> {
+    rustix::process::getpriority_process(None).ok()
+}
+
+/// Returns `None`: it needs Unix.
+#[cfg(not(unix))]
+pub(crate) fn niceness() -> Option<i32> {
+    None
 }
 
 /// Parses `VmRSS:     1234 kB` in /proc/PID/status.
@@ -119,6 +135,17 @@ mod tests {
         let cost = sample.until(Sample::of(std::process::id()).unwrap());
         assert!(cost.rss_bytes > 100_000 && cost.cpu_percent >= 0.0);
         assert!(Sample::of(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_thread_of_the_lowest_priority_leaves_that_of_others_alone() {
+        let before = niceness();
+        let lowered = std::thread::spawn(|| {
+            lower_priority();
+            (niceness(), std::thread::spawn(niceness).join().unwrap())
+        });
+        assert_eq!(lowered.join().unwrap(), (Some(LOWEST), Some(LOWEST)));
+        assert_eq!(niceness(), before);
     }
 
     #[test]

@@ -1,28 +1,24 @@
-//! `zim bench readers`: all members of a group open it at once. Each clears its unread messages and sends a receipt.
+//! `zim bench readers`: all members of a group open it at once. Each clears its unread messages and sends a receipt. The members are
+//! a process of their own, the crowd.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::BytesMut;
 use clap::Args;
 use serde::Serialize;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use zim_protocol::{
-    ClearConversationUnreadMessageCountRequest, ConversationType, Message, MessageSendConfig,
-    SendMessageReceiptsReadRequest, SendMessageRequest,
-};
 
-use super::group::{PAUSE, Receivers};
+use super::crowd::{self, Crowd};
+use super::group::PAUSE;
 use super::histogram::{Histogram, Latency};
-use super::load::{DRAIN, Keys, Load, raw_load};
+use super::load::{DRAIN, Load, raw_load};
 use super::login::live;
 use super::members::{self, group_id};
 use super::meter::Meter;
 use super::process::Cost;
-use super::raw::{Dialer, Events, Raw, outcome, queue};
+use super::raw::Dialer;
 use super::show::{latency_columns, show_cost, show_errors, stage_row, thousands};
 use super::target::Target;
 use crate::exit::Failure;
@@ -57,7 +53,12 @@ struct Report {
     /// A pair of users, alone, and while the readers wait for answers.
     pair: Latency,
     pair_meanwhile: Latency,
+    /// The p99 of the pair meanwhile, divided by that of the pair alone.
+    pair_ratio: f64,
     errors: BTreeMap<String, u64>,
+    /// The priority of the process of the readers: 19 is the lowest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crowd_niceness: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Cost>,
 }
@@ -66,35 +67,18 @@ pub(crate) async fn run(args: ReadersArgs, target: &Target, output: Output) -> R
     let members = usize::from(args.readers) + 1;
     let dialer = Arc::new(Dialer::new(target, 4)?);
     members::join_all(&[members], target, &dialer, output).await?;
-    let receivers = Receivers::new(target, true)?;
-    let mut sender = dialer.log_in_with_retries(&target.user(members::ROLE, 0)).await?;
-    let mut readers = receivers.log_in(1..members, target, None)?;
-    let mut reading = JoinSet::new();
-    for session in readers.iter().chain([&sender]) {
-        let mut events = Events::of(session);
-        reading.spawn_on(async move { while events.next().await.is_ok() {} }, receivers.handle());
-    }
+    let mut crowd = Crowd::start(target).await?;
+    crowd.log_in(0..members, None).await?;
     let (pair, ()) = live(&Load::calm("pair", 1, PAUSE), target, &dialer, sleep(ALONE)).await?;
     let meter = Meter::new();
     let running = raw_load(&Load::calm("pair", 1, PAUSE / 5), target, &dialer, &meter).await?;
-    let (keys, before) = (Keys::new()?, target.sample());
+    let before = target.sample();
     let (mut answered, mut last) = (Histogram::default(), Histogram::default());
     for _ in 0..args.rounds {
-        let frames = opening(&mut sender, &group_id(target, members), &keys).await?;
+        crowd.send_news(group_id(target, members)).await?;
         sleep(CALM).await;
         meter.measure(true);
-        let began = Instant::now();
-        let mut opening = JoinSet::new();
-        for reader in readers.drain(..) {
-            opening.spawn_on(open(reader, frames.clone(), began), receivers.handle());
-        }
-        let mut longest = Duration::ZERO;
-        while let Some(opened) = opening.join_next().await {
-            let (reader, took) = opened.map_err(|error| Failure::other(error.to_string()))??;
-            answered.record(took);
-            longest = longest.max(took);
-            readers.push(reader);
-        }
+        let opened = crowd.open().await?;
         // A message that waited behind all of them counts as well.
         let arrived = meter.delivered().load(Ordering::Relaxed);
         let next = async {
@@ -104,10 +88,13 @@ pub(crate) async fn run(args: ReadersArgs, target: &Target, output: Output) -> R
         };
         drop(timeout(DRAIN, next).await);
         meter.measure(false);
-        last.record(longest);
+        answered.merge(&opened.answered);
+        last.record(opened.longest);
     }
     let server = target.cost(before);
     running.end(&meter).await;
+    let pair_meanwhile = meter.latencies().1;
+    let ratio = pair_meanwhile.p99.as_secs_f64() / pair.p99.as_secs_f64().max(f64::MIN_POSITIVE);
     let report = Report {
         bench: "readers",
         readers: args.readers,
@@ -115,51 +102,16 @@ pub(crate) async fn run(args: ReadersArgs, target: &Target, output: Output) -> R
         answered: answered.summary(),
         last: last.summary(),
         pair,
-        pair_meanwhile: meter.latencies().1,
+        pair_meanwhile,
+        pair_ratio: (ratio * 100.0).round() / 100.0,
         errors: meter.errors(),
+        crowd_niceness: crowd.niceness(),
         server,
     };
     if output.is_json() {
         return output.json(&report);
     }
     show(&report, output)
-}
-
-/// Sends a message, and returns what each reader writes when it opens the group.
-async fn opening(sender: &mut Raw, group_id: &str, keys: &Keys) -> Result<BytesMut, Failure> {
-    let (conversation_id, conversation_type) = (group_id.to_owned(), ConversationType::Group as i32);
-    let send = SendMessageRequest {
-        message: Some(Message::text("news")),
-        to_conversation_id: conversation_id.clone(),
-        conversation_type,
-        config: Some(MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() }),
-        client_key: keys.next(),
-        omit_content: false,
-    };
-    let sent = sender.request(&send).await?;
-    let mut frames = BytesMut::new();
-    let clear = ClearConversationUnreadMessageCountRequest {
-        conversation_id: conversation_id.clone(),
-        conversation_type,
-        through_seq: 0,
-    };
-    queue(CLEAR, &clear, &mut frames);
-    let message_list = sent.message.into_iter().collect();
-    queue(RECEIPT, &SendMessageReceiptsReadRequest { message_list, conversation_id, conversation_type }, &mut frames);
-    Ok(frames)
-}
-
-/// The numbers of the requests of a reader: higher than those of its login.
-const CLEAR: u64 = 1 << 32;
-const RECEIPT: u64 = CLEAR + 1;
-
-/// Opens the group. Returns when both answers are there.
-async fn open(mut reader: Raw, frames: BytesMut, began: Instant) -> Result<(Raw, Duration), Failure> {
-    reader.write(frames).await?;
-    for _ in [CLEAR, RECEIPT] {
-        outcome(reader.response().await?)?;
-    }
-    Ok((reader, began.elapsed()))
 }
 
 fn show(report: &Report, output: Output) -> Result<(), Failure> {
@@ -180,5 +132,7 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
     output.table(&table)?;
     output.line("")?;
     show_errors(&report.errors, output)?;
+    output.line(format!("ratio    the p99 of the pair is {} times that of the pair alone", report.pair_ratio))?;
+    crowd::show(report.crowd_niceness, output)?;
     show_cost(report.server, output)
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use zim_client_sdk::Config;
 use zim_client_sdk::net::Address;
 
@@ -109,6 +110,15 @@ pub(crate) fn user(run: &str, role: &str, number: usize) -> String {
     format!("bench-{run}-{role}{number}")
 }
 
+/// How another process of the benchmark reaches the server.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Reach {
+    profile: Profile,
+    address: SocketAddr,
+    name: String,
+    run: String,
+}
+
 /// The server to measure, and how to reach it.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -170,13 +180,25 @@ impl Target {
             Ok(None) => return Err(Failure::new(Exit::Network, format!("{given:?} has no address"))),
             Err(error) => return Err(Failure::new(Exit::Network, format!("{given:?} cannot be resolved: {error}"))),
         };
+        let mut run = [0; 3];
+        getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;
+        let target = Self::reached(Reach { profile, address, name, run: zim_protocol::id::hex(&run) })?;
+        Ok(Self { pid, own, ..target })
+    }
+
+    /// The server of the benchmark that has started this process.
+    pub(crate) fn reached(Reach { profile, address, name, run }: Reach) -> Result<Self, Failure> {
         let (Some(app_id), Some(app_sign)) = (profile.app_id, profile.app_sign.clone()) else {
             return Err(Failure::usage("--app-id and --app-sign-file are needed to log in to this server"));
         };
-        let mut run = [0; 3];
-        getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;
         let access = Access { address, name, app_id, app_sign };
-        Ok(Self { profile, access, run: zim_protocol::id::hex(&run), pid, http: None, data: None, own })
+        Ok(Self { profile, access, run, pid: None, http: None, data: None, own: None })
+    }
+
+    /// How another process of this benchmark reaches the server.
+    pub(crate) fn reach(&self) -> Reach {
+        let Access { address, name, .. } = &self.access;
+        Reach { profile: self.profile.clone(), address: *address, name: name.clone(), run: self.run.clone() }
     }
 
     /// Returns the name of a user of this run.

@@ -75,7 +75,8 @@ fn page(command: &Command) -> io::Result<Page> {
 /// Adds the page of a command, and those of the commands below it.
 fn collect(command: &Command, pages: &mut Vec<Page>) -> io::Result<()> {
     pages.push(page(command)?);
-    let mut below = command.get_subcommands().filter(|command| command.get_name() != "help");
+    let is_shown = |command: &&Command| command.get_name() != "help" && !command.is_hide_set();
+    let mut below = command.get_subcommands().filter(is_shown);
     below.try_for_each(|command| collect(command, pages))
 }
 
@@ -85,7 +86,8 @@ mod tests {
 
     fn program() -> Command {
         let create = Command::new("create").about("Create a group").after_help("Examples:\n  zim group create crew");
-        built(Command::new("zim").subcommand(Command::new("group").about("Groups").subcommand(create)))
+        let group = Command::new("group").about("Groups").subcommand(create);
+        built(Command::new("zim").subcommand(group).subcommand(Command::new("inner").hide(true)))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
@@ -204,6 +204,8 @@ async fn every_bench_measures() {
     for (sizes, pace) in [
         (&[3, 12][..], &["--members", "3,12", "--senders", "2"][..]),
         (&[12], &["--members", "12", "--online", "2", "--rate", "50"]),
+        // Most members are a process of their own.
+        (&[12], &["--members", "12", "--online", "6", "--rate", "50", "--senders", "2", "--parts", "2"]),
     ] {
         let measured = env.zim("x", &[&group[..], pace].concat()).await.json();
         assert_eq!(measured["groups"].as_array().unwrap().len(), sizes.len(), "{measured}");
@@ -213,7 +215,18 @@ async fn every_bench_measures() {
             assert!(numbers.iter().all(|number| *number > 0), "{measured}");
             assert_eq!(group["errors"], serde_json::json!({}), "{measured}");
             assert!(group["lastDelivery"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
-            assert_eq!(group["pair"].is_object(), pace.contains(&"--rate"), "{measured}");
+            let has_crowd = pace.contains(&"--rate");
+            assert_eq!(group["pair"].is_object(), has_crowd, "{measured}");
+            // Each message is counted in both processes: all who are online but its sender have it.
+            if has_crowd {
+                let receivers = group["online"].as_u64().unwrap() - 1;
+                assert!(numbers[1] * 2 > numbers[0] * receivers, "{measured}");
+            }
+            if cfg!(target_os = "linux") {
+                let niceness = if has_crowd { json!(19) } else { Value::Null };
+                assert_eq!(group["crowdNiceness"], niceness, "{measured}");
+                assert!(group["clientsUsPerDelivery"].is_number(), "{measured}");
+            }
         }
     }
     let room = ["bench", "room", "--server-bin", &binary, "--for", "1s", "--warm-up", "0s", "--members", "3,12"];
@@ -226,6 +239,16 @@ async fn every_bench_measures() {
             assert_eq!(room["errors"], serde_json::json!({}), "{measured}");
             assert!(room["lastDelivery"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
         }
+    }
+    let readers = ["bench", "readers", "--server-bin", &binary, "--readers", "5", "--rounds", "2"];
+    let measured = env.zim("x", &readers).await.json();
+    for times in ["answered", "last", "pair", "pairMeanwhile"] {
+        assert!(measured[times]["p50Ms"].as_f64().unwrap() > 0.0, "{times}: {measured}");
+    }
+    assert!(measured["pairRatio"].as_f64().unwrap() > 0.0, "{measured}");
+    assert_eq!(measured["errors"], serde_json::json!({}), "{measured}");
+    if cfg!(target_os = "linux") {
+        assert_eq!(measured["crowdNiceness"], 19, "{measured}");
     }
     let call = ["bench", "call", "--server-bin", &binary, "--pairs", "2"];
     let measured = env.zim("x", &[&call[..], &["--for", "1s", "--warm-up", "0s"]].concat()).await.json();
@@ -245,6 +268,15 @@ async fn every_bench_measures() {
     let attack = env.zim("x", &attack).await.json();
     let responses = &attack["attacks"][0]["told"];
     assert!(responses["6000005 CommonModuleTriggerServerFrequencyLimit"].as_u64().unwrap() >= 1_000, "{attack}");
+}
+
+/// The members of a benchmark are a process of their own, which it starts itself.
+#[tokio::test]
+async fn a_crowd_without_a_bench_is_refused() {
+    let env = TestEnv::without_server();
+    let refused = env.zim("x", &["bench", "crowd"]).await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(!env.zim("x", &["bench", "--help"]).await.stdout.contains("crowd"));
 }
 
 #[tokio::test]

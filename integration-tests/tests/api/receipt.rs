@@ -4,7 +4,8 @@ use zim_client_sdk::message::MessageSendNotification;
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon};
 use zim_protocol::{
     ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig, GroupMessageReceiptMemberQueryConfig,
-    Message, MessageReceiptInfo, MessageReceiptStatus, MessageSendConfig, SendConversationMessageReceiptReadRequest,
+    Message, MessageReceiptInfo, MessageReceiptStatus, MessageRevokeConfig, MessageSendConfig,
+    SendConversationMessageReceiptReadRequest,
 };
 use zim_server::db::{Scope, Tx};
 
@@ -240,6 +241,32 @@ async fn send_message_receipts_read_tells_a_sender_who_has_left_nothing() {
         (found.infos[0].status() == Done).then_some(found)
     });
     assert_eq!(found.await.infos[0].read_member_count, 2);
+    world.end().await;
+}
+
+/// The server knows such a message, and still looks at who sends the receipt.
+#[tokio::test]
+async fn send_message_receipts_read_of_a_message_that_others_have_read_is_for_those_who_were_asked() {
+    let world = World::new().await;
+    let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    create(&ann, "g", &["bob"]).await;
+    let sent = ask(&ann, "g", GROUP, "asks").await;
+    let revoked = ask(&ann, "g", GROUP, "revoked").await;
+    let read = soon(bob.send_message_receipts_read(&[sent.clone(), revoked.clone()], "g", GROUP)).await.unwrap();
+    assert!(read.error_message_ids.is_empty(), "{read:?}");
+    let read = async |reader: &Device, message: &Message| {
+        refusal(soon(reader.send_message_receipts_read(std::slice::from_ref(message), "g", GROUP)).await)
+    };
+    assert_eq!(read(&carl, &sent).await, ErrorCode::ConversationModuleConversationDoesNotExist, "no member");
+    assert_eq!(read(&ann, &sent).await, ErrorCode::MessageModuleReceiptReadError, "one's own");
+    soon(ann.invite_users_into_group(["carl"], "g")).await.unwrap();
+    assert_eq!(read(&carl, &sent).await, ErrorCode::MessageModuleReceiptReadError, "before their time");
+    soon(ann.revoke_message(&revoked, MessageRevokeConfig::default())).await.unwrap();
+    assert_eq!(read(&bob, &revoked).await, ErrorCode::MessageModuleReceiptReadError, "revoked");
+    let again = soon(bob.send_message_receipts_read(&[sent.clone(), revoked.clone()], "g", GROUP)).await.unwrap();
+    assert_eq!(again.error_message_ids, [revoked.message_id]);
+    let found = soon(ann.query_message_receipts_info(std::slice::from_ref(&sent), "g", GROUP)).await.unwrap();
+    assert_eq!((found.infos[0].read_member_count, found.infos[0].unread_member_count), (1, 0));
     world.end().await;
 }
 

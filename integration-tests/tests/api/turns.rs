@@ -16,6 +16,8 @@ use super::group::create;
 const READERS: usize = 100;
 /// Those of one conversation who wait for the database at once, on each node.
 const AT_ONCE: usize = 8;
+/// The threads of each node that read the database.
+const DB_READERS: usize = 4;
 
 async fn world() -> World {
     World::with(|config| {
@@ -136,4 +138,48 @@ async fn send_conversation_message_receipt_read_of_many_sessions_leaves_room_for
     }
     let conversation = only(&world, ConversationType::Peer).await;
     leave_room(world, conversation, readers).await;
+}
+
+/// All members of a group read the same message. The first of them looks who has sent it, and the others do not: here the
+/// database answers no read.
+#[tokio::test]
+async fn send_message_receipts_read_of_a_message_that_is_known_reads_nothing_before_it_writes() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let mut reader = world.raw_user("reader", 1).await;
+    create(&ann, "crew", &["reader"]).await;
+    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    let (kind, notification) = (ConversationType::Group, MessageSendNotification::default());
+    let sent = soon(ann.send_message(Message::text("news"), "crew", kind, config, notification)).await.unwrap();
+    let read = SendMessageReceiptsReadRequest {
+        message_list: vec![Message { message_id: sent.message.unwrap().message_id, ..Message::default() }],
+        conversation_id: "crew".to_owned(),
+        conversation_type: kind as i32,
+    };
+    assert!(reader.call(&read).await.unwrap().error_message_ids.is_empty());
+    // More reads than there are threads for them.
+    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let mut ends = Vec::new();
+    let mut held = Vec::new();
+    for server in world.servers() {
+        for _ in 0..4 * DB_READERS {
+            let ((end, ended), begin) = (mpsc::channel::<()>(), begin.clone());
+            ends.push(end);
+            held.push(server.app().db.read(async move |_: &mut Tx<'_>| {
+                let _ = begin.send(());
+                let _ = ended.recv();
+                Ok(())
+            }));
+        }
+    }
+    for _ in 0..DB_READERS * world.servers().count() {
+        begun.recv().await.unwrap();
+    }
+    assert!(reader.call(&read).await.unwrap().error_message_ids.is_empty());
+    drop(ends);
+    for read in held {
+        read.await.unwrap();
+    }
+    reader.end().await;
+    world.end().await;
 }

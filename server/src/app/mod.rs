@@ -39,6 +39,9 @@ pub type Db = crate::db::Db<NewMessage>;
 /// Pairs of users in one generation of the cache of conversations.
 const CACHED_CONVERSATIONS: usize = 200_000;
 
+/// Messages that ask for receipts in one generation of their cache: a megabyte.
+const CACHED_ASKING: usize = 10_000;
+
 /// One server's state.
 #[derive(Debug)]
 pub struct App {
@@ -76,6 +79,8 @@ pub struct App {
     pub(crate) room_rates: Arc<RoomRates>,
     /// The turns of read marks and receipts.
     pub(crate) readers: Turns,
+    /// The senders of messages that ask for receipts, for which somebody has sent one. Neither ever changes.
+    pub(crate) asking: Cache<(ConversationKey, i64), UserKey>,
     pub(crate) unmarked_logins: UnmarkedLogins,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
@@ -159,6 +164,7 @@ impl App {
             block_fence: BlockFence::default(),
             room_rates: Arc::default(),
             readers: Turns::default(),
+            asking: Cache::new(CACHED_ASKING),
             unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         });

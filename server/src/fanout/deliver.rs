@@ -8,18 +8,19 @@ use std::sync::{Arc, OnceLock};
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 use zim_protocol::{
-    ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, MessageEntry, MessageFlag, MessagePriority,
+    ChangeEntry, ConversationRef, ConversationType, EventFrame, MessageEntry, MessageFlag, MessagePriority,
     MessageType, Push, SessionEndReason, Snapshot, UserStatus, change_entry, event_frame::Frame, frame::encode_frame,
 };
 
 use super::Fanout;
+use super::feed::Feeds;
 use super::feed_order::{Fed, FeedOrder};
 use super::group::{Group, GroupPush, for_group};
 use super::lane::{Lost, Mark, Marks, Step, TransientPush, View, Viewers, Work};
 use super::walk::{Item, Walks};
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::{Audience, Effect, MessageEffect, TransientEffect};
-use crate::journal::{change_push, feed_push, message_push};
+use crate::journal::{change_push, message_push};
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
 /// The bytes of messages in one push, unless a single message has more. A frame must not get too long for its client.
@@ -322,9 +323,12 @@ impl Fanout {
     }
 
     fn push_work(&self, index: usize, work: Vec<Work>, order: &mut FeedOrder, walks: &mut Walks) {
-        let mut messages = Vec::new();
+        let (mut messages, mut feeds) = (Vec::new(), Feeds::default());
         let (groups, now) = (&self.groups[index], Instant::now());
         for work in work {
+            if !matches!(work, Work::Feed { .. }) {
+                self.push_feeds(&mut feeds);
+            }
             match work {
                 Work::Message { view, message } => messages.push((view, message)),
                 Work::Change { view, entry, cause } => {
@@ -358,7 +362,8 @@ impl Fanout {
                 Work::Feed { user, pos, entry, cause } => {
                     let last = self.connections(user).iter().map(|connection| connection.fed()).max().unwrap_or(0);
                     for (pos, fed) in order.arrive(user, last, pos, Fed { entry, cause }, now) {
-                        self.push_feed(user, pos, fed);
+                        self.note_fed(user, pos);
+                        feeds.add(user, pos, fed);
                     }
                 }
                 Work::Status { user, status, cause } => {
@@ -367,6 +372,7 @@ impl Fanout {
                 }
             }
         }
+        self.push_feeds(&mut feeds);
         self.push_messages(&mut messages);
     }
 
@@ -492,30 +498,6 @@ impl Fanout {
             if connection.identity().is_some_and(|identity| identity.login != cause) {
                 connection.queue.push(frame.clone(), &target);
             }
-        }
-    }
-
-    fn push_feed(&self, user: UserKey, pos: i64, Fed { entry, cause }: Fed) {
-        let connections = self.connections(user);
-        if connections.is_empty() {
-            return;
-        }
-        // Before the frame is in the queue, so that no acknowledgement comes too early.
-        connections.iter().for_each(|connection| connection.add_ringing([(pos, &*entry)]));
-        let frame = encode(Frame::Push(feed_push(vec![FeedEntry { pos: pos.unsigned_abs(), detail: Some(*entry) }])));
-        for connection in connections {
-            connection.set_fed(pos.max(connection.fed()));
-            if connection.identity().is_some_and(|identity| identity.login != cause) {
-                connection.queue.push(frame.clone(), &PushTarget::Feed);
-            }
-        }
-    }
-
-    /// Gives up the entries of a feed up to `pos`: the clients ask for what is missing.
-    fn skip_feed(&self, user: UserKey, pos: i64) {
-        for connection in self.connections(user) {
-            connection.set_fed(pos.max(connection.fed()));
-            connection.queue.mark_dirty(&PushTarget::Feed);
         }
     }
 

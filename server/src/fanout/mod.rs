@@ -10,6 +10,7 @@
 
 mod conflated;
 mod deliver;
+mod feed;
 mod feed_order;
 mod group;
 mod group_index;

@@ -10,6 +10,7 @@ use zim_protocol::feed_entry::Detail;
 use zim_protocol::frame::FrameDecoder;
 use zim_protocol::{
     ChangeEntry, ConversationType, Dirty, EventFrame, LogKind, MessageEntry, MessageFlag, MessagePriority, ReadMark,
+    ReceiptEntry,
 };
 
 use super::lane::Marks;
@@ -251,6 +252,25 @@ async fn entries_of_a_feed_that_are_published_out_of_order_arrive_in_order() {
     assert!(fixture.dirty().await.feed);
     fixture.publisher.push(vec![feed(7)]);
     assert_eq!(fixture.pushes(1).await, [(LogKind::Feed, 7, 7)]);
+}
+
+/// Three members read a message at once. A device that caused one of the entries has it with its answer.
+#[tokio::test]
+async fn receipts_that_follow_each_other_are_one_push() {
+    let fixture = Fixture::new();
+    let other = connection(11);
+    fixture.fanout.register(ANN, Arc::clone(&other));
+    let read = |pos, cause| {
+        let receipt = ReceiptEntry { seq: 7, read_member_count: pos, ..ReceiptEntry::default() };
+        Effect::Feed { user: ANN, pos, entry: Box::new(Detail::Receipt(receipt)), cause: LoginKey(cause) }
+    };
+    fixture.publisher.push(vec![read(1, 99), read(2, 11), read(3, 99), feed(4)]);
+    let pushed = fixture.pushes(2).await;
+    assert_eq!(pushed, [(LogKind::Feed, 1, 3), (LogKind::Feed, 4, 4)]);
+    assert_eq!(pushes(&other, 3).await, [1, 3, 4].map(|pos| (LogKind::Feed, pos, pos)));
+    // The next one follows them.
+    fixture.publisher.push(vec![read(5, 99)]);
+    assert_eq!(fixture.pushes(1).await, [(LogKind::Feed, 5, 5)]);
 }
 
 #[tokio::test]

@@ -36,8 +36,9 @@ const PACE: Duration = Duration::from_micros(160);
 const MAX_WALK: Duration = Duration::from_millis(500);
 /// How far a group may be ahead of its pace: the first 100 sessions of a lane do not wait for it.
 const AHEAD: Duration = Duration::from_millis(16);
-/// Sessions of such a group that are woken together.
-const PACED_PAGE: usize = 16;
+/// Sessions of such a group that are woken together. Then the lane gives others their turn, also if more may be woken: a message
+/// of somebody else passes several tasks on its way, and waits in each for those that were woken before.
+const PACED_PAGE: usize = 8;
 /// The bytes that the walks of a lane hold. Beyond that the lane keeps what is handed over.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -205,7 +206,7 @@ impl Walks {
             for (session, stay) in &page {
                 push(session, stay, &walk.items);
             }
-            woken += page.len().max(1);
+            woken += if is_paced { TURN } else { page.len().max(1) };
             if is_paced {
                 walk.woke(page.len(), sessions, now);
             }
@@ -305,14 +306,19 @@ mod tests {
         counts.into_iter().collect()
     }
 
+    /// Lets a lane do what is due at a time, in as many turns as that takes.
+    fn turns(walks: &mut Walks, index: &GroupIndex, at: Instant) {
+        walks.advance(index, at);
+        while !walks.is_idle() {
+            walks.advance(index, at);
+        }
+    }
+
     /// Lets a lane work until a time. Returns when it last did something.
     fn work(walks: &mut Walks, index: &GroupIndex, until: Instant) -> Option<Instant> {
         let mut last = None;
         while let Some(at) = walks.deadline().filter(|at| *at <= until) {
-            walks.advance(index, at);
-            while !walks.is_idle() {
-                walks.advance(index, at);
-            }
+            turns(walks, index, at);
             last = Some(at);
         }
         last
@@ -330,7 +336,7 @@ mod tests {
         let begun = start + DELAY;
         walks.add(&index, ConversationKey(1), message(1, 1), start);
         walks.add(&index, ConversationKey(1), message(1, 2), start + DELAY / 2);
-        walks.advance(&index, begun);
+        turns(&mut walks, &index, begun);
         assert_eq!(counts(&large), [(0, 300 - at_once()), (2, at_once())], "both messages together");
         // A small group does not wait until the large one is through.
         walks.add(&index, ConversationKey(2), message(2, 1), begun);
@@ -352,6 +358,24 @@ mod tests {
     }
 
     #[test]
+    fn others_have_their_turn_after_each_page_of_a_large_group() {
+        let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
+        let (large, small) = (group(1, &index, 300), group(2, &index, 3));
+        walks.add(&index, ConversationKey(1), message(1, 1), start);
+        walks.advance(&index, start + DELAY);
+        assert_eq!(counts(&large), [(0, 300 - PACED_PAGE), (1, PACED_PAGE)], "more may be woken");
+        assert!(!walks.is_idle());
+        // What comes meanwhile has one page before it, and not all that may be woken.
+        walks.add(&index, ConversationKey(2), message(2, 1), start + DELAY);
+        walks.advance(&index, start + DELAY);
+        assert_eq!(counts(&large), [(0, 300 - 2 * PACED_PAGE), (1, 2 * PACED_PAGE)]);
+        walks.advance(&index, start + DELAY);
+        assert_eq!(counts(&small), [(1, 3)]);
+        walks.finish(&index);
+        assert_eq!(counts(&large), [(1, 300)]);
+    }
+
+    #[test]
     fn the_walk_of_a_very_large_group_does_not_take_longer() {
         let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
         let sessions = group(1, &index, 2 * i64::try_from(MAX_WALK.as_micros() / PACE.as_micros()).unwrap());
@@ -368,9 +392,9 @@ mod tests {
         let sessions = group(1, &index, 400);
         walks.add(&index, ConversationKey(1), message(1, 1), start);
         let late = start + Duration::from_secs(9);
-        walks.advance(&index, start + DELAY);
-        walks.advance(&index, late);
-        walks.advance(&index, late);
+        turns(&mut walks, &index, start + DELAY);
+        turns(&mut walks, &index, late);
+        turns(&mut walks, &index, late);
         assert_eq!(counts(&sessions), [(0, 400 - 2 * at_once()), (1, 2 * at_once())]);
     }
 
@@ -404,7 +428,7 @@ mod tests {
             walks.advance(&index, now + DELAY.checked_sub(Duration::from_nanos(1)).unwrap());
             let woken = || sessions.iter().filter(|session| !session.queue.is_empty()).count();
             assert_eq!(woken(), if is_delayed { 0 } else { TURN });
-            walks.advance(&index, now + DELAY);
+            turns(&mut walks, &index, now + DELAY);
             let paced = |count: usize| now + DELAY + PACE * u32::try_from(count).unwrap();
             assert_eq!(
                 (woken(), walks.deadline()),
@@ -491,7 +515,7 @@ mod tests {
         let paced = |count: usize| PACE * u32::try_from(count).unwrap();
         // What arrives during the walk can wait again after it.
         let now = start + MEMBERS_DELAY;
-        walks.advance(&index, now);
+        turns(&mut walks, &index, now);
         assert_eq!(woken(), at_once());
         walks.add(&index, key, entrance(4, 9_999), now);
         let ended = work(&mut walks, &index, now + DELAY * 10).unwrap();

@@ -20,7 +20,7 @@ use crate::db::{DbError, Row, Scope, Tx, params};
 use crate::error::Error;
 use crate::journal::state::{self, READERS};
 use crate::journal::{FeedKind, MEMBER, Viewer, member_info};
-use crate::key::{ConversationKey, UserKey};
+use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::group::member_at;
 
 /// A receipt of a message that the user sent or read; the key is the message.
@@ -52,63 +52,50 @@ impl MessageReceiptService for App {
         let name = ConversationRef { r#type: request.conversation_type, id: request.conversation_id };
         let (conversation, _) = self.existing_conversation(identity, &name).await?;
         let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
-        let find = async move |tx: &mut Tx<'_>, messages: &[Message]| {
-            let viewer = Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)?;
-            let (found, errors) = find_all(tx, conversation, &scrambler, &viewer, messages).await?;
-            Ok::<_, Error>((found, errors, viewer.entered_seq))
-        };
         let messages = Arc::new(request.message_list);
-        let (found, mut errors, entered_seq) = self
-            .db
-            .read({
-                let messages = Arc::clone(&messages);
-                async move |tx| find(tx, &messages).await
-            })
-            .await?;
-        let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
-        let (asked, others): (Vec<Found>, Vec<Found>) =
-            found.into_iter().partition(|message| is_asked(message, user, entered_seq));
-        errors.extend(others.iter().map(|message| scrambler.public(message.id).to_string()));
-        if asked.is_empty() {
-            return Err(Error::no_receipt());
-        }
-        let again = Arc::clone(&scrambler);
-        let wanted: Vec<i64> = asked.iter().map(|message| message.id).collect();
-        let scope = asked
-            .iter()
-            .fold(Scope::conversation(conversation).and_user(user), |scope, message| scope.and_user(message.sender));
+        // Before anything is read: those who read what nobody has read yet take turns, too.
         let _turn = self.readers.wait(conversation).await;
-        let gone = caller
+        let senders = match self.known_to_ask((conversation, user), &scrambler, &messages) {
+            Some(senders) => senders,
+            None => self.find_who_asks((conversation, user), &scrambler, &messages).await?,
+        };
+        let scope = Scope::conversation(conversation).and_user(user).and_users(senders.iter().copied());
+        let errors = caller
             .write(&self.db, scope, async move |tx, log| {
-                // Again, under the locks: a message may have been revoked or deleted, or the reader removed.
+                // Under the locks: a message may have been revoked or deleted meanwhile, or the reader removed.
                 let viewer = Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)?;
                 if viewer.has_left() || viewer.message_log.end.is_some() {
                     return Err(Error::no_receipt());
                 }
-                let (found, _) = find_all(tx, conversation, &again, &viewer, &messages).await?;
+                let (found, mut errors) = find_all(tx, conversation, &scrambler, &viewer, &messages).await?;
+                // Only the feeds of these senders are locked.
+                let may_read =
+                    |message: &Found| is_asked(message, user, viewer.entered_seq) && senders.contains(&message.sender);
+                let (asked, others): (Vec<Found>, Vec<Found>) = found.into_iter().partition(may_read);
+                if asked.is_empty() {
+                    return Err(Error::no_receipt());
+                }
+                errors.extend(others.iter().map(|message| scrambler.public(message.id).to_string()));
                 let mut read: BTreeMap<UserKey, Vec<i64>> = BTreeMap::new();
-                let is_asked = |message: &Found| is_asked(message, user, viewer.entered_seq);
-                let found: Vec<Found> = found.into_iter().filter(is_asked).collect();
-                let gone: Vec<i64> =
-                    wanted.into_iter().filter(|id| !found.iter().any(|message| message.id == *id)).collect();
                 let rev = viewer.change_log.head;
-                for message in &found {
-                    if add(tx, (conversation, message.seq), user, (now, rev)).await? {
+                for message in &asked {
+                    if add(tx, conversation, message, user, (now, rev)).await? {
                         read.entry(message.sender).or_default().push(message.id);
                     }
                 }
                 let own: Vec<i64> = read.values().flatten().copied().collect();
-                if !own.is_empty() {
-                    log.feed_all(tx, user, &RECEIPT, &own).await?;
+                if own.is_empty() {
+                    // They have sent these receipts before.
+                    return Ok(errors);
                 }
+                log.feed_all(tx, user, &RECEIPT, &own).await?;
                 let present = present(tx, conversation, read.keys().copied().collect()).await?;
                 for (sender, ids) in read.into_iter().filter(|(sender, _)| present.contains(sender)) {
                     log.feed_all(tx, sender, &RECEIPT, &ids).await?;
                 }
-                Ok(gone)
+                Ok(errors)
             })
             .await?;
-        errors.extend(gone.into_iter().map(|id| scrambler.public(id).to_string()));
         Ok(MessageReceiptsReadSentResult {
             conversation_id: name.id,
             conversation_type: name.r#type,
@@ -220,6 +207,47 @@ const WAS_THERE: &str = "((m.from_seq <= $4 AND m.entered_seq <= $4) OR EXISTS (
      AND sp.to_seq >= $4))";
 
 impl App {
+    /// Returns the senders of messages that ask for receipts, without a read, if all of them are known to ask: when all members
+    /// of a group open it at once, the first of them has read the message. The write checks what the reader may do.
+    fn known_to_ask(
+        &self,
+        (conversation, user): (ConversationKey, UserKey),
+        scrambler: &Scrambler,
+        messages: &[Message],
+    ) -> Option<Vec<UserKey>> {
+        let sender = |message: &Message| {
+            let id = message.message_id.parse().ok()?;
+            self.asking.get(&(conversation, scrambler.stored(id)))
+        };
+        let senders: Vec<UserKey> = messages.iter().map(sender).collect::<Option<_>>()?;
+        // Nobody is asked for a receipt of their own message: a read refuses it, which costs less than a write.
+        (!senders.is_empty() && !senders.contains(&user)).then_some(senders)
+    }
+
+    /// Reads which messages ask the user for receipts, and returns their senders.
+    async fn find_who_asks(
+        &self,
+        (conversation, user): (ConversationKey, UserKey),
+        scrambler: &Arc<Scrambler>,
+        messages: &Arc<Vec<Message>>,
+    ) -> Result<Vec<UserKey>, Error> {
+        let (scrambler, messages) = (Arc::clone(scrambler), Arc::clone(messages));
+        let asked = self.db.read(async move |tx| {
+            let viewer = Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)?;
+            let (found, _) = find_all(tx, conversation, &scrambler, &viewer, &messages).await?;
+            let asked = found.into_iter().filter(|message| is_asked(message, user, viewer.entered_seq));
+            Ok(asked.collect::<Vec<Found>>())
+        });
+        let asked = asked.await?;
+        if asked.is_empty() {
+            return Err(Error::no_receipt());
+        }
+        for message in &asked {
+            self.asking.insert((conversation, message.id), message.sender);
+        }
+        Ok(asked.iter().map(|message| message.sender).collect())
+    }
+
     /// Returns the present members who have sent a receipt for an own message, or who have not and should.
     async fn receipt_members(
         &self,
@@ -280,16 +308,21 @@ async fn present(tx: &mut Tx<'_>, conversation: ConversationKey, users: Vec<User
 /// Stores a receipt of a message, at a time and after a change of the conversation; returns false if there is one already.
 async fn add(
     tx: &mut Tx<'_>,
-    (conversation, seq): (ConversationKey, i64),
+    conversation: ConversationKey,
+    message: &Found,
     user: UserKey,
     (now, rev): (i64, i64),
 ) -> Result<bool, Error> {
+    let seq = message.seq;
     let sql = "INSERT INTO receipt (conversation, seq, account, at, rev) VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (conversation, seq, account) DO NOTHING";
     if tx.execute(sql, &params![conversation, seq, user, now, rev]).await? == 0 {
         return Ok(false);
     }
-    state::open(tx, conversation, seq).await?;
+    // Only the first receipt finds a message without it.
+    if message.flags & MessageFlag::State as u32 == 0 {
+        state::open(tx, conversation, seq).await?;
+    }
     let sql = "UPDATE message_state SET readers = readers + 1, \
                read_at = CASE WHEN readers + 1 >= receivers THEN $3 ELSE read_at END \
                WHERE conversation = $1 AND seq = $2";
