@@ -47,6 +47,7 @@ pub use self::note::Note;
 use self::postgres::{Connector, Ownership};
 use self::queue::{Amount, Cost, Queue};
 pub use self::row::{CellRef, FromValue, Row};
+pub use self::rows::Rows;
 pub use self::scope::Scope;
 pub use self::transaction::Sink;
 use self::transaction::{Entry, SharedSink};

@@ -31,6 +31,11 @@ const STATEMENTS: usize = 512;
 const CONNECT: Duration = Duration::from_secs(5);
 /// What the network may add to the time limit of a statement, before the connection counts as lost.
 const NETWORK: Duration = Duration::from_secs(5);
+/// Plans as SQLite makes them, by the indexes that the statements are written for. A prepared statement keeps the plan of the time
+/// when it was prepared. If its table was empty then, that is a scan of the whole table, and each execution takes longer the more
+/// rows there are, until PostgreSQL analyzes the table. Where no index helps, it still scans. The compiler of
+/// expressions would start for such a scan however small the table is, because its cost counts as very high.
+const PLANS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
 /// The back-off between two attempts to connect: it doubles from the first value up to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -135,7 +140,11 @@ impl PostgresBackend {
             Some((_, wait)) => (wait * 2).min(BACK_OFF.1),
             None => BACK_OFF.0,
         };
-        match self.connector.open().await {
+        let opened = match self.connector.open().await {
+            Ok(mut link) => link.simple(PLANS.to_owned()).await.map(|()| link),
+            Err(error) => Err(error),
+        };
+        match opened {
             Ok(link) => {
                 self.link = Some(link);
                 self.next_attempt = None;

@@ -9,7 +9,7 @@ use zim_protocol::{MessageFlag, MessagePriority, MessageState, MessageType};
 
 use super::mute::{MUTE, Mute};
 use super::rules;
-use crate::db::{Bulk, Scope, Tx, Value, params};
+use crate::db::{Bulk, Row, Rows, Scope, Tx, Value, params};
 use crate::effect::{Audience, Effect, MessageEffect, Receivers, TransientEffect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
@@ -145,7 +145,9 @@ impl NewMessage {
     /// # Errors
     /// The store fails.
     pub async fn is_stored(&self, tx: &mut Tx<'_>) -> Result<bool, Error> {
-        Ok(stored(tx, std::slice::from_ref(self)).await?.contains_key(&self.identity()))
+        let ops = std::slice::from_ref(self);
+        let rows = tx.fetch_rows(&keys(ops), stored_sql).await?;
+        Ok(stored(ops, &rows)?.contains_key(&self.identity()))
     }
 
     fn row(&self, sent: Sent) -> [Value; 12] {
@@ -245,8 +247,9 @@ impl Bulk for NewMessage {
     }
 
     async fn run(tx: &mut Tx<'_>, ops: &[Self]) -> Result<Vec<Result<Sent, Error>>, Error> {
-        let mut heads = heads(tx, ops).await?;
-        let mut stored = stored(tx, ops).await?;
+        let (conversations, keys) = (conversations(ops), keys(ops));
+        let (heads, before) = tx.fetch_both((&conversations[..], heads_sql), (&keys[..], stored_sql)).await?;
+        let (mut heads, mut stored) = (read_heads(&heads)?, stored(ops, &before)?);
         let members = members(tx, ops).await?;
         let in_rooms = in_rooms(tx, ops).await?;
         let without_files = without_files(tx, ops).await?;
@@ -308,28 +311,29 @@ impl Bulk for NewMessage {
             rows.push(op.row(sent));
             results.push(Ok(sent));
         }
-        insert(tx, rows).await?;
+        tx.execute_together(&[Rows::new(rows, insert_sql), changed_heads(heads), more_sent(counted)]).await?;
         insert_extra(tx, ops, &results).await?;
-        update_heads(tx, heads).await?;
-        update_sent(tx, counted).await?;
         Ok(results)
     }
 }
 
-/// Reads the heads of the conversations, which the queue has locked.
-async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>, Error> {
-    let mut ids: Vec<i64> = ops.iter().map(|op| op.conversation.0).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let rows: Vec<[Value; 1]> = ids.iter().map(|id| [(*id).into()]).collect();
-    let sql = |rows: &str| {
-        format!(
-            "SELECT c.id, c.seq, c.n, c.last_ts, c.end_seq, c.blocks, c.rev FROM ({rows}) AS v \
-             JOIN conversation c ON c.id = v.column1"
-        )
-    };
-    let mut heads = HashMap::with_capacity(ids.len());
-    for row in tx.fetch_rows(&rows, sql).await? {
+/// Returns the conversations, whose heads the queue has locked.
+fn conversations(ops: &[NewMessage]) -> Vec<[Value; 1]> {
+    let ids: BTreeSet<i64> = ops.iter().map(|op| op.conversation.0).collect();
+    ids.into_iter().map(|id| [id.into()]).collect()
+}
+
+/// Selects the heads of conversations. It has as many columns as [`stored_sql`].
+fn heads_sql(rows: &str) -> String {
+    format!(
+        "SELECT c.id, c.seq, c.n, c.last_ts, c.end_seq, c.blocks, c.rev, 0, 0, 0 FROM ({rows}) AS v \
+         JOIN conversation c ON c.id = v.column1"
+    )
+}
+
+fn read_heads(rows: &[Row]) -> Result<HashMap<i64, Head>, Error> {
+    let mut heads = HashMap::with_capacity(rows.len());
+    for row in rows {
         heads.insert(
             row.get(0)?,
             Head {
@@ -391,27 +395,34 @@ async fn without_files(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<BTreeSet<i
     Ok(without)
 }
 
-/// Returns what is stored already under the keys of these messages. Read under the locks of the heads, so that no other
-/// transaction can store the same key at the same time.
-async fn stored(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<Identity, Stored>, Error> {
-    let wanted: HashMap<Identity, &NewMessage> = ops.iter().map(|op| (op.identity(), op)).collect();
-    let rows: Vec<[Value; 3]> = ops
-        .iter()
-        .map(|op| {
-            let (high, low) = halves(op.key);
-            [op.conversation.into(), high.into(), low.into()]
-        })
-        .collect();
-    let sql = |rows: &str| {
-        format!(
-            // A join, not `IN (VALUES …)`: for that SQLite scans the whole index.
-            "SELECT m.conversation, m.sender, m.key_hi, m.key_lo, m.hash, m.seq, m.n, m.id, m.ts, m.rev \
-             FROM ({rows}) AS v JOIN message m \
-             ON m.conversation = v.column1 AND m.key_hi = v.column2 AND m.key_lo = v.column3"
-        )
+/// Returns the keys of messages with their conversations.
+fn keys(ops: &[NewMessage]) -> Vec<[Value; 3]> {
+    let key = |op: &NewMessage| {
+        let (high, low) = halves(op.key);
+        [op.conversation.into(), high.into(), low.into()]
     };
+    ops.iter().map(key).collect()
+}
+
+/// Selects what is stored already under keys. Read under the locks of the heads, so that no other transaction can store the same
+/// key at the same time.
+fn stored_sql(rows: &str) -> String {
+    format!(
+        // A join, not `IN (VALUES …)`: for that SQLite scans the whole index.
+        "SELECT m.conversation, m.sender, m.key_hi, m.key_lo, m.hash, m.seq, m.n, m.id, m.ts, m.rev \
+         FROM ({rows}) AS v JOIN message m \
+         ON m.conversation = v.column1 AND m.key_hi = v.column2 AND m.key_lo = v.column3"
+    )
+}
+
+/// Returns what is stored already of these messages: a key of another sender is another one.
+fn stored(ops: &[NewMessage], rows: &[Row]) -> Result<HashMap<Identity, Stored>, Error> {
     let mut found = HashMap::new();
-    for row in tx.fetch_rows(&rows, sql).await? {
+    if rows.is_empty() {
+        return Ok(found);
+    }
+    let wanted: HashMap<Identity, &NewMessage> = ops.iter().map(|op| (op.identity(), op)).collect();
+    for row in rows {
         let (high, low): (i64, i64) = (row.get(2)?, row.get(3)?);
         let mut key = [0; 16];
         key[..8].copy_from_slice(&high.to_be_bytes());
@@ -432,14 +443,10 @@ async fn stored(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<Identity,
     Ok(found)
 }
 
-async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
-    let sql = |rows: &str| {
-        format!(
-            "INSERT INTO message (id, conversation, seq, n, sender, key_hi, key_lo, hash, ts, kind, flags, body) {rows}"
-        )
-    };
-    tx.execute_rows(&rows, sql).await?;
-    Ok(())
+fn insert_sql(rows: &str) -> String {
+    format!(
+        "INSERT INTO message (id, conversation, seq, n, sender, key_hi, key_lo, hash, ts, kind, flags, body) {rows}"
+    )
 }
 
 /// Adds the rows of state of replies and of messages that ask a group for receipts, what combined messages combine, which
@@ -490,34 +497,32 @@ async fn insert_extra(tx: &mut Tx<'_>, ops: &[NewMessage], results: &[Result<Sen
     Ok(())
 }
 
-async fn update_heads(tx: &mut Tx<'_>, heads: HashMap<i64, Head>) -> Result<(), Error> {
+/// Returns the heads that have changed, with the statement that stores them.
+fn changed_heads(heads: HashMap<i64, Head>) -> Rows {
     let rows: Vec<[Value; 4]> = heads
         .into_iter()
         .filter(|(_, head)| head.is_changed)
         .map(|(id, head)| [id.into(), head.seq.into(), head.n.into(), head.last_ts.into()])
         .collect();
-    let sql = |rows: &str| {
+    Rows::new(rows, |rows| {
         format!(
             "UPDATE conversation SET seq = v.column2, n = v.column3, last_ts = v.column4, \
              touched = CASE WHEN touched > v.column4 THEN touched ELSE v.column4 END \
              FROM ({rows}) AS v WHERE conversation.id = v.column1"
         )
-    };
-    tx.execute_rows(&rows, sql).await?;
-    Ok(())
+    })
 }
 
-async fn update_sent(tx: &mut Tx<'_>, counted: HashMap<(i64, i64), i64>) -> Result<(), Error> {
+/// Returns how many messages that count each member has sent, with the statement that adds them.
+fn more_sent(counted: HashMap<(i64, i64), i64>) -> Rows {
     let rows: Vec<[Value; 3]> = counted
         .into_iter()
         .map(|((account, conversation), more)| [account.into(), conversation.into(), more.into()])
         .collect();
-    let sql = |rows: &str| {
+    Rows::new(rows, |rows| {
         format!(
             "UPDATE member SET sent = member.sent + v.column3 FROM ({rows}) AS v \
              WHERE member.account = v.column1 AND member.conversation = v.column2"
         )
-    };
-    tx.execute_rows(&rows, sql).await?;
-    Ok(())
+    })
 }

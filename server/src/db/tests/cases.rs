@@ -47,6 +47,7 @@ cases![
     dropping_the_database_ends_its_threads,
     the_sink_is_called_before_and_after_the_callers_are_answered,
     rows_of_any_number_are_written_and_found,
+    statements_run_together,
 ];
 
 async fn waiting_jobs_share_a_commit(test_db: &TestDb<'_>) {
@@ -500,4 +501,58 @@ async fn rows_of_any_number_are_written_and_found(test_db: &TestDb<'_>) {
         Ok(tx.execute_rows(&rows, |rows| format!("INSERT INTO item (id, name) {rows}")).await?)
     });
     assert!(mixed.await.unwrap_err().cause().unwrap().to_string().contains("U+0000"));
+}
+
+/// On PostgreSQL in one round trip, unless there are too many rows for it.
+async fn statements_run_together(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
+    let done = store.db.submit(Scope::none(), async |tx| {
+        let rows = |ids: std::ops::Range<i64>| ids.map(|id| params![id, id * 10]).collect::<Vec<_>>();
+        let accounts = |ids| Rows::new(rows(ids), |rows| format!("INSERT INTO account (id, n) {rows}"));
+        let conversations = |ids| Rows::new(rows(ids), |rows| format!("INSERT INTO conversation (id, n) {rows}"));
+        let mut costs = Vec::new();
+        tx.execute_together(&[conversations(0..4), accounts(0..1_025)]).await?;
+        costs.push(tx.statements());
+        let more = Rows::new(vec![params![1, 5], params![3, 7]], |rows| {
+            format!("UPDATE account SET n = account.n + v.column2 FROM ({rows}) AS v WHERE account.id = v.column1")
+        });
+        let items = Rows::new(vec![params![1, "one", 5]], |rows| format!("INSERT INTO item (id, name, small) {rows}"));
+        tx.execute_together(&[items, conversations(4..4), more, conversations(4..6)]).await?;
+        costs.push(tx.statements());
+        tx.execute_together(&[conversations(0..0), accounts(0..0)]).await?;
+        tx.execute_together(&[]).await?;
+        tx.execute_together(&[conversations(6..7)]).await?;
+        costs.push(tx.statements());
+        let of_accounts =
+            |rows: &str| format!("SELECT a.n, a.id FROM ({rows}) AS v JOIN account a ON a.id = v.column1");
+        let of_items = |rows: &str| {
+            format!("SELECT i.small, 7 FROM ({rows}) AS v JOIN item i ON i.id = v.column1 AND i.name = v.column2")
+        };
+        let (ids, names) = ([0, 1, 2, 3, 2_000].map(|id| params![id]), [params![1, "one"], params![1, "two"]]);
+        let pairs = |rows: &[Row]| {
+            let mut pairs: Vec<(i64, i64)> =
+                rows.iter().map(|row| (row.get(0).unwrap(), row.get(1).unwrap())).collect();
+            pairs.sort_unstable();
+            // Lists may be padded.
+            pairs.dedup();
+            pairs
+        };
+        let (found, others) = tx.fetch_both((&ids[..], of_accounts), (&names[..], of_items)).await?;
+        costs.push(tx.statements());
+        assert_eq!((pairs(&found), pairs(&others)), (vec![(0, 0), (15, 1), (20, 2), (37, 3)], vec![(5, 7)]));
+        let (found, others) = tx.fetch_both((&ids[..0], of_accounts), (&names[..], of_items)).await?;
+        assert_eq!((pairs(&found), pairs(&others)), (vec![], vec![(5, 7)]));
+        let many: Vec<[Value; 1]> = (0..1_025).map(|id| params![id]).collect();
+        let (found, others) = tx.fetch_both((&many[..], of_accounts), (&names[1..], of_items)).await?;
+        assert_eq!((pairs(&found).len(), others.len()), (1_025, 0));
+        let count = tx.fetch_one("SELECT COUNT(*) FROM conversation", &[]).await?.unwrap().get::<i64>(0)?;
+        assert_eq!(count, 7);
+        Ok((tx.dialect(), costs))
+    });
+    let (dialect, costs) = done.await.unwrap();
+    match dialect {
+        // 4 and then 128 rows as often as it takes; 1, 2 and 2; 1; two queries.
+        Dialect::Sqlite => assert_eq!(costs, [10, 13, 14, 16]),
+        Dialect::Postgres => assert_eq!(costs, [3, 4, 5, 6]),
+    }
 }

@@ -15,6 +15,7 @@ async fn everything_on_postgres() {
     readers_of_a_user_do_not_wait_for_each_other(&TestDb::new(Some(&cluster), "shared")).await;
     registrations_do_not_deadlock(&TestDb::new(Some(&cluster), "names")).await;
     only_one_row_is_fetched(&TestDb::new(Some(&cluster), "one_row")).await;
+    rows_are_found_by_their_keys_in_a_small_table_too(&TestDb::new(Some(&cluster), "plans")).await;
     a_deadlock_between_jobs_fails_one_of_them(&TestDb::new(Some(&cluster), "deadlock")).await;
     a_statement_has_a_time_limit(&TestDb::new(Some(&cluster), "time_limit")).await;
     a_job_has_a_time_limit(&TestDb::new(Some(&cluster), "job_limit")).await;
@@ -161,6 +162,25 @@ async fn only_one_row_is_fetched(test_db: &TestDb<'_>) {
     });
     assert_eq!(first.await.unwrap(), 3);
     assert_eq!(store.ids().await, [1, 2, 3, 4]);
+}
+
+/// How PostgreSQL would find the rows of a table that it takes for a small one.
+async fn plan(tx: &mut Tx<'_>) -> Result<String, Error> {
+    let ids: Vec<[Value; 1]> = (0..500).map(|id| params![id]).collect();
+    let sql = |rows: &str| format!("EXPLAIN SELECT i.body FROM ({rows}) AS v JOIN item i ON i.id = v.column1");
+    let rows = tx.fetch_rows(&ids, sql).await?;
+    let lines = rows.iter().map(|row| Ok(row.get::<String>(0)?)).collect::<Result<Vec<_>, Error>>()?;
+    Ok(lines.join("; "))
+}
+
+/// A prepared statement keeps its plan while the table grows.
+async fn rows_are_found_by_their_keys_in_a_small_table_too(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
+    let writes = store.db.submit(Scope::none(), async |tx| plan(tx).await).await.unwrap();
+    let reads = store.db.read(async |tx| plan(tx).await).await.unwrap();
+    for plan in [writes, reads] {
+        assert!(plan.contains("Index Scan using item_pkey") && !plan.contains("Seq Scan"), "{plan}");
+    }
 }
 
 async fn a_deadlock_between_jobs_fails_one_of_them(test_db: &TestDb<'_>) {
