@@ -1,6 +1,7 @@
 //! Rows of messages, and the positions that are held.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -172,6 +173,8 @@ pub(crate) struct Stored {
     pub(crate) is_local: bool,
     /// The pending row that the entry settled.
     pub(crate) settled: Option<i64>,
+    /// It mentions the viewer, or everybody.
+    pub(crate) is_mention: bool,
 }
 
 /// Stores an entry of the log. The echo of an own message settles its pending row.
@@ -184,12 +187,12 @@ pub(crate) fn store(
     if entry.sender == viewer
         && let Some(id) = waiting(db, &entry.client_key)?.map(|row| row.0)
     {
-        settle_row(db, conversation, id, entry)?;
+        settle_row(db, conversation, id, None, entry)?;
         if !entry.content.is_empty() || entry.state.is_some() {
             // It may have been revoked or edited before this device learned that it was stored.
             change(db, conversation, viewer, entry)?;
         }
-        return Ok(Stored { is_local: true, settled: Some(id) });
+        return Ok(Stored { is_local: true, settled: Some(id), is_mention: false });
     }
     let order_key = order_key(entry.seq);
     if entry.content.is_empty() {
@@ -201,40 +204,38 @@ pub(crate) fn store(
             // The answer that settled it did not have what it replies to.
             change(db, conversation, viewer, entry)?;
         }
-        return Ok(Stored { is_local: is_local.unwrap_or(true), settled: None });
+        return Ok(Stored { is_local: is_local.unwrap_or(true), settled: None, is_mention: false });
     }
     let columns = Columns::of(entry);
     let mention = mention(entry, viewer);
-    let is_local: Option<bool> = db
+    // Without RETURNING, which makes a table for what it returns.
+    let added = db
         .prepare_cached(
             "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
              is_local, content, local_data, state, replied_seq, receipt, mention) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, \
              ?11, COALESCE((SELECT k.local_data FROM kept_local_data k WHERE k.message_id = ?4), ''), ?12, ?13, ?14, ?15) \
-             ON CONFLICT (conversation, order_key, tie) DO NOTHING RETURNING is_local",
+             ON CONFLICT (conversation, order_key, tie) DO NOTHING",
         )?
-        .query_row(
-            params![
-                conversation,
-                order_key,
-                to_sql(entry.seq),
-                entry.message_id,
-                &entry.client_key[..],
-                entry.sender,
-                entry.ts,
-                entry.kind,
-                columns.flags,
-                MessageSentStatus::Success as i32,
-                &entry.content[..],
-                columns.state,
-                columns.replied_seq,
-                columns.receipt,
-                mention
-            ],
-            |row| row.get(0),
-        )
-        .optional()?;
-    if let Some(is_local) = is_local {
-        return Ok(Stored { is_local, settled: None });
+        .execute(params![
+            conversation,
+            order_key,
+            to_sql(entry.seq),
+            entry.message_id,
+            &entry.client_key[..],
+            entry.sender,
+            entry.ts,
+            entry.kind,
+            columns.flags,
+            MessageSentStatus::Success as i32,
+            &entry.content[..],
+            columns.state,
+            columns.replied_seq,
+            columns.receipt,
+            mention
+        ])?;
+    let is_mention = mention > 0;
+    if added > 0 {
+        return Ok(Stored { is_local: false, settled: None, is_mention });
     }
     // It is held. A page may have been read before a change that this device knows already.
     let is_newer = held(db, conversation, entry.seq)?.is_some_and(|(_, row)| row.is_newer_than(entry));
@@ -249,7 +250,7 @@ pub(crate) fn store(
     let is_local = db
         .prepare_cached("SELECT is_local FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
         .query_row(params![conversation, order_key], |row| row.get(0))?;
-    Ok(Stored { is_local, settled: None })
+    Ok(Stored { is_local, settled: None, is_mention })
 }
 
 /// Returns whom of interest a message mentions: `MessageMentionedType`.
@@ -387,6 +388,16 @@ pub(crate) fn held(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Re
     ))?
     .query_row(params![conversation, order_key(seq)], |row| Ok((row.get(0)?, MessageRow::read(row, 1)?)))
     .optional()
+}
+
+/// Returns the newest message of a conversation.
+pub(crate) fn newest(db: &Connection, conversation: i64) -> rusqlite::Result<Option<MessageRow>> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 ORDER BY m.order_key DESC, m.tie DESC LIMIT 1"
+        )
+    });
+    db.prepare_cached(&SQL)?.query_row([conversation], |row| MessageRow::read(row, 0)).optional()
 }
 
 /// Returns whether a message of a sender after a position is held.
