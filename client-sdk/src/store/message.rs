@@ -425,6 +425,12 @@ pub(crate) fn by_id(db: &Connection, id: i64) -> rusqlite::Result<Option<Message
 /// Stores an interval of held positions, which replaces the intervals that it covers.
 pub(crate) fn hold(db: &Connection, conversation: i64, (lo, hi): (u64, u64)) -> rusqlite::Result<()> {
     let (lo, hi) = (to_sql(lo), to_sql(hi));
+    // Mostly the last one grows, which covers no other.
+    let sql = "UPDATE held SET hi = ?3 WHERE conversation = ?1 AND lo = ?2 \
+               AND NOT EXISTS (SELECT 1 FROM held l WHERE l.conversation = ?1 AND l.lo > ?2)";
+    if db.prepare_cached(sql)?.execute([conversation, lo, hi])? > 0 {
+        return Ok(());
+    }
     db.prepare_cached("DELETE FROM held WHERE conversation = ?1 AND lo > ?2 AND lo <= ?3")?.execute([
         conversation,
         lo,
@@ -489,4 +495,25 @@ pub(crate) fn is_known(db: &Connection, message_id: i64) -> rusqlite::Result<boo
 /// Returns the `orderKey` of a stored message.
 pub(crate) fn order_key(seq: u64) -> i64 {
     to_sql(seq).saturating_mul(ORDER_KEY_STEP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Ranges;
+    use crate::store::memory;
+
+    #[test]
+    fn the_intervals_of_the_store_are_those_of_the_engine() {
+        let db = memory().unwrap();
+        let mut ranges = Ranges::default();
+        // The last one grows, others begin before and after it, one before it grows, two merge, one covers all.
+        for (lo, hi) in [(5, 5), (6, 8), (1, 2), (20, 22), (23, 23), (3, 3), (9, 19), (30, 30), (1, 40), (41, 41)] {
+            hold(&db, 1, ranges.insert(lo, hi).unwrap()).unwrap();
+            let mut statement = db.prepare("SELECT lo, hi FROM held WHERE conversation = 1 ORDER BY lo").unwrap();
+            let held = statement.query_map([], |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?)))).unwrap();
+            let held: Vec<_> = held.collect::<rusqlite::Result<_>>().unwrap();
+            assert_eq!(held, ranges.iter().collect::<Vec<_>>(), "after {lo} to {hi}");
+        }
+    }
 }

@@ -166,7 +166,8 @@ fn in_transaction<T>(
     let done = job(connection).and_then(|value| connection.prepare_cached("COMMIT")?.execute([]).map(|_| value));
     // After some errors SQLite has undone it already.
     if done.is_err() && !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK")?;
+        // If this fails, the next transaction does. The first error says why.
+        let _ = connection.execute_batch("ROLLBACK");
     }
     done
 }
