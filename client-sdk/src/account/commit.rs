@@ -10,6 +10,7 @@ use zim_protocol::{
     UserStatusUpdatedEvent,
 };
 
+use super::indexing::messages_of;
 use super::input::Done;
 use super::remote::Remote;
 use super::task::{AWAIT_MS, AccountTask, After, AwaitingFeed, RECOVER_MS};
@@ -112,13 +113,13 @@ impl<L: Remote> AccountTask<L> {
 
     async fn write(&mut self, job: Job) -> Result<Applied, Error> {
         let viewer = self.viewer.clone();
-        let length = job.length();
+        let (length, messages) = (job.length(), messages_of(&job));
         let recent = Arc::clone(&self.recent);
         let write = move |db: &rusqlite::Connection| apply::apply(db, &viewer, &mut recent.lock(), job);
         let applied = self.store.write(length, write).await.inspect_err(|_| self.recent.lock().clear())?;
         // This commit deleted the events that were delivered before.
         self.viewer.delivered = None;
-        self.index_later();
+        self.index_later(messages);
         self.shared.watchers.changed(&applied.touched);
         Ok(applied)
     }

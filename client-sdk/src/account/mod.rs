@@ -15,6 +15,8 @@ mod transients;
 mod rooms;
 /// Who is writing.
 mod typing;
+/// When messages are indexed for search.
+mod indexing;
 /// The inputs of the task.
 mod input;
 /// Commits, and what follows them.

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use zim_protocol::{CallEntry, ErrorCode, Event, SendBarrageRequest, SendMessageRequest, clock::Clock};
 
+use super::indexing::Backlog;
 use super::input::{Done, Input};
 use super::remote::Remote;
 use super::rooms::Rooms;
@@ -26,7 +27,6 @@ use crate::error::Error;
 use crate::events::Deliveries;
 use crate::media::Http;
 use crate::outbox::{Reply, SendQueue, SendResult, Submission, SubmissionKind};
-use crate::store::message_search;
 use crate::store::outgoing::Unsent;
 use crate::store::{self, Length, Store};
 use crate::types::Key;
@@ -41,12 +41,6 @@ pub(super) const RECOVER_MS: i64 = 10_000;
 pub(super) const PAUSE_MS: i64 = 1_000;
 /// Older messages are history and not caught up with.
 const HORIZON_MS: i64 = 7 * 86_400_000;
-/// Messages are indexed for search so long after they arrived.
-const IDLE_MS: i64 = 2_000;
-/// The shortest pause between two batches of the index.
-const BETWEEN_BATCHES_MS: i64 = 100;
-/// The messages of such a batch: some milliseconds.
-const IDLE_BATCH: usize = 200;
 /// The most inputs of one turn.
 const MAX_INPUTS: usize = 256;
 
@@ -175,6 +169,8 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) await_until_ms: i64,
     /// When messages are indexed for search.
     pub(super) next_index_ms: i64,
+    /// The messages that wait for that.
+    pub(super) backlog: Backlog,
     pub(super) is_total_raised: bool,
     /// Why the last sync failed.
     pub(super) sync_error: Option<Error>,
@@ -224,6 +220,7 @@ impl<L: Remote> AccountTask<L> {
             next_audit_ms: i64::MAX,
             await_until_ms: i64::MAX,
             next_index_ms: i64::MAX,
+            backlog: Backlog::default(),
             is_total_raised: false,
             sync_error: None,
             is_stale: false,
@@ -317,32 +314,9 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    /// Indexes some messages for search, if no input waits. Its batches and pauses leave almost all of the time for the rest.
-    async fn index_messages(&mut self) {
-        let now_ms = self.clock.steady_ms();
-        if now_ms < self.next_index_ms || !self.inbox.is_empty() || self.closing.is_some() {
-            return;
-        }
-        let is_more = self.store.write(Length::Long, |db| message_search::index(db, IDLE_BATCH)).await;
-        // After an error a search tries again, and reports it.
-        let is_more =
-            is_more.inspect_err(|error| tracing::warn!(%error, "messages cannot be indexed")).unwrap_or(false);
-        // At most a tenth of the time, however slow the device is.
-        let done_ms = self.clock.steady_ms();
-        let pause_ms = BETWEEN_BATCHES_MS.max((done_ms - now_ms) * 9);
-        self.next_index_ms = if is_more { done_ms + pause_ms } else { i64::MAX };
-    }
-
     /// When the next audit is due.
     fn audit_ms(&self) -> i64 {
         self.next_audit_ms.min(self.await_until_ms)
-    }
-
-    /// Messages may have to be indexed, soon.
-    pub(super) fn index_later(&mut self) {
-        if self.indexes && self.next_index_ms == i64::MAX {
-            self.next_index_ms = self.clock.steady_ms() + IDLE_MS;
-        }
     }
 
     /// Schedules a retry soon after a temporary refusal. After other errors the regular audit retries.

@@ -77,13 +77,16 @@ impl Transaction<'_> {
 
     fn add_pending(&mut self, name: &Name, pending: Pending) -> rusqlite::Result<Attached> {
         let viewer = Arc::clone(&self.viewer.user_id);
-        let id = self.touch(name)?;
-        conversation_setting::show(self.db, id)?;
+        let id = self.touch_messages(name)?;
+        let after = self.last_place.filter(|(conversation, _)| *conversation == id).map(|(_, place)| place);
+        if after.is_none() {
+            // Otherwise the message before it has done so.
+            conversation_setting::show(self.db, id)?;
+        }
         if self.recent.has_deleted(self.db)? && message_change::forget_key(self.db, &pending.key)? {
             // The app sends again what it had deleted.
             self.recent.forget_deleted();
         }
-        let after = self.last_place.filter(|(conversation, _)| *conversation == id).map(|(_, place)| place);
         let (row, place) = outgoing::insert_pending(self.db, id, &viewer, &pending, after)?;
         self.last_place = Some((id, place));
         let entry = MessageEntry {
@@ -112,7 +115,7 @@ impl Transaction<'_> {
         raise_after: u64,
         own_after: u64,
     ) -> rusqlite::Result<()> {
-        let id = self.touch(name)?;
+        let id = self.touch_messages(name)?;
         let to = name.to_ref();
         let (mut new, mut new_are_offline): (Vec<Message>, _) = (Vec::new(), false);
         let mut news = Vec::new();
@@ -243,12 +246,15 @@ impl Transaction<'_> {
         let sending = if is_own { self.recent.take_sending(&entry.client_key) } else { None };
         let Some(sending) = sending else {
             let stored = message::store(self.db, id, &self.viewer.user_id, entry)?;
+            if stored.is_mention {
+                self.changed.anything(id);
+            }
             if let Some(row) = stored.settled {
                 self.settled(row, to, "")?;
             }
             return Ok(stored.is_local);
         };
-        let is_replaced = outgoing::settle_row(self.db, id, sending.row, entry)?;
+        let is_replaced = outgoing::settle_row(self.db, id, sending.row, Some(sending.kind_and_flags()), entry)?;
         self.settled.extend(Key::try_from(&entry.client_key[..]).ok());
         if sending.is_changed(entry) {
             // It was revoked or edited before this device learned that it was stored.
@@ -283,8 +289,8 @@ impl Transaction<'_> {
         };
         let Some(row) = row else { return Ok(false) };
         let name = conversation::name_of_message(self.db, row)?;
-        let id = self.touch(&name)?;
-        let is_replaced = outgoing::settle_row(self.db, id, row, entry)?;
+        let id = self.touch_messages(&name)?;
+        let is_replaced = outgoing::settle_row(self.db, id, row, known.as_ref().map(Sending::kind_and_flags), entry)?;
         if is_another {
             outgoing::replace_content(self.db, row, entry)?;
         }

@@ -13,6 +13,7 @@ mod message_change;
 mod receipt;
 mod recent;
 mod rosters;
+mod shown;
 mod status;
 mod user;
 
@@ -35,6 +36,7 @@ pub(crate) use self::local::Local;
 use self::recent::Known;
 pub(crate) use self::recent::Recent;
 pub(crate) use self::rosters::{Awaited, Rosters};
+use self::shown::Changed;
 use crate::engine::{Batch, Change, Origin, Uncounted};
 use crate::events::Heard;
 use crate::store::member_list::MemberPage;
@@ -270,11 +272,12 @@ pub(crate) fn apply(db: &Connection, viewer: &Viewer, recent: &mut Recent, job: 
         tx.change(change)?;
     }
     for mut saved in job.batch.states {
-        let id = tx.touch(&saved.name)?;
+        let id = tx.touch_messages(&saved.name)?;
         if let Some(uncounted) = tx.uncounted.get(&saved.name) {
             saved.state.uncount(uncounted);
         }
         store::conversation::save(db, id, &saved)?;
+        tx.changed.counted(id, &saved.state);
     }
     if let Some(position) = &job.batch.position {
         store::conversation::save_position(db, position)?;
@@ -292,6 +295,8 @@ struct Transaction<'a> {
     recent: &'a mut Recent,
     /// The conversations that were touched, in this order, as the app saw them before.
     touched: Vec<(Name, Known)>,
+    /// What has changed of them.
+    changed: Changed,
     ids: HashMap<Name, i64>,
     /// The last message that was attached, with its conversation. Nothing else is written between two of them.
     last_place: Option<(i64, Place)>,
@@ -316,6 +321,7 @@ impl<'a> Transaction<'a> {
             viewer,
             recent,
             touched: Vec::new(),
+            changed: Changed::default(),
             ids: HashMap::new(),
             last_place: None,
             settled: HashSet::new(),
@@ -329,8 +335,15 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Returns the row of a conversation that may change in this transaction; adds it if there is none.
+    /// Returns the row of a conversation of which anything may change in this transaction; adds it if there is none.
     fn touch(&mut self, name: &Name) -> rusqlite::Result<i64> {
+        let id = self.touch_messages(name)?;
+        self.changed.anything(id);
+        Ok(id)
+    }
+
+    /// The same for a conversation in which messages are added, or get their positions or other content, and nothing else changes.
+    fn touch_messages(&mut self, name: &Name) -> rusqlite::Result<i64> {
         if let Some(id) = self.ids.get(name) {
             return Ok(*id);
         }
@@ -523,8 +536,11 @@ impl<'a> Transaction<'a> {
             // Those that were touched are compared with what the app saw before.
             swept.retain(|gone| !self.ids.contains_key(&Name::new(gone.r#type, gone.conversation_id.as_str())));
         }
-        for (name, Known { id, shown: before }) in self.touched {
-            let after = store::conversation::reordered(self.db, id, viewer)?;
+        for (name, Known { id, shown: mut before }) in self.touched {
+            let after = match &mut before {
+                Some(before) if !is_sweep => self.changed.shown(self.db, viewer, id, before)?,
+                _ => store::conversation::reordered(self.db, id, viewer)?,
+            };
             applied.unread_delta += disturbing(after.as_ref()) - disturbing(before.as_ref());
             if !is_sweep {
                 self.recent.note_conversation(name, Known { id, shown: after.clone() });

@@ -51,6 +51,11 @@ impl Sending {
                 && (entry.kind, entry.flags, &entry.content) != (self.kind, self.flags, &self.content)
     }
 
+    /// Returns the type and the flags of its row.
+    pub(super) fn kind_and_flags(&self) -> (i32, u32) {
+        (self.kind, self.flags)
+    }
+
     /// Returns the message as the server stored it.
     pub(super) fn settled(self, entry: &MessageEntry) -> zim_protocol::Message {
         let mut message = self.message;

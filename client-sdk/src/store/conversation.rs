@@ -218,6 +218,26 @@ pub(crate) fn reordered(db: &Connection, conversation: i64, viewer: &str) -> rus
     Ok(now_listed.then_some(after))
 }
 
+/// The same for a conversation of the list in which nothing has changed but messages and what counts as unread, and that has no draft:
+/// `after` is as the app saw it before, with the present counts, and gets its newest message and its place. Returns false if
+/// there is no message; then `after` is as it was.
+pub(crate) fn advanced(
+    db: &Connection,
+    conversation: i64,
+    viewer: &str,
+    after: &mut Conversation,
+) -> rusqlite::Result<bool> {
+    let Some(newest) = message::newest(db, conversation)? else { return Ok(false) };
+    let name = ConversationRef { r#type: after.r#type, id: after.conversation_id.clone() };
+    let newest = newest.into_message(viewer, &name);
+    let order_key = newest.timestamp.max(0) + if after.is_pinned { PINNED } else { 0 };
+    if order_key != after.order_key {
+        conversation_setting::set_place(db, conversation, true, order_key)?;
+    }
+    (after.order_key, after.last_message) = (order_key, Some(newest));
+    Ok(true)
+}
+
 /// Marks a conversation as disabled, so that nothing can be sent to it, or as enabled.
 pub(crate) fn set_disabled(db: &Connection, conversation: i64, is_disabled: bool) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE conversation SET is_disabled = ?2 WHERE id = ?1")?

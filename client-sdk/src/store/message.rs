@@ -1,6 +1,7 @@
 //! Rows of messages, and the positions that are held.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -172,6 +173,8 @@ pub(crate) struct Stored {
     pub(crate) is_local: bool,
     /// The pending row that the entry settled.
     pub(crate) settled: Option<i64>,
+    /// It mentions the viewer, or everybody.
+    pub(crate) is_mention: bool,
 }
 
 /// Stores an entry of the log. The echo of an own message settles its pending row.
@@ -184,12 +187,12 @@ pub(crate) fn store(
     if entry.sender == viewer
         && let Some(id) = waiting(db, &entry.client_key)?.map(|row| row.0)
     {
-        settle_row(db, conversation, id, entry)?;
+        settle_row(db, conversation, id, None, entry)?;
         if !entry.content.is_empty() || entry.state.is_some() {
             // It may have been revoked or edited before this device learned that it was stored.
             change(db, conversation, viewer, entry)?;
         }
-        return Ok(Stored { is_local: true, settled: Some(id) });
+        return Ok(Stored { is_local: true, settled: Some(id), is_mention: false });
     }
     let order_key = order_key(entry.seq);
     if entry.content.is_empty() {
@@ -201,40 +204,38 @@ pub(crate) fn store(
             // The answer that settled it did not have what it replies to.
             change(db, conversation, viewer, entry)?;
         }
-        return Ok(Stored { is_local: is_local.unwrap_or(true), settled: None });
+        return Ok(Stored { is_local: is_local.unwrap_or(true), settled: None, is_mention: false });
     }
     let columns = Columns::of(entry);
     let mention = mention(entry, viewer);
-    let is_local: Option<bool> = db
+    // Without RETURNING, which makes a table for what it returns.
+    let added = db
         .prepare_cached(
             "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
              is_local, content, local_data, state, replied_seq, receipt, mention) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, \
              ?11, COALESCE((SELECT k.local_data FROM kept_local_data k WHERE k.message_id = ?4), ''), ?12, ?13, ?14, ?15) \
-             ON CONFLICT (conversation, order_key, tie) DO NOTHING RETURNING is_local",
+             ON CONFLICT (conversation, order_key, tie) DO NOTHING",
         )?
-        .query_row(
-            params![
-                conversation,
-                order_key,
-                to_sql(entry.seq),
-                entry.message_id,
-                &entry.client_key[..],
-                entry.sender,
-                entry.ts,
-                entry.kind,
-                columns.flags,
-                MessageSentStatus::Success as i32,
-                &entry.content[..],
-                columns.state,
-                columns.replied_seq,
-                columns.receipt,
-                mention
-            ],
-            |row| row.get(0),
-        )
-        .optional()?;
-    if let Some(is_local) = is_local {
-        return Ok(Stored { is_local, settled: None });
+        .execute(params![
+            conversation,
+            order_key,
+            to_sql(entry.seq),
+            entry.message_id,
+            &entry.client_key[..],
+            entry.sender,
+            entry.ts,
+            entry.kind,
+            columns.flags,
+            MessageSentStatus::Success as i32,
+            &entry.content[..],
+            columns.state,
+            columns.replied_seq,
+            columns.receipt,
+            mention
+        ])?;
+    let is_mention = mention > 0;
+    if added > 0 {
+        return Ok(Stored { is_local: false, settled: None, is_mention });
     }
     // It is held. A page may have been read before a change that this device knows already.
     let is_newer = held(db, conversation, entry.seq)?.is_some_and(|(_, row)| row.is_newer_than(entry));
@@ -249,7 +250,7 @@ pub(crate) fn store(
     let is_local = db
         .prepare_cached("SELECT is_local FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
         .query_row(params![conversation, order_key], |row| row.get(0))?;
-    Ok(Stored { is_local, settled: None })
+    Ok(Stored { is_local, settled: None, is_mention })
 }
 
 /// Returns whom of interest a message mentions: `MessageMentionedType`.
@@ -389,6 +390,16 @@ pub(crate) fn held(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Re
     .optional()
 }
 
+/// Returns the newest message of a conversation.
+pub(crate) fn newest(db: &Connection, conversation: i64) -> rusqlite::Result<Option<MessageRow>> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 ORDER BY m.order_key DESC, m.tie DESC LIMIT 1"
+        )
+    });
+    db.prepare_cached(&SQL)?.query_row([conversation], |row| MessageRow::read(row, 0)).optional()
+}
+
 /// Returns whether a message of a sender after a position is held.
 pub(crate) fn is_sent_after(db: &Connection, name: &Name, sender: &str, seq: u64) -> rusqlite::Result<bool> {
     let Some(conversation) = super::conversation::id(db, name)? else { return Ok(false) };
@@ -414,6 +425,12 @@ pub(crate) fn by_id(db: &Connection, id: i64) -> rusqlite::Result<Option<Message
 /// Stores an interval of held positions, which replaces the intervals that it covers.
 pub(crate) fn hold(db: &Connection, conversation: i64, (lo, hi): (u64, u64)) -> rusqlite::Result<()> {
     let (lo, hi) = (to_sql(lo), to_sql(hi));
+    // Mostly the last one grows, which covers no other.
+    let sql = "UPDATE held SET hi = ?3 WHERE conversation = ?1 AND lo = ?2 \
+               AND NOT EXISTS (SELECT 1 FROM held l WHERE l.conversation = ?1 AND l.lo > ?2)";
+    if db.prepare_cached(sql)?.execute([conversation, lo, hi])? > 0 {
+        return Ok(());
+    }
     db.prepare_cached("DELETE FROM held WHERE conversation = ?1 AND lo > ?2 AND lo <= ?3")?.execute([
         conversation,
         lo,
@@ -478,4 +495,25 @@ pub(crate) fn is_known(db: &Connection, message_id: i64) -> rusqlite::Result<boo
 /// Returns the `orderKey` of a stored message.
 pub(crate) fn order_key(seq: u64) -> i64 {
     to_sql(seq).saturating_mul(ORDER_KEY_STEP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Ranges;
+    use crate::store::memory;
+
+    #[test]
+    fn the_intervals_of_the_store_are_those_of_the_engine() {
+        let db = memory().unwrap();
+        let mut ranges = Ranges::default();
+        // The last one grows, others begin before and after it, one before it grows, two merge, one covers all.
+        for (lo, hi) in [(5, 5), (6, 8), (1, 2), (20, 22), (23, 23), (3, 3), (9, 19), (30, 30), (1, 40), (41, 41)] {
+            hold(&db, 1, ranges.insert(lo, hi).unwrap()).unwrap();
+            let mut statement = db.prepare("SELECT lo, hi FROM held WHERE conversation = 1 ORDER BY lo").unwrap();
+            let held = statement.query_map([], |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?)))).unwrap();
+            let held: Vec<_> = held.collect::<rusqlite::Result<_>>().unwrap();
+            assert_eq!(held, ranges.iter().collect::<Vec<_>>(), "after {lo} to {hi}");
+        }
+    }
 }

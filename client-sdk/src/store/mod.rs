@@ -160,10 +160,16 @@ fn in_transaction<T>(
     connection: &mut Connection,
     job: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
-    let transaction = connection.transaction()?;
-    let value = job(&transaction)?;
-    transaction.commit()?;
-    Ok(value)
+    let connection = &*connection;
+    // `Connection::transaction` parses both statements each time. After a panic in the job the connection is closed.
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let done = job(connection).and_then(|value| connection.prepare_cached("COMMIT")?.execute([]).map(|_| value));
+    // After some errors SQLite has undone it already.
+    if done.is_err() && !connection.is_autocommit() {
+        // If this fails, the next transaction does. The first error says why.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    done
 }
 
 fn opening(what: &str, error: rusqlite::Error) -> Error {

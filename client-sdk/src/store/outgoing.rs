@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};
 use zim_protocol::message::Body;
-use zim_protocol::{Message, MessageEntry, MessageSentStatus, MessageType, ORDER_KEY_STEP};
+use zim_protocol::{Message, MessageEntry, MessageFlag, MessageSentStatus, MessageType, ORDER_KEY_STEP};
 
 use super::message::{COLUMN_COUNT, COLUMNS, MessageRow, change, decoded_state, order_key, set_content_of};
 use super::{done_receipt, to_sql};
@@ -25,10 +25,17 @@ pub(crate) fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i
         .optional()
 }
 
-/// Gives a row of a message that is being sent its position. Returns whether the row has more than that now: another row was there,
-/// whose content it has, or a receipt arrived before, or what it combines has its ID.
-pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
-    let Placed { is_replaced, asks, kind } = place_row(db, conversation, id, entry)?;
+/// Gives a row of a message that is being sent its position. `known` are its type and its flags, if the caller knows them. Returns
+/// whether the row has more than that now: another row was there, whose content it has, or a receipt arrived before, or what it
+/// combines has its ID.
+pub(crate) fn settle_row(
+    db: &Connection,
+    conversation: i64,
+    id: i64,
+    known: Option<(i32, u32)>,
+    entry: &MessageEntry,
+) -> rusqlite::Result<bool> {
+    let Placed { is_replaced, asks, kind } = place_row(db, conversation, id, known, entry)?;
     // Otherwise the entry has what the server made of it.
     let is_bare = kind == MessageType::Combine as i32 && entry.content.is_empty();
     let is_named = is_bare && name_combined(db, id, entry.message_id)?;
@@ -38,6 +45,18 @@ pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &Me
     db.prepare_cached("UPDATE message SET receipt = 2 WHERE id = ?1 AND receipt = 1")?.execute([id])?;
     Ok(true)
 }
+
+macro_rules! place {
+    () => {
+        "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL, \
+         receipt = CASE WHEN (flags & 2) <> 0 THEN 1 ELSE 0 END WHERE id = ?1"
+    };
+}
+
+/// Gives a row its position.
+const PLACE: &str = place!();
+/// The same for a row whose type and flags are not known.
+const PLACE_UNKNOWN: &str = concat!(place!(), " RETURNING receipt, kind");
 
 /// A row that got its position.
 struct Placed {
@@ -50,18 +69,29 @@ struct Placed {
 }
 
 /// The same without receipts that arrived before.
-fn place_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<Placed> {
+fn place_row(
+    db: &Connection,
+    conversation: i64,
+    id: i64,
+    known: Option<(i32, u32)>,
+    entry: &MessageEntry,
+) -> rusqlite::Result<Placed> {
     let order_key = order_key(entry.seq);
-    let mut update = db.prepare_cached(
-        "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL, \
-         receipt = CASE WHEN (flags & 2) <> 0 THEN 1 ELSE 0 END WHERE id = ?1 RETURNING receipt, kind",
-    )?;
+    // RETURNING makes a table for what it returns, which costs as much as the rest.
+    let mut update = db.prepare_cached(if known.is_some() { PLACE } else { PLACE_UNKNOWN })?;
     let status = MessageSentStatus::Success as i32;
     let mut run = |is_replaced: bool| -> rusqlite::Result<Placed> {
         let row = params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status];
-        let placed = update
-            .query_row(row, |row| Ok(Placed { is_replaced, asks: row.get::<_, i32>(0)? == 1, kind: row.get(1)? }));
-        Ok(placed.optional()?.unwrap_or(Placed { is_replaced, asks: false, kind: 0 }))
+        let placed = match known {
+            Some((kind, flags)) => {
+                let is_there = update.execute(row)? > 0;
+                is_there.then_some(Placed { is_replaced, asks: flags & MessageFlag::Receipt as u32 != 0, kind })
+            }
+            None => update
+                .query_row(row, |row| Ok(Placed { is_replaced, asks: row.get::<_, i32>(0)? == 1, kind: row.get(1)? }))
+                .optional()?,
+        };
+        Ok(placed.unwrap_or(Placed { is_replaced, asks: false, kind: 0 }))
     };
     match run(false) {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {

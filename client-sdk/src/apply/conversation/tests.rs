@@ -1,9 +1,12 @@
 use prost::Message as _;
 use rusqlite::Connection;
-use zim_protocol::{ConversationEvent, Event, Message, MessageEntry, MessageFlag, MessageType};
+use zim_protocol::{
+    ConversationEvent, ConversationSetting, Event, Message, MessageEntry, MessageFlag, MessageType, UserFullInfo,
+    UserInfo, feed_entry,
+};
 
 use crate::apply::{Edit, Job, Recent, Settle, Viewer, apply};
-use crate::engine::{Batch, Change, Saved, State};
+use crate::engine::{Batch, Change, Origin, Saved, State, Tally};
 use crate::store::{self, memory};
 use crate::types::Name;
 
@@ -125,4 +128,91 @@ fn a_deletion_in_an_ended_epoch_hides_nothing_of_the_next() {
         run(&db, &mut recent, Vec::new(), Some(State { head_seq: 2, seq: 2, ..there }));
         assert_eq!(store::conversation_setting::listed(&db).unwrap(), [(bob(), Some(3))], "below {below}");
     }
+}
+
+/// A message of Bob, which may mention Ann.
+fn message(seq: u64, is_mention: bool) -> Change {
+    let mentioned_user_ids = if is_mention { vec!["ann".to_owned()] } else { Vec::new() };
+    let entry = MessageEntry {
+        seq,
+        n: seq,
+        message_id: 100 + i64::try_from(seq).unwrap(),
+        sender: "bob".into(),
+        ts: 1_000 + i64::try_from(seq).unwrap(),
+        kind: MessageType::Text as i32,
+        flags: MessageFlag::Counted as u32,
+        client_key: vec![3; 16].into(),
+        content: Message { mentioned_user_ids, ..Message::text(&seq.to_string()) }.encode_to_vec().into(),
+        ..MessageEntry::default()
+    };
+    Change::Messages { name: bob(), entries: vec![entry], raise_after: u64::MAX, own_after: u64::MAX }
+}
+
+/// Bob's messages up to a position are known, and those up to `read_seq` are read.
+fn counted(head_seq: u64, read_seq: u64) -> State {
+    let tally = Tally { n: head_seq, base_seq: read_seq, base_n: read_seq, read_seq, ..Tally::default() };
+    State { seq: head_seq, head_seq, known: true, last_ts: 1_000, tally, ..State::default() }
+}
+
+/// Most of a conversation is not read again when messages arrive. It is as its rows say all the same.
+#[test]
+fn a_conversation_that_gets_messages_is_told_as_its_rows_are() {
+    let (db, mut recent) = (memory().unwrap(), Recent::default());
+    let marked = ConversationSetting {
+        conversation: Some(bob().to_ref()),
+        pinned_time: 7,
+        notification_status: 1,
+        ..ConversationSetting::default()
+    };
+    let named = UserInfo { user_id: "bob".into(), user_name: "Bob".into(), ..UserInfo::default() };
+    let named = UserFullInfo { base_info: Some(named), ..UserFullInfo::default() };
+    let steps = [
+        // (changes, settled, the state), and then (unread, mentions, the last message, the name, pinned).
+        ((vec![message(1, false)], None, counted(1, 0)), (1, 0, "1", "", false)),
+        ((vec![message(2, false)], None, counted(2, 0)), (2, 0, "2", "", false)),
+        ((vec![message(3, true)], None, counted(3, 0)), (3, 1, "3", "", false)),
+        ((vec![message(4, false)], None, counted(4, 0)), (4, 1, "4", "", false)),
+        // Read up to after the mention.
+        ((vec![], None, counted(4, 3)), (1, 0, "4", "", false)),
+        ((vec![message(5, false)], None, counted(5, 3)), (2, 0, "5", "", false)),
+        ((vec![], None, counted(5, 5)), (0, 0, "5", "", false)),
+        // All at once.
+        ((vec![message(6, false)], Some(Settle::Users(vec![named])), counted(6, 5)), (1, 0, "6", "Bob", false)),
+        ((vec![message(7, false)], None, counted(7, 5)), (2, 0, "7", "Bob", false)),
+        ((vec![setting(marked), message(8, false)], None, counted(8, 5)), (3, 0, "8", "Bob", true)),
+        ((vec![message(9, true), message(10, false)], None, counted(10, 5)), (5, 1, "10", "Bob", true)),
+    ];
+    for ((changes, settled, state), expected) in steps {
+        let batch = Batch { changes, states: vec![saved(state)], ..Batch::default() };
+        let job = Job { batch, settle: settled.into_iter().collect(), ..Job::default() };
+        let applied = apply(&db, &Viewer::in_test("ann", 10), &mut recent, job).unwrap();
+        let told = applied.events.into_iter().find_map(|(_, event)| match event {
+            Event::ConversationChanged(event) => event.info_list.into_iter().next()?.conversation,
+            _ => None,
+        });
+        let told = told.unwrap();
+        let last = told.last_message.as_ref().and_then(Message::as_text).unwrap_or_default();
+        let mentions = told.mentioned_info_list.len();
+        let shown = (told.unread_message_count, mentions, last, told.conversation_name.as_str(), told.is_pinned);
+        assert_eq!(shown, expected);
+        let id = store::conversation::id(&db, &bob()).unwrap().unwrap();
+        assert_eq!(store::conversation::shown(&db, id, "ann").unwrap(), Some(told));
+    }
+}
+
+fn setting(setting: ConversationSetting) -> Change {
+    Change::Own { detail: Box::new(feed_entry::Detail::Setting(setting)), origin: Origin::Other }
+}
+
+/// The list is in the order of the last messages also while nothing but messages changes.
+#[test]
+fn a_conversation_that_gets_a_message_moves_in_the_list() {
+    let (db, mut recent) = (memory().unwrap(), Recent::default());
+    let mut places = Vec::new();
+    for seq in 1..=3 {
+        run(&db, &mut recent, vec![message(seq, false)], Some(counted(seq, 0)));
+        let place = db.query_row("SELECT order_key FROM conversation", [], |row| row.get::<_, i64>(0));
+        places.push(place.unwrap());
+    }
+    assert_eq!(places, [1_001, 1_002, 1_003]);
 }
