@@ -45,7 +45,7 @@ impl Place {
 
     /// The message has files that are uploaded first: it must not wait for itself.
     pub(crate) fn wait_for_files(&mut self) {
-        self.passing = None;
+        drop(self.passing.take());
     }
 }
 

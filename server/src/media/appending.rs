@@ -5,8 +5,8 @@ use std::io;
 use super::Writing;
 use super::disk::Begun;
 
-/// The bytes of a file that the disk may have to take at once. It gets them little by little: what else waits for it, as a message does that is
-/// being stored, waits for no more than that.
+/// The bytes of a file that the disk may have to take at once. It gets them little by little: what else waits for the disk, like a message
+/// that is being stored, waits for no more than that.
 const UNSYNCED: u64 = 2 << 20;
 
 /// Bytes that are appended to a file.

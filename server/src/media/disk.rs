@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 /// The most threads: some wait for the disk while others write.
-pub(super) const THREADS: usize = 4;
+const THREADS: usize = 4;
 /// How much lower their priority is, as `nice` counts.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;

@@ -45,16 +45,17 @@ pub(super) struct Hashed {
     known: Prefix,
     /// What was known when the request began.
     before: Prefix,
-    /// How the file was left; `None` while it is written to.
+    /// How the file was left; `None` if it was written to since, or nothing is known.
     left: Option<Stamp>,
 }
 
 impl Hashed {
     /// What was kept, if the file is as it was left: another node may have written to it.
     pub(super) fn resumed(kept: Option<Kept>, file: &File) -> Self {
-        let known = kept.filter(|kept| Stamp::of(file) == Some(kept.left)).map(|kept| kept.known);
-        let known = known.unwrap_or_default();
-        Self { before: known.clone(), known, left: None }
+        let kept = kept.filter(|kept| Stamp::of(file) == Some(kept.left));
+        let left = kept.as_ref().map(|kept| kept.left);
+        let known = kept.map(|kept| kept.known).unwrap_or_default();
+        Self { before: known.clone(), known, left }
     }
 
     /// Notes that the file is about to change.
@@ -235,7 +236,9 @@ mod tests {
         assert!(hashed.kept().is_none(), "it is being written to");
         hashed.leave(&seven);
         let kept = hashed.kept().unwrap();
-        assert_eq!(Hashed::resumed(Some(kept.clone()), &seven).known.bytes, 7);
+        let resumed = Hashed::resumed(Some(kept.clone()), &seven);
+        assert_eq!(resumed.known.bytes, 7);
+        assert!(resumed.kept().is_some(), "a request that is refused writes nothing");
         hashed.touch();
         assert!(hashed.kept().is_none());
         seven.write_all(b"H").unwrap();

@@ -102,8 +102,8 @@ impl Writing {
         }
     }
 
-    /// Writes bytes to a place in the file. In a folder that has only begun then; it returns the buffer when it is done. Nothing else may be
-    /// written meanwhile.
+    /// Writes bytes to a place in the file. In a folder this has only begun then, and returns the buffer when it is done: nothing else may
+    /// be written meanwhile.
     pub(super) async fn write(&self, at: u64, bytes: Vec<u8>) -> io::Result<Option<Begun<Vec<u8>>>> {
         match self.target()? {
             Target::File(file) => {
@@ -122,8 +122,7 @@ impl Writing {
         }
     }
 
-    /// Begins to wait until the disk has what was written before. `None`: there is nothing to wait for, because an object that was put is
-    /// safe.
+    /// Begins to wait until the disk has what was written before. `None`: an object that was put is safe.
     pub(super) fn begin_sync(&self) -> io::Result<Option<Begun<()>>> {
         match self.target()? {
             Target::File(file) => Ok(Some(self.files.disk.begin(move || file.sync_data()))),
