@@ -68,7 +68,7 @@ pub(crate) struct Writing {
 /// Where the bytes go.
 #[derive(Clone, Debug)]
 enum Target {
-    /// Locked.
+    /// Locked until nothing uses it, also what nobody waits for.
     File(Arc<File>),
     Bucket(Arc<Bucket>),
 }
@@ -97,7 +97,7 @@ impl Writing {
     /// Returns how many bytes of the file have arrived, to a request that begins at `at`.
     pub(crate) async fn begin(&self, at: u64) -> io::Result<u64> {
         match self.target()? {
-            Target::File(file) => with_file(file, |file| Ok(file.metadata()?.len())).await,
+            Target::File(file) => self.files.disk.run(move || Ok(file.metadata()?.len())).await,
             Target::Bucket(bucket) => bucket.begin(self.id, at).await,
         }
     }
@@ -183,14 +183,6 @@ impl Writing {
     }
 }
 
-/// Does something with the file, which stays locked meanwhile even if nobody waits for the result.
-async fn with_file<T: Send + 'static>(
-    file: Arc<File>,
-    work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(move || work(&file)).await.map_err(io::Error::other)?
-}
-
 impl Drop for Writing {
     fn drop(&mut self) {
         // Before the next request may write.
@@ -236,12 +228,12 @@ impl Files {
         writing.target = match &self.store {
             Store::Folder(folder) => {
                 let (path, kept) = (folder.path(id, Version::Original), self.hashes.take(id));
-                let opened = tokio::task::spawn_blocking(move || {
+                let opened = self.disk.run(move || {
                     let Some(file) = open_locked(&path)? else { return Ok(None) };
                     let hashed = Hashed::resumed(kept, &file);
-                    Ok::<_, io::Error>(Some((file, hashed)))
+                    Ok(Some((file, hashed)))
                 });
-                opened.await.map_err(io::Error::other)??.map(|(file, hashed)| {
+                opened.await?.map(|(file, hashed)| {
                     *writing.hashed.lock() = hashed;
                     Target::File(Arc::new(file))
                 })
