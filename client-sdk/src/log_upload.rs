@@ -13,7 +13,7 @@ use zim_protocol::{CreateLogUploadRequest, ErrorCode, MessageType};
 
 use crate::error::Error;
 use crate::log;
-use crate::media::{Failed, LocalFile};
+use crate::media::Failed;
 use crate::zim::Zim;
 
 /// How often an upload that broke off goes on.
@@ -51,7 +51,7 @@ impl Zim {
         let zipped = zipped.map_err(|error| failed("the log cannot be read").with_source(error))?;
         let Some(path) = zipped.ok_or_else(no_folder)? else { return Err(failed("the log is empty")) };
         let uploaded = async {
-            let file = LocalFile::read(path.0.to_string_lossy().into_owned(), MessageType::File).await?;
+            let file = account.media().read(path.0.to_string_lossy().into_owned(), MessageType::File).await?;
             let request = CreateLogUploadRequest {
                 file_size: i64::try_from(file.size).unwrap_or(i64::MAX),
                 sha256: Bytes::copy_from_slice(&file.sha256),

@@ -28,6 +28,9 @@ const SDK: &str = "sdk";
 /// The part of it in which the file is on the way.
 const SDK_TRANSFER: &str = "sdkTransfer";
 
+/// The ways that wait until the disk has the file. `curl` does not wait for a download.
+const SYNCED: [&str; 3] = [PLAIN_SYNCED, SDK, SDK_TRANSFER];
+
 /// The ways in the order in which they are shown.
 const WAYS: [(&str, &str); 5] = [
     (PLAIN, "curl, the plain server"),
@@ -56,8 +59,11 @@ struct Rate {
     median_bytes_per_second: u64,
     lowest_bytes_per_second: u64,
     highest_bytes_per_second: u64,
-    /// The median, divided by that of the plain server.
+    /// The median, divided by that of the plain server, which does not wait for the disk.
     ratio: f64,
+    /// The same, if both wait until the disk has the file; for the ways that do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio_synced: Option<f64>,
 }
 
 /// How long each way took in each round.
@@ -81,19 +87,24 @@ impl Times {
             let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
             bytes.saturating_mul(1_000_000) / us
         };
-        let plain = sorted.get(PLAIN).map_or(Duration::ZERO, |times| median(times));
-        let rate = |times: &Vec<Duration>| {
+        let of = |way: &str| sorted.get(way).filter(|times| !times.is_empty()).map(|times| median(times));
+        let (plain, synced) = (of(PLAIN).unwrap_or_default(), of(PLAIN_SYNCED));
+        let rate = |way: &'static str, times: &Vec<Duration>| {
             let (fastest, slowest) = (times.first()?, times.last()?);
             let median = median(times);
-            let ratio = plain.as_secs_f64() / median.as_secs_f64().max(f64::MIN_POSITIVE);
+            let ratio = |to: Duration| {
+                let ratio = to.as_secs_f64() / median.as_secs_f64().max(f64::MIN_POSITIVE);
+                (ratio * 100.0).round() / 100.0
+            };
             Some(Rate {
                 median_bytes_per_second: per_second(median),
                 lowest_bytes_per_second: per_second(*slowest),
                 highest_bytes_per_second: per_second(*fastest),
-                ratio: (ratio * 100.0).round() / 100.0,
+                ratio: ratio(plain),
+                ratio_synced: synced.filter(|_| SYNCED.contains(&way)).map(ratio),
             })
         };
-        sorted.iter().filter_map(|(way, times)| Some((*way, rate(times)?))).collect()
+        sorted.iter().filter_map(|(way, times)| Some((*way, rate(*way, times)?))).collect()
     }
 }
 
@@ -202,13 +213,15 @@ pub(crate) fn show(transfers: &Transfers, output: Output) -> Result<(), Failure>
     let with = if *tls { "" } else { ", which has no TLS" };
     for (what, rates) in [("UPLOAD", upload), ("DOWNLOAD", download)] {
         let right = |name| (name, Align::Right);
-        let columns = [(what, Align::Left), right("A SECOND"), right("LOWEST"), right("HIGHEST"), right("RATIO")];
+        let mut columns = vec![(what, Align::Left), right("A SECOND"), right("LOWEST"), right("HIGHEST")];
+        columns.extend([right("RATIO"), right("BOTH SYNCED")]);
         let mut table = Table::new(&columns);
         for (way, name) in WAYS {
             let Some(rate) = rates.get(way) else { continue };
             let bytes = [rate.median_bytes_per_second, rate.lowest_bytes_per_second, rate.highest_bytes_per_second];
             let [median, lowest, highest] = bytes.map(mb);
-            table.row([name.to_owned(), median, lowest, highest, format!("{:.2}", rate.ratio)]);
+            let synced = rate.ratio_synced.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+            table.row([name.to_owned(), median, lowest, highest, format!("{:.2}", rate.ratio), synced]);
         }
         output.table(&table)?;
         output.line("")?;
@@ -232,19 +245,22 @@ mod tests {
     #[test]
     fn rates_leave_the_first_round_out_and_are_compared_with_the_plain_server() {
         let mut times = Times::default();
-        for (plain, sdk) in [(1, 1), (100, 200), (50, 400), (200, 250)] {
+        for (plain, synced, sdk) in [(1, 1, 1), (100, 125, 200), (50, 200, 400), (200, 250, 250)] {
             times.note(PLAIN, Duration::from_millis(plain));
+            times.note(PLAIN_SYNCED, Duration::from_millis(synced));
             times.note(SDK, Duration::from_millis(sdk));
         }
         let rates = times.rates(1_000_000);
-        let rate = |median, lowest, highest, ratio| Rate {
+        let rate = |median, lowest, highest, (ratio, ratio_synced)| Rate {
             median_bytes_per_second: median,
             lowest_bytes_per_second: lowest,
             highest_bytes_per_second: highest,
             ratio,
+            ratio_synced,
         };
-        let plain = rate(10_000_000, 5_000_000, 20_000_000, 1.0);
-        let sdk = rate(4_000_000, 2_500_000, 5_000_000, 0.4);
-        assert_eq!(rates, BTreeMap::from([(PLAIN, plain), (SDK, sdk)]));
+        let plain = rate(10_000_000, 5_000_000, 20_000_000, (1.0, None));
+        let synced = rate(5_000_000, 4_000_000, 8_000_000, (0.5, Some(1.0)));
+        let sdk = rate(4_000_000, 2_500_000, 5_000_000, (0.4, Some(0.8)));
+        assert_eq!(rates, BTreeMap::from([(PLAIN, plain), (PLAIN_SYNCED, synced), (SDK, sdk)]));
     }
 }

@@ -133,6 +133,9 @@ async fn files_are_measured_and_compared_with_a_plain_server() {
             assert!(range.contains(&median), "{way}: {measured}");
         }
         assert_eq!(transfers[what]["plain"]["ratio"], 1.0, "{measured}");
+        // It stands beside what both sides do until the disk has the file, if that is known.
+        assert_eq!(transfers[what]["sdk"]["ratioSynced"].is_number(), ways.contains(&"plainSynced"), "{measured}");
+        assert!(transfers[what]["plain"]["ratioSynced"].is_null(), "{measured}");
     }
     {
         // Each time in three rounds, of which the first does not count.

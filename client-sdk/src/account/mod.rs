@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
     ConversationRef, ConversationType, Dirty, ErrorCode, ErrorEvent, Event, EventFrame, FillRequest, GroupMemberInfo,
@@ -54,7 +54,7 @@ use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
 use crate::events::Heard;
 use crate::media::Http;
-use crate::outbox::Submission;
+use crate::outbox::{Place, Submission};
 use crate::search_pages::SearchPages;
 use crate::store::member_list::MemberPage;
 use crate::store::{self, Store};
@@ -383,11 +383,12 @@ impl<L: Remote> Account<L> {
     }
 
     /// Returns a place in the queue of messages.
-    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+    pub(crate) fn place(&self) -> Result<Place, Error> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let message = format!("{QUEUED} messages wait to be sent; wait until some of them are");
             Error::new(ErrorCode::CommonModuleTriggerSdkFrequencyLimit, message)
-        })
+        })?;
+        Ok(Place::new(permit, self.media.first.pass()))
     }
 
     /// Asks for the entries that `pushes` announce. Pushes in a response carry the user's own messages without content,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 use zim_protocol::media::MediaPart;
@@ -20,7 +20,7 @@ use super::task::AccountTask;
 use crate::apply::Settle;
 use crate::error::Error;
 use crate::media::{Failed, Http, LocalFile, Turn, changed, content};
-use crate::outbox::{OnProgress, Outgoing, Reply, is_network};
+use crate::outbox::{OnProgress, Outgoing, Place, Reply, is_network};
 use crate::types::{Key, Name};
 
 /// The pause before an upload goes on after a failure.
@@ -39,7 +39,7 @@ pub(super) struct Uploading {
     config: MessageSendConfig,
     message: Message,
     reply: Reply,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     /// A message to a room is stored nowhere.
     is_stored: bool,
     is_again: bool,
@@ -55,7 +55,7 @@ pub(super) struct ToUpload {
     pub(super) config: MessageSendConfig,
     pub(super) message: Message,
     pub(super) reply: Reply,
-    pub(super) place: Option<OwnedSemaphorePermit>,
+    pub(super) place: Option<Place>,
     pub(super) is_stored: bool,
     /// The server no longer had the files that were uploaded before.
     pub(super) is_again: bool,
@@ -84,12 +84,15 @@ impl<L: Remote> AccountTask<L> {
             config,
             message,
             reply,
-            place,
+            mut place,
             is_stored,
             is_again,
             may_be_stored,
             progress,
         } = message;
+        if let Some(place) = &mut place {
+            place.wait_for_files();
+        }
         let cancelled = CancellationToken::new();
         self.last_upload += 1;
         let number = self.last_upload;
@@ -342,7 +345,7 @@ impl<L: Remote> Work<L> {
             .collect();
         let mut files = Vec::with_capacity(parts.len());
         for (index, path, kind) in parts {
-            files.push((index, LocalFile::read(path, kind).await));
+            files.push((index, self.http.read(path, kind).await));
         }
         files
     }

@@ -3,7 +3,8 @@
 //! Whoever has the address of a file has the file, or may write to it: errors, which apps log, are without it.
 
 use std::fmt;
-use std::io::{self, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
@@ -13,20 +14,22 @@ use futures_util::{StreamExt, stream};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, RANGE};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Body, Client, Response, StatusCode, Url};
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, spawn_blocking};
 use zim_protocol::{ErrorCode, MessageType};
 
 use super::fenced::Fenced;
 use super::file::LocalFile;
+use super::first::First;
 use super::turns::{Turn, Turns};
 use crate::error::Error;
 use crate::host::Host;
 
 /// Files that are uploaded at the same time.
 const UPLOADS: usize = 4;
-/// Bytes that are read from a file at once.
-const PIECE: usize = 64 << 10;
+/// Bytes of an upload that are read from a file at once. Each piece takes a turn on another thread, while the one before is sent.
+const PIECE: usize = 128 << 10;
 /// Bytes of a download that are collected before they are written. TLS gives at most 16 KB at once, and each write takes a turn on
 /// another thread. A client that is killed loses them.
 const COLLECTED: usize = 128 << 10;
@@ -53,6 +56,8 @@ pub(crate) struct Http {
     fenced: Fenced,
     client: OnceLock<Client>,
     pub(crate) uploads: Arc<Semaphore>,
+    /// Uploads give way to the messages of the account.
+    pub(crate) first: First,
     /// The files that are being uploaded, by SHA-256 and type: the server has one upload for all messages with a file.
     uploading: Turns<([u8; 32], MessageType)>,
 }
@@ -112,8 +117,17 @@ impl Http {
             host,
             client: OnceLock::new(),
             uploads,
+            first: First::default(),
             uploading: Turns::default(),
         })
+    }
+
+    /// Reads a file that a message of this type is to have.
+    ///
+    /// # Errors
+    /// The file cannot be sent: see [`LocalFile::read`].
+    pub(crate) async fn read(&self, path: String, kind: MessageType) -> Result<LocalFile, Error> {
+        LocalFile::read(path, kind, &self.first).await
     }
 
     /// Waits until no other message has this file uploaded.
@@ -167,7 +181,7 @@ impl Http {
         };
         on_bytes(offset);
         // If all bytes are there, this completes the upload.
-        let body = body_of(file.path.clone(), offset, file.size, on_bytes);
+        let body = body_of(file.path.clone(), (offset, file.size), self.first.clone(), on_bytes);
         let sent = client
             .patch(url)
             .header("tus-resumable", "1.0.0")
@@ -400,43 +414,55 @@ async fn refused(answer: Response) -> Failed {
     }
 }
 
-/// Returns a body that reads a file from `offset` to `size`.
-fn body_of(path: PathBuf, offset: u64, size: u64, on_bytes: OnBytes) -> Body {
+/// Returns a body that reads a file from `offset` to `size`. A piece is read while the one before is sent.
+fn body_of(path: PathBuf, (offset, size): (u64, u64), first: First, on_bytes: OnBytes) -> Body {
     struct State {
         path: PathBuf,
-        file: Option<tokio::fs::File>,
+        ahead: Option<JoinHandle<io::Result<(Vec<u8>, File)>>>,
         at: u64,
-        size: u64,
-        on_bytes: OnBytes,
     }
-    let next = async |mut state: State| -> io::Result<Option<(Bytes, State)>> {
-        if state.at >= state.size {
-            return Ok(None);
-        }
-        let file = match &mut state.file {
-            Some(file) => file,
-            None => {
-                let mut file = tokio::fs::File::open(&state.path).await?;
-                file.seek(SeekFrom::Start(state.at)).await?;
-                state.file.insert(file)
+    let next = move |mut state: State| {
+        let (first, on_bytes) = (first.clone(), Arc::clone(&on_bytes));
+        async move {
+            if state.at >= size {
+                return Ok(None);
             }
-        };
-        let left = usize::try_from(state.size - state.at).unwrap_or(usize::MAX);
-        let mut piece = vec![0; left.min(PIECE)];
-        let read = file.read(&mut piece).await?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            let reading = state.ahead.take().unwrap_or_else(|| {
+                let (path, at) = (state.path.clone(), state.at);
+                spawn_blocking(move || {
+                    let mut file = File::open(path)?;
+                    file.seek(SeekFrom::Start(at))?;
+                    read_piece(file, size - at)
+                })
+            });
+            let (piece, file) = reading.await.map_err(io::Error::other)??;
+            if piece.is_empty() {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+            state.at += piece.len() as u64;
+            let left = size.saturating_sub(state.at);
+            if left > 0 {
+                state.ahead = Some(spawn_blocking(move || read_piece(file, left)));
+            }
+            first.give_way().await;
+            on_bytes(state.at);
+            Ok(Some((Bytes::from(piece), state)))
         }
-        piece.truncate(read);
-        state.at += read as u64;
-        (state.on_bytes)(state.at);
-        Ok(Some((piece.into(), state)))
     };
-    Body::wrap_stream(stream::try_unfold(State { path, file: None, at: offset, size, on_bytes }, next))
+    Body::wrap_stream(stream::try_unfold(State { path, ahead: None, at: offset }, next))
+}
+
+/// Reads the next bytes of a file, which is to have `left` more of them.
+fn read_piece(file: File, left: u64) -> io::Result<(Vec<u8>, File)> {
+    let length = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+    let mut piece = Vec::with_capacity(length);
+    (&file).take(length as u64).read_to_end(&mut piece)?;
+    Ok((piece, file))
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -537,7 +563,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (to, from) = (dir.path().join("to"), dir.path().join("from"));
         std::fs::write(&from, "file").unwrap();
-        let file = LocalFile::read(from.to_string_lossy().into_owned(), MessageType::File).await.unwrap();
+        let file = http().read(from.to_string_lossy().into_owned(), MessageType::File).await.unwrap();
         let Err(Failed::Later(upload)) =
             http().upload(&format!("http://127.0.0.1:{nobody}/hidden"), &file, Arc::new(|_| {})).await
         else {

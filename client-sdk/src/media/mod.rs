@@ -4,6 +4,8 @@
 pub(crate) mod content;
 /// Files on this device that are about to be sent.
 mod file;
+/// Messages go before the bytes of files.
+mod first;
 /// The hosts that a geofence keeps a client away from.
 mod fenced;
 /// Uploads and downloads.
@@ -15,5 +17,6 @@ mod turns;
 
 pub(crate) use self::cache::Cache;
 pub(crate) use self::file::{LocalFile, changed};
+pub(crate) use self::first::Passing;
 pub(crate) use self::http::{Failed, Http, Wanted, downloading};
 pub(crate) use self::turns::Turn;

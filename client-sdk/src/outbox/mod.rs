@@ -10,6 +10,7 @@ use zim_protocol::{Message, MessageSendConfig, MessageSentResult};
 
 pub(crate) use self::queue::{Outgoing, SendQueue, is_network};
 use crate::error::Error;
+use crate::media::Passing;
 use crate::store::outgoing::Pending;
 use crate::types::{Key, Name};
 
@@ -26,8 +27,26 @@ pub(crate) struct Submission {
     pub(crate) on_attached: Option<OnAttached>,
     pub(crate) progress: OnProgress,
     pub(crate) reply: oneshot::Sender<SendResult>,
-    /// Its place in the queue.
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) place: Place,
+}
+
+/// The place of a message in the queue, from the call of the app until the message is sent.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    /// Uploads give way to the message.
+    passing: Option<Passing>,
+}
+
+impl Place {
+    pub(crate) fn new(permit: OwnedSemaphorePermit, passing: Passing) -> Self {
+        Self { _permit: permit, passing: Some(passing) }
+    }
+
+    /// The message has files that are uploaded first: it must not wait for itself.
+    pub(crate) fn wait_for_files(&mut self) {
+        drop(self.passing.take());
+    }
 }
 
 /// The callers who wait for the result of a message: one, or more if calls with the same `idempotencyKey` follow while it

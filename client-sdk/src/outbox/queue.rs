@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use zim_protocol::{ErrorCode, Message};
 
 use super::pace::Pace;
-use super::{Reply, SendResult};
+use super::{Place, Reply, SendResult};
 use crate::error::{Error, IS_SENT};
 use crate::types::{Key, Name};
 
@@ -42,8 +42,8 @@ pub(crate) struct Outgoing {
     /// No attempt is made after this time, by the steady clock.
     pub(crate) deadline_ms: i64,
     pub(crate) reply: Reply,
-    /// Its place in the queue; `None` for one of an earlier login.
-    pub(crate) place: Option<OwnedSemaphorePermit>,
+    /// `None` for one of an earlier login.
+    pub(crate) place: Option<Place>,
 }
 
 #[derive(Debug)]

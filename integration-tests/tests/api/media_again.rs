@@ -1,6 +1,6 @@
 //! Files that several messages have, at once or one after another.
 
-use futures_util::future::join;
+use futures_util::future::{Either, join};
 use tokio::sync::oneshot;
 use zim_client_sdk::{MessageSendNotification, Zim};
 use zim_integration_tests::{World, code_of, eventually, refusal, soon};
@@ -53,6 +53,32 @@ async fn cancel_sending_message_and_send_media_message_of_another_leave_the_uplo
     });
     assert_eq!(sent.await.sent_status(), MessageSentStatus::Success);
     assert_eq!(stored(&world), 1);
+    world.end().await;
+}
+
+/// Texts go first, but a file need not wait until its user falls silent.
+#[tokio::test]
+async fn send_media_message_uploads_a_file_between_the_texts_of_its_sender() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let files = Files::new();
+    let bytes = noise(3_000_000);
+    let mut upload = std::pin::pin!(send(&ann, Message::file(files.add("film", &bytes))));
+    // There is always one on its way.
+    let sent = loop {
+        let text = std::pin::pin!(ann.send("bob", Message::text("news")));
+        match futures_util::future::select(upload.as_mut(), text).await {
+            Either::Left((sent, text)) => {
+                soon(text).await.unwrap();
+                break sent.unwrap();
+            }
+            Either::Right((text, _)) => drop(text.unwrap()),
+        }
+    };
+    assert_eq!(sent.sent_status(), MessageSentStatus::Success);
+    let received = receives(&bob, MessageType::File).await;
+    let got = download(&bob, &received, MediaFileType::OriginalFile).await.unwrap();
+    assert!(std::fs::read(got).unwrap() == bytes, "the file differs");
     world.end().await;
 }
 

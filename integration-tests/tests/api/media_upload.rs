@@ -63,6 +63,79 @@ async fn create_media_upload_goes_on_after_a_request_that_was_cut() {
     world.end().await;
 }
 
+/// The hash of a file is computed while its bytes arrive, whichever connection they come over.
+#[tokio::test]
+async fn create_media_upload_refuses_other_bytes_of_any_of_its_requests() {
+    let mut world = World::new().await;
+    let bytes = noise(3_000_000);
+    let mut wrong = bytes.clone();
+    wrong[1_500_000] ^= 1;
+    let pieces = [0..1_000_000, 1_000_000..2_000_000, 2_000_000..3_000_000];
+    for is_restarted in [false, true] {
+        // Of each user, so that the file is another one.
+        let user = if is_restarted { "ann" } else { "bob" };
+        let mut raw = world.raw_user(user, 1).await;
+        let created = create(&mut raw, MessageType::File, &bytes).await;
+        raw.end().await;
+        let url = &created.upload_url;
+        for (bytes, expected) in [(&wrong, 460), (&bytes, 204)] {
+            for piece in pieces.clone() {
+                let (client, is_last) = (world.https(), piece.end == bytes.len());
+                let lies = format!("sha256 {}", "A".repeat(43) + "=");
+                if piece.start == 1_000_000 {
+                    // What is refused leaves no trace.
+                    let refused = patch(&client, url, piece.start, &bytes[piece.clone()]);
+                    let refused = sent(refused.header("upload-checksum", lies)).await;
+                    assert_eq!(refused.status().as_u16(), 460);
+                }
+                let answer = sent(patch(&client, url, piece.start, &bytes[piece])).await;
+                assert_eq!(answer.status().as_u16(), if is_last { expected } else { 204 });
+                drop((client, answer));
+                if is_restarted && !is_last {
+                    // It has forgotten what it knew of the hash.
+                    world.stop_server().await;
+                    world.start_server().await;
+                }
+            }
+        }
+        let client = world.https();
+        let whole = sent(client.get(&created.file_download_url)).await;
+        assert!(soon(whole.bytes()).await.unwrap() == bytes, "the file differs");
+        drop(client);
+    }
+    world.end().await;
+}
+
+/// Those who send one byte after another hold nobody up.
+#[tokio::test]
+async fn create_media_upload_serves_others_while_many_uploads_wait_for_their_bytes() {
+    let world = World::with(|config| config.limits.https_stall_timeout_ms = 600_000).await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let (client, bytes) = (world.https(), noise(5_000_000));
+    let mut waiting = Vec::new();
+    for number in 0..50 {
+        let slow = [noise(600_000), vec![number]].concat();
+        let created = create(&mut raw, MessageType::File, &slow).await;
+        waiting.push((patch_slowly(&client, &created.upload_url, &slow[..500_000]).await, created, slow));
+    }
+    for (_, created, _) in &waiting {
+        let begun = async || (offset(&client, &created.upload_url).await != "0").then_some(());
+        eventually("some of it is stored", begun).await;
+    }
+    let created = create(&mut raw, MessageType::File, &bytes).await;
+    assert_eq!(sent(patch(&client, &created.upload_url, 0, &bytes)).await.status(), StatusCode::NO_CONTENT);
+    for ((more, first), created, slow) in waiting {
+        more.send(Ok(slow[500_000..].to_vec().into())).await.unwrap();
+        drop(more);
+        assert_eq!(soon(first).await.unwrap().unwrap().status(), StatusCode::NO_CONTENT);
+        let whole = sent(client.get(&created.file_download_url)).await;
+        assert!(soon(whole.bytes()).await.unwrap() == slow, "the file differs");
+    }
+    raw.end().await;
+    drop(client);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn create_media_upload_serves_fifty_uploads_at_once() {
     let world = World::new().await;

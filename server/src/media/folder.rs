@@ -3,15 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::Version;
 use super::content::{Content, FORMAT_BYTES};
-
-/// The bytes that are read at once to compute a hash.
-const HASHED_AT_ONCE: usize = 256 << 10;
 
 /// A folder of files.
 #[derive(Debug)]
@@ -54,14 +49,6 @@ impl Folder {
         Ok(Some(Content::of_file(file, size, first.into())))
     }
 
-    /// Returns the bytes that a file begins with, if it has this hash.
-    pub(super) async fn verify(&self, id: i64, hash: Bytes) -> io::Result<Option<Vec<u8>>> {
-        let path = self.path(id, Version::Original);
-        let examined = tokio::task::spawn_blocking(move || examine(&path));
-        let (found, head) = examined.await.map_err(io::Error::other)??;
-        Ok((found[..] == hash[..]).then_some(head))
-    }
-
     pub(super) async fn put(&self, id: i64, version: Version, bytes: Vec<u8>) -> io::Result<()> {
         let path = self.path(id, version);
         // The row says that it is complete: no power cut may leave half of it.
@@ -78,21 +65,4 @@ impl Folder {
         }
         Ok(())
     }
-}
-
-/// Returns the SHA-256 of a file and the bytes that it begins with.
-fn examine(path: &Path) -> io::Result<([u8; 32], Vec<u8>)> {
-    use std::io::Read;
-    let mut file = std::fs::File::open(path)?;
-    let (mut hash, mut head) = (Sha256::new(), Vec::new());
-    let mut buffer = vec![0; HASHED_AT_ONCE];
-    loop {
-        let read = file.read(&mut buffer)?;
-        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-        if head.is_empty() {
-            head = bytes.get(..zim_protocol::media::HEAD_BYTES).unwrap_or(bytes).to_vec();
-        }
-        hash.update(bytes);
-    }
-    Ok((hash.finalize().into(), head))
 }

@@ -1,11 +1,14 @@
 //! The bytes of files: in a folder or in a bucket of an object store, who writes to one, small versions of pictures, and first frames
 //! of films. The rows about them belong to `service/media`.
 
+mod appending;
 mod bucket;
 mod content;
 mod credentials;
+mod disk;
 mod folder;
 mod frame;
+mod hashed;
 mod orphans;
 mod owners;
 mod picture;
@@ -17,17 +20,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::appending::Appending;
 use self::bucket::Bucket;
 pub(crate) use self::bucket::BucketAddress;
 pub(crate) use self::content::Content;
 pub(crate) use self::credentials::Credentials;
+use self::disk::Disk;
 use self::folder::Folder;
 use self::frame::{FrameError, Frames};
+use self::hashed::Hashes;
 pub(crate) use self::orphans::FOLDERS;
 pub(crate) use self::owners::Claim;
 pub(crate) use self::picture::{PictureError, Versions};
@@ -81,6 +86,10 @@ impl Version {
 pub(crate) struct Files {
     store: Store,
     turns: Turns,
+    /// Writes the files of uploads in a folder.
+    disk: Disk,
+    /// What is known of the hashes of uploads that nobody writes to.
+    hashes: Hashes,
     pictures: Arc<Semaphore>,
     films_at_once: Arc<Semaphore>,
     /// Makes first frames of films, if the settings name a program for it.
@@ -144,6 +153,8 @@ impl Files {
         Ok(Arc::new(Self {
             store,
             turns: Turns::default(),
+            disk: Disk::default(),
+            hashes: Hashes::default(),
             pictures: Arc::new(Semaphore::new(PICTURES_AT_ONCE)),
             films_at_once: Arc::new(Semaphore::new(FILMS_AT_ONCE)),
             frames: frames.map(|(program, within)| Frames::new(program, within)),
@@ -183,15 +194,6 @@ impl Files {
         match &self.store {
             Store::Folder(_) => Ok(None),
             Store::Bucket(bucket) => bucket.url((id, version), headers, valid).await.map(Some),
-        }
-    }
-
-    /// Puts a file whose bytes have all arrived into its place, and returns what it begins with; `None`: it does not have this hash.
-    /// The file is not found if another node has done so.
-    pub(crate) async fn finish(&self, id: i64, size: u64, hash: Bytes) -> io::Result<Option<Vec<u8>>> {
-        match &self.store {
-            Store::Folder(folder) => folder.verify(id, hash).await,
-            Store::Bucket(bucket) => bucket.join(id, size, &hash).await,
         }
     }
 
@@ -321,6 +323,7 @@ pub(crate) async fn delete(tx: &mut Tx<'_>, id: i64, now: i64) -> Result<(), Err
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use sha2::{Digest, Sha256};
 
     use super::*;
@@ -352,13 +355,17 @@ mod tests {
         let files = Files::in_folder(&dir.path().join("media"));
         assert_eq!(files.received(65).await.unwrap(), 0);
         for (at, bytes) in [(0, "one "), (4, "two")] {
-            let writing = files.write(65, std::time::Duration::ZERO).await.unwrap().unwrap();
-            writing.write(at, bytes.into()).await.unwrap();
+            let writing = files.write(65, Duration::ZERO).await.unwrap().unwrap();
+            let mut appending = Appending::new(&writing, at, 7);
+            appending.append(bytes.as_bytes()).await.unwrap();
+            assert_eq!(appending.finish().await.unwrap(), at + bytes.len() as u64);
         }
         assert_eq!(files.received(65).await.unwrap(), 7);
         let hash = |text: &str| Bytes::copy_from_slice(&Sha256::digest(text));
-        assert_eq!(files.finish(65, 7, hash("one two")).await.unwrap(), Some(b"one two".to_vec()));
-        assert_eq!(files.finish(65, 7, hash("one")).await.unwrap(), None);
+        let writing = files.write(65, Duration::ZERO).await.unwrap().unwrap();
+        assert_eq!(writing.finish(7, hash("one two")).await.unwrap(), Some(b"one two".to_vec()));
+        assert_eq!(writing.finish(7, hash("one")).await.unwrap(), None);
+        drop(writing);
         let content = async || files.open_file(65, Version::Original).await.unwrap().unwrap();
         assert_eq!((content().await.size(), content().await.first()), (7, &b"one two"[..]));
         assert_eq!(content().await.read(4, 100).await.unwrap(), "two");

@@ -11,18 +11,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bucket::Bucket;
+use super::disk::Begun;
+use super::hashed::Hashed;
 use super::{Files, Store, Version};
 
-/// Bytes that are collected before they are written to a file.
-const PIECE: u64 = 256 << 10;
-/// The most bytes that are collected before they become an object. Each costs a request.
-const LARGEST_PIECE: u64 = 1 << 20;
+/// Bytes that are collected before they are written to a file. An upload has two buffers of this size: one is filled while the other one
+/// is written.
+const PIECE: usize = 128 << 10;
+/// The least and the most bytes that are collected before they become an object. Each costs a request.
+const OBJECTS: [usize; 2] = [256 << 10, 1 << 20];
 
 /// The turns of a process, by the ID of the file.
 pub(super) type Turns = Mutex<HashMap<i64, Turn>>;
@@ -57,12 +61,14 @@ pub(crate) struct Writing {
     newest: Newest,
     guard: Option<OwnedMutexGuard<()>>,
     target: Option<Target>,
+    /// What is known of the hash of a file in a folder.
+    hashed: Arc<Mutex<Hashed>>,
 }
 
 /// Where the bytes go.
 #[derive(Clone, Debug)]
 enum Target {
-    /// Locked.
+    /// Locked until nothing uses it, also what nobody waits for.
     File(Arc<File>),
     Bucket(Arc<Bucket>),
 }
@@ -78,11 +84,12 @@ impl Writing {
         *self.newest.moved_at.lock() = Instant::now();
     }
 
-    /// Returns how many bytes are collected before they are written, if `reached` have arrived. The pieces of a large file grow, so that
-    /// there are few of them, and that little of a small one is lost with a server that is killed.
-    pub(crate) fn piece(&self, reached: u64) -> u64 {
+    /// Returns how many bytes are collected before they are written, if `reached` have arrived. The pieces of a large file in a bucket
+    /// grow, so that there are few of them, and that little of a small one is lost with a server that is killed.
+    pub(super) fn piece(&self, reached: u64) -> usize {
+        let [least, most] = OBJECTS;
         match &self.target {
-            Some(Target::Bucket(_)) => reached.clamp(PIECE, LARGEST_PIECE),
+            Some(Target::Bucket(_)) => usize::try_from(reached).unwrap_or(most).clamp(least, most),
             _ => PIECE,
         }
     }
@@ -90,39 +97,84 @@ impl Writing {
     /// Returns how many bytes of the file have arrived, to a request that begins at `at`.
     pub(crate) async fn begin(&self, at: u64) -> io::Result<u64> {
         match self.target()? {
-            Target::File(file) => with_file(file, |file| Ok(file.metadata()?.len())).await,
+            Target::File(file) => self.files.disk.run(move || Ok(file.metadata()?.len())).await,
             Target::Bucket(bucket) => bucket.begin(self.id, at).await,
         }
     }
 
-    /// Writes bytes to a place in the file.
-    pub(crate) async fn write(&self, at: u64, bytes: Vec<u8>) -> io::Result<()> {
+    /// Writes bytes to a place in the file. In a folder this has only begun then, and returns the buffer when it is done: nothing else may
+    /// be written meanwhile.
+    pub(super) async fn write(&self, at: u64, bytes: Vec<u8>) -> io::Result<Option<Begun<Vec<u8>>>> {
         match self.target()? {
             Target::File(file) => {
-                let write = move |mut file: &File| {
-                    file.seek(SeekFrom::Start(at))?;
-                    file.write_all(&bytes)
-                };
-                with_file(file, write).await
+                let hashed = Arc::clone(&self.hashed);
+                Ok(Some(self.files.disk.begin(move || {
+                    let mut hashed = hashed.lock();
+                    hashed.touch();
+                    let mut to = &*file;
+                    to.seek(SeekFrom::Start(at))?;
+                    to.write_all(&bytes)?;
+                    hashed.add(at, &bytes);
+                    Ok(bytes)
+                })))
             }
-            Target::Bucket(bucket) => bucket.put_piece(self.id, at, bytes).await,
+            Target::Bucket(bucket) => bucket.put_piece(self.id, at, bytes).await.map(|()| None),
         }
     }
 
-    /// Waits until the disk has what was written.
-    pub(crate) async fn sync(&self) -> io::Result<()> {
+    /// Begins to wait until the disk has what was written before. `None`: an object that was put is safe.
+    pub(super) fn begin_sync(&self) -> io::Result<Option<Begun<()>>> {
         match self.target()? {
-            Target::File(file) => with_file(file, File::sync_data).await,
-            // An object that was put is safe.
-            Target::Bucket(_) => Ok(()),
+            Target::File(file) => Ok(Some(self.files.disk.begin(move || file.sync_data()))),
+            Target::Bucket(_) => Ok(None),
         }
+    }
+
+    /// Waits until the disk has what was written. Nothing may be written meanwhile.
+    pub(super) async fn sync(&self) -> io::Result<()> {
+        let Target::File(file) = self.target()? else { return Ok(()) };
+        let hashed = Arc::clone(&self.hashed);
+        let synced = self.files.disk.run(move || {
+            file.sync_data()?;
+            hashed.lock().leave(&file);
+            Ok(())
+        });
+        synced.await
     }
 
     /// Removes what comes after the first `bytes` of the file, where a request began or the file does.
     pub(crate) async fn truncate(&self, bytes: u64) -> io::Result<()> {
         match self.target()? {
-            Target::File(file) => with_file(file, move |file| file.set_len(bytes)).await,
+            Target::File(file) => {
+                let hashed = Arc::clone(&self.hashed);
+                let cut = self.files.disk.run(move || {
+                    let mut hashed = hashed.lock();
+                    hashed.touch();
+                    file.set_len(bytes)?;
+                    hashed.cut(bytes);
+                    hashed.leave(&file);
+                    Ok(())
+                });
+                cut.await
+            }
             Target::Bucket(bucket) => bucket.truncate(self.id, bytes).await,
+        }
+    }
+
+    /// Puts a file whose bytes have all arrived into its place, and returns what it begins with; `None`: it does not have this hash.
+    /// The file is not found if it was removed, or if another node has done so.
+    pub(crate) async fn finish(&self, size: u64, hash: Bytes) -> io::Result<Option<Vec<u8>>> {
+        match (self.target()?, &self.files.store) {
+            (Target::File(file), Store::Folder(folder)) => {
+                let (path, hashed) = (folder.path(self.id, Version::Original), Arc::clone(&self.hashed));
+                let finished = self.files.disk.run(move || {
+                    std::fs::metadata(path)?;
+                    hashed.lock().finish(&file, size, &hash)
+                });
+                finished.await
+            }
+            (Target::Bucket(bucket), _) => bucket.join(self.id, size, &hash).await,
+            (Target::File(_), Store::Bucket(_)) => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
@@ -131,16 +183,12 @@ impl Writing {
     }
 }
 
-/// Does something with the file, which stays locked meanwhile even if nobody waits for the result.
-async fn with_file<T: Send + 'static>(
-    file: Arc<File>,
-    work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(move || work(&file)).await.map_err(io::Error::other)?
-}
-
 impl Drop for Writing {
     fn drop(&mut self) {
+        // Before the next request may write.
+        if let Some(kept) = self.hashed.lock().kept() {
+            self.files.hashes.keep(self.id, kept);
+        }
         // Closing the file frees its lock.
         drop(self.target.take());
         drop(self.guard.take());
@@ -166,15 +214,29 @@ impl Files {
             }
             newest.superseded.cancel();
             *newest = Newest::new();
-            let writing = Writing { files: Arc::clone(self), id, newest: newest.clone(), guard: None, target: None };
+            let writing = Writing {
+                files: Arc::clone(self),
+                id,
+                newest: newest.clone(),
+                guard: None,
+                target: None,
+                hashed: Arc::default(),
+            };
             (writing, Arc::clone(&turn.writer))
         };
         writing.guard = Some(writer.lock_owned().await);
         writing.target = match &self.store {
             Store::Folder(folder) => {
-                let path = folder.path(id, Version::Original);
-                let opened = tokio::task::spawn_blocking(move || open_locked(&path));
-                opened.await.map_err(io::Error::other)??.map(|file| Target::File(Arc::new(file)))
+                let (path, kept) = (folder.path(id, Version::Original), self.hashes.take(id));
+                let opened = self.disk.run(move || {
+                    let Some(file) = open_locked(&path)? else { return Ok(None) };
+                    let hashed = Hashed::resumed(kept, &file);
+                    Ok(Some((file, hashed)))
+                });
+                opened.await?.map(|(file, hashed)| {
+                    *writing.hashed.lock() = hashed;
+                    Target::File(Arc::new(file))
+                })
             }
             Store::Bucket(bucket) => Some(Target::Bucket(Arc::clone(bucket))),
         };
@@ -203,6 +265,11 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3_600);
+
+    async fn write(writing: &Writing, at: u64, bytes: &[u8]) {
+        let begun = writing.write(at, bytes.to_vec()).await.unwrap().unwrap();
+        assert_eq!(begun.done().await.unwrap(), bytes);
+    }
 
     #[tokio::test]
     async fn a_newer_writer_ends_the_one_before_if_it_gets_no_bytes() {
@@ -234,14 +301,14 @@ mod tests {
         assert!(there.write(7, Duration::ZERO).await.unwrap().is_none());
         assert!(there.turns.lock().is_empty(), "who is refused is forgotten");
         // A write that nobody waits for any more keeps the lock.
-        first.write(0, b"one".to_vec()).await.unwrap();
+        write(&first, 0, b"one").await;
         let held = first.target.clone();
         drop(first);
         assert!(there.write(7, Duration::ZERO).await.unwrap().is_none());
         drop(held);
         let second = there.write(7, Duration::ZERO).await.unwrap().unwrap();
         assert_eq!(second.begin(3).await.unwrap(), 3);
-        second.write(1, b"2345".to_vec()).await.unwrap();
+        write(&second, 1, b"2345").await;
         second.truncate(4).await.unwrap();
         drop(second);
         let content = here.open_file(7, Version::Original).await.unwrap().unwrap();

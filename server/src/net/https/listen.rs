@@ -10,7 +10,7 @@ use axum::serve::IncomingStream;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::TlsAcceptor;
@@ -22,7 +22,10 @@ use crate::net::peer::Peer;
 use crate::net::slots::{Activity, RequestGuard};
 use crate::net::timed_stream::TimedStream;
 
-type Io = TlsStream<TimedStream<TcpStream>>;
+/// Bytes that are read from a connection at once. TLS alone asks the system for 4 KB at a time.
+const READ_AT_ONCE: usize = 32 << 10;
+
+type Io = TlsStream<BufReader<TimedStream<TcpStream>>>;
 
 /// Accepts connections whose handshake is complete. Those that shake hands do not hold up others.
 pub(super) struct TlsListener {
@@ -46,7 +49,7 @@ impl axum::serve::Listener for TlsListener {
         loop {
             tokio::select! {
                 (stream, peer) = self.listener.next() => {
-                    let handshake = self.tls.accept(stream);
+                    let handshake = self.tls.accept(BufReader::with_capacity(READ_AT_ONCE, stream));
                     self.handshakes.push(Box::pin(async move { (handshake.await, peer) }));
                 }
                 Some((done, peer)) = self.handshakes.next(), if !self.handshakes.is_empty() => {
@@ -154,6 +157,6 @@ impl Connection {
 
 impl Connected<IncomingStream<'_, TlsListener>> for Connection {
     fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        Self(Arc::clone(stream.io().stream.get_ref().0.slot().activity()))
+        Self(Arc::clone(stream.io().stream.get_ref().0.get_ref().slot().activity()))
     }
 }

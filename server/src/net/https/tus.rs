@@ -14,7 +14,7 @@ use zim_protocol::ErrorCode;
 
 use super::rate::Moved;
 use super::{Refusal, Shared, SharedState};
-use crate::media::Writing;
+use crate::media::{Appending, Writing};
 use crate::service::media::File;
 
 const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
@@ -258,8 +258,8 @@ async fn write_body(
     body: Body,
     checksum: &mut Option<Checksum>,
 ) -> Result<u64, Refusal> {
-    let (mut pieces, mut reached) = (body.into_data_stream(), begin);
-    let mut collected: Vec<u8> = Vec::new();
+    let mut pieces = body.into_data_stream();
+    let mut appending = Appending::new(writing, begin, size);
     let mut moved = Moved::new(Instant::now());
     let ended = loop {
         let bytes = match next(shared, writing, &mut pieces).await {
@@ -272,25 +272,16 @@ async fn write_body(
             let message = "the bytes come too slowly";
             break Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::MessageModuleFileHttpError, message));
         }
-        if reached + (collected.len() + bytes.len()) as u64 > size {
+        if appending.reached() + bytes.len() as u64 > size {
             let message = "more bytes came than were announced";
             break Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::MessageModuleFileSizeInvalid, message));
         }
         if let Some(checksum) = checksum {
             checksum.context.update(&bytes);
         }
-        collected.extend_from_slice(&bytes);
-        if collected.len() as u64 >= writing.piece(reached) {
-            let length = collected.len() as u64;
-            writing.write(reached, std::mem::take(&mut collected)).await?;
-            reached += length;
-        }
+        appending.append(&bytes).await?;
     };
-    let length = collected.len() as u64;
-    writing.write(reached, collected).await?;
-    reached += length;
-    // After a power failure, the offset must not count bytes that the disk does not have.
-    writing.sync().await?;
+    let reached = appending.finish().await?;
     ended.map(|()| reached)
 }
 

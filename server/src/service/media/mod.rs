@@ -129,7 +129,7 @@ impl App {
     /// # Errors
     /// The file is not what was announced. If its bytes are other ones, the client may begin again; otherwise the upload ends.
     pub(crate) async fn complete_upload(&self, file: &File, writing: &Writing) -> Result<(), Error> {
-        let found = self.examine(file).await;
+        let found = self.examine(file, writing).await;
         match &found {
             Err(error) if error.code() == ErrorCode::MessageModuleFileVerificationError => {
                 writing.truncate(0).await.map_err(Error::file_store_failed)?;
@@ -159,8 +159,8 @@ impl App {
         Ok(self.upload(&file.token).await?.is_some_and(|file| file.is_complete))
     }
 
-    async fn examine(&self, file: &File) -> Result<(&'static str, Versions), Error> {
-        let finished = self.files.finish(file.id, file.size.unsigned_abs(), file.hash.clone()).await;
+    async fn examine(&self, file: &File, writing: &Writing) -> Result<(&'static str, Versions), Error> {
+        let finished = writing.finish(file.size.unsigned_abs(), file.hash.clone()).await;
         let head = finished.map_err(Error::file_store_failed)?.ok_or_else(Error::file_verification_failed)?;
         let format = MediaFormat::detect(&head);
         let kind = MessageType::try_from(file.kind).unwrap_or(MessageType::File);

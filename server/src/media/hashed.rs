@@ -1,0 +1,267 @@
+//! The hash of a file that is uploaded, computed while its bytes are written: nobody reads them again when the last one has arrived.
+//!
+//! It goes on when an upload does, also over another connection. It is kept in memory alone. Whatever is not known of it is computed
+//! from the file in the end: after a restart, after another node has written, or if it was forgotten.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use zim_protocol::media::HEAD_BYTES;
+
+/// The most uploads that nobody writes to now and whose hash is known. Each takes some 200 bytes.
+const KEPT: usize = 1_024;
+/// The bytes that are read at once.
+const READ_AT_ONCE: usize = 256 << 10;
+
+/// The hash of the first bytes of a file.
+#[derive(Clone, Debug, Default)]
+struct Prefix {
+    hash: Sha256,
+    bytes: u64,
+}
+
+/// How a file was when its hash was known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    modified: SystemTime,
+}
+
+impl Stamp {
+    /// `None`: the file system does not say enough to recognise a change.
+    fn of(file: &File) -> Option<Self> {
+        let found = file.metadata().ok()?;
+        Some(Self { bytes: found.len(), modified: found.modified().ok()? })
+    }
+}
+
+/// What is known of the hash of a file, to whoever may write to it.
+#[derive(Debug, Default)]
+pub(super) struct Hashed {
+    known: Prefix,
+    /// What was known when the request began.
+    before: Prefix,
+    /// How the file was left; `None` if it was written to since, or nothing is known.
+    left: Option<Stamp>,
+}
+
+impl Hashed {
+    /// What was kept, if the file is as it was left: another node may have written to it.
+    pub(super) fn resumed(kept: Option<Kept>, file: &File) -> Self {
+        let kept = kept.filter(|kept| Stamp::of(file) == Some(kept.left));
+        let left = kept.as_ref().map(|kept| kept.left);
+        let known = kept.map(|kept| kept.known).unwrap_or_default();
+        Self { before: known.clone(), known, left }
+    }
+
+    /// Notes that the file is about to change.
+    pub(super) fn touch(&mut self) {
+        self.left = None;
+    }
+
+    /// Adds bytes that were written to a place in the file. If those before them are not known, nor are these.
+    pub(super) fn add(&mut self, at: u64, bytes: &[u8]) {
+        self.cut(at);
+        if self.known.bytes == at {
+            self.known.hash.update(bytes);
+            self.known.bytes += bytes.len() as u64;
+        }
+    }
+
+    /// Notes that what came after the first `bytes` of the file is gone.
+    pub(super) fn cut(&mut self, bytes: u64) {
+        if self.known.bytes > bytes {
+            let is_left = self.before.bytes <= bytes;
+            self.known = if is_left { self.before.clone() } else { Prefix::default() };
+        }
+        if self.before.bytes > bytes {
+            self.before = Prefix::default();
+        }
+    }
+
+    /// Notes how the file is left.
+    pub(super) fn leave(&mut self, file: &File) {
+        self.left = Stamp::of(file);
+    }
+
+    /// Returns the bytes that a file of this size begins with, if it has this hash.
+    pub(super) fn finish(&mut self, mut file: &File, size: u64, wanted: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        if file.metadata()?.len() != size {
+            return Ok(None);
+        }
+        if self.known.bytes > size {
+            self.known = Prefix::default();
+        }
+        if self.known.bytes < size {
+            self.read_rest(file)?;
+            // A server that was killed has not waited for the disk.
+            file.sync_data()?;
+        }
+        let found = self.known.hash.clone().finalize();
+        if self.known.bytes != size || found[..] != *wanted {
+            return Ok(None);
+        }
+        let mut head = Vec::new();
+        file.seek(SeekFrom::Start(0))?;
+        file.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+        Ok(Some(head))
+    }
+
+    /// Computes what is not known from the file.
+    fn read_rest(&mut self, mut file: &File) -> io::Result<()> {
+        file.seek(SeekFrom::Start(self.known.bytes))?;
+        let mut buffer = vec![0; READ_AT_ONCE];
+        loop {
+            let read = file.read(&mut buffer)?;
+            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+            self.known.hash.update(bytes);
+            self.known.bytes += bytes.len() as u64;
+        }
+    }
+
+    /// Returns what is kept until the upload goes on, if it can be used then.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        let left = self.left.filter(|_| self.known.bytes > 0)?;
+        Some(Kept { known: self.known.clone(), left })
+    }
+}
+
+/// What is known of the hash of a file that nobody writes to.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    known: Prefix,
+    left: Stamp,
+}
+
+/// What is known of the hashes of uploads, by the ID of the file. The oldest are forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Hashes(Mutex<VecDeque<(i64, Kept)>>);
+
+impl Hashes {
+    pub(super) fn keep(&self, id: i64, kept: Kept) {
+        let mut all = self.0.lock();
+        all.retain(|(known, _)| *known != id);
+        if all.len() >= KEPT {
+            all.pop_front();
+        }
+        all.push_back((id, kept));
+    }
+
+    pub(super) fn take(&self, id: i64) -> Option<Kept> {
+        let mut all = self.0.lock();
+        let at = all.iter().position(|(known, _)| *known == id)?;
+        all.remove(at).map(|(_, kept)| kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    fn of(text: &str) -> Vec<u8> {
+        Sha256::digest(text).to_vec()
+    }
+
+    /// What was added decides: the bytes in the file are others, so that it shows who reads them.
+    #[test]
+    fn bytes_that_are_known_are_not_read_again() {
+        let other = file(b"OTHER THREE");
+        let mut hashed = Hashed::default();
+        hashed.add(0, b"one ");
+        hashed.add(4, b"two three");
+        assert_eq!(hashed.finish(&other, 13, &of("one two three")).unwrap(), None, "the file is shorter");
+        let mut hashed = Hashed::default();
+        hashed.add(0, b"one ");
+        hashed.add(4, b"two");
+        // The last four bytes were written by somebody else.
+        assert_eq!(hashed.finish(&other, 11, &of("one twoHREE")).unwrap(), Some(b"OTHER THREE".to_vec()));
+        assert_eq!(hashed.finish(&other, 11, &of("OTHER THREE")).unwrap(), None);
+        // Bytes behind a gap do not count.
+        let mut hashed = Hashed::default();
+        hashed.add(5, b" three");
+        assert_eq!(hashed.finish(&other, 11, &of("OTHER THREE")).unwrap(), Some(b"OTHER THREE".to_vec()));
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_known() {
+        let seven = file(b"ABCDEFG");
+        let finish = |hashed: &mut Hashed, text: &str| hashed.finish(&seven, 7, &of(text)).unwrap().is_some();
+        let begun = || {
+            let mut hashed = Hashed::default();
+            hashed.add(0, b"abc");
+            hashed.left = Stamp::of(&seven);
+            // A request that begins later knows what the one before has added.
+            let mut hashed = Hashed::resumed(hashed.kept(), &seven);
+            hashed.add(3, b"defg");
+            hashed
+        };
+        assert!(finish(&mut begun(), "abcdefg"));
+        // To where the request began, as if it had not been there.
+        let mut hashed = begun();
+        hashed.cut(3);
+        hashed.add(3, b"wxyz");
+        assert!(finish(&mut hashed, "abcwxyz"));
+        // Into what was there before: the file is read.
+        let mut hashed = begun();
+        hashed.cut(2);
+        assert!(finish(&mut hashed, "ABCDEFG"));
+        // To its start: it begins anew.
+        let mut hashed = begun();
+        hashed.cut(0);
+        hashed.add(0, b"1234567");
+        assert!(finish(&mut hashed, "1234567"));
+        // What is written over is gone as well.
+        let mut hashed = begun();
+        hashed.add(0, b"12");
+        assert!(finish(&mut hashed, "12CDEFG"));
+    }
+
+    #[test]
+    fn a_file_that_has_changed_is_read() {
+        let mut seven = file(b"ABCDEFG");
+        let mut hashed = Hashed::default();
+        hashed.add(0, b"abcdefg");
+        assert!(hashed.kept().is_none(), "it is being written to");
+        hashed.leave(&seven);
+        let kept = hashed.kept().unwrap();
+        let resumed = Hashed::resumed(Some(kept.clone()), &seven);
+        assert_eq!(resumed.known.bytes, 7);
+        assert!(resumed.kept().is_some(), "a request that is refused writes nothing");
+        hashed.touch();
+        assert!(hashed.kept().is_none());
+        seven.write_all(b"H").unwrap();
+        assert_eq!(Hashed::resumed(Some(kept.clone()), &seven).known.bytes, 0, "it is longer");
+        seven.set_len(7).unwrap();
+        seven.set_modified(kept.left.modified + std::time::Duration::from_secs(1)).unwrap();
+        assert_eq!(Hashed::resumed(Some(kept), &seven).known.bytes, 0, "somebody has written to it");
+        assert_eq!(Hashed::resumed(None, &seven).known.bytes, 0);
+    }
+
+    #[test]
+    fn few_hashes_are_kept() {
+        let (hashes, seven) = (Hashes::default(), file(b"ABCDEFG"));
+        let mut hashed = Hashed::default();
+        hashed.add(0, b"abc");
+        hashed.leave(&seven);
+        let kept = hashed.kept().unwrap();
+        let last = i64::try_from(KEPT).unwrap();
+        (0..=last).for_each(|id| hashes.keep(id, kept.clone()));
+        hashes.keep(last, kept.clone());
+        assert_eq!(hashes.0.lock().len(), KEPT);
+        assert!(hashes.take(0).is_none(), "the oldest is forgotten");
+        assert!(hashes.take(last).is_some());
+        assert!(hashes.take(last).is_none(), "it is in use");
+    }
+}
