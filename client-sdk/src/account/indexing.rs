@@ -15,8 +15,8 @@ const BETWEEN_BATCHES_MS: i64 = 100;
 const BATCH: usize = 200;
 /// While more messages arrive in a second, they are not indexed.
 const CALM_PER_SECOND: i64 = 10;
-/// The most messages that wait for a calm time: a search that indexes them takes about half a second.
-const MOST_WAITING: usize = 10_000;
+/// The most messages that wait for a calm time: a search that indexes them takes about a second.
+const MOST_WAITING: usize = 20_000;
 /// The highest load, in thousandths of a message: so it is over some time after the last message, however many there were.
 const MOST_LOAD: i64 = CALM_PER_SECOND * IDLE_MS;
 
