@@ -8,8 +8,14 @@ export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
 # What the tests note for `just coverage`.
 coverage_notes := justfile_directory() / "target/coverage"
 
-# Tests that open a database. The others give the same result on both databases.
-on_a_database := "package(zim-server) | package(zim-integration-tests)"
+# Tests that use the database that ZIM_TEST_DATABASE names. Those of the server name theirs themselves.
+on_a_database := "package(zim-integration-tests)"
+
+# Those of them that open no database, or always SQLite: planted faults, which are caught by the same checks on every database.
+same_on_each := "binary(model) | binary(layout) | binary(docs) | binary(capacity) | binary(decoders) | (binary(api) & test(/^(coverage|measured|owner|seen)::/)) | (binary(fault) & test(/^campaign::.*_caught$/))"
+
+# The server's own tests on PostgreSQL.
+server_on_postgres := "package(zim-server) & test(/postgres/)"
 
 # Tests that need other programs: `tcpdump`, `ffmpeg`, `strace`.
 with_other_programs := "test(/capture/) | test(/media_film/) | test(/power_cut/)"
@@ -48,9 +54,9 @@ coverage:
     ZIM_TEST_COVERAGE="{{ coverage_notes }}" cargo nextest run --locked --workspace --run-ignored only \
         -E 'test(=measured::all_that_the_reference_has_was_told_and_answered)'
 
-# All tests on SQLite, without those that need other programs than curl and jq.
+# All tests on SQLite and those without a database, without those that need other programs than curl and jq.
 test-sqlite *args: (_tools "cargo-nextest")
-    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/^cluster::/) | {{ with_other_programs }})' {{ args }}
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace -E 'not (binary(nodes) | test(/^cluster::/) | ({{ server_on_postgres }}) | {{ with_other_programs }})' {{ args }}
 
 # The tests of films, with ffmpeg.
 test-films *args: (_tools "cargo-nextest")
@@ -64,19 +70,18 @@ test-capture *args: (_tools "cargo-nextest")
 test-power-cut *args: (_tools "cargo-nextest")
     cargo nextest run --locked --workspace -E 'package(zim-integration-tests) & test(/power_cut/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
-# The tests that use a database, on PostgreSQL.
+# The tests that use a database, on PostgreSQL. What is the same on each database runs on SQLite only.
 test-postgres *args: (_tools "cargo-nextest")
     # With the whole workspace, or its crates would be built a second time with fewer features.
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '({{ on_a_database }}) & not (binary(nodes) | {{ with_other_programs }} | {{ once }})' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
+        cargo nextest run --locked --workspace -E '({{ server_on_postgres }}) | ({{ on_a_database }} & not (binary(nodes) | {{ same_on_each }} | {{ with_other_programs }} | {{ once }}))' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
-# What happens between nodes, the benchmark of two, and the tests of the API and of journeys on two nodes that share a database. It
-# takes four minutes on two cores.
+# What happens between nodes, the benchmark of two, and the tests of the API and of journeys on two nodes that share a database.
 test-nodes *args: (_tools "cargo-nextest")
     cargo build --quiet --locked --workspace --bin with-postgres
     ZIM_TEST_DATABASE=postgres ZIM_TEST_NODES=2 "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
-        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey) | test(/^cluster::/)) & not ({{ with_other_programs }} | {{ once }})' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
+        cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey) | test(/^cluster::/)) & not ({{ same_on_each }} | {{ with_other_programs }} | {{ once }})' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # The tests of files, with the files in an object store.
 test-s3 *args: (_tools "cargo-nextest")

@@ -80,7 +80,7 @@ pub mod rolling;
 
 pub use self::capture::{Capture, Packet, Protocol};
 pub use self::child::{print_line, stdin_lines, ticking_clock};
-pub use self::database::TestDatabase;
+pub use self::database::{TEMPLATE, TestDatabase};
 pub use self::device::{Chat, DataDir, Device, code_of, group, is_text, reason_of, refusal, room, texts};
 pub use self::fixture::{App, Fixture, assert_same, to_json, view, without_device_state};
 pub use self::folder::share_identity;

@@ -101,11 +101,19 @@ impl Cluster {
     /// # Errors
     /// The server cannot create it.
     pub fn create_database(&self, name: &str) -> anyhow::Result<String> {
+        self.create_copy(name, "template0")
+    }
+
+    /// Creates a database as [`Cluster::create_database`] does, with what is in `template`, to which nobody may be connected.
+    ///
+    /// # Errors
+    /// The server cannot create it.
+    pub fn create_copy(&self, name: &str, template: &str) -> anyhow::Result<String> {
         let name = match self.own {
             Some(_) => name.to_owned(),
             None => format!("{name}_{}", std::process::id()),
         };
-        self.sql(&format!("CREATE DATABASE \"{name}\" TEMPLATE template0"))?;
+        self.sql(&format!("CREATE DATABASE \"{name}\" TEMPLATE \"{template}\""))?;
         self.created.lock().push(name.clone());
         let (server, rest) = self.admin_url.rsplit_once('/').context("the server's address names no database")?;
         let options = rest.find('?').map_or("", |at| &rest[at..]);
@@ -345,6 +353,9 @@ impl Tools {
                 "listen_addresses=127.0.0.1",
                 "-c",
                 "fsync=off",
+                // The files may be in memory.
+                "-c",
+                "max_wal_size=256MB",
                 "-c",
                 "max_connections=200",
             ])

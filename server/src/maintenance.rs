@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_copy_that_differs_is_noticed() {
+    async fn a_copy_on_postgresql_that_differs_is_noticed() {
         let cluster = Cluster::start().unwrap();
         let url = cluster.create_database("differs").unwrap();
         let dir = tempfile::tempdir().unwrap();
