@@ -28,8 +28,9 @@ use crate::error::Error;
 const STAGGER: Duration = Duration::from_millis(250);
 /// How often the route to the server is checked.
 const ROUTE_CHECK: Duration = Duration::from_secs(3);
-/// How long the close frame may take to arrive.
+/// How long the close frame may take to arrive, and how long if the server has not been heard of.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const SILENT_CLOSE_TIMEOUT: Duration = Duration::from_millis(20);
 /// QUIC error codes 0x100 to 0x1ff are TLS alerts.
 const TLS_ALERTS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
@@ -56,6 +57,7 @@ struct Endpoints {
     v6: Option<Bound>,
     /// The address of the last connection.
     server: Option<SocketAddr>,
+    last: Option<Connection>,
 }
 
 impl Endpoints {
@@ -168,7 +170,10 @@ impl Dialer {
         })?;
         let connection = connecting.await.map_err(|error| self.unreachable(error))?;
         let (send, recv) = connection.open_bi().await.map_err(|error| self.unreachable(error))?;
-        self.endpoints.lock().server = Some(to);
+        {
+            let mut endpoints = self.endpoints.lock();
+            (endpoints.server, endpoints.last) = (Some(to), Some(connection.clone()));
+        }
         Ok(Dialed { connection, send, recv })
     }
 
@@ -259,14 +264,23 @@ impl Dialer {
 
     /// Closes the sockets: sends close frames and waits a short time for them to arrive.
     pub(crate) async fn close(&self) {
-        let Endpoints { v4, v6, .. } = std::mem::take(&mut *self.endpoints.lock());
-        for (endpoint, _) in [v4, v6].into_iter().flatten() {
-            endpoint.close(VarInt::from_u32(CloseCode::Done.code()), b"");
-            // A server that is gone does not answer.
-            let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
-        }
-        self.tasks.close();
-        let _ = timeout(CLOSE_TIMEOUT, self.tasks.wait()).await;
+        let Endpoints { v4, v6, last, .. } = std::mem::take(&mut *self.endpoints.lock());
+        let is_there = |last: Connection| match last.close_reason() {
+            None | Some(ConnectionError::LocallyClosed) => true,
+            Some(_) => false,
+        };
+        let limit = if last.is_some_and(is_there) { CLOSE_TIMEOUT } else { SILENT_CLOSE_TIMEOUT };
+        let endpoints: Vec<Endpoint> = [v4, v6].into_iter().flatten().map(|(endpoint, _)| endpoint).collect();
+        endpoints.iter().for_each(|endpoint| endpoint.close(VarInt::from_u32(CloseCode::Done.code()), b""));
+        let closing = async {
+            for endpoint in &endpoints {
+                endpoint.wait_idle().await;
+            }
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        // A server that is gone does not answer.
+        let _ = timeout(limit, closing).await;
     }
 }
 
