@@ -141,6 +141,13 @@ pub enum Look {
     Conversation(Audience),
     /// The clients of this user look at their feed.
     Feed(UserKey),
+    /// The client of this login connects again, and learns whether the login has ended.
+    Login {
+        /// The user of the login.
+        user: UserKey,
+        /// The login.
+        login: LoginKey,
+    },
     /// The nodes read again whether a user is in a group.
     Stay {
         /// The user.
@@ -154,7 +161,7 @@ pub enum Look {
 
 impl Look {
     /// Returns what is told instead of the effects of a commit that was in doubt, now that it is decided: not what happened, but where
-    /// to look. Profiles, statuses and the ends of logins are found with the next login.
+    /// to look. Profiles and statuses are found with the next login.
     pub fn instead_of(effects: &[Effect]) -> Vec<Effect> {
         let (mut looks, mut told) = (HashSet::new(), Vec::new());
         for effect in effects {
@@ -165,6 +172,7 @@ impl Look {
                 Effect::RoomStay { conversation, name, .. } => Self::Conversation(room(*conversation, name)),
                 Effect::Room(effect) => Self::Conversation(room(effect.conversation, &effect.name)),
                 Effect::Feed { user, .. } => Self::Feed(*user),
+                Effect::LoginEnded { user, login, .. } => Self::Login { user: *user, login: *login },
                 Effect::Stay { user, conversation, name, .. } => {
                     Self::Stay { user: *user, conversation: *conversation, name: Arc::clone(name) }
                 }

@@ -78,6 +78,8 @@ impl SyncEngine {
         }
         state.seq = state.seq.max(page.through_seq);
         state.rev = state.rev.max(page.through_rev);
+        // Those of messages that a later page brings.
+        pass_over(state, &page.changes);
         if !page.messages.is_empty() {
             state.as_of(page.end_rev);
         }
@@ -181,13 +183,7 @@ impl SyncEngine {
         entries.retain(|entry| entry.rev > state.rev && entry.rev <= to);
         state.rev = to;
         state.head_rev = state.head_rev.max(to);
-        let unseen = entries.iter().filter_map(|entry| match &entry.detail {
-            Some(change_entry::Detail::Message(message)) => {
-                Some(message.seq).filter(|seq| *seq > state.seq && !state.held.contains(*seq))
-            }
-            _ => None,
-        });
-        state.unseen_seq = state.unseen_seq.max(unseen.max().unwrap_or(0));
+        pass_over(state, &entries);
         deduct(state, &self.viewer, &entries);
         self.moved(&name);
         self.output.batch.changes.push(Change::Changes { name, entries, origin });
@@ -401,6 +397,17 @@ fn count(state: &mut State, viewer: &str, entries: &[MessageEntry]) {
         }
         state.last_ts = state.last_ts.max(entry.ts);
     }
+}
+
+/// Notes changes of messages that this device does not have. It passes them over.
+fn pass_over(state: &mut State, entries: &[ChangeEntry]) {
+    let unseen = entries.iter().filter_map(|entry| match &entry.detail {
+        Some(change_entry::Detail::Message(message)) => {
+            Some(message.seq).filter(|seq| *seq > state.seq && !state.held.contains(*seq))
+        }
+        _ => None,
+    });
+    state.unseen_seq = state.unseen_seq.max(unseen.max().unwrap_or(0));
 }
 
 /// Takes revoked messages out of the count of unread ones.

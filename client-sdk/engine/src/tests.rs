@@ -213,6 +213,16 @@ fn a_push_that_may_be_older_than_changes_holds_nothing() {
     engine.push(messages(1, 2), Origin::Own);
     assert_eq!(held(&engine), []);
     assert_eq!(pulls(&mut engine).len(), 1);
+    // The change is in a page that does not reach the message, and the pull of the rest has not begun.
+    let mut behind = connected(0);
+    behind.answered(&name(), 2);
+    assert_eq!(pulls(&mut behind).len(), 1);
+    let changes = change(1, 2).changes;
+    let begun = Page { through_seq: 1, through_rev: 1, end_seq: 2, end_rev: 1, ..Page::default() };
+    behind.page(1, Page { messages: vec![message(1)], changes, ..begun });
+    behind.push(messages(2, 2), Origin::Own);
+    assert_eq!(held(&behind), [(1, 1)]);
+    assert_eq!(pulls(&mut behind).len(), 1);
     // Those after them are not older.
     let page = Page {
         through_seq: 2,

@@ -310,7 +310,7 @@ fn subject(effect: &Effect) -> usize {
         | Effect::Status { user, .. }
         | Effect::LoginEnded { user, .. }
         | Effect::OneShotsEnded { user, .. }
-        | Effect::Look(Look::Feed(user)) => of_key(user.0),
+        | Effect::Look(Look::Feed(user) | Look::Login { user, .. }) => of_key(user.0),
         Effect::Broadcast { .. } | Effect::Due { .. } | Effect::AppChanged { .. } => 0,
     }
 }

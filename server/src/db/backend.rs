@@ -32,6 +32,9 @@ pub(super) trait Backend {
     /// Begins a transaction and takes its locks.
     async fn begin(&mut self, access: Access, locks: &Locks) -> Result<(), DbError>;
 
+    /// Whether nobody holds these locks. Waits for them only for a moment.
+    async fn are_free(&mut self, locks: &Locks) -> bool;
+
     /// Releases the last savepoint and sets the next one: there is one at a time.
     async fn savepoint(&mut self) -> Result<(), DbError>;
 

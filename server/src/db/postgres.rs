@@ -31,6 +31,8 @@ const STATEMENTS: usize = 512;
 const CONNECT: Duration = Duration::from_secs(5);
 /// What the network may add to the time limit of a statement, before the connection counts as lost.
 const NETWORK: Duration = Duration::from_secs(5);
+/// How long it waits for locks of which it only asks whether they are free.
+const MOMENT: Duration = Duration::from_millis(50);
 /// Plans as SQLite makes them, by the indexes that the statements are written for. A prepared statement keeps the plan of the time
 /// when it was prepared. If its table was empty then, that is a scan of the whole table, and each execution takes longer the more
 /// rows there are, until PostgreSQL analyzes the table. Where no index helps, it still scans. The compiler of
@@ -212,6 +214,17 @@ impl Backend for PostgresBackend {
             }
             done => done,
         }
+    }
+
+    async fn are_free(&mut self, locks: &Locks) -> bool {
+        self.has_savepoint = false;
+        let mut sql = format!("BEGIN; SET LOCAL lock_timeout = {}", MOMENT.as_millis());
+        locks.append_sql(&mut sql);
+        let has_begun = self.begin_once(&sql).await.is_ok();
+        if has_begun {
+            self.rollback().await;
+        }
+        has_begun
     }
 
     async fn savepoint(&mut self) -> Result<(), DbError> {

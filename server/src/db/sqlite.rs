@@ -238,6 +238,14 @@ impl Backend for SqliteBackend<'_> {
         })
     }
 
+    async fn are_free(&mut self, locks: &Locks) -> bool {
+        let has_begun = self.begin(Access::Write, locks).await.is_ok();
+        if has_begun {
+            self.rollback().await;
+        }
+        has_begun
+    }
+
     async fn savepoint(&mut self) -> Result<(), DbError> {
         if self.has_savepoint {
             self.control("RELEASE job")?;

@@ -49,13 +49,13 @@ pub(super) struct Doubt {
     locks: Locks,
 }
 
-/// Waits for the decision of each commit in doubt, and tells the sink. Returns false if the database cannot say it yet.
+/// Tells the sink of the commits in doubt that are decided. Returns false if the database cannot say it yet of one of them. It does
+/// not wait for that: what needs other rows goes on meanwhile.
 pub(super) async fn settle<S: Backend>(backend: &mut S, doubts: &mut Vec<Doubt>, sink: &SharedSink) -> bool {
     while let Some(doubt) = doubts.last() {
-        if backend.begin(Access::Write, &doubt.locks).await.is_err() {
+        if !backend.are_free(&doubt.locks).await {
             return false;
         }
-        backend.rollback().await;
         if let Some(doubt) = doubts.pop() {
             guarded(|| sink.doubt(&doubt.effects));
         }

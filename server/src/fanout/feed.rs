@@ -14,6 +14,9 @@ use crate::connection::PushTarget;
 use crate::journal::feed_push;
 use crate::key::UserKey;
 
+/// The most entries of one push. A frame must not get too long for its client.
+const RUN_ENTRIES: usize = 1_000;
+
 /// Entries of feeds that are in order and not pushed yet.
 #[derive(Debug, Default)]
 pub(super) struct Feeds(BTreeMap<UserKey, Vec<(i64, Fed)>>);
@@ -32,6 +35,11 @@ fn receipt((_, fed): &(i64, Fed)) -> Option<&ReceiptEntry> {
 /// Whether two entries are in one push: receipts that follow each other.
 fn is_run(one: &(i64, Fed), next: &(i64, Fed)) -> bool {
     one.0 + 1 == next.0 && receipt(one).is_some() && receipt(next).is_some()
+}
+
+/// Returns the entries of each push.
+fn runs(entries: &[(i64, Fed)]) -> impl Iterator<Item = &[(i64, Fed)]> {
+    entries.chunk_by(is_run).flat_map(|run| run.chunks(RUN_ENTRIES))
 }
 
 /// Returns a push of a run. Of the receipts of one message, the last one says it all.
@@ -65,7 +73,7 @@ impl Fanout {
     /// Pushes the collected entries, those of each user in order.
     pub(super) fn push_feeds(&self, feeds: &mut Feeds) {
         for (user, entries) in std::mem::take(&mut feeds.0) {
-            for run in entries.chunk_by(is_run) {
+            for run in runs(&entries) {
                 self.push_feed(user, run);
             }
         }
@@ -78,7 +86,12 @@ impl Fanout {
         }
         // Before the frame is in the queue, so that no acknowledgement comes too early.
         let entries = || run.iter().map(|(pos, fed)| (*pos, &*fed.entry));
-        connections.iter().for_each(|connection| connection.add_ringing(entries()));
+        let last = run.last().map_or(0, |(pos, _)| *pos);
+        for connection in &connections {
+            // It may have come since the entries were noted.
+            connection.set_fed(last.max(connection.fed()));
+            connection.add_ringing(entries());
+        }
         let mut shared: Option<Bytes> = None;
         for connection in connections {
             let Some(login) = connection.identity().map(|identity| identity.login) else { continue };
@@ -107,6 +120,7 @@ impl Fanout {
 mod tests {
     use zim_protocol::{ConversationRef, ReadMark};
 
+    use super::super::tests::connection_of;
     use super::*;
     use crate::key::LoginKey;
 
@@ -127,7 +141,7 @@ mod tests {
             let Push { from, to, feed, .. } = run_push(run);
             (from, to, feed.iter().map(|entry| entry.pos).collect())
         };
-        entries.chunk_by(is_run).map(push).collect()
+        runs(entries).map(push).collect()
     }
 
     #[test]
@@ -153,5 +167,25 @@ mod tests {
             pushed(&[read(4, "crew", 7, 1), mark(5), read(6, "crew", 7, 2), read(8, "crew", 7, 3)]),
             [(4, 4, vec![4]), (5, 5, vec![5]), (6, 6, vec![6]), (8, 8, vec![8])]
         );
+    }
+
+    #[test]
+    fn many_receipts_are_several_pushes() {
+        let most = u64::try_from(RUN_ENTRIES).unwrap();
+        let many: Vec<_> = (1..=2 * most + 1).map(|pos| read(pos.cast_signed(), "crew", pos, 1)).collect();
+        let spans: Vec<_> = pushed(&many).into_iter().map(|(from, to, _)| (from, to)).collect();
+        assert_eq!(spans, [(1, most), (most + 1, 2 * most), (2 * most + 1, 2 * most + 1)]);
+    }
+
+    #[test]
+    fn what_a_new_session_gets_is_noted() {
+        let (fanout, mut feeds, user) = (Fanout::default(), Feeds::default(), UserKey(1));
+        fanout.note_fed(user, 5);
+        let (pos, fed) = read(5, "crew", 7, 1);
+        feeds.add(user, pos, fed);
+        let session = connection_of(user, 10);
+        fanout.register(user, std::sync::Arc::clone(&session));
+        fanout.push_feeds(&mut feeds);
+        assert_eq!((session.queue.len(), session.fed()), (1, 5));
     }
 }

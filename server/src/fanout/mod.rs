@@ -201,9 +201,19 @@ impl Fanout {
                 }
             }
             Look::Feed(user) => self.mark(0, &Marks::Of([Mark::Feed(user)].into())),
+            Look::Login { user, login } => self.look_at_login(user, login),
             // Who comes online later reads it then.
             Look::Stay { user, .. } if self.connections(user).is_empty() => {}
             Look::Stay { user, conversation, name } => self.stays.add((user, conversation), name, |_, _| false),
+        }
+    }
+
+    /// Ends the connection of a login that may have ended. Its client connects again, and loses nothing if it has not.
+    fn look_at_login(&self, user: UserKey, login: LoginKey) {
+        for online in self.connections(user) {
+            if online.identity().is_some_and(|identity| identity.login == login) {
+                online.queue.retire("connect again: this login may have ended");
+            }
         }
     }
 

@@ -149,6 +149,24 @@ async fn the_sessions_of_a_user_are_told_to_look_after_a_commit_in_doubt() {
     assert_eq!((told.feed, told.conversations.len()), (true, 0));
 }
 
+/// Nobody could be told whether a login has ended: its client asks when it connects again.
+#[tokio::test]
+async fn a_login_connects_again_if_a_commit_in_doubt_may_have_ended_it() {
+    let fixture = Fixture::new();
+    let other = connection(11);
+    fixture.fanout.register(ANN, Arc::clone(&other));
+    let ended = Effect::LoginEnded { user: ANN, login: LoginKey(10), reason: SessionEndReason::KickedOut };
+    fixture.publisher.push(Look::instead_of(&[ended]));
+    match frames(&fixture.ann, 1).await.remove(0) {
+        Frame::End(end) => assert_eq!(end.reason(), SessionEndReason::Unspecified),
+        told => panic!("{told:?}"),
+    }
+    // Whoever registers this login is not refused: it may go on.
+    assert!(fixture.fanout.is_online(ANN, LoginKey(10)) && !fixture.ann.queue.is_final());
+    fixture.publisher.push(vec![feed(1)]);
+    assert_eq!(pushes(&other, 1).await, [(LogKind::Feed, 1, 1)]);
+}
+
 /// A command, with a number as its content.
 fn send_command(fanout: &Fanout, number: u8, priority: MessagePriority, cause: i64) {
     let entry = MessageEntry { content: vec![number].into(), ..MessageEntry::default() };

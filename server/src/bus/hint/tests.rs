@@ -118,6 +118,7 @@ fn all() -> Vec<Effect> {
         Effect::Look(Look::Conversation(peers())),
         Effect::Look(Look::Conversation(Audience::Room { conversation: ConversationKey(4), name: "stage".into() })),
         Effect::Look(Look::Feed(UserKey(5))),
+        Effect::Look(Look::Login { user: UserKey(5), login: LoginKey(8) }),
         Effect::Look(Look::Stay { user: UserKey(5), conversation: ConversationKey(3), name: "crew".into() }),
         targeted,
         excepting,

@@ -20,6 +20,7 @@ async fn everything_on_postgres() {
     a_statement_has_a_time_limit(&TestDb::new(Some(&cluster), "time_limit")).await;
     a_job_has_a_time_limit(&TestDb::new(Some(&cluster), "job_limit")).await;
     the_sink_learns_of_a_commit_in_doubt(&TestDb::new(Some(&cluster), "doubt")).await;
+    others_do_not_wait_for_a_commit_in_doubt(&TestDb::new(Some(&cluster), "undecided")).await;
     ownership::all(&cluster).await;
     nodes::all(&cluster).await;
     a_lost_connection_is_replaced(&cluster, &TestDb::new(Some(&cluster), "lost")).await;
@@ -257,20 +258,24 @@ impl Sink for Doubts {
     }
 }
 
-async fn the_sink_learns_of_a_commit_in_doubt(test_db: &TestDb<'_>) {
-    let (calls, called) = std::sync::mpsc::channel();
-    let store = Store { db: Db::open(test_db.config(), Doubts(calls)).await.unwrap(), effects: Arc::default() };
+/// Lets the connection end when a transaction commits that stores the item 7.
+async fn lose_item_7(store: &Store) {
     let prepared = store.db.submit(Scope::none(), async |tx| {
         let body = "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS \
                     'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'";
         tx.execute(body, &[]).await?;
-        // It ends the connection when the transaction commits.
         let trigger = "CREATE CONSTRAINT TRIGGER lost AFTER INSERT ON item DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
                        WHEN (NEW.id = 7) EXECUTE FUNCTION lose()";
         tx.execute(trigger, &[]).await?;
         Ok(())
     });
     prepared.await.unwrap();
+}
+
+async fn the_sink_learns_of_a_commit_in_doubt(test_db: &TestDb<'_>) {
+    let (calls, called) = std::sync::mpsc::channel();
+    let store = Store { db: Db::open(test_db.config(), Doubts(calls)).await.unwrap(), effects: Arc::default() };
+    lose_item_7(&store).await;
     store.put(1).await.unwrap();
     store.put(7).await.unwrap_err();
     // A commit that is refused was not carried out.
@@ -283,6 +288,37 @@ async fn the_sink_learns_of_a_commit_in_doubt(test_db: &TestDb<'_>) {
     store.put(2).await.unwrap();
     store.db.close().await;
     assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![1]), ("doubt", vec![7]), ("take", vec![2])]);
+}
+
+/// Somebody else holds the locks of a commit in doubt, so it seems to go on. What needs other rows does not wait for them.
+async fn others_do_not_wait_for_a_commit_in_doubt(test_db: &TestDb<'_>) {
+    let ((calls, called), long) = (channel(), Duration::from_secs(600));
+    let config = DbConfig { partitions: 2, statement_limit: long, job_limit: long, ..test_db.config() };
+    let store = Store { db: Db::open(config, Doubts(calls)).await.unwrap(), effects: Arc::default() };
+    seed(&store).await;
+    lose_item_7(&store).await;
+    let scope = |partition| Scope::conversation(ConversationKey(1)).in_partition(partition);
+    let (locked, is_locked) = tokio::sync::oneshot::channel();
+    let in_doubt = store.db.submit(scope(0), async move |tx| {
+        locked.send(()).unwrap();
+        let waits = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted";
+        while tx.fetch_one(waits, &[]).await?.unwrap().get::<i64>(0)? == 0 {}
+        insert(tx, 7, "seven").await
+    });
+    is_locked.await.unwrap();
+    let (open, wait) = tokio::sync::oneshot::channel::<()>();
+    let holding = store.db.submit(scope(1), async move |_| {
+        let _ = wait.await;
+        Ok(())
+    });
+    in_doubt.await.unwrap_err();
+    let other = store.db.submit(Scope::none().in_partition(0), async |tx| insert(tx, 2, "two").await);
+    tokio::time::timeout(Duration::from_secs(60), other).await.expect("it waits for the decision").unwrap();
+    assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![2])]);
+    open.send(()).unwrap();
+    holding.await.unwrap();
+    assert_eq!(called.recv_timeout(Duration::from_secs(60)).unwrap(), ("doubt", vec![7]));
+    store.db.close().await;
 }
 
 async fn a_lost_connection_is_replaced(cluster: &Cluster, test_db: &TestDb<'_>) {
