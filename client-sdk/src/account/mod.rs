@@ -123,6 +123,7 @@ struct Loaded {
     again: Vec<(i64, Event)>,
     last_event: i64,
     unsent: Vec<store::outgoing::Unsent>,
+    unindexed: usize,
 }
 
 /// Opens and loads the store. A damaged one is set aside, and the server fills a new one; `raise` gets an event about it.
@@ -154,6 +155,7 @@ fn try_load(file: Option<&Path>, user_id: &str) -> Result<(Arc<Store>, Loaded), 
             again: store::pending::all(db, &viewer)?,
             last_event: store::pending::last(db)?,
             unsent: store::outgoing::unsent(db)?,
+            unindexed: store::message_search::waiting(db)?,
         })
     });
     match loaded {
@@ -181,7 +183,7 @@ impl<L: Remote> Account<L> {
     }
 
     pub(crate) fn start(settings: Settings, user_id: &str, remote: L, clock: Clock) -> Result<Arc<Self>, Error> {
-        let (store, Loaded { position, states, total, again, last_event, mut unsent }) =
+        let (store, Loaded { position, states, total, again, last_event, mut unsent, unindexed }) =
             load(settings.file.as_deref(), user_id, |event| remote.raise(event, None))?;
         let is_listed = watch::Sender::new(position.is_settled);
         let mut engine = SyncEngine::new(user_id, position, states);
@@ -227,6 +229,7 @@ impl<L: Remote> Account<L> {
             inbox: inputs,
             resend_window_ms: settings.resend_window_ms,
             indexes: !settings.is_one_shot,
+            unindexed,
             media: Arc::clone(&settings.media),
         };
         let task = tokio::spawn(AccountTask::new(parts).run_guarded(again, unsent));

@@ -118,6 +118,8 @@ pub(crate) struct Parts<L: Remote> {
     pub(crate) resend_window_ms: i64,
     /// Messages are indexed for search when there is time: not in a session that ends soon.
     pub(crate) indexes: bool,
+    /// The messages that earlier logins have not indexed.
+    pub(crate) unindexed: usize,
     /// Uploads files.
     pub(crate) media: Arc<Http>,
 }
@@ -186,8 +188,20 @@ pub(crate) struct AccountTask<L: Remote> {
 
 impl<L: Remote> AccountTask<L> {
     pub(crate) fn new(parts: Parts<L>) -> Self {
-        let Parts { remote, clock, store, engine, viewer, shared, total, inbox, resend_window_ms, indexes, media } =
-            parts;
+        let Parts {
+            remote,
+            clock,
+            store,
+            engine,
+            viewer,
+            shared,
+            total,
+            inbox,
+            resend_window_ms,
+            indexes,
+            unindexed,
+            media,
+        } = parts;
         Self {
             remote,
             clock,
@@ -220,7 +234,7 @@ impl<L: Remote> AccountTask<L> {
             next_audit_ms: i64::MAX,
             await_until_ms: i64::MAX,
             next_index_ms: i64::MAX,
-            backlog: Backlog::default(),
+            backlog: Backlog::new(unindexed),
             is_total_raised: false,
             sync_error: None,
             is_stale: false,

@@ -35,6 +35,14 @@ pub(crate) fn is_behind(db: &Connection) -> rusqlite::Result<bool> {
     db.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
 
+/// Returns about how many messages are not indexed: rows that were deleted before count as well.
+pub(crate) fn waiting(db: &Connection) -> rusqlite::Result<usize> {
+    let sql = "SELECT (SELECT COUNT(*) FROM message_unindexed) \
+               + MAX(0, COALESCE((SELECT MAX(id) FROM message), 0) - (SELECT through FROM message_indexed))";
+    let waiting: i64 = db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    Ok(usize::try_from(waiting).unwrap_or(usize::MAX))
+}
+
 /// A message to index.
 struct New {
     id: i64,

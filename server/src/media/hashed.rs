@@ -88,7 +88,17 @@ impl Hashed {
         self.left = Stamp::of(file);
     }
 
-    /// Returns the bytes that a file of this size begins with, if it has this hash.
+    /// Computes the next `part` bytes from a file of this size of which more is not known. Returns whether no more than that was left,
+    /// which [`Hashed::finish`] computes.
+    pub(super) fn read_part(&mut self, file: &File, size: u64, part: u64) -> io::Result<bool> {
+        if size.saturating_sub(self.known.bytes) <= part || file.metadata()?.len() != size {
+            return Ok(true);
+        }
+        self.read(file, part)?;
+        Ok(false)
+    }
+
+    /// Returns the bytes that a file of this size begins with, if it has this hash. Then nobody writes to it any more, so nothing is kept.
     pub(super) fn finish(&mut self, mut file: &File, size: u64, wanted: &[u8]) -> io::Result<Option<Vec<u8>>> {
         if file.metadata()?.len() != size {
             return Ok(None);
@@ -97,7 +107,7 @@ impl Hashed {
             self.known = Prefix::default();
         }
         if self.known.bytes < size {
-            self.read_rest(file)?;
+            self.read(file, u64::MAX)?;
             // A server that was killed has not waited for the disk.
             file.sync_data()?;
         }
@@ -108,15 +118,16 @@ impl Hashed {
         let mut head = Vec::new();
         file.seek(SeekFrom::Start(0))?;
         file.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+        self.left = None;
         Ok(Some(head))
     }
 
-    /// Computes what is not known from the file.
-    fn read_rest(&mut self, mut file: &File) -> io::Result<()> {
+    /// Computes what is not known from the file, up to `most` bytes.
+    fn read(&mut self, mut file: &File, most: u64) -> io::Result<()> {
         file.seek(SeekFrom::Start(self.known.bytes))?;
-        let mut buffer = vec![0; READ_AT_ONCE];
+        let (mut part, mut buffer) = (file.take(most), vec![0; READ_AT_ONCE]);
         loop {
-            let read = file.read(&mut buffer)?;
+            let read = part.read(&mut buffer)?;
             let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
             self.known.hash.update(bytes);
             self.known.bytes += bytes.len() as u64;
@@ -247,6 +258,32 @@ mod tests {
         seven.set_modified(kept.left.modified + std::time::Duration::from_secs(1)).unwrap();
         assert_eq!(Hashed::resumed(Some(kept), &seven).known.bytes, 0, "somebody has written to it");
         assert_eq!(Hashed::resumed(None, &seven).known.bytes, 0);
+    }
+
+    #[test]
+    fn a_large_file_is_read_in_parts() {
+        let eleven = file(b"OTHER THREE");
+        let mut hashed = Hashed::default();
+        hashed.add(0, b"one");
+        assert!(!hashed.read_part(&eleven, 11, 4).unwrap());
+        assert_eq!(hashed.known.bytes, 7);
+        // The rest is no more than a part.
+        assert!(hashed.read_part(&eleven, 11, 4).unwrap());
+        assert_eq!(hashed.known.bytes, 7);
+        assert_eq!(hashed.finish(&eleven, 11, &of("oneER THREE")).unwrap(), Some(b"OTHER THREE".to_vec()));
+        assert!(hashed.read_part(&eleven, 11, 4).unwrap());
+        // Whoever waits until little is left does not wait for ever for what is not there.
+        assert!(Hashed::default().read_part(&eleven, 12, 4).unwrap());
+    }
+
+    #[test]
+    fn the_hash_of_a_complete_file_is_not_kept() {
+        let seven = file(b"ABCDEFG");
+        let mut hashed = Hashed::default();
+        hashed.add(0, b"abcdefg");
+        hashed.leave(&seven);
+        assert!(hashed.finish(&seven, 7, &of("other")).unwrap().is_none() && hashed.kept().is_some());
+        assert!(hashed.finish(&seven, 7, &of("abcdefg")).unwrap().is_some() && hashed.kept().is_none());
     }
 
     #[test]

@@ -28,6 +28,10 @@ const PIECE: usize = 128 << 10;
 /// The least and the most bytes that are collected before they become an object. Each costs a request.
 const OBJECTS: [usize; 2] = [256 << 10, 1 << 20];
 
+/// Bytes of a complete file that a thread reads before it writes those of others: after a restart the hashes of all uploads are computed
+/// from their files.
+const READ_IN_TURN: u64 = 16 << 20;
+
 /// The turns of a process, by the ID of the file.
 pub(super) type Turns = Mutex<HashMap<i64, Turn>>;
 
@@ -166,6 +170,13 @@ impl Writing {
     pub(crate) async fn finish(&self, size: u64, hash: Bytes) -> io::Result<Option<Vec<u8>>> {
         match (self.target()?, &self.files.store) {
             (Target::File(file), Store::Folder(folder)) => {
+                loop {
+                    let (file, hashed) = (Arc::clone(&file), Arc::clone(&self.hashed));
+                    let read = self.files.disk.run(move || hashed.lock().read_part(&file, size, READ_IN_TURN));
+                    if read.await? {
+                        break;
+                    }
+                }
                 let (path, hashed) = (folder.path(self.id, Version::Original), Arc::clone(&self.hashed));
                 let finished = self.files.disk.run(move || {
                     std::fs::metadata(path)?;

@@ -309,3 +309,21 @@ fn messages_are_indexed_again_when_texts_are_folded_in_another_way() {
     let query = Query { keywords: vec!["lunch".to_owned()], ..Query::default() };
     assert_eq!(page(&db, &query, None, (None, false), 10).unwrap().len(), 1);
 }
+
+#[test]
+fn messages_that_wait_are_counted() {
+    let db = memory();
+    let sent =
+        |seq| Sent { conversation: 1, seq, ts: 1, sender: 0, kind: MessageType::Text as i32, subtype: 0, text: 2 };
+    assert_eq!(waiting(&db).unwrap(), 0);
+    for seq in 1..=3 {
+        message::store(&db, 1, "me", &sent(seq).entry()).unwrap();
+    }
+    assert_eq!(waiting(&db).unwrap(), 3);
+    index(&db, 10).unwrap();
+    assert_eq!(waiting(&db).unwrap(), 0);
+    // One that was indexed has changed, and another one is new.
+    message::change(&db, 1, "me", &Sent { text: 3, ..sent(2) }.entry()).unwrap();
+    message::store(&db, 1, "me", &sent(4).entry()).unwrap();
+    assert_eq!(waiting(&db).unwrap(), 2);
+}

@@ -40,6 +40,11 @@ impl Moved {
         self.since + least.stall
     }
 
+    /// Notes that this server could not take more for a time, for which the client is not to blame.
+    pub(super) fn was_held_up(&mut self, time: Duration) {
+        self.since += time;
+    }
+
     /// Notes bytes that moved. Returns false if too few did in the time that is over.
     pub(super) fn note(&mut self, bytes: usize, now: Instant, least: Least) -> bool {
         self.bytes += bytes as u64;
@@ -71,6 +76,21 @@ mod tests {
         // What comes at once is never too slow.
         let mut moved = Moved::new(start);
         assert!(moved.note(30_000, after(90), least));
+    }
+
+    #[test]
+    fn the_time_for_which_the_server_holds_up_the_client_does_not_count() {
+        let least = Least { stall: Duration::from_secs(30), bytes: 30_000 };
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut moved = Moved::new(start);
+        assert!(moved.note(10_000, after(1), least));
+        // The disk is busy.
+        moved.was_held_up(Duration::from_secs(60));
+        assert_eq!(moved.due(least), after(90));
+        assert!(moved.note(10_000, after(61), least));
+        // The time of the client itself does.
+        assert!(!moved.note(1, after(90), least));
     }
 
     #[test]

@@ -279,7 +279,10 @@ async fn write_body(
         if let Some(checksum) = checksum {
             checksum.context.update(&bytes);
         }
+        let begun = Instant::now();
         appending.append(&bytes).await?;
+        // While the disk is busy with other uploads, nothing is read from this client.
+        moved.was_held_up(begun.elapsed());
     };
     let reached = appending.finish().await?;
     ended.map(|()| reached)
