@@ -17,7 +17,7 @@ use super::group_load::Last;
 use super::histogram::Histogram;
 use super::load::DRAIN;
 use super::meter::Meter;
-use super::target::{Reach, Target};
+use super::target::Target;
 use crate::exit::Failure;
 use crate::output::Output;
 

@@ -272,8 +272,9 @@ impl Dialer {
         let limit = if last.is_some_and(is_there) { CLOSE_TIMEOUT } else { SILENT_CLOSE_TIMEOUT };
         let endpoints: Vec<Endpoint> = [v4, v6].into_iter().flatten().map(|(endpoint, _)| endpoint).collect();
         endpoints.iter().for_each(|endpoint| endpoint.close(VarInt::from_u32(CloseCode::Done.code()), b""));
-        let closing = async {
-            for endpoint in &endpoints {
+        let closing = async move {
+            // The task of an endpoint ends when nobody has it any more.
+            for endpoint in endpoints {
                 endpoint.wait_idle().await;
             }
             self.tasks.close();
