@@ -31,10 +31,7 @@ async fn world() -> World {
 async fn crew(world: &World) -> (Device, Vec<RawClient>) {
     let ann = world.user("ann").await;
     let names: Vec<String> = (0..READERS).map(|number| format!("reader{number}")).collect();
-    let mut readers = Vec::new();
-    for name in &names {
-        readers.push(world.raw_user(name, 1).await);
-    }
+    let readers = world.raw_users(&names).await;
     create(&ann, "crew", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     (ann, readers)
 }
@@ -78,10 +75,10 @@ async fn leave_room<R: Rpc>(world: World, conversation: ConversationKey, readers
     assert!(waiting() <= AT_ONCE * world.servers().count(), "{}", waiting());
     end.send(()).unwrap();
     held.await.unwrap();
-    for mut reader in waiting_readers {
+    for reader in &mut waiting_readers {
         assert_eq!(code(&reader.response().await), 0);
-        reader.end().await;
     }
+    RawClient::end_all(waiting_readers).await;
     world.end().await;
 }
 
