@@ -415,10 +415,11 @@ impl World {
         raw
     }
 
-    /// Opens connections as [`World::raw_user`] does, for users each of whom has one, in their order.
+    /// Opens connections as [`World::raw_user`] does, one for each user, in their order; some at once, which are not too many for the
+    /// time that a handshake has.
     pub async fn raw_users(&self, users: &[String]) -> Vec<RawClient> {
         let mut clients = Vec::with_capacity(users.len());
-        for some in users.chunks(50) {
+        for some in users.chunks(25) {
             clients.extend(join_all(some.iter().map(|user| self.raw_user(user, 1))).await);
         }
         clients

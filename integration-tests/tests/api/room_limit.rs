@@ -194,19 +194,22 @@ async fn attributes_of_members_are_queried_1000_times_in_ten_seconds_in_a_room_a
     let (most, per_user) = (1_000, 5);
     let query = QueryRoomMembersAttributesRequest { room_id: "stage".into(), user_ids: vec!["ann".into()] };
     let too_fast = ErrorCode::CommonModuleTriggerServerFrequencyLimit as i32;
-    let asks = async |number: usize| {
-        let mut raw = world.raw_user(&format!("u{number}"), 1).await;
-        raw.call(&JoinRoomRequest { room_id: "stage".into(), entry_number: 1 }).await.unwrap();
-        for _ in 0..per_user {
-            raw.call(&query).await.unwrap();
+    let asks = |number: usize| {
+        let (world, query) = (&world, &query);
+        async move {
+            let mut raw = world.raw_user(&format!("u{number}"), 1).await;
+            raw.call(&JoinRoomRequest { room_id: "stage".into(), entry_number: 1 }).await.unwrap();
+            for _ in 0..per_user {
+                raw.call(query).await.unwrap();
+            }
+            raw
         }
-        raw
     };
     // Those of the room are not used up before the others have asked.
     let mut crowd = vec![asks(0).await];
     assert_eq!(crowd[0].call(&query).await.unwrap_err().code, too_fast, "the user's own are used up");
     let others: Vec<usize> = (1..most / per_user).collect();
-    for some in others.chunks(50) {
+    for some in others.chunks(25) {
         crowd.extend(join_all(some.iter().map(|number| asks(*number))).await);
     }
     // Those of the room are used up, of which there are a hundred more each second.
