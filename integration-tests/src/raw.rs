@@ -181,7 +181,7 @@ impl RawClient {
         soon(self.endpoint.wait_idle()).await;
     }
 
-    /// Ends many at once: each waits for 80 ms, because packets may still be on their way.
+    /// Ends many at once: each waits for about 80 ms, because packets may still be on their way.
     pub async fn end_all(clients: impl IntoIterator<Item = Self>) {
         join_all(clients.into_iter().map(Self::end)).await;
     }

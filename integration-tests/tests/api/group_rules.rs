@@ -505,7 +505,7 @@ async fn random_acts_keep_the_rules_of_groups() {
     // Each seed has groups of its own, in which its acts keep their order: all seeds at once wait less for the database.
     let all = join_all((1..=6).map(|seed| act(&world, &devices, seed))).await;
     let [done, refused, ended, returned_muted] =
-        all.into_iter().fold([0; 4], |sums, of_seed| std::array::from_fn(|index| sums[index] + of_seed[index]));
+        all.into_iter().fold([0_usize; 4], |sums, of_seed| std::array::from_fn(|index| sums[index] + of_seed[index]));
     // The steps are not all of one kind.
     assert!(done > 300 && refused > 300 && ended >= 3, "{done} {refused} {ended}");
     assert!(returned_muted > 0, "somebody who was muted leaves and returns");

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use zim_client_sdk::{Diff, MemberList};
-use zim_integration_tests::{Device, Random, World, eventually, group, soon};
+use zim_integration_tests::{Device, Proxy, Random, World, eventually, group, soon};
 use zim_protocol::{
     ConnectionState, GroupAdvancedConfig, GroupInfo, GroupMemberInfo, GroupMemberMuteConfig, GroupMemberQueryConfig,
     LoginConfig,
@@ -249,8 +249,9 @@ async fn lists_of_members_end_with_the_login() {
     world.end().await;
 }
 
-/// Random changes by everybody in a group of their own, while the connection of one device comes and goes.
-async fn change_at_random(world: &World, seed: u64) {
+/// Random changes by everybody in a group of their own, while the connection of one device comes and goes. Returns what the device
+/// connects through until it is closed.
+async fn change_at_random(world: &World, seed: u64) -> Proxy {
     let [group_id, bob, ann, cai, dan, eva] =
         ["crew", "bob", "ann", "cai", "dan", "eva"].map(|name| format!("{name}{seed}"));
     let names = [&bob, &ann, &cai, &dan, &eva].map(String::as_str);
@@ -309,12 +310,14 @@ async fn change_at_random(world: &World, seed: u64) {
             apps[0].shows(expected).await;
         }
     }
+    proxy
 }
 
 #[tokio::test]
 async fn what_is_told_adds_up_to_the_members() {
     let world = World::new().await;
     // At once, because each waits for its connection to come back.
-    join_all((1..=3).map(|seed| change_at_random(&world, seed))).await;
+    let proxies = join_all((1..=3).map(|seed| change_at_random(&world, seed))).await;
     world.end().await;
+    drop(proxies);
 }
