@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
 use prost::Message as _;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig};
@@ -178,6 +179,11 @@ impl RawClient {
     pub async fn end(self) {
         self.connection.close(0u32.into(), b"");
         soon(self.endpoint.wait_idle()).await;
+    }
+
+    /// Ends many at once: each waits for about 80 ms, because packets may still be on their way.
+    pub async fn end_all(clients: impl IntoIterator<Item = Self>) {
+        join_all(clients.into_iter().map(Self::end)).await;
     }
 }
 

@@ -19,7 +19,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 const BUCKET: &str = "zim-files";
 const KEY_ID: &str = "AKIATEST";
@@ -33,7 +33,7 @@ pub enum S3Fault {
     None,
     /// It closes connections without an answer.
     Away,
-    /// It answers this much later.
+    /// It answers this much later, or when the test says that it is not slow any more.
     Slow(Duration),
     /// It answers all requests with this status and code.
     Answer(u16, &'static str),
@@ -46,7 +46,7 @@ pub enum S3Fault {
 pub struct S3Server {
     address: SocketAddr,
     root: TempDir,
-    fault: Arc<Mutex<S3Fault>>,
+    fault: watch::Sender<S3Fault>,
     /// The method and the path of each request.
     requests: Arc<Mutex<Vec<String>>>,
     stop: Option<oneshot::Sender<()>>,
@@ -65,8 +65,9 @@ impl S3Server {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let (fault, requests) = (Arc::<Mutex<S3Fault>>::default(), Arc::<Mutex<Vec<String>>>::default());
-        let shared = (Arc::clone(&fault), Arc::clone(&requests));
+        let (fault, told) = watch::channel(S3Fault::None);
+        let requests = Arc::<Mutex<Vec<String>>>::default();
+        let shared = (told, Arc::clone(&requests));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
@@ -107,7 +108,7 @@ impl S3Server {
 
     /// Sets how it fails from now on.
     pub fn fail(&self, fault: S3Fault) {
-        *self.fault.lock() = fault;
+        self.fault.send_replace(fault);
     }
 
     /// Returns the methods and the paths of the requests since the last call.
@@ -145,7 +146,7 @@ impl Drop for S3Server {
     }
 }
 
-type Shared = (Arc<Mutex<S3Fault>>, Arc<Mutex<Vec<String>>>);
+type Shared = (watch::Receiver<S3Fault>, Arc<Mutex<Vec<String>>>);
 
 async fn accept(listener: TcpListener, service: S3Service, shared: Shared) {
     while let Ok((stream, _)) = listener.accept().await {
@@ -160,9 +161,9 @@ async fn serve(stream: TcpStream, service: S3Service, shared: Shared) {
 }
 
 async fn handle(request: Request<Incoming>, service: S3Service, shared: Shared) -> io::Result<Response<Body>> {
-    let (fault, requests) = shared;
+    let (mut told, requests) = shared;
     requests.lock().push(format!("{} {}", request.method(), request.uri().path()));
-    let fault = fault.lock().clone();
+    let fault = told.borrow_and_update().clone();
     let refusal = |status, code| {
         let text = format!("<Error><Code>{code}</Code><Message>The test says so.</Message></Error>");
         let mut answer = Response::new(Body::from(text));
@@ -177,7 +178,10 @@ async fn handle(request: Request<Incoming>, service: S3Service, shared: Shared) 
         {
             return refusal(status, code);
         }
-        S3Fault::Slow(time) => tokio::time::sleep(time).await,
+        S3Fault::Slow(time) => {
+            let is_other = told.wait_for(|fault| *fault != S3Fault::Slow(time));
+            drop(tokio::time::timeout(time, is_other).await);
+        }
         S3Fault::AnswerTo(..) | S3Fault::None => {}
     }
     service.call(request.map(Body::from)).await.map_err(|error| io::Error::other(format!("{error:?}")))

@@ -415,6 +415,25 @@ impl World {
         raw
     }
 
+    /// Opens connections as [`World::raw_user`] does, one for each user, in their order; some at once, which are not too many for the
+    /// time that a handshake has.
+    pub async fn raw_users(&self, users: &[String]) -> Vec<RawClient> {
+        let mut clients = Vec::with_capacity(users.len());
+        for some in users.chunks(25) {
+            clients.extend(join_all(some.iter().map(|user| self.raw_user(user, 1))).await);
+        }
+        clients
+    }
+
+    /// Registers users by logins that end before this returns.
+    pub async fn register(&self, users: impl IntoIterator<Item = impl AsRef<str>>) {
+        let mut clients = Vec::new();
+        for user in users {
+            clients.push(self.raw_user(user.as_ref(), 200).await);
+        }
+        RawClient::end_all(clients).await;
+    }
+
     /// Returns the wire form of a one-shot login by app sign.
     pub fn one_shot_request(&self, user_id: &str) -> LoginRequest {
         LoginRequest { one_shot: true, ..self.login_request(user_id) }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -48,7 +49,7 @@ const PICTURE: &[u8] = b"\
     \x03\x86\x01\x80\x5a\x34\x7d\x6b\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
 
 /// Four users, ann with the default profile, with what the examples need.
-async fn prepared(home: &Path) -> TestEnv {
+async fn prepared() -> TestEnv {
     let env = TestEnv::new().await;
     env.zim("", &["login", "ann", "--server-data", env.data()]).await.ok();
     for user in ["ann", "bob", "carol", "mallory"] {
@@ -82,29 +83,28 @@ async fn prepared(home: &Path) -> TestEnv {
     let picture = env.folder().join("cat.jpg");
     // The first message to Carol.
     env.zim("", &["media", "send", "carol", picture.to_str().unwrap()]).await.ok();
-    for folder in ["bin", ".local/share/bash-completion/completions", ".config/fish/completions"] {
-        std::fs::create_dir_all(home.join(folder)).unwrap();
-    }
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_zim"), home.join("bin/zim")).unwrap();
-    // The token generator of somebody's back end.
-    let made = home.join("bin/make-token");
-    std::fs::write(&made, format!("#!/bin/sh\ncat {}/token\n", env.folder().display())).unwrap();
-    std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o700)).unwrap();
     env
 }
 
-/// Adds the users in whose names the examples of operators act, and a room.
-async fn prepare_for_operators(env: &TestEnv) {
-    let app_id = env.app_id().to_string();
-    for words in [
-        &["user", "register", "support"][..],
-        &["user", "register", "host"],
-        &["group", "add", "ann", "crew", "support"],
-        &["room", "create", "host", "stage"],
-    ] {
-        let line = [&["admin", "--server-data", env.data()], words, &["--app-id", &app_id]].concat();
-        env.zim("", &line).await.ok();
+/// The home of whoever runs the examples, with the programs that these name.
+fn home(env: &TestEnv) -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    for folder in ["bin", ".local/share/bash-completion/completions", ".config/fish/completions"] {
+        std::fs::create_dir_all(home.path().join(folder)).unwrap();
     }
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_zim"), home.path().join("bin/zim")).unwrap();
+    // The token generator of somebody's back end.
+    let made = home.path().join("bin/make-token");
+    std::fs::write(&made, format!("#!/bin/sh\ncat {}/token\n", env.folder().display())).unwrap();
+    std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o700)).unwrap();
+    home
+}
+
+/// Runs a command of the operator of the first app.
+async fn operate(env: &TestEnv, words: &[&str]) {
+    let app_id = env.app_id().to_string();
+    let line = [&["admin", "--server-data", env.data()], words, &["--app-id", &app_id]].concat();
+    env.zim("", &line).await.ok();
 }
 
 /// Puts this server in the place of the servers that the examples name, and ends what would go on for ever.
@@ -192,54 +192,38 @@ fn changes_logins(command: &[String]) -> bool {
     matches!(command.first().map(String::as_str), Some("profile" | "admin"))
 }
 
-/// Runs the examples of the commands that are `chosen`; returns the commands that have some.
-async fn run_all(chosen: impl Fn(&[String]) -> bool) -> BTreeSet<String> {
-    server_binary();
-    let (mut seen, mut used) = (BTreeSet::new(), None);
-    for (command, help) in commands(&TestEnv::without_server()).await {
-        let examples = examples(&help);
-        if examples.is_empty() || !chosen(&command) {
-            continue;
+/// Returns the commands that have examples and are `chosen`, with their examples.
+async fn all_examples(chosen: impl Fn(&[String]) -> bool) -> Vec<(Vec<String>, Vec<String>)> {
+    let all = commands(&TestEnv::without_server()).await.into_iter();
+    let all = all.map(|(command, help)| (command, examples(&help)));
+    all.filter(|(command, examples)| !examples.is_empty() && chosen(command)).collect()
+}
+
+async fn run_all(env: &TestEnv, home: &Path, command: &[String], examples: &[String]) {
+    for example in examples {
+        // A line that is longer than 100 columns is wrapped, and cannot be copied.
+        assert!(example.contains("zim "), "{command:?}: {example}");
+        if example.contains("friend accept ann") {
+            env.zim("", &["friend", "delete", "bob"]).await;
+            env.zim("", &["friend", "apply", "bob"]).await;
         }
-        let (home, env) = match used.take() {
-            Some(used) => used,
-            None => {
-                let home = tempfile::tempdir().unwrap();
-                let env = prepared(home.path()).await;
-                (home, env)
-            }
-        };
-        if command.first().is_some_and(|noun| noun == "admin") {
-            prepare_for_operators(&env).await;
+        if example.contains("--from bob") {
+            env.zim("bob", &["send", "ann", "hi"]).await.ok();
         }
-        for example in examples {
-            // A line that is longer than 100 columns is wrapped, and cannot be copied.
-            assert!(example.contains("zim "), "{command:?}: {example}");
-            if example.contains("friend accept ann") {
-                env.zim("", &["friend", "delete", "bob"]).await;
-                env.zim("", &["friend", "apply", "bob"]).await;
-            }
-            if example.contains("--from bob") {
-                env.zim("bob", &["send", "ann", "hi"]).await.ok();
-            }
-            run(&env, home.path(), &adapted(&env, &example)).await;
-        }
-        if changes_logins(&command) {
-            env.end().await;
-        } else {
-            used = Some((home, env));
-        }
-        seen.insert(command.join(" "));
+        run(env, home, &adapted(env, example)).await;
     }
-    if let Some((_, env)) = used {
-        env.end().await;
-    }
-    seen
 }
 
 #[tokio::test]
 async fn the_examples_of_users_run() {
-    let seen = Box::pin(run_all(|command| !changes_logins(command))).await;
+    server_binary();
+    let env = prepared().await;
+    let (home, mut seen) = (home(&env), BTreeSet::new());
+    for (command, examples) in all_examples(|command| !changes_logins(command)).await {
+        Box::pin(run_all(&env, home.path(), &command, &examples)).await;
+        seen.insert(command.join(" "));
+    }
+    env.end().await;
     for command in [
         "",
         "login",
@@ -260,7 +244,24 @@ async fn the_examples_of_users_run() {
 
 #[tokio::test]
 async fn the_examples_of_operators_run() {
-    let seen = Box::pin(run_all(changes_logins)).await;
+    server_binary();
+    let first = prepared().await;
+    // Those in whose names the operator acts.
+    for user in ["support", "host"] {
+        operate(&first, &["user", "register", user]).await;
+    }
+    operate(&first, &["group", "add", "ann", "crew", "support"]).await;
+    // The examples of each command begin with the same. To prepare it anew for each would take longer than all of them.
+    let left = first.leave().await;
+    let mut seen = BTreeSet::new();
+    for (command, examples) in all_examples(changes_logins).await {
+        let env = TestEnv::of_left(&left).await;
+        operate(&env, &["room", "create", "host", "stage"]).await;
+        let home = home(&env);
+        Box::pin(run_all(&env, home.path(), &command, &examples)).await;
+        env.end().await;
+        seen.insert(command.join(" "));
+    }
     for command in [
         "profile",
         "admin",

@@ -25,6 +25,10 @@ pub(crate) struct TestEnv {
     data: String,
 }
 
+/// The folder of an environment that has ended.
+#[cfg(unix)]
+pub(crate) struct Left(TempDir);
+
 /// The result of a command.
 pub(crate) struct Ran {
     pub(crate) stdout: String,
@@ -43,15 +47,39 @@ impl TestEnv {
     /// Starts a server with changed settings.
     pub(crate) async fn with(edit: impl FnOnce(&mut Config)) -> Self {
         let mut env = Self::without_server();
-        let mut config = Config::local(&env.data);
+        env.start_server(edit).await;
+        env
+    }
+
+    async fn start_server(&mut self, edit: impl FnOnce(&mut Config)) {
+        let mut config = Config::local(&self.data);
         // Tests send faster than users.
         config.limits.messages_per_second = 10_000;
         config.limits.message_burst = 10_000;
         config.limits.requests_per_second = 10_000;
         config.limits.request_burst = 10_000;
         edit(&mut config);
-        env.server = Some(Server::start(config).await.unwrap());
+        self.server = Some(Box::pin(Server::start(config)).await.unwrap());
+    }
+
+    /// Starts a server on a copy of what another environment has left, with its profiles.
+    #[cfg(unix)]
+    pub(crate) async fn of_left(left: &Left) -> Self {
+        let mut env = Self::without_server();
+        copy_private(left.0.path(), env.folder());
+        env.start_server(|_| {}).await;
+        env.move_profiles();
         env
+    }
+
+    /// Stops the server, and keeps what it and the profiles have left.
+    #[cfg(unix)]
+    pub(crate) async fn leave(self) -> Left {
+        let Self { folder, server, .. } = self;
+        if let Some(server) = server {
+            assert_eq!(server.stop().await, 0, "tasks are left");
+        }
+        Left(folder)
     }
 
     /// Opens the server data, profiles and local databases of an earlier build, with the clock at the time of that build. See

@@ -362,9 +362,7 @@ async fn ban_user_for_a_time_ends_by_itself_and_survives_a_restart() {
     let mut world = World::new().await;
     let mut operator = world.admin().await;
     let app_id = world.app_id();
-    for user in ["ann", "bob", "cat"] {
-        world.raw_user(user, 1).await.end().await;
-    }
+    world.register(["ann", "bob", "cat"]).await;
     let ban = |user: &str, seconds| BanUserRequest { app_id, user_id: user.into(), seconds };
     let ends_at = soon(operator.ban_user(ban("ann", 60))).await.unwrap().into_inner().ban_ends_at;
     assert_eq!(ends_at, world.clock.now_ms() + 60_000);

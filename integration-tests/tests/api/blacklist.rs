@@ -14,13 +14,6 @@ const REMOVED: BlacklistChangeAction = BlacklistChangeAction::Removed;
 const BLOCKED: ErrorCode = ErrorCode::MessageModuleSenderInBlacklist;
 const ALL: BlacklistQueryConfig = BlacklistQueryConfig { next_flag: 0, count: 100 };
 
-/// Registers users.
-async fn register(world: &World, users: impl IntoIterator<Item = String>) {
-    for user in users {
-        world.raw_user(&user, 200).await.end().await;
-    }
-}
-
 /// The blacklist changes that a device has raised: the user, and whether they were added.
 fn raised(device: &Device) -> Vec<(String, bool)> {
     changes(&device.seen_of(EventKind::BlacklistChanged))
@@ -182,7 +175,7 @@ async fn add_users_to_blacklist_applies_before_the_conversation_exists() {
     // Both registration orders of the two accounts.
     for (ann, bob) in [("ann1", "bob1"), ("ann2", "bob2")] {
         if ann == "ann2" {
-            register(&world, [bob.to_owned()]).await;
+            world.register([bob]).await;
         }
         let (a, b) = (world.user(ann).await, world.user(bob).await);
         block(&a, bob).await;
@@ -210,7 +203,7 @@ async fn add_users_to_blacklist_applies_before_the_conversation_exists() {
 async fn add_users_to_blacklist_reports_an_error_for_each_refused_user() {
     let world = World::new().await;
     let ann = world.user("ann").await;
-    register(&world, ["bob".to_owned(), "carl".to_owned()]).await;
+    world.register(["bob", "carl"]).await;
     for (user, code) in
         [("ann", ErrorCode::FriendModuleCannotAddSelfToBlacklist), ("nobody", ErrorCode::CommonModuleUserIsNotExist)]
     {
@@ -238,7 +231,7 @@ async fn add_users_to_blacklist_reports_an_error_for_each_refused_user() {
 async fn remove_users_from_blacklist_reports_an_error_for_each_refused_user() {
     let world = World::new().await;
     let ann = world.user("ann").await;
-    register(&world, ["bob", "carl", "dora"].map(str::to_owned)).await;
+    world.register(["bob", "carl", "dora"]).await;
     soon(ann.add_users_to_blacklist(["bob", "carl"])).await.unwrap();
     for (user, code) in [
         ("dora", ErrorCode::FriendModuleUserNotInBlacklist),
@@ -280,7 +273,7 @@ async fn add_users_to_blacklist_and_remove_users_from_blacklist_take_1_to_20_use
     let world = World::new().await;
     let ann = world.user("ann").await;
     let users: Vec<String> = (0..21).map(|number| format!("user{number:02}")).collect();
-    register(&world, users.clone()).await;
+    world.register(&users).await;
     let mut raw = world.raw_user("ann", 9).await;
     let all: Vec<&str> = users.iter().map(String::as_str).collect();
     let invalid = ErrorCode::CommonModuleParamsInvalid;
@@ -308,7 +301,7 @@ async fn add_users_to_blacklist_is_refused_when_the_list_is_full() {
     })
     .await;
     let ann = world.user("ann").await;
-    register(&world, (0..6).map(|number| format!("u{number}"))).await;
+    world.register((0..6).map(|number| format!("u{number}"))).await;
     soon(ann.add_users_to_blacklist(["u0", "u1"])).await.unwrap();
     // One place is left; the first user of the call gets it.
     let some = soon(ann.add_users_to_blacklist(["u2", "u3", "u0"])).await.unwrap();
@@ -325,7 +318,7 @@ async fn add_users_to_blacklist_is_refused_when_the_list_is_full() {
 async fn query_blacklist_pages_newest_first_online_and_offline() {
     let mut world = World::new().await;
     let ann = world.user("ann").await;
-    register(&world, (0..6).map(|number| format!("u{number}"))).await;
+    world.register((0..6).map(|number| format!("u{number}"))).await;
     soon(ann.add_users_to_blacklist(["u0", "u1", "u2"])).await.unwrap();
     soon(ann.add_users_to_blacklist(["u3", "u4"])).await.unwrap();
     // A user who is added again is at the top.

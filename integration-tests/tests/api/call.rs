@@ -186,9 +186,7 @@ async fn call_invite_takes_9_invitees_10_minutes_and_2_kb() {
     let ann = world.user("ann").await;
     let mut raw = world.raw_user("eve", 9).await;
     let names: Vec<String> = (0..9).map(|number| format!("user{number}")).collect();
-    for (name, device) in names.iter().zip(10..) {
-        world.raw_user(name, device).await.end().await;
-    }
+    world.register(&names).await;
     let request = |invitees: &[String], config: CallInviteConfig| CallInviteRequest {
         invitees: invitees.to_vec(),
         config: Some(config),

@@ -51,9 +51,7 @@ async fn calling_invite_and_call_join_keep_to_10_users() {
     let world = World::new().await;
     let (ann, eve) = (world.user("ann").await, world.user("eve").await);
     let names: Vec<String> = (0..10).map(|number| format!("user{number}")).collect();
-    for (name, device) in names.iter().zip(10..) {
-        world.raw_user(name, device).await.end().await;
-    }
+    world.register(&names).await;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let call_id = invite(&ann, Mode::Advanced, &names[..8]).await;
     assert_eq!(refusal(invite_more(&ann, &call_id, &names[8..]).await), TOO_MANY);

@@ -324,8 +324,8 @@ async fn delete_friends_takes_at_most_20() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let friends_of = ids("friend", 20);
+    world.register(&friends_of).await;
     for friend in &friends_of {
-        world.raw_user(friend, 9).await.end().await;
         add(&ann, friend).await;
     }
     let config = FriendDeleteConfig::default();
@@ -479,9 +479,7 @@ async fn update_friend_attributes_sets_the_given_keys_and_keeps_the_rest() {
 async fn query_friends_info_keeps_the_order_and_reports_non_friends() {
     let world = World::new().await;
     let ann = world.user("ann").await;
-    for friend in ["bob", "carl", "dora"] {
-        world.raw_user(friend, 9).await.end().await;
-    }
+    world.register(["bob", "carl", "dora"]).await;
     add(&ann, "bob").await;
     add(&ann, "dora").await;
     let users = ["dora", "carl", "bob", "nobody", "dora"];
@@ -512,8 +510,8 @@ async fn query_friends_info_keeps_the_order_and_reports_non_friends() {
 async fn query_friend_list_is_newest_first_in_pages_of_at_most_100() {
     let world = World::new().await;
     let ann = world.user("ann").await;
+    world.register(ids("friend", 7)).await;
     for friend in ids("friend", 7) {
-        world.raw_user(&friend, 9).await.end().await;
         add(&ann, &friend).await;
     }
     let newest_first: Vec<String> = ids("friend", 7).into_iter().rev().collect();

@@ -464,8 +464,8 @@ async fn query_friend_application_list_is_latest_change_first_in_pages() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let users = ["bob", "carl", "dora", "emil", "fred"];
+    world.register(users).await;
     for user in users {
-        world.raw_user(user, 9).await.end().await;
         send(&ann, user, user).await;
     }
     let order = async |count| {

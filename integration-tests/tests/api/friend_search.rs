@@ -120,9 +120,9 @@ async fn search_local_friends_follows_aliases_and_the_list() {
 async fn search_local_friends_pages_and_checks_its_limits() {
     let world = World::new().await;
     let ann = world.user("ann").await;
+    world.register((0..32).map(|number| format!("u{number:02}"))).await;
     for number in 0..32 {
         let user_id = format!("u{number:02}");
-        world.raw_user(&user_id, 200).await.end().await;
         let config = FriendAddConfig { friend_alias: format!("friend {number}"), ..FriendAddConfig::default() };
         soon(ann.add_friend(&user_id, config)).await.unwrap();
     }

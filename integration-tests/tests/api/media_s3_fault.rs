@@ -224,7 +224,7 @@ async fn send_message_does_not_wait_for_a_slow_object_store() {
 #[tokio::test]
 async fn create_media_upload_is_refused_by_an_object_store_that_lists_but_takes_nothing() {
     let s3 = S3Server::start();
-    let world = world_on(&s3, |_| {}).await;
+    let world = world_on(&s3, |config| config.media.recheck_ms = 500).await;
     let mut raw = world.raw_user("ann", 1).await;
     let (client, bytes) = (world.https(), noise(1_000));
     let created = create(&mut raw, MessageType::File, &bytes).await;

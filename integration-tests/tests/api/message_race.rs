@@ -283,11 +283,8 @@ async fn send_message_receipts_read_by_500_members_at_once_counts_each_of_them_o
     })
     .await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
-    let mut readers: Vec<RawClient> = Vec::with_capacity(READERS);
     let names: Vec<String> = (0..READERS).map(|number| format!("reader{number}")).collect();
-    for name in &names {
-        readers.push(world.raw_user(name, 1).await);
-    }
+    let readers = world.raw_users(&names).await;
     create(&ann, "crew", &[]).await;
     for some in names.chunks(100) {
         let invited = soon(ann.invite_users_into_group(some.to_vec(), "crew")).await.unwrap();
@@ -345,8 +342,6 @@ async fn send_message_receipts_read_by_500_members_at_once_counts_each_of_them_o
     let config = GroupMessageReceiptMemberQueryConfig { next_flag: 0, count: 100 };
     let unread = soon(ann.query_group_message_receipt_unread_member_list(&sent, "crew", config)).await.unwrap();
     assert!(unread.user_list.is_empty(), "{unread:?}");
-    for reader in readers {
-        reader.end().await;
-    }
+    RawClient::end_all(readers).await;
     world.end().await;
 }

@@ -103,7 +103,8 @@ async fn renew_token_keeps_the_session_beyond_the_first_token() {
 async fn renew_token_without_a_connection_is_for_the_next_one() {
     let world = World::new().await;
     let proxy = world.proxy(1).await;
-    let ann = world.client_via(&proxy, DataDir::default(), |config| config.request_timeout_ms(1_000));
+    let short = |config: zim_client_sdk::Config| config.request_timeout_ms(1_000).connect_timeout_ms(2_000);
+    let ann = world.client_via(&proxy, DataDir::default(), short);
     let config = LoginConfig { token: world.token_for("ann", 100), ..LoginConfig::default() };
     soon(ann.login("ann", config)).await.unwrap();
     proxy.cut();

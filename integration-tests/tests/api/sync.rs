@@ -231,11 +231,13 @@ async fn pushes_carry_the_messages_without_gaps() {
 async fn sync_pages_of_conversations_continue_at_a_cursor_that_is_no_key() {
     let world = World::with(|config| config.limits.max_text_bytes = 32_768).await;
     let mut ann = world.raw_user("ann", 1).await;
+    let mut friends = Vec::new();
     for number in 0..10 {
         let mut friend = world.raw_user(&format!("friend{number}"), 1).await;
         friend.call(&send_text("ann", &"x".repeat(32_000), 1)).await.unwrap();
-        friend.end().await;
+        friends.push(friend);
     }
+    RawClient::end_all(friends).await;
     let keys = world.server().app().db.read(async |tx| {
         let rows = tx.fetch("SELECT id FROM conversation", &params![]).await?;
         rows.iter().map(|row| Ok(row.get::<i64>(0)?.unsigned_abs())).collect::<Result<Vec<u64>, Error>>()

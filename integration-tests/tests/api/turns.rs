@@ -2,6 +2,7 @@
 
 use std::sync::mpsc;
 
+use futures_util::future::join_all;
 use zim_client_sdk::message::MessageSendNotification;
 use zim_integration_tests::{Device, RawClient, World, code, eventually, group, soon};
 use zim_protocol::{
@@ -31,10 +32,7 @@ async fn world() -> World {
 async fn crew(world: &World) -> (Device, Vec<RawClient>) {
     let ann = world.user("ann").await;
     let names: Vec<String> = (0..READERS).map(|number| format!("reader{number}")).collect();
-    let mut readers = Vec::new();
-    for name in &names {
-        readers.push(world.raw_user(name, 1).await);
-    }
+    let readers = world.raw_users(&names).await;
     create(&ann, "crew", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     (ann, readers)
 }
@@ -78,10 +76,10 @@ async fn leave_room<R: Rpc>(world: World, conversation: ConversationKey, readers
     assert!(waiting() <= AT_ONCE * world.servers().count(), "{}", waiting());
     end.send(()).unwrap();
     held.await.unwrap();
-    for mut reader in waiting_readers {
+    for reader in &mut waiting_readers {
         assert_eq!(code(&reader.response().await), 0);
-        reader.end().await;
     }
+    RawClient::end_all(waiting_readers).await;
     world.end().await;
 }
 
@@ -123,18 +121,24 @@ async fn send_conversation_message_receipt_read_of_many_sessions_leaves_room_for
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.say("bob", "news").await;
     bob.receives("news").await;
-    let mut readers = Vec::with_capacity(READERS);
-    for number in 0..READERS {
+    let log_in = |number: usize| {
+        let world = &world;
         // Two users have few devices, and many one-shot logins.
-        let (user, peer) = if number % 2 == 0 { ("ann", "bob") } else { ("bob", "ann") };
-        let mut reader = world.raw_after_hello(1).await;
-        reader.call(&world.one_shot_request(user)).await.unwrap();
-        let read = SendConversationMessageReceiptReadRequest {
-            conversation_id: peer.to_owned(),
-            conversation_type: ConversationType::Peer as i32,
-            through_seq: None,
-        };
-        readers.push((reader, read));
+        let (user, peer) = if number.is_multiple_of(2) { ("ann", "bob") } else { ("bob", "ann") };
+        async move {
+            let mut reader = world.raw_after_hello(1).await;
+            reader.call(&world.one_shot_request(user)).await.unwrap();
+            let read = SendConversationMessageReceiptReadRequest {
+                conversation_id: peer.to_owned(),
+                conversation_type: ConversationType::Peer as i32,
+                through_seq: None,
+            };
+            (reader, read)
+        }
+    };
+    let mut readers = Vec::with_capacity(READERS);
+    for some in (0..READERS).collect::<Vec<_>>().chunks(25) {
+        readers.extend(join_all(some.iter().map(|number| log_in(*number))).await);
     }
     let conversation = only(&world, ConversationType::Peer).await;
     leave_room(world, conversation, readers).await;

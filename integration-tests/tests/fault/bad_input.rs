@@ -2,7 +2,7 @@
 
 use futures_util::future::select_all;
 use prost::Message as _;
-use zim_integration_tests::{Random, World, code, eventually, hello, request, send_text, texts};
+use zim_integration_tests::{Random, RawClient, World, code, eventually, hello, request, send_text, texts};
 use zim_protocol::wire::{CloseCode, MAX_FRAME_BYTES};
 use zim_protocol::{
     Ack, ClientFrame, ErrorCode, Hello, LoginRequest, METHODS, Request, SendMessageRequest, client_frame,
@@ -129,9 +129,7 @@ async fn incomplete_frames_are_bounded_over_all_sessions() {
     late.write_bytes(begin).await;
     assert_eq!(late.closed().await, CloseCode::Busy);
     late.end().await;
-    for raw in unauthenticated {
-        raw.end().await;
-    }
+    RawClient::end_all(unauthenticated).await;
     // The other sessions are unaffected. A closed connection and a completed frame free their bytes.
     holds_incomplete(&world, 2_000_000).await;
     for mut raw in some {

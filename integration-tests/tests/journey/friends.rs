@@ -188,8 +188,8 @@ async fn a_lost_connection_loses_no_changes_of_friends() {
 async fn without_a_connection_friend_queries_use_the_local_copy() {
     let mut world = World::with(|config| config.limits.friend_application_valid_s = 60).await;
     let ann = world.user("ann").await;
+    world.register(["bob", "carl", "dora"]).await;
     for friend in ["bob", "carl", "dora"] {
-        world.raw_user(friend, 9).await.end().await;
         add(&ann, friend).await;
     }
     let emil = world.user("emil").await;

@@ -45,6 +45,9 @@ pub struct Media {
     pub video_frame_program: PathBuf,
     /// Seconds that it has for a film, 1 to 30. Default: 10.
     pub video_frame_s: u32,
+    /// Milliseconds after which an object store that does not work is tried again: five seconds. No setting; tests do not wait so long.
+    #[serde(skip)]
+    pub recheck_ms: u32,
 }
 
 impl Default for Media {
@@ -63,6 +66,7 @@ impl Default for Media {
             orphans_kept_days: 7,
             video_frame_program: PathBuf::new(),
             video_frame_s: 10,
+            recheck_ms: 5_000,
         }
     }
 }
@@ -76,6 +80,7 @@ impl Media {
             max_pieces: self.max_pieces,
             frames: program.map(|program| (program.clone(), Duration::from_secs(self.video_frame_s.into()))),
             films: data_dir.join("films"),
+            recheck: Duration::from_millis(self.recheck_ms.into()),
         }
     }
 

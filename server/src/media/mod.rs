@@ -52,9 +52,8 @@ const PICTURES_AT_ONCE: usize = 2;
 const FILMS_AT_ONCE: usize = 2;
 /// What the name of a copy of a film ends with.
 const COPY: &str = ".film";
-/// How often an object store is asked whether it works, and how often if it does not.
+/// How often an object store is asked whether it works.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +94,7 @@ pub(crate) struct Files {
     /// Makes first frames of films, if the settings name a program for it.
     frames: Option<Frames>,
     films: PathBuf,
+    recheck: Duration,
 }
 
 /// How files are kept, as the settings say.
@@ -107,6 +107,8 @@ pub(crate) struct Options<'a> {
     pub(crate) frames: Option<(PathBuf, Duration)>,
     /// The folder where films from a bucket are while their first frames are made.
     pub(crate) films: PathBuf,
+    /// How often an object store that does not work is asked whether it does.
+    pub(crate) recheck: Duration,
 }
 
 /// Where the files are, as the settings say.
@@ -144,7 +146,7 @@ impl Files {
     /// # Errors
     /// The credentials of the object store cannot be read; the text says so.
     pub(crate) fn open(options: Options<'_>) -> Result<Arc<Self>, String> {
-        let Options { location, max_pieces, frames, films } = options;
+        let Options { location, max_pieces, frames, films, recheck } = options;
         let store = match location {
             Location::Bucket(address) => Store::Bucket(Arc::new(Bucket::open(address, max_pieces)?)),
             Location::Folder(root) => Store::Folder(Folder::new(root)),
@@ -159,6 +161,7 @@ impl Files {
             films_at_once: Arc::new(Semaphore::new(FILMS_AT_ONCE)),
             frames: frames.map(|(program, within)| Frames::new(program, within)),
             films,
+            recheck,
         }))
     }
 
@@ -283,10 +286,10 @@ impl Files {
                 }
                 waited = Duration::ZERO;
             }
-            if timeout(RECHECK_INTERVAL, end.cancelled()).await.is_ok() {
+            if timeout(self.recheck, end.cancelled()).await.is_ok() {
                 return;
             }
-            waited += RECHECK_INTERVAL;
+            waited += self.recheck;
         }
     }
 }
@@ -331,8 +334,9 @@ mod tests {
     impl Files {
         /// The files in this folder.
         pub(super) fn in_folder(root: &Path) -> Arc<Self> {
-            let location = Location::Folder(root.to_owned());
-            Self::open(Options { location, max_pieces: 1_000, frames: None, films: root.join("films") }).unwrap()
+            let (location, films) = (Location::Folder(root.to_owned()), root.join("films"));
+            let recheck = Duration::from_secs(5);
+            Self::open(Options { location, max_pieces: 1_000, frames: None, films, recheck }).unwrap()
         }
     }
 
