@@ -431,7 +431,9 @@ async fn switch_room_that_fails_in_the_middle_leaves_the_device_where_it_is_told
     // It can be done to the end.
     soon(ann.leave_room("one")).await.unwrap();
     assert_eq!(last("one"), Some(RoomState::Disconnected));
-    soon(ann.enter_room(info("two"), RoomAdvancedConfig::default())).await.unwrap();
+    // It may still ask whether it is in the second one.
+    eventually("Ann enters", async || soon(ann.enter_room(info("two"), RoomAdvancedConfig::default())).await.ok())
+        .await;
     assert_eq!(list(&bob, "two").await, ["bob", "ann"]);
     assert!(!world.logged().errors().is_empty(), "the log has the failure");
     world.end().await;

@@ -142,11 +142,14 @@ impl PostgresBackend {
             Some((_, wait)) => (wait * 2).min(BACK_OFF.1),
             None => BACK_OFF.0,
         };
-        let opened = match self.connector.open().await {
-            Ok(mut link) => link.simple(PLANS.to_owned()).await.map(|()| link),
-            Err(error) => Err(error),
+        let open = async {
+            let mut link = self.connector.open().await?;
+            link.simple(PLANS.to_owned()).await?;
+            Ok(link)
         };
-        match opened {
+        // Also a connection that falls silent after it was made does not hold up those who wait.
+        let opened = timeout(2 * CONNECT, open).await;
+        match opened.unwrap_or_else(|_| Err(DbError::new(DbErrorKind::Disconnected, "PostgreSQL does not respond"))) {
             Ok(link) => {
                 self.link = Some(link);
                 self.next_attempt = None;

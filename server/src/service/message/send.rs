@@ -159,12 +159,20 @@ impl App {
             None if shown.sender_unaware => self.send_unaware(caller, &name, new).await?,
             None => self.submit_send(caller, &name, new)?.await?,
         };
+        // What the client has is not the stored content if the server completed that.
+        let is_known = draft.combined.is_none() && !is_media(draft.kind);
         // A message that is sent again is answered as it is now: others may have changed it, and the client may have passed these changes
         // over. An unaware sender does not see what is stored.
         if !sent.is_new && !shown.sender_unaware {
+            // Of a reply, the client does not know what it replies to.
+            let is_known = is_known && !sent.is_changed && replied.is_none();
             match self.stored_entry(identity, conversation, sent.seq).await? {
                 Some(entry) => {
-                    caller.add_push(message_push(vec![entry.clone()], name.clone()));
+                    let content = entry.content.clone();
+                    let own = MessageEntry { content: if is_known { Bytes::new() } else { content.clone() }, ..entry };
+                    caller.add_push(message_push(vec![own.clone()], name.clone()));
+                    let content = if omits_content && is_known { Bytes::new() } else { content };
+                    let entry = MessageEntry { content, ..own };
                     let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
                     return Ok(MessageSentResult { message: Some(message) });
                 }
@@ -176,9 +184,7 @@ impl App {
                 None => {}
             }
         }
-        // What the client has is not the stored content if the server completed that.
         let content = draft.content_of(sent.message_id)?;
-        let is_known = draft.combined.is_none() && !is_media(draft.kind);
         let own = sent_entry(identity, &draft, key.bits, sent, if is_known { Bytes::new() } else { content.clone() });
         caller.add_push(message_push(vec![MessageEntry { state: state.clone(), ..own }], name.clone()));
         let content = if omits_content && is_known { Bytes::new() } else { content };
