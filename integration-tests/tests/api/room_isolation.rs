@@ -9,7 +9,7 @@ use zim_protocol::{
     EndRoomAttributesBatchOperationRequest, ErrorCode, EventKind, JoinRoomRequest, LeaveRoomRequest, LoginRequest,
     Message, QueryRoomAllAttributesRequest, QueryRoomMemberAttributesListRequest, QueryRoomMemberListRequest,
     QueryRoomMembersAttributesRequest, QueryRoomMembersRequest, QueryRoomOnlineMemberCountRequest, ResumeRoomsRequest,
-    RoomAttributesSetConfig, RoomAttributesUpdateAction, RoomAttributesUpdateInfo, RoomInfo,
+    RoomAttributesSetConfig, RoomAttributesUpdateAction, RoomAttributesUpdateInfo, RoomEvent, RoomInfo,
     RoomMemberAttributesQueryConfig, RoomMemberAttributesSetConfig, RoomMemberQueryConfig, RoomRef, Rpc,
     SendBarrageRequest, SendMessageRequest, SetRoomAttributesRequest, SetRoomMembersAttributesRequest,
     SwitchRoomRequest, SyncRequest, event_frame::Frame,
@@ -150,6 +150,25 @@ async fn nothing_of_a_room_reaches_a_connection_that_was_away_for_too_long() {
     let after = heard(&mut back, &bob, "cai", "two").await;
     assert!(after.is_empty(), "{after:?}");
     back.end().await;
+    world.end().await;
+}
+
+/// As after a backup was restored in which the device is in the room that has the ID now.
+#[tokio::test]
+async fn a_device_that_resumes_another_room_with_the_same_id_is_let_out_of_the_present_one() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    create(&ann, "stage").await;
+    let mut cai = world.raw_user("cai", 3).await;
+    cai.call(&JoinRoomRequest { room_id: "stage".into(), entry_number: 1 }).await.unwrap();
+    is_told(&ann, "stage +cai").await;
+    let resume =
+        |number| ResumeRoomsRequest { rooms: vec![RoomRef { room_id: "stage".into(), number, entry_number: 2 }] };
+    assert!(cai.call(&resume(0)).await.unwrap().lost.is_empty());
+    let lost = cai.call(&resume(1)).await.unwrap().lost;
+    assert_eq!(lost.iter().map(|room| room.event()).collect::<Vec<_>>(), [RoomEvent::RoomNotExist]);
+    is_told(&ann, "stage -cai").await;
+    cai.end().await;
     world.end().await;
 }
 

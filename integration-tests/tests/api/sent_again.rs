@@ -3,8 +3,9 @@
 use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{World, refusal, send_text, soon};
 use zim_protocol::{
-    CombineMessage, ConversationType, ErrorCode, Message, MessageDeleteConfig, MessageRevokeConfig, MessageSendConfig,
-    MessageSentStatus, MessageType, SendMessageRequest, SendingMessageCancelConfig, message::Body,
+    CombineMessage, ConversationType, ErrorCode, Message, MessageDeleteConfig, MessageReactionAddConfig,
+    MessageRevokeConfig, MessageSendConfig, MessageSentStatus, MessageType, SendMessageRequest,
+    SendingMessageCancelConfig, message::Body,
 };
 
 use crate::media::{Files, noise, send, stored};
@@ -47,6 +48,27 @@ async fn send_message_of_a_combined_message_again_ends_as_sent_when_what_it_comb
     // What was never stored is refused.
     let refused = raw.call(&outer(2)).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32);
+    raw.end().await;
+    world.end().await;
+}
+
+/// The device may have passed over what others did to it, because it did not have the message.
+#[tokio::test]
+async fn send_message_again_brings_what_others_did_to_it() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    let mut raw = world.raw_user("ann", 9).await;
+    let request = SendMessageRequest { omit_content: true, ..send_text("bob", "hi", 1) };
+    raw.call(&request).await.unwrap();
+    let got = bob.receives("hi").await;
+    soon(bob.add_message_reaction("like", &got, MessageReactionAddConfig::default())).await.unwrap();
+    let id = raw.send_request(&request).await;
+    let response = raw.response().await;
+    assert_eq!(response.id, id);
+    let [push] = &response.pushes[..] else { panic!("{response:?}") };
+    let state = push.messages[0].state.as_ref().unwrap();
+    assert_eq!(state.reactions[0].reaction_type, "like");
+    assert!(push.messages[0].content.is_empty(), "the client has it");
     raw.end().await;
     world.end().await;
 }
