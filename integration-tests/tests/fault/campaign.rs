@@ -114,7 +114,18 @@ async fn an_ack_before_the_commit_is_caught() {
 
 #[tokio::test]
 async fn a_push_without_its_position_is_caught() {
-    is_caught(Planted::PushWithoutPosition, &[], "device_behind").await;
+    let mut plan = Plan::of(11, Database::Sqlite, Vec::new());
+    let (ann, bob) = (0, 2);
+    let all = Step::Wait { answers: usize::MAX, at_most_ms: 10_000 };
+    // Nothing comes after the last push that would let a device look.
+    plan.steps.extend([
+        all.clone(),
+        Step::Action(ann, Action::Social { peer: "bob", action: SocialAction::Unblock }),
+        all.clone(),
+        Step::Action(bob, Action::Send { peer: "ann", is_poison: false }),
+        all,
+    ]);
+    is_caught_in(plan, Planted::PushWithoutPosition, "device_behind").await;
 }
 
 #[tokio::test]
