@@ -218,7 +218,8 @@ pub(crate) fn mark_stale(db: &Connection) -> rusqlite::Result<()> {
 pub(crate) fn sweep(db: &Connection) -> rusqlite::Result<Vec<Name>> {
     let sql = "UPDATE conversation SET pinned_at = 0, notification = ?1, marks = 0, deleted_below = 0, \
                hidden_below = CASE WHEN hidden_ts > 0 THEN hidden_below ELSE 0 END, is_stale = 0 WHERE is_stale = 1 \
-               AND (pinned_at > 0 OR notification <> ?1 OR marks <> 0 OR deleted_below > 0) RETURNING type, name";
+               AND (pinned_at > 0 OR notification <> ?1 OR marks <> 0 OR deleted_below > 0 \
+               OR (hidden_below <> 0 AND hidden_ts = 0)) RETURNING type, name";
     let notify = ConversationNotificationStatus::Notify as i32;
     let swept = db
         .prepare_cached(sql)?
