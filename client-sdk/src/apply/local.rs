@@ -66,13 +66,18 @@ impl Transaction<'_> {
                 rows::insert(self.db, id, &sender, &pending)?;
             }
             Local::Data { name, message, data } => {
-                if let Some(id) = conversation::id(self.db, &name)?
-                    && let Some((row, found)) = rows::find(self.db, id, &message)?
-                {
+                let found = match conversation::id(self.db, &name)? {
+                    Some(id) => rows::find(self.db, id, &message)?,
+                    None => None,
+                };
+                if let Some((row, found)) = found {
                     self.touch(&name)?;
                     rows::set_local_data(self.db, row, &data)?;
                     // What is remembered of it has other data.
                     self.recent.take_sending(&found.client_key);
+                } else if let Ok(message_id @ 1..) = message.message_id.parse() {
+                    // Its row was dropped since the app asked.
+                    message::keep_data(self.db, message_id, &data)?;
                 }
             }
             Local::File { name, message, index, url, path } => {

@@ -455,6 +455,17 @@ pub(crate) fn drop_stored(db: &Connection, conversation: i64) -> rusqlite::Resul
     Ok(())
 }
 
+/// Keeps data of a message that has no row. It gets them when it returns.
+pub(crate) fn keep_data(db: &Connection, message_id: i64, data: &str) -> rusqlite::Result<()> {
+    if data.is_empty() {
+        db.prepare_cached("DELETE FROM kept_local_data WHERE message_id = ?1")?.execute([message_id])?;
+    } else {
+        db.prepare_cached("INSERT OR REPLACE INTO kept_local_data (message_id, local_data) VALUES (?1, ?2)")?
+            .execute(params![message_id, data])?;
+    }
+    Ok(())
+}
+
 /// Keeps the local data of messages of a conversation, or of all, beyond their rows.
 pub(crate) fn keep_local_data(db: &Connection, conversation: Option<i64>) -> rusqlite::Result<()> {
     // What the app has set anew counts, also if it is nothing.

@@ -404,6 +404,14 @@ fn local_data_is_what_the_app_has_set_last() {
         all_events(&db, &mut recent, changing(page(mine.clone())), &[]);
         assert_eq!(data(&db), text);
     }
+    // They were dropped after the app had found the message.
+    let found = Message { message_id: mine.message_id.to_string(), ..stored() };
+    for text in ["c", ""] {
+        all_events(&db, &mut recent, changing(Change::Drop(Name::new(0, "bob"))), &[]);
+        all_events(&db, &mut recent, set(text, found.clone()), &[]);
+        all_events(&db, &mut recent, changing(page(mine.clone())), &[]);
+        assert_eq!(data(&db), text);
+    }
 }
 
 /// Whoever has read it before, and whatever a device learned first.
