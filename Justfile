@@ -20,8 +20,8 @@ server_on_postgres := "package(zim-server) & test(/postgres/)"
 # Tests that need other programs: `tcpdump`, `ffmpeg`, `strace`.
 with_other_programs := "test(/capture/) | test(/media_film/) | test(/power_cut/)"
 
-# Tests that take long, and show the same on every database.
-once := "test(/ten_thousand_conversations/)"
+# Tests that take long and show the same on every database, and one that expects a single node: each node gets a token of its own.
+once := "test(/ten_thousand_conversations/) | test(/fcm_gets_a_token_for_the_service_account_once/)"
 
 # Lists the commands.
 _list:
