@@ -179,10 +179,8 @@ impl Server {
             flag: "--admin",
             source,
         })?;
-        let admin_tls = match admin.as_ref().map(|admin| &admin.address) {
-            Some(AdminAddr::Tls(_)) => Some(identity.operator_config()?),
-            _ => None,
-        };
+        let has_admin_tls = admin.as_ref().is_some_and(|admin| matches!(admin.address, AdminAddr::Tls(_)));
+        let admin_tls = if has_admin_tls { Some(identity.operator_config()?) } else { None };
         let node = config.bus.is_set().then(NodeNumber::default);
         let quic = net::endpoint_config(&seed, node.clone());
         let endpoint = net::bind(config.listen, tls, quic, &config.limits, &tasks, &aborted).map_err(|source| {

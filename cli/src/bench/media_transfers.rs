@@ -104,7 +104,7 @@ impl Times {
                 ratio_synced: synced.filter(|_| SYNCED.contains(&way)).map(ratio),
             })
         };
-        sorted.iter().filter_map(|(way, times)| Some((*way, rate(*way, times)?))).collect()
+        sorted.iter().filter_map(|(way, times)| Some((*way, rate(way, times)?))).collect()
     }
 }
 

@@ -416,9 +416,10 @@ async fn refused(answer: Response) -> Failed {
 
 /// Returns a body that reads a file from `offset` to `size`. A piece is read while the one before is sent.
 fn body_of(path: PathBuf, (offset, size): (u64, u64), first: First, on_bytes: OnBytes) -> Body {
+    type Read = io::Result<(Vec<u8>, File)>;
     struct State {
         path: PathBuf,
-        ahead: Option<JoinHandle<io::Result<(Vec<u8>, File)>>>,
+        ahead: Option<JoinHandle<Read>>,
         at: u64,
     }
     let next = move |mut state: State| {

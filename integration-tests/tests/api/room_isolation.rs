@@ -166,7 +166,7 @@ async fn a_device_that_resumes_another_room_with_the_same_id_is_let_out_of_the_p
         |number| ResumeRoomsRequest { rooms: vec![RoomRef { room_id: "stage".into(), number, entry_number: 2 }] };
     assert!(cai.call(&resume(0)).await.unwrap().lost.is_empty());
     let lost = cai.call(&resume(1)).await.unwrap().lost;
-    assert_eq!(lost.iter().map(|room| room.event()).collect::<Vec<_>>(), [RoomEvent::RoomNotExist]);
+    assert_eq!(lost.iter().map(zim_protocol::LostRoom::event).collect::<Vec<_>>(), [RoomEvent::RoomNotExist]);
     is_told(&ann, "stage -cai").await;
     cai.end().await;
     world.end().await;

@@ -157,7 +157,7 @@ fn message(seq: u64, is_mention: bool) -> Change {
         kind: MessageType::Text as i32,
         flags: MessageFlag::Counted as u32,
         client_key: vec![3; 16].into(),
-        content: Message { mentioned_user_ids, ..Message::text(&seq.to_string()) }.encode_to_vec().into(),
+        content: Message { mentioned_user_ids, ..Message::text(seq.to_string()) }.encode_to_vec().into(),
         ..MessageEntry::default()
     };
     Change::Messages { name: bob(), entries: vec![entry], raise_after: u64::MAX, own_after: u64::MAX }
