@@ -1,12 +1,10 @@
-//! Pushes to groups, a page of sessions at a time. Each session that is woken takes its turn, so a push to thousands of them at
-//! once would delay every answer and every other push. What arrives for a group during a walk is pushed by the next one, all
-//! of it together: a group that is behind wakes each session once for many messages. A walk to many sessions begins a moment
-//! late, so that the answer to the sender leaves before the pushes take the processors.
+//! Pushes to groups, a page of sessions at a time. Each session that is woken takes its turn, so a push to thousands of them at once
+//! would delay every answer and every other push. What arrives for a group during a walk is pushed together by the next one. A walk
+//! to many sessions begins a moment late, so that the answer to the sender leaves before the pushes take the processors.
 //!
-//! Most of what a push costs is to wake the session, so a group with many sessions wakes them at a pace. What arrives meanwhile is
-//! pushed together by the next walk, and what others do in this time is not delayed by more than a few wakes. A message to a group
-//! that was quiet is with all sooner; in the long run the pace is the same. Members who enter and leave a room with many sessions
-//! wait until something else is pushed to it, or for a while.
+//! Most of what a push costs is to wake the session, so a group with many sessions wakes them at a pace, and others wait for a few
+//! wakes at most. A message to a group that was quiet is with all sooner; in the long run the pace is the same. Members who enter and
+//! leave a room with many sessions wait until something else is pushed to it, or for a while.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -28,20 +26,18 @@ const PAGE: usize = 64;
 const TURN: usize = 128;
 /// How long a walk waits that has more than one turn. Answers take less, and a person does not notice it.
 const DELAY: Duration = Duration::from_millis(2);
-/// How long a walk waits that has more than one turn, and only tells of members who entered and left a room.
+/// The same if it only tells of members who entered and left a room.
 const MEMBERS_DELAY: Duration = Duration::from_millis(200);
 /// The pace of a group with more sessions than one turn has: the time for each session of the lane that it wakes. At 6,250 sessions
 /// a second this takes some 40 % of a processor.
 const PACE: Duration = Duration::from_micros(160);
 /// The longest time that the pace makes of a walk.
 const MAX_WALK: Duration = Duration::from_millis(500);
-/// The same for a walk of a group that was quiet, and how far such walks may take it ahead of its pace: somebody who writes to
-/// 10,000 sees answers soon, and a group where messages follow each other does not delay everything else.
+/// The same for a walk of a group that was quiet, and how far such walks may take it ahead of its pace.
 const QUICK_WALK: Duration = Duration::from_millis(150);
 /// How far a group may be ahead of its pace: the first 100 sessions of a lane do not wait for it.
 const AHEAD: Duration = Duration::from_millis(16);
-/// Sessions of such a group that are woken together. Then the lane gives others their turn, also if more may be woken: a message
-/// of somebody else passes several tasks on its way, and waits in each for those that were woken before.
+/// Sessions of such a group that are woken together. Then the lane gives others their turn, also if more may be woken.
 const PACED_PAGE: usize = 8;
 /// The bytes that the walks of a lane hold. Beyond that the lane keeps what is handed over.
 const MAX_BYTES: usize = 4 << 20;

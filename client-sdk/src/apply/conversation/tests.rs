@@ -135,12 +135,12 @@ fn a_deletion_in_an_ended_epoch_hides_nothing_of_the_next() {
 #[test]
 fn a_deletion_that_a_restored_server_does_not_know_is_undone() {
     let (db, mut recent) = (memory().unwrap(), Recent::default());
-    let there = State { head_seq: 1, seq: 1, known: true, last_ts: 5, ..State::default() };
-    run(&db, &mut recent, vec![first_message()], Some(there.clone()));
+    let there = counted(1, 0);
+    run(&db, &mut recent, vec![message(1, false)], Some(there.clone()));
     let settle = vec![Settle::Edit(Edit::HideBelow(bob(), 2))];
     apply(&db, &Viewer::in_test("ann", 10), &mut recent, Job { settle, ..Job::default() }).unwrap();
     run(&db, &mut recent, vec![Change::DropAll { epoch: Bytes::new() }], None);
-    let told = run(&db, &mut recent, vec![first_message(), Change::Sweep], Some(there));
+    let told = run(&db, &mut recent, vec![message(1, false), Change::Sweep], Some(there));
     assert_eq!(told, [(ConversationEvent::Added, "bob".to_owned())]);
     assert_eq!(store::conversation_setting::listed(&db).unwrap(), [(bob(), Some(2))]);
 }
