@@ -303,6 +303,8 @@ struct Transaction<'a> {
     /// The keys of own messages that the log settled.
     settled: HashSet<Key>,
     durable: Vec<Durable>,
+    /// The IDs of the messages that are raised.
+    raised: Vec<i64>,
     statuses: Vec<MessageSentStatusChangeInfo>,
     /// Own messages that the server has stored.
     sent: Vec<Message>,
@@ -326,6 +328,7 @@ impl<'a> Transaction<'a> {
             last_place: None,
             settled: HashSet::new(),
             durable: Vec::new(),
+            raised: Vec::new(),
             statuses: Vec::new(),
             sent: Vec::new(),
             status_news: Vec::new(),
@@ -414,7 +417,7 @@ impl<'a> Transaction<'a> {
                 self.detach_events(None)?;
                 self.recent.forget_known();
                 self.recent.set_told_again(self.db, true)?;
-                store::message::keep_known(self.db, self.viewer.horizon_ms)?;
+                store::message::keep_known(self.db, self.viewer.horizon_ms, &self.raised)?;
                 store::friend::mark_stale(self.db)?;
                 store::friend_application::mark_stale(self.db)?;
                 store::group_application::mark_stale(self.db)?;

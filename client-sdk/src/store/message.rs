@@ -482,13 +482,21 @@ pub(crate) fn keep_local_data(db: &Connection, conversation: Option<i64>) -> rus
     Ok(())
 }
 
-/// Remembers the messages since `horizon_ms`, because their rows are about to be deleted with their epoch.
-pub(crate) fn keep_known(db: &Connection, horizon_ms: i64) -> rusqlite::Result<()> {
+/// Remembers the messages since `horizon_ms` that the app knows, because their rows are about to be deleted with their epoch: its own,
+/// those up to where all were raised, and those that were `raised` since. A message behind a gap is stored before it is raised.
+pub(crate) fn keep_known(db: &Connection, horizon_ms: i64, raised: &[i64]) -> rusqlite::Result<()> {
     db.execute("DELETE FROM known_message WHERE ts < ?1", [horizon_ms])?;
     db.execute(
-        "INSERT OR IGNORE INTO known_message (message_id, ts) SELECT message_id, ts FROM message WHERE seq > 0 AND ts >= ?1",
+        "INSERT OR IGNORE INTO known_message (message_id, ts) SELECT m.message_id, m.ts FROM message m \
+         JOIN conversation c ON c.id = m.conversation WHERE m.seq > 0 AND m.ts >= ?1 AND (m.seq <= c.seq OR m.is_local = 1)",
         [horizon_ms],
     )?;
+    for id in raised {
+        db.execute(
+            "INSERT OR IGNORE INTO known_message (message_id, ts) SELECT message_id, ts FROM message WHERE message_id = ?1 AND ts >= ?2",
+            [*id, horizon_ms],
+        )?;
+    }
     Ok(())
 }
 

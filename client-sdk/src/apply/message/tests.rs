@@ -16,6 +16,7 @@ use crate::types::Name;
 
 /// Answers to own messages.
 mod answers;
+mod epochs;
 /// What replies show of messages that change while the user is away.
 mod replies;
 
