@@ -136,7 +136,7 @@ impl Transaction<'_> {
                     self.received(id, &to, std::mem::take(&mut new), new_are_offline);
                     new_are_offline = is_offline;
                 }
-                self.raised.push(entry.message_id);
+                self.raised.push((entry.message_id, entry.ts));
                 new.push(message::shown(entry, &self.viewer.user_id, &to));
             }
         }

@@ -303,8 +303,8 @@ struct Transaction<'a> {
     /// The keys of own messages that the log settled.
     settled: HashSet<Key>,
     durable: Vec<Durable>,
-    /// The IDs of the messages that are raised.
-    raised: Vec<i64>,
+    /// The IDs of the messages that are raised, and their times.
+    raised: Vec<(i64, i64)>,
     statuses: Vec<MessageSentStatusChangeInfo>,
     /// Own messages that the server has stored.
     sent: Vec<Message>,

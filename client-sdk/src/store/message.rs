@@ -483,19 +483,18 @@ pub(crate) fn keep_local_data(db: &Connection, conversation: Option<i64>) -> rus
 }
 
 /// Remembers the messages since `horizon_ms` that the app knows, because their rows are about to be deleted with their epoch: its own,
-/// those up to where all were raised, and those that were `raised` since. A message behind a gap is stored before it is raised.
-pub(crate) fn keep_known(db: &Connection, horizon_ms: i64, raised: &[i64]) -> rusqlite::Result<()> {
+/// those up to where all were raised, and those that were `raised` since, with their times. A message behind a gap is stored
+/// before it is raised.
+pub(crate) fn keep_known(db: &Connection, horizon_ms: i64, raised: &[(i64, i64)]) -> rusqlite::Result<()> {
     db.execute("DELETE FROM known_message WHERE ts < ?1", [horizon_ms])?;
     db.execute(
         "INSERT OR IGNORE INTO known_message (message_id, ts) SELECT m.message_id, m.ts FROM message m \
          JOIN conversation c ON c.id = m.conversation WHERE m.seq > 0 AND m.ts >= ?1 AND (m.seq <= c.seq OR m.is_local = 1)",
         [horizon_ms],
     )?;
-    for id in raised {
-        db.execute(
-            "INSERT OR IGNORE INTO known_message (message_id, ts) SELECT message_id, ts FROM message WHERE message_id = ?1 AND ts >= ?2",
-            [*id, horizon_ms],
-        )?;
+    let mut add = db.prepare_cached("INSERT OR IGNORE INTO known_message (message_id, ts) VALUES (?1, ?2)")?;
+    for (message_id, ts) in raised.iter().filter(|(_, ts)| *ts >= horizon_ms) {
+        add.execute(params![message_id, ts])?;
     }
     Ok(())
 }
