@@ -102,8 +102,8 @@ async fn set_geofencing_config_in_a_capture_keeps_every_packet_away_from_other_a
     soon(ann.logout()).await;
     ann.quit().await;
     let packets = capture.packets().await;
-    assert!(count(&packets[before..], in_europe, Protocol::Udp) > 20, "messages");
-    assert!(count(&packets[before..], in_europe, Protocol::Tcp) > 20, "files");
+    assert!(count(&packets[before..], in_europe, Protocol::Udp) > 0, "messages");
+    assert!(count(&packets[before..], in_europe, Protocol::Tcp) > 0, "files");
     let elsewhere: Vec<&Packet> =
         packets.iter().filter(|packet| packet.to.0 == in_india || packet.from.0 == in_india).collect();
     assert!(elsewhere.is_empty(), "{elsewhere:?}");
@@ -126,8 +126,8 @@ async fn set_geofencing_config_in_a_capture_lets_packets_go_to_an_area_that_may_
     ann.quit().await;
     bob.quit().await;
     let packets = capture.packets().await;
-    assert!(count(&packets, in_india, Protocol::Udp) > 20, "messages");
-    assert!(count(&packets, in_india, Protocol::Tcp) > 20, "files");
+    assert!(count(&packets, in_india, Protocol::Udp) > 0, "messages");
+    assert!(count(&packets, in_india, Protocol::Tcp) > 0, "files");
     // The file that nobody has.
     assert!(count(&packets, in_europe, Protocol::Tcp) > 0 && count(&packets, in_europe, Protocol::Udp) == 0);
     world.end().await;
