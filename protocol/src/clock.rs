@@ -20,7 +20,7 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System,
-    /// The clock of the machine and a correction, milliseconds.
+    /// The steady time and what is added to it, milliseconds.
     Corrected(Arc<AtomicI64>),
     Manual(Arc<watch::Sender<Times>>),
 }
@@ -45,11 +45,12 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// Returns a clock that is that of the machine until [`Clock::correct`] says otherwise. Any other clock is returned as it is.
+    /// Returns a clock that begins with the time of the machine and then follows [`Clock::correct`] alone: if somebody sets the
+    /// clock of the machine, its time does not jump. Any other clock is returned as it is.
     #[must_use]
     pub fn correctable(self) -> Self {
         match self.0 {
-            Source::System => Self(Source::Corrected(Arc::default())),
+            Source::System => Self(Source::Corrected(Arc::new(AtomicI64::new(system_ms() - machine_steady_ms())))),
             other => Self(other),
         }
     }
@@ -59,7 +60,7 @@ impl Clock {
     pub fn correct(&self, now_ms: i64) {
         match &self.0 {
             Source::System => {}
-            Source::Corrected(correction) => correction.store(now_ms.saturating_sub(system_ms()), Ordering::Relaxed),
+            Source::Corrected(ahead) => ahead.store(now_ms.saturating_sub(machine_steady_ms()), Ordering::Relaxed),
             Source::Manual(times) => {
                 times.send_if_modified(|times| {
                     let is_wrong = times.is_correctable && times.now_ms != now_ms;
@@ -92,7 +93,7 @@ impl Clock {
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
             Source::System => system_ms(),
-            Source::Corrected(correction) => system_ms().saturating_add(correction.load(Ordering::Relaxed)),
+            Source::Corrected(ahead) => machine_steady_ms().saturating_add(ahead.load(Ordering::Relaxed)),
             Source::Manual(times) => times.borrow().now_ms,
         }
     }
@@ -101,10 +102,7 @@ impl Clock {
     /// still while the machine sleeps.
     pub fn steady_ms(&self) -> i64 {
         match &self.0 {
-            Source::System | Source::Corrected(_) => {
-                static START: OnceLock<Instant> = OnceLock::new();
-                i64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
-            }
+            Source::System | Source::Corrected(_) => machine_steady_ms(),
             Source::Manual(times) => times.borrow().steady_ms,
         }
     }
@@ -124,10 +122,16 @@ impl Clock {
         }
     }
 
-    /// Sets a manual clock forward or back by `ms`; no time passes. It does nothing to a system clock.
+    /// Sets a manual clock forward or back by `ms`; no time passes. It does nothing to a system clock, nor to a manual one that takes
+    /// corrections: that is like a [`Clock::correctable`] one, which does not follow the clock of the machine.
     pub fn jump(&self, ms: i64) {
         if let Source::Manual(times) = &self.0 {
-            times.send_modify(|times| times.now_ms = times.now_ms.saturating_add(ms));
+            times.send_if_modified(|times| {
+                if !times.is_correctable {
+                    times.now_ms = times.now_ms.saturating_add(ms);
+                }
+                !times.is_correctable
+            });
         }
     }
 
@@ -166,6 +170,11 @@ impl Clock {
     }
 }
 
+fn machine_steady_ms() -> i64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    i64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
+}
+
 fn system_ms() -> i64 {
     // A clock before 1970 is not set at all: any value does.
     #[expect(clippy::disallowed_methods, reason = "all other code asks a clock")]
@@ -199,9 +208,16 @@ mod tests {
         clock.clone().correct(9_000);
         // No time passes.
         assert_eq!((clock.now_ms(), clock.steady_ms()), (9_000, 0));
+        // It does not follow the clock of the machine.
+        clock.jump(500_000);
+        clock.advance(3);
+        assert_eq!((clock.now_ms(), clock.steady_ms()), (9_003, 3));
+        clock.correct(9_000);
         clock.take_corrections(false);
         clock.correct(2_000);
         assert_eq!(clock.now_ms(), 9_000);
+        clock.jump(1);
+        assert_eq!(clock.now_ms(), 9_001);
     }
 
     #[tokio::test]

@@ -77,8 +77,15 @@ impl CallViews {
         let mut joins = calls.iter().filter_map(joined).collect::<Vec<_>>();
         joins.sort_unstable_by_key(|(at, ..)| *at);
         let mut joins = joins.into_iter().peekable();
+        let mut accepts = calls.iter().filter_map(accepted).collect::<Vec<_>>();
+        accepts.sort_unstable_by_key(|(at, _)| *at);
+        let mut accepts = accepts.into_iter().peekable();
         let mut views = Self::default();
         for one in raised {
+            while let Some((_, call)) = accepts.next_if(|(at, _)| *at < one.at) {
+                // An invitation had ended, and the device accepts the next one before it is told of it.
+                views.of.entry((call.device, call.call_id.clone())).or_default().over.clear();
+            }
             while let Some((_, call, users)) = joins.next_if(|(at, ..)| *at < one.at) {
                 let view = views.of.entry((call.device, call.call_id.clone())).or_default();
                 match users {
@@ -149,6 +156,16 @@ fn joined(call: &Call) -> Option<(Moment, &Call, Option<States>)> {
     }
 }
 
+/// When a device accepted an invitation, or when it tried and nobody knows whether it did.
+fn accepted(call: &Call) -> Option<(Moment, &Call)> {
+    let Action::Call { verb: CallVerb::Accept, .. } = call.action else { return None };
+    match &call.answer {
+        Some((at, Ok(_))) => Some((*at, call)),
+        Some((_, Err(failure))) if !is_unknown(failure) => None,
+        _ => Some((call.called, call)),
+    }
+}
+
 /// The users that an event or an answer has, with their states.
 fn states(of: &Value) -> impl Iterator<Item = (String, i64)> {
     of["callUserList"].as_array().into_iter().flatten().map(|user| {
@@ -180,9 +197,14 @@ impl CallView {
 mod tests {
     use serde_json::json;
 
+    use super::super::record::Failure;
     use super::*;
 
     fn views(events: &[Value]) -> CallViews {
+        views_with(events, &[])
+    }
+
+    fn views_with(events: &[Value], calls: &[Call]) -> CallViews {
         let raised: Vec<RaisedEvent> = events
             .iter()
             .zip(1..)
@@ -192,7 +214,7 @@ mod tests {
                 RaisedEvent { device: 0, incarnation: 1, at, event }
             })
             .collect();
-        CallViews::new(&raised, &[], |_| "bob")
+        CallViews::new(&raised, calls, |_| "bob")
     }
 
     fn user(user: &str, state: State) -> Value {
@@ -229,5 +251,25 @@ mod tests {
         assert!(found.twice.is_empty());
         assert_eq!(found.of[&(0, "c".to_owned())].users["bob"], State::Timeout as i64);
         assert_eq!(views(&[invited, timeout.clone(), timeout]).twice.len(), 1);
+    }
+
+    #[test]
+    fn an_end_follows_an_invitation_that_the_device_accepted_before_it_was_told_of_it() {
+        let accept = |answer: Result<Value, Failure>| Call {
+            device: 0,
+            incarnation: 1,
+            action: Action::Call { users: Vec::new(), verb: CallVerb::Accept, pick: 0 },
+            text: String::new(),
+            call_id: "c".to_owned(),
+            called: 2,
+            answer: Some((2, answer)),
+        };
+        let [accepted, refused] =
+            [accept(Ok(json!({}))), accept(Err(Failure { code: 6_000_272, message: String::new() }))];
+        let [timeout, ended] = ["callInvitationTimeout", "callInvitationEnded"].map(|name| json!({"name": name}));
+        let events = [received(CallInvitationMode::Advanced), timeout, ended.clone(), ended];
+        let twice = |events: &[Value], call: &Call| views_with(events, std::slice::from_ref(call)).twice.len();
+        assert_eq!((twice(&events[..3], &accepted), twice(&events, &accepted)), (0, 1));
+        assert_eq!(twice(&events[..3], &refused), 1);
     }
 }

@@ -2,16 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
+use zim_protocol::ErrorCode;
 
 use super::action::{Action, SocialAction};
 use super::record::Record;
 use crate::process::{ChildProcess, FirstApp};
 use crate::proxy::Proxy;
 use crate::wait::TIMEOUT;
+
+/// The pause before a command is sent again that found no connection.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// See the module.
 #[derive(Debug)]
@@ -142,8 +147,22 @@ impl Device {
         }
     }
 
-    /// Sends a command of the harness and waits for its answer.
-    pub(crate) async fn query(&mut self, mut command: Value, record: &Record) -> anyhow::Result<Value> {
+    /// Sends a command of the harness and waits for its answer. If it finds no connection, it is sent again: a device may begin a new
+    /// one at any time.
+    pub(crate) async fn query(&mut self, command: Value, record: &Record) -> anyhow::Result<Value> {
+        let until = Instant::now() + TIMEOUT;
+        let no_connection = (ErrorCode::NetworkModuleNetworkError as i32).to_string();
+        loop {
+            let answer = self.query_once(command.clone(), record).await?;
+            match answer["error"].as_str() {
+                None => return Ok(answer),
+                Some(error) if error.starts_with(&no_connection) && Instant::now() < until => sleep(RETRY).await,
+                Some(error) => anyhow::bail!("device {}: {command}: {error}", self.number),
+            }
+        }
+    }
+
+    async fn query_once(&mut self, mut command: Value, record: &Record) -> anyhow::Result<Value> {
         let process = self.process.as_mut().context("the device is closed")?;
         let (id, answer) = record.query(self.number);
         command["id"] = id.into();
@@ -154,8 +173,6 @@ impl Device {
             let panic: Vec<&str> = log.lines().skip_while(|line| !line.contains("panicked")).take(2).collect();
             anyhow::bail!("device {} {why}: {command}; {}", self.number, panic.join(" "));
         };
-        let answer = answer.with_context(|| format!("device {} has ended", self.number))?;
-        anyhow::ensure!(answer["error"].is_null(), "device {}: {command}: {}", self.number, answer["error"]);
-        Ok(answer)
+        answer.with_context(|| format!("device {} has ended", self.number))
     }
 }

@@ -402,24 +402,30 @@ impl Servers {
         self.nodes.iter_mut().for_each(|node| node.is_wanted = true);
         self.on_all(NO_TASKS, store).await?;
         let until = Instant::now() + SERVE;
-        for at in 0..self.nodes.len() {
-            // A node that ends only now is started again, and hears the others a little later.
-            while !matches!(self.run_on(at, "bus").await.as_deref(), Ok("up")) {
-                anyhow::ensure!(Instant::now() < until, "server {at} does not hear the others");
-                self.supervise(store).await;
+        loop {
+            for at in 0..self.nodes.len() {
+                // A node that ends only now is started again, and hears the others a little later.
+                while !matches!(self.run_on(at, "bus").await.as_deref(), Ok("up")) {
+                    anyhow::ensure!(Instant::now() < until, "server {at} does not hear the others");
+                    self.supervise(store).await;
+                    sleep(POLL_INTERVAL).await;
+                }
+                self.record.fault(&Fault::Node(NodeFault::Serves(at)));
+            }
+            // As long as a node that was killed counts as alive, messages to rooms that it has made go to it.
+            let living = "SELECT COUNT(*) FROM server_node WHERE lease_until <> 0";
+            while store.rows(living)? != [[self.nodes.len().to_string()]] {
+                anyhow::ensure!(Instant::now() < until, "the lease of a node that was killed does not end");
                 sleep(POLL_INTERVAL).await;
             }
-            self.record.fault(&Fault::Node(NodeFault::Serves(at)));
+            // All of them have seen that after the next renewal of their leases. A node whose lease ends before it has ended now.
+            sleep(Duration::from_millis(LEASE_MS.into()) / 4).await;
+            let mut servers = self.nodes.iter_mut().filter_map(|node| node.server.as_mut());
+            if servers.all(ServerProcess::is_alive) {
+                return Ok(());
+            }
+            self.supervise(store).await;
         }
-        // As long as a node that was killed counts as alive, messages to rooms that it has made go to it.
-        let living = "SELECT COUNT(*) FROM server_node WHERE lease_until <> 0";
-        while store.rows(living)? != [[self.nodes.len().to_string()]] {
-            anyhow::ensure!(Instant::now() < until, "the lease of a node that was killed does not end");
-            sleep(POLL_INTERVAL).await;
-        }
-        // All of them have seen that after the next renewal of their leases.
-        sleep(Duration::from_millis(LEASE_MS.into()) / 4).await;
-        Ok(())
     }
 
     /// Limits the files of the server; see [`ServerProcess::limit_files`].

@@ -34,7 +34,10 @@ impl SyncService for App {
         let identity = caller.identity()?;
         let (app, user) = (identity.app, identity.user);
         let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
-        let (epoch, now, clock_ms) = (self.epoch, self.ids.time_ms(), self.clock.now_ms());
+        let (epoch, clock_ms) = (self.epoch, self.clock.now_ms());
+        // Taken before the commit, as the time of a change is. Times of changes never decrease on one node, but they may be ahead of
+        // the clock, and another node does not know that: what it changes next must not count as old.
+        let now = self.ids.time_ms().min(clock_ms);
         let result = self
             .db
             .read(async move |tx| {
@@ -61,7 +64,6 @@ impl SyncService for App {
                     feed_more,
                     sums: Some(server_sums),
                     profiles: Vec::new(),
-                    // Taken before the commit, as the time of a change is.
                     profiles_at: now - PROFILES_MARGIN_MS,
                     profiles_cursor: 0,
                     statuses: Vec::new(),
