@@ -11,27 +11,27 @@ use super::*;
 use crate::effect::{Audience, GroupStay, MessageEffect, Receivers, TransientEffect};
 use crate::key::ConversationKey;
 
-const GROUP: ConversationKey = ConversationKey(7);
+pub(super) const GROUP: ConversationKey = ConversationKey(7);
 const MESSAGES: LogKind = LogKind::Messages;
 const CHANGES: LogKind = LogKind::Changes;
 
 /// The open stay from the first message on.
-const STAY: GroupStay = GroupStay { from_seq: 1, from_rev: 1, to: None, is_return: false };
+pub(super) const STAY: GroupStay = GroupStay { from_seq: 1, from_rev: 1, to: None, is_return: false };
 
-struct Group {
-    fanout: Arc<Fanout>,
-    publisher: Publisher,
-    name: Arc<str>,
+pub(super) struct Group {
+    pub(super) fanout: Arc<Fanout>,
+    pub(super) publisher: Publisher,
+    pub(super) name: Arc<str>,
 }
 
 impl Group {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let fanout = Arc::new(Fanout::default());
         Self { publisher: Publisher::start(Arc::clone(&fanout)), fanout, name: "group".into() }
     }
 
     /// Registers a session of a user, as a login does.
-    fn session(&self, user: i64, login: i64, stay: GroupStay) -> Arc<ConnectionState> {
+    pub(super) fn session(&self, user: i64, login: i64, stay: GroupStay) -> Arc<ConnectionState> {
         let session = connection_of(UserKey(user), login);
         self.fanout.register(UserKey(user), Arc::clone(&session));
         self.fanout.enter_group((GROUP, &self.name), &session, (stay, Knows::Read(0)));
@@ -42,18 +42,18 @@ impl Group {
         Audience::Group { conversation: GROUP, name: Arc::clone(&self.name) }
     }
 
-    fn message(&self, seq: i64, cause: i64) -> Effect {
+    pub(super) fn message(&self, seq: i64, cause: i64) -> Effect {
         let message = message_to(self.audience(), seq, 10);
         Effect::Message(Arc::new(MessageEffect { conversation: GROUP, cause: LoginKey(cause), ..message }))
     }
 
-    fn change(&self, rev: u64) -> Effect {
+    pub(super) fn change(&self, rev: u64) -> Effect {
         let entry = Box::new(ChangeEntry { rev, ..ChangeEntry::default() });
         Effect::Change { audience: self.audience(), entry, cause: LoginKey(99), ended_rev: 0 }
     }
 
     /// A command, with a number as its content, that is sent after these positions.
-    fn command(&self, number: u8, priority: MessagePriority, (after_seq, after_rev): (i64, i64)) -> Effect {
+    pub(super) fn command(&self, number: u8, priority: MessagePriority, (after_seq, after_rev): (i64, i64)) -> Effect {
         let message = MessageEntry { content: vec![number].into(), ..MessageEntry::default() };
         let (audience, cause) = (self.audience(), LoginKey(10));
         Effect::Transient(Box::new(TransientEffect {
@@ -68,7 +68,7 @@ impl Group {
         }))
     }
 
-    fn stay(&self, user: i64, stay: GroupStay) -> Effect {
+    pub(super) fn stay(&self, user: i64, stay: GroupStay) -> Effect {
         Effect::Stay { user: UserKey(user), conversation: GROUP, name: Arc::clone(&self.name), stay, end: None }
     }
 }

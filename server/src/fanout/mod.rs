@@ -372,6 +372,8 @@ impl Fanout {
 }
 
 #[cfg(test)]
+mod group_ends;
+#[cfg(test)]
 mod group_pushes;
 #[cfg(test)]
 mod pushes;
