@@ -38,6 +38,8 @@ pub enum Effect {
         entry: Box<zim_protocol::ChangeEntry>,
         /// The login that caused it: its response carries the entry.
         cause: LoginKey,
+        /// The last change of the group that ended a stay, this one included; 0: there is none.
+        ended_rev: i64,
     },
     /// A message that is never stored, for the devices of a group that are online. It keeps its place.
     Transient(Box<TransientEffect>),
@@ -62,6 +64,8 @@ pub enum Effect {
         name: Arc<str>,
         /// The stay.
         stay: GroupStay,
+        /// Of a stay that ends, what tells whether an earlier end is missing. A node of an earlier version does not say it.
+        end: Option<StayEnd>,
     },
     /// A device entered or left a room. Pushes of the room follow it from the next effect on.
     RoomStay {
@@ -221,6 +225,15 @@ impl GroupStay {
     }
 }
 
+/// The place of a change that ends stays among all that do so in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StayEnd {
+    /// The last change before it that ended a stay; 0: there is none.
+    pub before: i64,
+    /// How many stays it ends. Each of them is told.
+    pub of: u32,
+}
+
 /// A table of what a worker does later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
@@ -292,6 +305,8 @@ pub struct TransientEffect {
     pub cause: LoginKey,
     /// The number of the room; 0: it is not for a room.
     pub room: i64,
+    /// The last change of the group that had ended a stay when it was sent; 0: there is none, or it is for no group.
+    pub ended_rev: i64,
 }
 
 /// Something that happened in a room.
@@ -355,6 +370,8 @@ pub struct MessageEffect {
     pub state: Option<Box<MessageState>>,
     /// Who of the group sees it.
     pub receivers: Receivers,
+    /// The last change of the group that had ended a stay when it was stored; 0: there is none, or it is for no group.
+    pub ended_rev: i64,
 }
 
 /// Who of a conversation sees a message.

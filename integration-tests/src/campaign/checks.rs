@@ -216,6 +216,11 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
     ("never_raised", "every device raises every message at least once", raised::never_raised),
     ("raised_out_of_order", "devices raise messages in the order of their log", raised::raised_out_of_order),
     ("raised_twice", "a device that is not restarted raises a message once", raised::raised_twice),
+    (
+        "raised_outside_stay",
+        "a device raises no message of a group from outside the stays of its user",
+        raised::raised_outside_stay,
+    ),
     ("task_not_once", "a task takes effect exactly once, and not before its time", task_not_once),
     (lease::LATE, "a node stores nothing and does not serve after its lease has ended", lease::written_after_the_lease),
     (

@@ -94,3 +94,63 @@ pub(super) fn raised_twice(end: &EndState) -> Vec<String> {
     }
     wrong
 }
+
+/// Nobody is told what was said in a group after they had left it, or before they came.
+pub(super) fn raised_outside_stay(end: &EndState) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for seen in &end.devices {
+        for (group, seq, text) in end.raised.iter().filter(|one| one.device == seen.number).flat_map(received) {
+            let is_group = |kept: &&StoredConversation| kept.group.as_ref().is_some_and(|one| one.id == group);
+            let Some(kept) = end.kept.iter().find(is_group) else { continue };
+            if is_outside(kept, seen.user, (seq, text), end.restored.is_some()) {
+                wrong.push(format!("device {} of {} with {group}: {seq} ({text:?})", seen.number, seen.user));
+            }
+        }
+    }
+    wrong
+}
+
+/// Whether a message that was raised belongs to none of the stays of its user. A restore takes stays back, and all that was said since
+/// they began: a message that is not stored as it was raised is of the ended epoch then.
+fn is_outside(kept: &StoredConversation, user: &str, (seq, text): (i64, &str), is_restored: bool) -> bool {
+    let is_stored = |one: &StoredMessage| one.seq == seq && one.text == text && !text.is_empty();
+    !kept.is_open_to(user, seq) && (!is_restored || kept.messages.iter().any(is_stored))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::store::StoredGroup;
+    use super::super::store_message::Noted;
+    use super::*;
+
+    #[test]
+    fn a_message_of_before_between_or_after_the_stays_of_its_user_is_found() {
+        let stays = BTreeMap::from([("bob".to_owned(), vec![(3, Some(9)), (12, None)])]);
+        let message = StoredMessage {
+            seq: 10,
+            n: 10,
+            ts: 1,
+            sender: "ann".to_owned(),
+            key: String::new(),
+            text: "0/1/4".to_owned(),
+            is_revoked: false,
+            hidden: BTreeSet::new(),
+            reactions: BTreeSet::new(),
+            receipts: BTreeSet::new(),
+            noted: Noted::default(),
+        };
+        let group = StoredGroup { id: "club".to_owned(), stays, ..StoredGroup::default() };
+        let kept = StoredConversation { group: Some(group), messages: vec![message], ..StoredConversation::default() };
+        let found = |user, seq, text| [false, true].map(|restored| is_outside(&kept, user, (seq, text), restored));
+        for seq in [3, 9, 12, 100] {
+            assert_eq!(found("bob", seq, "0/1/4"), [false, false], "{seq}");
+        }
+        assert_eq!(found("bob", 10, "0/1/4"), [true, true]);
+        for (seq, text) in [(10, "0/1/3"), (10, ""), (2, "0/1/4"), (11, "0/1/4")] {
+            assert_eq!(found("bob", seq, text), [true, false], "only a restore excuses {seq} {text:?}");
+        }
+        assert_eq!(found("cai", 10, "0/1/4"), [true, true], "who was never in the group");
+    }
+}

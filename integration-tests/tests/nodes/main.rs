@@ -12,6 +12,7 @@ mod migrate;
 mod processes;
 mod rolling;
 mod rooms;
+mod stays;
 mod stop;
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! A node stops although its database no longer responds.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::FutureExt;
 use tokio::io::copy_bidirectional;
@@ -14,7 +14,7 @@ use zim_server::db::{Scope, Tx};
 
 use super::{Deployment, quiet};
 
-/// A way to a database that can become silent while its connections stay open, and can lose its connections.
+/// A way to a database or a bus that can become silent while its connections stay open, and can lose its connections.
 pub(super) struct Relay {
     pub(super) url: String,
     is_silent: watch::Sender<bool>,
@@ -25,8 +25,17 @@ impl Relay {
     pub(super) async fn to(url: &str) -> Self {
         let (account, place) = url.split_once('@').unwrap();
         let (server, name) = place.split_once('/').unwrap();
+        Self::at(server, |address| format!("{account}@{address}/{name}")).await
+    }
+
+    pub(super) async fn to_bus(url: &str) -> Self {
+        let (scheme, server) = url.split_once("://").unwrap();
+        Self::at(server, |address| format!("{scheme}://{address}")).await
+    }
+
+    async fn at(server: &str, url: impl FnOnce(SocketAddr) -> String) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let url = format!("{account}@{}/{name}", listener.local_addr().unwrap());
+        let url = url(listener.local_addr().unwrap());
         let ((is_silent, silence), (cuts, cut)) = (watch::channel(false), watch::channel(()));
         let server = server.to_owned();
         tokio::spawn(async move {
@@ -35,6 +44,11 @@ impl Relay {
             }
         });
         Self { url, is_silent, cuts }
+    }
+
+    /// Passes nothing on any more.
+    pub(super) fn silence(&self) {
+        self.is_silent.send_replace(true);
     }
 
     /// Loses all connections. New ones are possible.
@@ -70,7 +84,7 @@ async fn a_node_stops_whether_its_database_is_lost_before_or_meanwhile() {
         let database = relay.url.parse().unwrap();
         let config = Config { database, node_lease_ms: 3_000, ..quiet(deployment.config(node)) };
         let server = Server::start(config).await.unwrap();
-        relay.is_silent.send_replace(true);
+        relay.silence();
         let waiting = server.app().db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
             tx.fetch("SELECT 1", &[]).await?;
             Ok(())

@@ -3,6 +3,7 @@
 //! missed.
 
 mod look;
+mod stay;
 
 use std::sync::Arc;
 
@@ -13,9 +14,10 @@ use zim_protocol::{
 };
 
 use self::look::LookHint;
+use self::stay::StayHint;
 use super::numbers::SUBJECTS;
 use crate::effect::{
-    Audience, Effect, GroupStay, Look, MessageEffect, Queue, Receivers, RoomEffect, RoomReceivers, TransientEffect,
+    Audience, Effect, Look, MessageEffect, Queue, Receivers, RoomEffect, RoomReceivers, TransientEffect,
 };
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
@@ -125,6 +127,9 @@ struct MessageHint {
     /// The users whom a targeted message names. The flags of the entry say what they are.
     #[prost(int64, repeated, tag = "6")]
     listed: Vec<i64>,
+    /// 0: nothing had ended, or the node is of an earlier version.
+    #[prost(int64, tag = "7")]
+    ended_rev: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -157,6 +162,8 @@ struct ChangeHint {
     entry: Option<ChangeEntry>,
     #[prost(int64, tag = "3")]
     cause: i64,
+    #[prost(int64, tag = "4")]
+    ended_rev: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -175,6 +182,8 @@ struct TransientHint {
     cause: i64,
     #[prost(int64, tag = "7")]
     room: i64,
+    #[prost(int64, tag = "8")]
+    ended_rev: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -209,26 +218,6 @@ struct RoomHint {
     /// Only this device of the one user gets it.
     #[prost(bytes = "bytes", tag = "5")]
     device: bytes::Bytes,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StayHint {
-    #[prost(int64, tag = "1")]
-    user: i64,
-    #[prost(int64, tag = "2")]
-    conversation: i64,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(int64, tag = "4")]
-    from_seq: i64,
-    #[prost(int64, tag = "5")]
-    from_rev: i64,
-    #[prost(int64, optional, tag = "6")]
-    to_seq: Option<i64>,
-    #[prost(int64, optional, tag = "7")]
-    to_rev: Option<i64>,
-    #[prost(bool, tag = "8")]
-    is_return: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -325,6 +314,7 @@ fn kind(effect: &Effect) -> Kind {
                 conversation: message.conversation.0,
                 cause: message.cause.0,
                 listed: message.receivers.listed().iter().map(|user| user.0).collect(),
+                ended_rev: message.ended_rev,
             };
             match message.receivers {
                 _ if message.flags & MessageFlag::SenderUnaware as u32 != 0 => Kind::UnawareMessage(hint),
@@ -342,20 +332,23 @@ fn kind(effect: &Effect) -> Kind {
             let entry = FeedEntry { pos: pos.unsigned_abs(), detail: Some((**entry).clone()) };
             Kind::Feed(Box::new(FeedHint { user: user.0, entry: Some(entry), cause: cause.0 }))
         }
-        Effect::Change { audience, entry, cause } => Kind::Change(Box::new(ChangeHint {
+        Effect::Change { audience, entry, cause, ended_rev } => Kind::Change(Box::new(ChangeHint {
             audience: Some(AudienceHint::of(audience)),
             entry: Some((**entry).clone()),
             cause: cause.0,
+            ended_rev: *ended_rev,
         })),
         Effect::Transient(transient) => Kind::Transient(TransientHint::of(transient)),
         Effect::RoomMessage { home, transient } => Kind::RoomMessage(Box::new(RoomMessageHint {
             home: u32::from(*home),
             transient: Some(TransientHint::of(transient)),
         })),
-        Effect::Stay { user, conversation, name, stay } => Kind::Stay(StayHint::of(*user, *conversation, name, *stay)),
+        Effect::Stay { user, conversation, name, stay, end } => {
+            Kind::Stay(StayHint::of(*user, *conversation, name, (*stay, *end)))
+        }
         Effect::RoomStay { user, device, conversation, name, stay } => Kind::RoomStay(RoomStayHint {
             device: device.to_vec().into(),
-            stay: Some(StayHint::of(*user, *conversation, name, *stay)),
+            stay: Some(StayHint::of(*user, *conversation, name, (*stay, None))),
         }),
         Effect::Room(effect) => Kind::Room(Box::new(RoomHint::of(effect))),
         Effect::Profile { user, info } => Kind::Profile(ProfileHint { user: user.0, info: Some((**info).clone()) }),
@@ -406,6 +399,7 @@ fn effect(kind: Kind) -> Option<Effect> {
                 client_key: <[u8; 16]>::try_from(&entry.client_key[..]).ok()?,
                 content: entry.content,
                 state: entry.state,
+                ended_rev: hint.ended_rev,
             }))
         }
         Kind::Feed(hint) => {
@@ -417,6 +411,7 @@ fn effect(kind: Kind) -> Option<Effect> {
             audience: hint.audience?.audience()?,
             entry: Box::new(hint.entry?),
             cause: LoginKey(hint.cause),
+            ended_rev: hint.ended_rev,
         },
         Kind::Transient(hint) => Effect::Transient(Box::new(hint.effect()?)),
         Kind::Broadcast(hint) => {
@@ -428,9 +423,9 @@ fn effect(kind: Kind) -> Option<Effect> {
             Effect::RoomMessage { home: u8::try_from(hint.home).ok()?, transient: Box::new(hint.transient?.effect()?) }
         }
         Kind::Stay(hint) => {
-            let stay = hint.stay();
+            let (stay, end) = (hint.stay(), hint.end());
             let (user, conversation) = (UserKey(hint.user), ConversationKey(hint.conversation));
-            Effect::Stay { user, conversation, name: hint.name.into(), stay }
+            Effect::Stay { user, conversation, name: hint.name.into(), stay, end }
         }
         Kind::RoomStay(RoomStayHint { device, stay }) => {
             let (device, hint) = (<[u8; 16]>::try_from(&device[..]).ok()?, stay?);
@@ -465,6 +460,7 @@ impl TransientHint {
             priority: transient.priority as i32,
             cause: transient.cause.0,
             room: transient.room,
+            ended_rev: transient.ended_rev,
         }
     }
 
@@ -477,31 +473,8 @@ impl TransientHint {
             after_rev: self.after_rev,
             cause: LoginKey(self.cause),
             room: self.room,
+            ended_rev: self.ended_rev,
         })
-    }
-}
-
-impl StayHint {
-    fn of(user: UserKey, conversation: ConversationKey, name: &Arc<str>, stay: GroupStay) -> Self {
-        Self {
-            user: user.0,
-            conversation: conversation.0,
-            name: name.to_string(),
-            from_seq: stay.from_seq,
-            from_rev: stay.from_rev,
-            to_seq: stay.to.map(|(seq, _)| seq),
-            to_rev: stay.to.map(|(_, rev)| rev),
-            is_return: stay.is_return,
-        }
-    }
-
-    fn stay(&self) -> GroupStay {
-        GroupStay {
-            from_seq: self.from_seq,
-            from_rev: self.from_rev,
-            to: self.to_seq.zip(self.to_rev),
-            is_return: self.is_return,
-        }
     }
 }
 

@@ -52,6 +52,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0020_return",
     "0021_group_application",
     "0022_privacy",
+    "0023_ended_rev",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

@@ -16,7 +16,7 @@ use super::Fanout;
 use super::feed::Feeds;
 use super::feed_order::{Fed, FeedOrder};
 use super::group::{Group, GroupPush, for_group};
-use super::lane::{Lost, Mark, Marks, Step, TransientPush, View, Viewers, Work};
+use super::lane::{Lane, Lost, Mark, Marks, Step, TransientPush, View, Viewers, Work};
 use super::walk::{Item, Walks};
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::{Audience, Effect, MessageEffect, TransientEffect};
@@ -134,7 +134,7 @@ impl Handover<'_> {
         }
     }
 
-    fn add_change(&mut self, audience: &Audience, entry: Box<ChangeEntry>, cause: LoginKey) {
+    fn add_change(&mut self, audience: &Audience, entry: Box<ChangeEntry>, (cause, ended_rev): (LoginKey, i64)) {
         if self.fanout.passed.get().is_some_and(|passed| passed.may_overtake(audience, &entry)) {
             return self.add_pull(audience);
         }
@@ -150,7 +150,7 @@ impl Handover<'_> {
             }
             Audience::Group { conversation, name } => {
                 let group = Group::new(*conversation, Arc::clone(name));
-                self.add_to_group(GroupPush::change(group, entry, cause));
+                self.add_to_group(GroupPush::change(group, entry, (cause, ended_rev)));
             }
             // The changes of a room are no log.
             Audience::Room { .. } => {}
@@ -180,7 +180,7 @@ impl Handover<'_> {
     }
 
     fn add_transient(&mut self, transient: TransientEffect) {
-        let TransientEffect { audience, message, after_seq, after_rev, priority, cause, room } = transient;
+        let TransientEffect { audience, message, after_seq, after_rev, priority, cause, room, ended_rev } = transient;
         let push = |to| {
             let message = message.clone();
             let frame = OnceLock::new();
@@ -197,12 +197,13 @@ impl Handover<'_> {
                     Audience::Room { .. } => Group::room(*conversation, Arc::clone(name)),
                     _ => Group::new(*conversation, Arc::clone(name)),
                 };
-                let push = push(Viewers::Group(group));
-                for (index, work) in self.fanout.groups.iter().zip(&mut self.work) {
-                    if index.has(*conversation) {
-                        work.push(Work::Transient(Arc::clone(&push)));
-                    }
-                }
+                let push = push(Viewers::Group(group.clone()));
+                self.for_lanes((&group, ended_rev), |lane, work, is_known| match is_known {
+                    true => work.push(Work::Transient(Arc::clone(&push))),
+                    // There is nothing that a client could pull.
+                    false if push.is_missed() => lane.lose(&push),
+                    false => {}
+                });
             }
         }
     }
@@ -225,10 +226,26 @@ impl Handover<'_> {
     /// Hands a push to the lanes that have sessions of the group.
     fn flush_group(&mut self, push: GroupPush) {
         let push = Arc::new(push);
-        for (index, work) in self.fanout.groups.iter().zip(&mut self.work) {
-            if index.has(push.group.key) {
-                work.push(Work::Group(Arc::clone(&push)));
-            }
+        self.for_lanes((&push.group, push.ended_rev), |_, work, is_known| match is_known {
+            true => work.push(Work::Group(Arc::clone(&push))),
+            // The pull reads who may see it.
+            false => work.push(Work::Pull(Viewers::Group(push.group.clone()))),
+        });
+    }
+
+    /// Calls `add` for the lanes that have sessions of the group, each with its work and whether its sessions know of all who had left.
+    fn for_lanes(&mut self, (group, ended_rev): (&Group, i64), add: impl Fn(&Lane, &mut Vec<Work>, bool)) {
+        let is_shared = self.fanout.passed.get().is_some();
+        let mut is_unheard = false;
+        for ((lane, index), work) in self.fanout.lanes.iter().zip(&self.fanout.groups).zip(&mut self.work) {
+            let Some(knows) = index.knows(group.key, ended_rev) else { continue };
+            let is_known = knows || !is_shared;
+            is_unheard |= !is_known;
+            add(lane, work, is_known);
+        }
+        if is_unheard {
+            let unheard = (Arc::clone(&group.name), ended_rev);
+            self.fanout.unheard.add(group.key, unheard, |new, held| new.1 > held.1);
         }
     }
 }
@@ -242,12 +259,16 @@ impl Fanout {
         for effect in effects {
             match effect {
                 Effect::Message(message) => handover.add_message(message),
-                Effect::Change { audience, entry, cause } => handover.add_change(&audience, entry, cause),
+                Effect::Change { audience, entry, cause, ended_rev } => {
+                    handover.add_change(&audience, entry, (cause, ended_rev));
+                }
                 Effect::Transient(transient) => handover.add_transient(*transient),
                 Effect::Broadcast { app, users, message, priority } => {
                     handover.add_broadcast((app, &users), *message, priority);
                 }
-                Effect::Stay { user, conversation, name, stay } => self.set_stay(user, (conversation, &name), stay),
+                Effect::Stay { user, conversation, name, stay, end } => {
+                    self.tell_stay(user, (conversation, &name), (stay, end));
+                }
                 Effect::RoomStay { user, device, conversation, name, stay } => {
                     let lane = self.set_room_stay((user, device), (conversation, &name), stay);
                     if let Some(lane) = lane.filter(|_| stay.to.is_some()) {

@@ -12,9 +12,10 @@ use zim_protocol::{
 
 use super::Fanout;
 use super::deliver::{RUN_BYTES, RUN_ENTRY_BYTES, encode};
-use super::group_index::GroupIndex;
+use super::ends::Knows;
+use super::group_index::{Entered, GroupIndex};
 use crate::connection::{ConnectionState, PushTarget};
-use crate::effect::{GroupStay, MessageEffect, RoomEffect, RoomReceivers};
+use crate::effect::{GroupStay, MessageEffect, RoomEffect, RoomReceivers, StayEnd};
 use crate::journal::{change_push, message_push_of};
 use crate::key::{ConversationKey, LoginKey, UserKey};
 
@@ -64,6 +65,8 @@ impl std::hash::Hash for Group {
 #[derive(Debug)]
 pub(super) struct GroupPush {
     pub(super) group: Group,
+    /// The last change that had ended a stay when these entries were stored; 0: there is none.
+    pub(super) ended_rev: i64,
     entries: Entries,
     /// The frame for all who see every entry with its content.
     shared: OnceLock<Bytes>,
@@ -85,16 +88,17 @@ fn is_of_members(effect: &RoomEffect) -> bool {
 
 impl GroupPush {
     pub(super) fn message(group: Group, message: Arc<MessageEffect>) -> Self {
-        Self { group, entries: Entries::Messages(vec![message]), shared: OnceLock::new() }
+        let ended_rev = message.ended_rev;
+        Self { group, ended_rev, entries: Entries::Messages(vec![message]), shared: OnceLock::new() }
     }
 
-    pub(super) fn change(group: Group, entry: Box<ChangeEntry>, cause: LoginKey) -> Self {
-        Self { group, entries: Entries::Change(entry, cause), shared: OnceLock::new() }
+    pub(super) fn change(group: Group, entry: Box<ChangeEntry>, (cause, ended_rev): (LoginKey, i64)) -> Self {
+        Self { group, ended_rev, entries: Entries::Change(entry, cause), shared: OnceLock::new() }
     }
 
     pub(super) fn of_room(effect: Arc<RoomEffect>) -> Self {
         let group = Group::room(effect.conversation, Arc::clone(&effect.name));
-        Self { group, entries: Entries::Room(vec![effect]), shared: OnceLock::new() }
+        Self { group, ended_rev: 0, entries: Entries::Room(vec![effect]), shared: OnceLock::new() }
     }
 
     /// Whether it only tells of members who entered and left a room.
@@ -109,7 +113,7 @@ impl GroupPush {
         let merges = fits && first.iter().chain(more).all(|effect| is_of_members(effect));
         merges.then(|| {
             let effects = first.iter().chain(more).cloned().collect();
-            Self { group: self.group.clone(), entries: Entries::Room(effects), shared: OnceLock::new() }
+            Self { group: self.group.clone(), ended_rev: 0, entries: Entries::Room(effects), shared: OnceLock::new() }
         })
     }
 
@@ -129,6 +133,7 @@ impl GroupPush {
         let joins = fits && run.last().is_some_and(|last| last.seq + 1 == message.seq);
         if joins {
             run.push(Arc::clone(message));
+            self.ended_rev = self.ended_rev.max(message.ended_rev);
         }
         joins
     }
@@ -252,23 +257,73 @@ impl Fanout {
     /// Notes a user's stay in a group for a session that is registered. To be called for each of the user's groups after
     /// [`Fanout::register`] and before the client is answered: what the client then reads and what is pushed to it leave no
     /// gap. A read that a change of the membership has overtaken does no harm.
-    pub fn enter_group(&self, group: (ConversationKey, &Arc<str>), session: &Arc<ConnectionState>, stay: GroupStay) {
+    pub fn enter_group(
+        &self,
+        group: (ConversationKey, &Arc<str>),
+        session: &Arc<ConnectionState>,
+        (stay, knows): (GroupStay, Knows),
+    ) {
         let Some(user) = session.identity().map(|identity| identity.user) else { return };
         let shard = self.shard_index(user);
         // Held until the session is in the index: a session that ends meanwhile is removed from it afterwards.
         let connections = self.shards[shard].read();
         let is_registered = connections.get(&user).is_some_and(|all| all.iter().any(|one| Arc::ptr_eq(one, session)));
-        if is_registered && self.groups[shard % self.lanes.len()].enter(group.0, user, session, stay) {
-            let group = Group::new(group.0, Arc::clone(group.1));
-            session.queue.mark_dirty(&PushTarget::Conversation(group.conversation()));
+        if !is_registered {
+            return;
+        }
+        // Nobody else ends stays if there is no other node.
+        let knows = if self.passed.get().is_some() { knows } else { Knows::Read(0) };
+        match self.groups[shard % self.lanes.len()].enter_knowing((group.0, knows), user, session, stay) {
+            Entered::Yes => {}
+            Entered::Again => {
+                let group = Group::new(group.0, Arc::clone(group.1));
+                session.queue.mark_dirty(&PushTarget::Conversation(group.conversation()));
+            }
+            // Whoever reads it lets the client pull what is pushed to the group meanwhile.
+            Entered::Stale => self.stays.add((user, group.0), Arc::clone(group.1), |_, _| false),
         }
     }
 
     /// Notes a stay that has begun or ended, for all sessions that the user has now.
-    pub(crate) fn set_stay(&self, user: UserKey, group: (ConversationKey, &Arc<str>), stay: GroupStay) {
+    pub(crate) fn set_stay(&self, user: UserKey, group: (ConversationKey, &Arc<str>), stay: (GroupStay, Knows)) {
         for session in self.connections(user) {
             self.enter_group(group, &session, stay);
         }
+    }
+
+    /// Takes over a stay that is told. Its end counts for what is pushed to the group from the next effect on.
+    pub(super) fn tell_stay(
+        &self,
+        user: UserKey,
+        group: (ConversationKey, &Arc<str>),
+        (stay, end): (GroupStay, Option<StayEnd>),
+    ) {
+        self.set_stay(user, group, (stay, Knows::told(&stay)));
+        if self.passed.get().is_some()
+            && let (Some((_, rev)), Some(end)) = (stay.to, end)
+        {
+            self.groups.iter().for_each(|index| index.tell_end(group.0, rev, end));
+        }
+    }
+
+    /// Whether the stays of the sessions in a group take account of all ends up to a change.
+    pub(crate) fn knows_ends(&self, conversation: ConversationKey, rev: i64) -> bool {
+        self.groups.iter().all(|index| index.knows(conversation, rev) != Some(false))
+    }
+
+    /// Returns the sessions in a group, whose stays are to be read and to be noted with [`Fanout::enter_group`].
+    pub(crate) fn begin_reading(&self, conversation: ConversationKey) -> Vec<Arc<ConnectionState>> {
+        let mut sessions = Vec::new();
+        for index in &self.groups {
+            index.begin_reading(conversation);
+            for_group(index, conversation, |session, _| sessions.push(Arc::clone(session)));
+        }
+        sessions
+    }
+
+    /// Notes that these stays are noted, and the last end that all of them take account of.
+    pub(crate) fn end_reading(&self, conversation: ConversationKey, read: i64) {
+        self.groups.iter().for_each(|index| index.end_reading(conversation, read));
     }
 
     /// Notes that a device has entered or left a room. The device has at most one session that is not over, but the table may have

@@ -4,6 +4,8 @@
 //! Two writers fill it: a session that registers brings the stays that it read, and a membership that changes is set for
 //! all sessions that the user then has. A read may be older than a change that arrives first. Stays tell which is
 //! newer: the one that begins later, or the one that is over. So a stay that is over stays here until its session ends.
+//!
+//! With several nodes, what is pushed may come before the end of a stay that precedes it: see [`super::ends`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -11,8 +13,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::ends::{Ends, Knows};
 use crate::connection::ConnectionState;
-use crate::effect::GroupStay;
+use crate::effect::{GroupStay, StayEnd};
 use crate::key::{ConversationKey, UserKey};
 
 /// Whether `new` is a later state of a membership.
@@ -30,9 +33,26 @@ struct Member {
     stay: GroupStay,
 }
 
+/// What became of a stay that was to be noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entered {
+    /// It is noted, or a later state of it was.
+    Yes,
+    /// It replaces an earlier one: entries of that stay that wait in the lane are then not pushed.
+    Again,
+    /// It is not noted: it may be over, by an end that those know who are here. It is to be read again.
+    Stale,
+}
+
+#[derive(Debug)]
+struct Members {
+    places: BTreeMap<Place, Member>,
+    ends: Ends,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
-    groups: HashMap<ConversationKey, BTreeMap<Place, Member>>,
+    groups: HashMap<ConversationKey, Members>,
     /// The groups of each session.
     sessions: HashMap<usize, Vec<ConversationKey>>,
 }
@@ -48,7 +68,7 @@ fn id(session: &Arc<ConnectionState>) -> usize {
 
 impl GroupIndex {
     /// Notes the stay of a session's user, unless a later state of it is known. Returns true if the stay replaces an earlier
-    /// one: entries of that stay that wait in the lane are then not pushed.
+    /// one. No other node has changed it.
     pub(super) fn enter(
         &self,
         conversation: ConversationKey,
@@ -56,21 +76,64 @@ impl GroupIndex {
         session: &Arc<ConnectionState>,
         stay: GroupStay,
     ) -> bool {
+        self.enter_knowing((conversation, Knows::Read(0)), user, session, stay) == Entered::Again
+    }
+
+    /// Notes the stay of a session's user, unless a later state of it is known.
+    pub(super) fn enter_knowing(
+        &self,
+        (conversation, knows): (ConversationKey, Knows),
+        user: UserKey,
+        session: &Arc<ConnectionState>,
+        stay: GroupStay,
+    ) -> Entered {
         let mut inner = self.0.write();
         let Inner { groups, sessions } = &mut *inner;
         let place = (user, id(session));
-        let group = groups.entry(conversation).or_default();
-        if let Some(member) = group.get_mut(&place) {
+        let new = || Members { places: BTreeMap::new(), ends: Ends::new(knows) };
+        let group = groups.entry(conversation).or_insert_with(new);
+        if let Some(member) = group.places.get_mut(&place) {
             if !is_newer(&stay, &member.stay) {
-                return false;
+                return Entered::Yes;
             }
             let is_another = (member.stay.from_rev, member.stay.from_seq) != (stay.from_rev, stay.from_seq);
             member.stay = stay;
-            return is_another;
+            return if is_another { Entered::Again } else { Entered::Yes };
         }
-        group.insert(place, Member { session: Arc::clone(session), stay });
+        if !group.ends.admits(knows) {
+            return Entered::Stale;
+        }
+        group.places.insert(place, Member { session: Arc::clone(session), stay });
         sessions.entry(place.1).or_default().push(conversation);
-        false
+        Entered::Yes
+    }
+
+    /// Notes that one of the stays was told that a change has ended. It is set for the sessions of its user.
+    pub(super) fn tell_end(&self, conversation: ConversationKey, rev: i64, end: StayEnd) {
+        if self.has(conversation)
+            && let Some(group) = self.0.write().groups.get_mut(&conversation)
+        {
+            group.ends.tell(rev, end);
+        }
+    }
+
+    /// Whether the stays of the sessions in the group take account of all ends up to a change; `None` if there is no session.
+    pub(super) fn knows(&self, conversation: ConversationKey, rev: i64) -> Option<bool> {
+        self.0.read().groups.get(&conversation).map(|group| group.ends.has(rev))
+    }
+
+    /// Notes that the stays of all sessions in the group are being read.
+    pub(super) fn begin_reading(&self, conversation: ConversationKey) {
+        if let Some(group) = self.0.write().groups.get_mut(&conversation) {
+            group.ends.begin_reading();
+        }
+    }
+
+    /// Notes that these stays are set, and the last end that all of them take account of.
+    pub(super) fn end_reading(&self, conversation: ConversationKey, read: i64) {
+        if let Some(group) = self.0.write().groups.get_mut(&conversation) {
+            group.ends.end_reading(read);
+        }
     }
 
     /// Notes a stay as [`GroupIndex::enter`] does; returns the newest one.
@@ -83,7 +146,8 @@ impl GroupIndex {
     ) -> GroupStay {
         self.enter(room, user, session, stay);
         let inner = self.0.read();
-        inner.groups.get(&room).and_then(|group| group.get(&(user, id(session)))).map_or(stay, |member| member.stay)
+        let member = inner.groups.get(&room).and_then(|group| group.places.get(&(user, id(session))));
+        member.map_or(stay, |member| member.stay)
     }
 
     /// Removes a session from all groups.
@@ -93,8 +157,8 @@ impl GroupIndex {
         let Inner { groups, sessions } = &mut *inner;
         for conversation in sessions.remove(&place.1).unwrap_or_default() {
             if let Some(group) = groups.get_mut(&conversation) {
-                group.remove(&place);
-                if group.is_empty() {
+                group.places.remove(&place);
+                if group.places.is_empty() {
                     groups.remove(&conversation);
                 }
             }
@@ -106,11 +170,11 @@ impl GroupIndex {
         let mut inner = self.0.write();
         let Inner { groups, sessions } = &mut *inner;
         let Some(group) = groups.get_mut(&conversation) else { return };
-        let of_user = group.range((user, usize::MIN)..=(user, usize::MAX));
+        let of_user = group.places.range((user, usize::MIN)..=(user, usize::MAX));
         let ended: Vec<Place> =
             of_user.filter(|(_, member)| member.stay.to.is_some()).map(|(place, _)| *place).collect();
         for place in ended {
-            group.remove(&place);
+            group.places.remove(&place);
             if let Some(of_session) = sessions.get_mut(&place.1) {
                 of_session.retain(|other| *other != conversation);
                 if of_session.is_empty() {
@@ -118,7 +182,7 @@ impl GroupIndex {
                 }
             }
         }
-        if group.is_empty() {
+        if group.places.is_empty() {
             groups.remove(&conversation);
         }
     }
@@ -130,7 +194,7 @@ impl GroupIndex {
 
     /// The number of sessions in the group.
     pub(super) fn len(&self, conversation: ConversationKey) -> usize {
-        self.0.read().groups.get(&conversation).map_or(0, BTreeMap::len)
+        self.0.read().groups.get(&conversation).map_or(0, |group| group.places.len())
     }
 
     /// Returns up to `limit` sessions of the group after a place, with their stays. So a large group is walked without
@@ -145,7 +209,7 @@ impl GroupIndex {
         let Some(group) = inner.groups.get(&conversation) else { return (Vec::new(), None) };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut last = None;
-        let members = group.range((from, Bound::Unbounded)).take(limit);
+        let members = group.places.range((from, Bound::Unbounded)).take(limit);
         let page = members.map(|(place, member)| {
             last = Some(*place);
             (Arc::clone(&member.session), member.stay)
@@ -235,6 +299,30 @@ mod tests {
         let inner = index.0.read();
         assert!(inner.groups.is_empty() && inner.sessions.is_empty());
         assert_eq!((Arc::strong_count(&ann), Arc::strong_count(&bob)), (1, 1));
+    }
+
+    #[test]
+    fn a_session_with_an_older_stay_is_not_let_in_and_what_is_known_goes_with_the_last_session() {
+        let (index, ann, bob) = (GroupIndex::default(), connection(1), connection(2));
+        let enter =
+            |user, session, knows| index.enter_knowing((GROUP, Knows::Read(knows)), user, session, stay(1, None));
+        assert_eq!(index.knows(GROUP, 0), None);
+        assert_eq!(enter(ANN, &ann, 20), Entered::Yes);
+        assert_eq!(enter(BOB, &bob, 19), Entered::Stale);
+        assert_eq!((logins(&index, GROUP, 1), index.len(GROUP)), (vec![1], 1));
+        // Of a session that is in, an older stay changes nothing.
+        assert_eq!(enter(ANN, &ann, 19), Entered::Yes);
+        assert_eq!([20, 21].map(|rev| index.knows(GROUP, rev)), [Some(true), Some(false)]);
+        index.tell_end(GROUP, 21, StayEnd { before: 20, of: 1 });
+        assert_eq!(index.knows(GROUP, 21), Some(true));
+        index.leave(ANN, &ann);
+        index.tell_end(GROUP, 22, StayEnd { before: 21, of: 1 });
+        assert_eq!(index.knows(GROUP, 0), None);
+        assert_eq!(enter(BOB, &bob, 19), Entered::Yes);
+        assert_eq!(index.knows(GROUP, 20), Some(false));
+        index.begin_reading(GROUP);
+        index.end_reading(GROUP, 22);
+        assert_eq!(index.knows(GROUP, 22), Some(true));
     }
 
     #[test]

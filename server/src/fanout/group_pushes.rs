@@ -11,30 +11,30 @@ use super::*;
 use crate::effect::{Audience, GroupStay, MessageEffect, Receivers, TransientEffect};
 use crate::key::ConversationKey;
 
-const GROUP: ConversationKey = ConversationKey(7);
+pub(super) const GROUP: ConversationKey = ConversationKey(7);
 const MESSAGES: LogKind = LogKind::Messages;
 const CHANGES: LogKind = LogKind::Changes;
 
 /// The open stay from the first message on.
-const STAY: GroupStay = GroupStay { from_seq: 1, from_rev: 1, to: None, is_return: false };
+pub(super) const STAY: GroupStay = GroupStay { from_seq: 1, from_rev: 1, to: None, is_return: false };
 
-struct Group {
-    fanout: Arc<Fanout>,
-    publisher: Publisher,
-    name: Arc<str>,
+pub(super) struct Group {
+    pub(super) fanout: Arc<Fanout>,
+    pub(super) publisher: Publisher,
+    pub(super) name: Arc<str>,
 }
 
 impl Group {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let fanout = Arc::new(Fanout::default());
         Self { publisher: Publisher::start(Arc::clone(&fanout)), fanout, name: "group".into() }
     }
 
     /// Registers a session of a user, as a login does.
-    fn session(&self, user: i64, login: i64, stay: GroupStay) -> Arc<ConnectionState> {
+    pub(super) fn session(&self, user: i64, login: i64, stay: GroupStay) -> Arc<ConnectionState> {
         let session = connection_of(UserKey(user), login);
         self.fanout.register(UserKey(user), Arc::clone(&session));
-        self.fanout.enter_group((GROUP, &self.name), &session, stay);
+        self.fanout.enter_group((GROUP, &self.name), &session, (stay, Knows::Read(0)));
         session
     }
 
@@ -42,18 +42,18 @@ impl Group {
         Audience::Group { conversation: GROUP, name: Arc::clone(&self.name) }
     }
 
-    fn message(&self, seq: i64, cause: i64) -> Effect {
+    pub(super) fn message(&self, seq: i64, cause: i64) -> Effect {
         let message = message_to(self.audience(), seq, 10);
         Effect::Message(Arc::new(MessageEffect { conversation: GROUP, cause: LoginKey(cause), ..message }))
     }
 
-    fn change(&self, rev: u64) -> Effect {
+    pub(super) fn change(&self, rev: u64) -> Effect {
         let entry = Box::new(ChangeEntry { rev, ..ChangeEntry::default() });
-        Effect::Change { audience: self.audience(), entry, cause: LoginKey(99) }
+        Effect::Change { audience: self.audience(), entry, cause: LoginKey(99), ended_rev: 0 }
     }
 
     /// A command, with a number as its content, that is sent after these positions.
-    fn command(&self, number: u8, priority: MessagePriority, (after_seq, after_rev): (i64, i64)) -> Effect {
+    pub(super) fn command(&self, number: u8, priority: MessagePriority, (after_seq, after_rev): (i64, i64)) -> Effect {
         let message = MessageEntry { content: vec![number].into(), ..MessageEntry::default() };
         let (audience, cause) = (self.audience(), LoginKey(10));
         Effect::Transient(Box::new(TransientEffect {
@@ -64,11 +64,12 @@ impl Group {
             priority,
             cause,
             room: 0,
+            ended_rev: 0,
         }))
     }
 
-    fn stay(&self, user: i64, stay: GroupStay) -> Effect {
-        Effect::Stay { user: UserKey(user), conversation: GROUP, name: Arc::clone(&self.name), stay }
+    pub(super) fn stay(&self, user: i64, stay: GroupStay) -> Effect {
+        Effect::Stay { user: UserKey(user), conversation: GROUP, name: Arc::clone(&self.name), stay, end: None }
     }
 }
 
@@ -213,7 +214,7 @@ async fn a_session_that_registers_while_its_user_is_removed_gets_nothing_more() 
     let (ann, bob) = (connection_of(UserKey(1), 10), group.session(2, 20, STAY));
     group.fanout.register(UserKey(1), Arc::clone(&ann));
     group.publisher.push(vec![group.stay(1, GroupStay { to: Some((3, 3)), ..STAY })]);
-    group.fanout.enter_group((GROUP, &group.name), &ann, STAY);
+    group.fanout.enter_group((GROUP, &group.name), &ann, (STAY, Knows::Read(0)));
     group.publisher.push(vec![group.message(3, 99), group.change(3), group.message(4, 99)]);
     assert_eq!(pushes(&bob, 3).await, [(MESSAGES, 3, 3), (CHANGES, 3, 3), (MESSAGES, 4, 4)]);
     assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 3, 3), (CHANGES, 3, 3)]);
@@ -229,7 +230,7 @@ async fn a_session_that_ended_is_in_no_group() {
     let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
     assert!(group.fanout.unregister(UserKey(1), &ann));
     // A login that is still reading its groups.
-    group.fanout.enter_group((GROUP, &group.name), &ann, STAY);
+    group.fanout.enter_group((GROUP, &group.name), &ann, (STAY, Knows::Read(0)));
     group.publisher.push(vec![group.message(1, 99)]);
     assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 1, 1)]);
     assert!(has_nothing(&ann));
@@ -302,7 +303,8 @@ async fn a_change_of_a_message_for_some_is_pulled() {
     let flags = zim_protocol::MessageFlag::TargetOnly as u32;
     let detail = zim_protocol::change_entry::Detail::Message(MessageEntry { seq: 1, flags, ..MessageEntry::default() });
     let entry = Box::new(ChangeEntry { rev: 1, detail: Some(detail), ..ChangeEntry::default() });
-    group.publisher.push(vec![Effect::Change { audience: group.audience(), entry, cause: LoginKey(20) }]);
+    let (audience, cause) = (group.audience(), LoginKey(20));
+    group.publisher.push(vec![Effect::Change { audience, entry, cause, ended_rev: 0 }]);
     assert_eq!(dirty(&ann).await.conversations.len(), 1);
     assert!(has_nothing(&bob), "who caused it gets it with the answer");
 }
@@ -374,6 +376,7 @@ async fn a_message_to_a_room_that_is_lost_is_reported_to_those_who_would_have_go
         priority: MessagePriority::High,
         cause: LoginKey(10),
         room: 12,
+        ended_rev: 0,
     });
     assert_eq!(dirty(&bob).await.transients_dropped, 1);
     // Who sent it would not have got it.

@@ -160,7 +160,7 @@ impl TransientPush {
     }
 
     /// Whether somebody is to know that it was dropped: nobody misses that somebody is writing.
-    fn is_missed(&self) -> bool {
+    pub(super) fn is_missed(&self) -> bool {
         !self.message.has(MessageFlag::Typing)
     }
 

@@ -10,6 +10,7 @@
 
 mod conflated;
 mod deliver;
+mod ends;
 mod feed;
 mod feed_order;
 mod group;
@@ -28,6 +29,7 @@ use parking_lot::{Mutex, RwLock};
 use zim_protocol::{ConversationRef, ConversationType, SessionEndReason, UserFullInfo, UserStatus};
 
 use self::conflated::Conflated;
+pub use self::ends::Knows;
 use self::group::Group;
 use self::group_index::GroupIndex;
 use self::lane::{Lane, Mark, Marks, TransientPush, View, Viewers, Work};
@@ -81,6 +83,8 @@ pub struct Fanout {
     pub(crate) statuses: Conflated<UserStatus>,
     /// The users and groups, with the names of these, of which is to be read again whether the one is in the other.
     pub(crate) stays: Conflated<Arc<str>, (UserKey, ConversationKey)>,
+    /// The groups in which something came before the end of a stay that precedes it, with their names and the change that ended it.
+    pub(crate) unheard: Conflated<(Arc<str>, i64), ConversationKey>,
 }
 
 /// A login that is being stored.
@@ -113,6 +117,7 @@ impl Default for Fanout {
             profiles: Conflated::default(),
             statuses: Conflated::default(),
             stays: Conflated::default(),
+            unheard: Conflated::default(),
         }
     }
 }
@@ -176,7 +181,7 @@ impl Fanout {
 
     /// Tells the sessions that would have got a message to a room that it is lost.
     pub fn lose(&self, transient: TransientEffect) {
-        let TransientEffect { audience, message, after_seq, after_rev, priority, cause, room } = transient;
+        let TransientEffect { audience, message, after_seq, after_rev, priority, cause, room, .. } = transient;
         let Audience::Room { conversation, name } = audience else { return };
         let (to, frame) = (Viewers::Group(Group::room(conversation, name)), OnceLock::new());
         let push = TransientPush { to, message, after_seq, after_rev, priority, cause, room, frame };
@@ -366,6 +371,8 @@ impl Fanout {
     }
 }
 
+#[cfg(test)]
+mod group_ends;
 #[cfg(test)]
 mod group_pushes;
 #[cfg(test)]

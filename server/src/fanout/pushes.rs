@@ -100,12 +100,13 @@ pub(super) fn message_to(audience: Audience, seq: i64, bytes: usize) -> MessageE
         content: Bytes::from(vec![0; bytes]),
         state: None,
         receivers: Receivers::All,
+        ended_rev: 0,
     }
 }
 
 fn change(rev: u64) -> Effect {
     let entry = Box::new(ChangeEntry { rev, ..ChangeEntry::default() });
-    Effect::Change { audience: audience(), entry, cause: LoginKey(99) }
+    Effect::Change { audience: audience(), entry, cause: LoginKey(99), ended_rev: 0 }
 }
 
 fn feed(pos: i64) -> Effect {

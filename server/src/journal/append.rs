@@ -109,6 +109,7 @@ struct Head {
     last_ts: i64,
     dismissed: bool,
     blocks: i64,
+    ended_rev: i64,
     is_changed: bool,
 }
 
@@ -168,7 +169,7 @@ impl NewMessage {
         ]
     }
 
-    fn effect(&self, sent: Sent) -> MessageEffect {
+    fn effect(&self, sent: Sent, head: &Head) -> MessageEffect {
         MessageEffect {
             app: self.app,
             conversation: self.conversation,
@@ -185,6 +186,7 @@ impl NewMessage {
             content: self.body.clone(),
             state: self.extra.as_ref().filter(|extra| extra.replied_seq > 0).map(|extra| Box::new(extra.state.clone())),
             receivers: self.extra.as_ref().map(|extra| extra.receivers.clone()).unwrap_or_default(),
+            ended_rev: head.ended_rev,
         }
     }
 
@@ -194,12 +196,13 @@ impl NewMessage {
         let ToRoom { priority, home } = self.extra.as_ref().map(|extra| extra.room).unwrap_or_default();
         let transient = Box::new(TransientEffect {
             audience: self.audience.clone(),
-            message: self.effect(sent).entry(true),
+            message: self.effect(sent, head).entry(true),
             after_seq: 0,
             after_rev: head.rev,
             priority,
             cause: self.login,
             room: self.scrambler.public(self.conversation.0),
+            ended_rev: 0,
         });
         match home {
             Some(home) => tx.emit(Effect::RoomMessage { home, transient }),
@@ -305,7 +308,7 @@ impl Bulk for NewMessage {
                 op.tell_room(tx, head, sent);
                 sent.n = head.n;
             } else {
-                tx.emit(Effect::Message(Arc::new(op.effect(sent))));
+                tx.emit(Effect::Message(Arc::new(op.effect(sent, head))));
             }
             stored.insert(op.identity(), Stored { hash: op.hash, sent: Sent { is_new: false, ..sent } });
             rows.push(op.row(sent));
@@ -326,7 +329,7 @@ fn conversations(ops: &[NewMessage]) -> Vec<[Value; 1]> {
 /// Selects the heads of conversations. It has as many columns as [`stored_sql`].
 fn heads_sql(rows: &str) -> String {
     format!(
-        "SELECT c.id, c.seq, c.n, c.last_ts, c.end_seq, c.blocks, c.rev, 0, 0, 0 FROM ({rows}) AS v \
+        "SELECT c.id, c.seq, c.n, c.last_ts, c.end_seq, c.blocks, c.rev, c.ended_rev, 0, 0 FROM ({rows}) AS v \
          JOIN conversation c ON c.id = v.column1"
     )
 }
@@ -343,6 +346,7 @@ fn read_heads(rows: &[Row]) -> Result<HashMap<i64, Head>, Error> {
                 dismissed: row.get::<Option<i64>>(4)?.is_some(),
                 blocks: row.get(5)?,
                 rev: row.get(6)?,
+                ended_rev: row.get(7)?,
                 is_changed: false,
             },
         );

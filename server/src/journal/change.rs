@@ -39,7 +39,7 @@ pub enum Subject {
     Expired(ExpiredMessages),
 }
 
-/// Appends to the log of a conversation, whose head the job has locked. Returns the position.
+/// Appends to the log of a conversation, whose head the job has locked. Returns the position, and the last one at which a stay ended.
 ///
 /// # Errors
 /// The conversation does not exist or is dismissed, or the store fails.
@@ -49,19 +49,22 @@ pub async fn append(
     subject: &Subject,
     actor: UserKey,
     at: i64,
-) -> Result<i64, Error> {
+) -> Result<(i64, i64), Error> {
     tx.assert_covers_conversation(conversation);
     // No message is older than the entrance of those who see it first, or their devices would sort the group by different times.
     let dated_from = if matches!(subject, Subject::Roster(_)) { at } else { 0 };
+    // A dismissal ends no stay: nothing comes after it.
+    let ends_stays = matches!(subject, Subject::Roster(record) if record.ends_stays());
+    let ended = if ends_stays { "ended_rev = rev + 1, " } else { "" };
+    let sql = format!(
+        "UPDATE conversation SET rev = rev + 1, {ended}touched = CASE WHEN touched > $2 THEN touched ELSE $2 END, \
+         last_ts = CASE WHEN last_ts > $3 THEN last_ts ELSE $3 END WHERE id = $1 AND end_rev IS NULL RETURNING rev, ended_rev"
+    );
     let row = tx
-        .fetch_one(
-            "UPDATE conversation SET rev = rev + 1, touched = CASE WHEN touched > $2 THEN touched ELSE $2 END, \
-             last_ts = CASE WHEN last_ts > $3 THEN last_ts ELSE $3 END WHERE id = $1 AND end_rev IS NULL RETURNING rev",
-            &params![conversation, at, dated_from],
-        )
+        .fetch_one(&sql, &params![conversation, at, dated_from])
         .await?
         .ok_or_else(|| Error::internal_text("a change of a conversation that does not exist or is dismissed"))?;
-    let rev: i64 = row.get(0)?;
+    let (rev, ended_rev): (i64, i64) = (row.get(0)?, row.get(1)?);
     let (kind, seq, detail) = match subject {
         Subject::Message(seq, change) => (MESSAGE, *seq, Some(change.encode_to_vec())),
         Subject::Roster(record) => (ROSTER, 0, Some(record.encode_to_vec())),
@@ -79,7 +82,7 @@ pub async fn append(
         let sql = format!("UPDATE {table} SET rev = $3 WHERE conversation = $1 AND seq = $2");
         tx.execute(&sql, &params![conversation, *seq, rev]).await?;
     }
-    Ok(rev)
+    Ok((rev, ended_rev))
 }
 
 /// A page of changes.

@@ -23,7 +23,8 @@ pub struct LogWriter {
     entries: Vec<Entry>,
     /// Entries whose values are known.
     resolved: Vec<(UserKey, i64, Detail)>,
-    changes: Vec<(ChangedConversation, i64)>,
+    /// Each with its position, and the last one at which a stay ended.
+    changes: Vec<(ChangedConversation, i64, i64)>,
 }
 
 /// A conversation that a job changes.
@@ -183,8 +184,8 @@ impl LogWriter {
         subject: &Subject,
         (actor, at): (UserKey, i64),
     ) -> Result<i64, Error> {
-        let rev = change::append(tx, conversation.key, subject, actor, at).await?;
-        self.changes.push((conversation.clone(), rev));
+        let (rev, ended_rev) = change::append(tx, conversation.key, subject, actor, at).await?;
+        self.changes.push((conversation.clone(), rev, ended_rev));
         Ok(rev)
     }
 
@@ -222,7 +223,7 @@ impl LogWriter {
         let mut pushes: Vec<Push> =
             own.chunk_by(|one, next| one.pos + 1 == next.pos).map(|run| feed_push(run.to_vec())).collect();
         // After the feed, which tells a client of a conversation that is new to it.
-        for (conversation, rev) in &self.changes {
+        for (conversation, rev, ended_rev) in &self.changes {
             let ChangedConversation { key, audience, scrambler } = conversation;
             let found = change::changes(tx, *key, scrambler, None, (rev - 1, *rev), usize::MAX).await?;
             let Some(entry) = found.entries.into_iter().next() else { continue };
@@ -236,7 +237,8 @@ impl LogWriter {
                 pushes.extend(own.map(|own| change_push(own, name)));
             }
             let cause = self.cause.map_or(LoginKey(0), |cause| cause.login);
-            tx.emit(Effect::Change { audience: audience.clone(), entry: Box::new(entry), cause });
+            let (audience, entry, ended_rev) = (audience.clone(), Box::new(entry), *ended_rev);
+            tx.emit(Effect::Change { audience, entry, cause, ended_rev });
         }
         Ok(pushes)
     }

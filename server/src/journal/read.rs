@@ -228,11 +228,11 @@ pub async fn newest(
     rows.iter().rev().map(|row| entry(row, scrambler, None)).collect()
 }
 
-/// Returns the last positions of both logs of a conversation, unless it is dismissed.
-pub async fn open_ends(tx: &mut Tx<'_>, conversation: ConversationKey) -> Result<Option<(i64, i64)>, Error> {
-    let sql = "SELECT seq, rev FROM conversation WHERE id = $1 AND end_seq IS NULL";
+/// Returns the last positions of both logs of a conversation, unless it is dismissed, and the last change that ended a stay.
+pub async fn open_ends(tx: &mut Tx<'_>, conversation: ConversationKey) -> Result<Option<(i64, i64, i64)>, Error> {
+    let sql = "SELECT seq, rev, ended_rev FROM conversation WHERE id = $1 AND end_seq IS NULL";
     let row = tx.fetch_one(sql, &params![conversation]).await?;
-    row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+    row.map(|row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).transpose()
 }
 
 /// Returns the position of a message of this conversation.

@@ -81,6 +81,11 @@ impl RosterRecord {
         Self { event: event.group_event() as i32, users: users.into_iter().map(|user| user.0).collect() }
     }
 
+    /// Whether the stays of these users end with it.
+    pub(super) fn ends_stays(&self) -> bool {
+        matches!(self.event(), Some(RosterEvent::Left | RosterEvent::KickedOut))
+    }
+
     fn event(&self) -> Option<RosterEvent> {
         RosterEvent::ALL.into_iter().find(|event| event.group_event() as i32 == self.event)
     }

@@ -98,14 +98,8 @@ impl Fixture {
     pub(crate) async fn change(&self, subject: i64) -> i64 {
         self.db
             .submit(Scope::conversation(CHAT), async move |tx: &mut Tx<'_>| {
-                append_change(
-                    tx,
-                    CHAT,
-                    &Subject::Message(subject, MessageChange { kind: 1, ..MessageChange::default() }),
-                    BOB,
-                    5_000,
-                )
-                .await
+                let change = MessageChange { kind: 1, ..MessageChange::default() };
+                Ok(append_change(tx, CHAT, &Subject::Message(subject, change), BOB, 5_000).await?.0)
             })
             .await
             .unwrap()
@@ -358,6 +352,34 @@ async fn a_long_roster_is_left_out(database: Database) {
     fixture.db.close().await;
 }
 
+/// Each entry tells the last change that had ended a stay when it was stored, itself included.
+async fn entries_tell_the_last_end_of_a_stay(database: Database) {
+    let fixture = Fixture::open(database).await;
+    let audience = Audience::Peers([(ANN, "ann".into()), (BOB, "bob".into())]);
+    let chat = ChangedConversation { key: CHAT, audience, scrambler: Arc::clone(&fixture.scrambler) };
+    let change = async |event: RosterEvent| {
+        let chat = chat.clone();
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
+            log.change_roster(tx, &chat, event, [BOB], (ANN, 5_000)).await
+        };
+        fixture.write(ANN, Scope::conversation(CHAT), job).await.unwrap().0
+    };
+    let say = async |id: u8| fixture.db.submit_bulk(fixture.message(id.into(), id, "hi")).await.unwrap().seq;
+    say(1).await;
+    let revs = [change(RosterEvent::Updated).await, change(RosterEvent::Left).await];
+    say(2).await;
+    let more = [change(RosterEvent::KickedOut).await, change(RosterEvent::Invited).await];
+    say(3).await;
+    assert_eq!((revs, more), ([1, 2], [3, 4]));
+    fixture.db.close().await;
+    let ended = |effect: &Effect| match effect {
+        Effect::Message(message) => Some(message.ended_rev),
+        Effect::Change { ended_rev, .. } => Some(*ended_rev),
+        _ => None,
+    };
+    assert_eq!(fixture.effects.lock().iter().filter_map(ended).collect::<Vec<_>>(), [0, 0, 2, 2, 3, 3, 3]);
+}
+
 #[tokio::test]
 async fn the_logs_are_dense_and_complete_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
@@ -365,6 +387,7 @@ async fn the_logs_are_dense_and_complete_on_sqlite() {
     read_marks_and_unread_counts(Database::Sqlite(dir.path().join("marks.db"))).await;
     a_read_mark_below_the_floor(Database::Sqlite(dir.path().join("floor.db"))).await;
     a_long_roster_is_left_out(Database::Sqlite(dir.path().join("roster.db"))).await;
+    entries_tell_the_last_end_of_a_stay(Database::Sqlite(dir.path().join("ends.db"))).await;
 }
 
 #[tokio::test]
@@ -374,6 +397,7 @@ async fn the_logs_are_dense_and_complete_on_postgresql() {
     read_marks_and_unread_counts(Database::Postgres(cluster.create_database("marks").unwrap())).await;
     a_read_mark_below_the_floor(Database::Postgres(cluster.create_database("floor").unwrap())).await;
     a_long_roster_is_left_out(Database::Postgres(cluster.create_database("roster").unwrap())).await;
+    entries_tell_the_last_end_of_a_stay(Database::Postgres(cluster.create_database("ends").unwrap())).await;
 }
 
 /// On SQLite nothing is locked: without the check a scope that misses a head would fail on PostgreSQL only, and rarely.

@@ -11,6 +11,7 @@ use crate::connection::{ConnectionState, PushTarget};
 use crate::db::Tx;
 use crate::effect::GroupStay;
 use crate::error::Error;
+use crate::fanout::Knows;
 use crate::key::{ConversationKey, LoginKey, UserKey};
 use crate::tenant;
 
@@ -30,7 +31,7 @@ struct Moved {
     key: ConversationKey,
     conversation: ConversationRef,
     /// The user's last stay.
-    stay: GroupStay,
+    stay: (GroupStay, Knows),
 }
 
 /// What the database says about some connections.
@@ -91,7 +92,7 @@ impl App {
             if groups().next().is_some() {
                 self.enter_groups(identity.user, session).await?;
             }
-            for left in groups().filter(|one| one.stay.to.is_some()) {
+            for left in groups().filter(|one| one.stay.0.to.is_some()) {
                 self.fanout.enter_group((left.key, &left.conversation.id.as_str().into()), session, left.stay);
             }
             for one in changed {
@@ -149,18 +150,19 @@ async fn read(tx: &mut Tx<'_>, logins: &[i64], users: &[i64], since: i64) -> Res
     values.insert(0, since.into());
     let sql = format!(
         "SELECT m.account, c.id, c.type, CASE WHEN c.type = 0 THEN p.name ELSE c.name END, m.from_seq, m.from_rev, m.to_seq, \
-         m.to_rev FROM member m JOIN conversation c ON c.id = m.conversation LEFT JOIN account p ON p.id = m.peer \
+         m.to_rev, c.ended_rev FROM member m JOIN conversation c ON c.id = m.conversation LEFT JOIN account p ON p.id = m.peer \
          WHERE m.account IN {list} AND c.touched >= $1"
     );
     for row in tx.fetch(&sql, &values).await? {
         let Some(id) = row.get::<Option<String>>(3)? else { continue };
         let to = row.get::<Option<i64>>(6)?.zip(row.get::<Option<i64>>(7)?);
+        // If it is over, the one before it does not matter.
+        let stay = GroupStay { from_seq: row.get(4)?, from_rev: row.get(5)?, to, is_return: false };
         page.moved.push(Moved {
             user: UserKey(row.get(0)?),
             key: ConversationKey(row.get(1)?),
             conversation: ConversationRef { r#type: row.get(2)?, id },
-            // If it is over, the one before it does not matter.
-            stay: GroupStay { from_seq: row.get(4)?, from_rev: row.get(5)?, to, is_return: false },
+            stay: (stay, Knows::Read(row.get(8)?)),
         });
     }
     Ok(page)

@@ -1,6 +1,7 @@
 //! This server as one of several that share a database: it tells the others what it commits, and pushes what they tell.
 
 mod audit;
+mod ends;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +65,7 @@ pub(crate) async fn join(app: &Arc<App>) -> Result<Option<Joined>, BusError> {
     )));
     tasks.spawn(end.clone().run_until_cancelled_owned(mend(Arc::clone(app), Arc::clone(&gaps))));
     tasks.spawn(end.clone().run_until_cancelled_owned(mend_after_deaths(lease.deaths(), gaps)));
+    tasks.spawn(end.clone().run_until_cancelled_owned(ends::read_unheard(Arc::clone(app))));
     let shared: Arc<dyn Bus> = Arc::clone(&bus) as _;
     // A server joins once.
     let _ = app.bus.set(shared);

@@ -1,6 +1,7 @@
 use zim_protocol::{ReadMark, RoomExit, change_entry, feed_entry, room_push};
 
 use super::*;
+use crate::effect::{GroupStay, StayEnd};
 
 fn peers() -> Audience {
     Audience::Peers([(UserKey(5), "ann".into()), (UserKey(9), "bob".into())])
@@ -16,6 +17,7 @@ fn to_room(after_rev: i64, priority: MessagePriority) -> Box<TransientEffect> {
         priority,
         cause: LoginKey(99),
         room: 12,
+        ended_rev: 0,
     })
 }
 
@@ -39,14 +41,20 @@ fn all() -> Vec<Effect> {
             client_key: [7; 16],
             content: vec![0; 300].into(),
             state: None,
+            ended_rev: 5,
         }))
     };
     let message_for = |audience, receivers| flagged(audience, receivers, 0);
     let message = |audience| message_for(audience, Receivers::All);
     let listed = || vec![UserKey(5), UserKey(6)];
     let stay = |to| GroupStay { from_seq: 1, from_rev: 2, to, is_return: true };
-    let enters =
-        |to| Effect::Stay { user: UserKey(5), conversation: ConversationKey(3), name: "crew".into(), stay: stay(to) };
+    let enters = |to, end| Effect::Stay {
+        user: UserKey(5),
+        conversation: ConversationKey(3),
+        name: "crew".into(),
+        stay: stay(to),
+        end,
+    };
     let targeted = [
         message_for(group.clone(), Receivers::of(listed(), false)),
         message_for(group.clone(), Receivers::of(listed(), true)),
@@ -82,7 +90,7 @@ fn all() -> Vec<Effect> {
             entry: Box::new(feed_entry::Detail::Read(ReadMark::default())),
             cause: LoginKey(99),
         },
-        Effect::Change { audience: peers(), entry: Box::new(change), cause: LoginKey(99) },
+        Effect::Change { audience: peers(), entry: Box::new(change), cause: LoginKey(99), ended_rev: 6 },
         Effect::Transient(Box::new(TransientEffect {
             audience: group,
             message: entry,
@@ -91,9 +99,11 @@ fn all() -> Vec<Effect> {
             priority: MessagePriority::High,
             cause: LoginKey(99),
             room: 0,
+            ended_rev: 7,
         })),
-        enters(None),
-        enters(Some((0, 9))),
+        enters(None, None),
+        enters(Some((0, 9)), Some(StayEnd { before: 0, of: 1 })),
+        enters(Some((0, 9)), Some(StayEnd { before: 8, of: 100 })),
         Effect::Profile { user: UserKey(5), info: Box::default() },
         Effect::Status { user: UserKey(5), status: Box::default(), cause: LoginKey(99) },
         Effect::LoginEnded { user: UserKey(5), login: LoginKey(8), reason },
@@ -156,4 +166,34 @@ fn a_hint_of_a_later_version_counts_as_missed() {
     let known = encode(&all()[..1]).remove(0).1;
     let read = effects(vec![later, known]);
     assert_eq!((read.effects.len(), read.is_complete), (1, false));
+}
+
+/// What a node of the version before sent of a stay and of a message.
+#[test]
+fn a_hint_of_an_earlier_version_knows_of_no_end() {
+    #[derive(Clone, PartialEq, Message)]
+    struct EarlierStay {
+        #[prost(int64, tag = "1")]
+        user: i64,
+        #[prost(int64, tag = "2")]
+        conversation: i64,
+        #[prost(string, tag = "3")]
+        name: String,
+        #[prost(int64, optional, tag = "6")]
+        to_seq: Option<i64>,
+        #[prost(int64, optional, tag = "7")]
+        to_rev: Option<i64>,
+    }
+    let earlier = EarlierStay { user: 5, conversation: 3, name: "crew".into(), to_seq: Some(8), to_rev: Some(9) };
+    let stay = StayHint::decode(&earlier.encode_to_vec()[..]).unwrap();
+    let ended = GroupStay { from_seq: 0, from_rev: 0, to: Some((8, 9)), is_return: false };
+    match effect(Kind::Stay(stay)) {
+        Some(Effect::Stay { stay, end: None, .. }) => assert_eq!(stay, ended),
+        other => panic!("{other:?}"),
+    }
+    let Kind::Message(hint) = kind(&all()[1]) else { panic!() };
+    assert_eq!(hint.ended_rev, 5);
+    let earlier = MessageHint { ended_rev: 0, ..hint };
+    let Some(Effect::Message(message)) = effect(Kind::Message(earlier)) else { panic!() };
+    assert_eq!(message.ended_rev, 0, "it is pushed, as that version did");
 }

@@ -10,7 +10,7 @@ use super::rules::{self, Act, MEMBER, OWNER, Settings};
 use super::store::{self, Head, Place};
 use super::tip::{Change, Tip, Tips};
 use crate::db::Tx;
-use crate::effect::{Audience, Effect, GroupStay};
+use crate::effect::{Audience, Effect, GroupStay, StayEnd};
 use crate::error::Error;
 use crate::journal::{ChangedConversation, LogWriter, RosterEvent, enter_type};
 use crate::key::{AppKey, Places, UserKey};
@@ -195,7 +195,7 @@ impl Group {
     pub(super) async fn leave(self, tx: &mut Tx<'_>, log: &mut LogWriter) -> Result<(), Error> {
         let head = self.head(tx).await?;
         let role = self.my_role(tx).await?;
-        self.exit(tx, log, RosterEvent::Left, &[self.me]).await?;
+        self.exit(tx, log, (RosterEvent::Left, head.ended_rev), &[self.me]).await?;
         if head.members == 1 {
             return store::dismiss(tx, self.conversation.key).await;
         }
@@ -238,7 +238,7 @@ impl Group {
         log: &mut LogWriter,
         users: Vec<(UserKey, String)>,
     ) -> Result<Vec<(UserKey, Error)>, Error> {
-        self.head(tx).await?;
+        let head = self.head(tx).await?;
         let role = self.my_role(tx).await?;
         if !rules::decides(role) {
             return Err(Error::not_allowed_in_group("remove members of this group"));
@@ -256,7 +256,7 @@ impl Group {
             }
         }
         if !removed.is_empty() {
-            self.exit(tx, log, RosterEvent::KickedOut, &removed).await?;
+            self.exit(tx, log, (RosterEvent::KickedOut, head.ended_rev), &removed).await?;
             self.tip(tx, Tip::of(TipsMessageEvent::GroupKickedOut, self.me, removed)).await?;
         }
         Ok(refused)
@@ -278,7 +278,7 @@ impl Group {
         if removed.is_empty() {
             return Ok(refused);
         }
-        self.exit(tx, log, RosterEvent::KickedOut, &removed).await?;
+        self.exit(tx, log, (RosterEvent::KickedOut, head.ended_rev), &removed).await?;
         if i64::try_from(removed.len()).is_ok_and(|count| count >= head.members) {
             store::dismiss(tx, self.conversation.key).await?;
             return Ok(refused);
@@ -313,7 +313,7 @@ impl Group {
         let (enter_type, operator) = (entrance.enter_type as i32, entrance.operator);
         let place = Place { role, enter_type, at: self.now, operator, rev };
         for (user, stay) in store::enter(tx, key, &told, (place, self.shows_history)).await? {
-            self.tell(tx, user, stay);
+            self.tell(tx, user, stay, None);
         }
         Ok(())
     }
@@ -323,26 +323,28 @@ impl Group {
         self.tips.add(tx, &self.conversation, tip).await
     }
 
-    /// Lets members out.
+    /// Lets members out. `ended_rev` is the last change before it that did so.
     async fn exit(
         &self,
         tx: &mut Tx<'_>,
         log: &mut LogWriter,
-        event: RosterEvent,
+        (event, ended_rev): (RosterEvent, i64),
         users: &[UserKey],
     ) -> Result<(), Error> {
         let at = (self.me, self.now);
         let rev = log.change_roster(tx, &self.conversation, event, users.iter().copied(), at).await?;
-        for (user, stay) in store::exit(tx, self.conversation.key, users, rev).await? {
-            self.tell(tx, user, stay);
+        let stays = store::exit(tx, self.conversation.key, users, rev).await?;
+        let end = StayEnd { before: ended_rev, of: u32::try_from(stays.len()).map_err(Error::internal)? };
+        for (user, stay) in stays {
+            self.tell(tx, user, stay, Some(end));
         }
         Ok(())
     }
 
     /// Tells the fan-out of a stay.
-    fn tell(&self, tx: &mut Tx<'_>, user: UserKey, stay: GroupStay) {
+    fn tell(&self, tx: &mut Tx<'_>, user: UserKey, stay: GroupStay, end: Option<StayEnd>) {
         if let Audience::Group { conversation, name } = self.conversation.audience.clone() {
-            tx.emit(Effect::Stay { user, conversation, name, stay });
+            tx.emit(Effect::Stay { user, conversation, name, stay, end });
         }
     }
 }

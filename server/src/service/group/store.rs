@@ -11,6 +11,7 @@ use super::rules::{self, Settings};
 use crate::db::{Tx, Value, params};
 use crate::effect::GroupStay;
 use crate::error::Error;
+use crate::fanout::Knows;
 use crate::journal::mute::{MUTE, Mute};
 use crate::journal::{MEMBER, member_info};
 use crate::key::{AppKey, ConversationKey, UserKey};
@@ -40,12 +41,14 @@ pub(super) struct Head {
     pub(super) join_mode: i32,
     pub(super) invite_mode: i32,
     pub(super) be_invite_mode: i32,
+    /// The last change that ended a stay; 0: there is none.
+    pub(super) ended_rev: i64,
 }
 
 /// Returns the head of a group.
 pub(super) async fn head(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Option<Head>, Error> {
-    let sql = "SELECT c.end_seq, g.members, g.max_members, g.join_mode, g.invite_mode, g.be_invite_mode \
-               FROM conversation c JOIN chat_group g ON g.conversation = c.id WHERE c.id = $1";
+    let sql = "SELECT c.end_seq, g.members, g.max_members, g.join_mode, g.invite_mode, g.be_invite_mode, \
+               c.ended_rev FROM conversation c JOIN chat_group g ON g.conversation = c.id WHERE c.id = $1";
     let Some(row) = tx.fetch_one(sql, &params![group]).await? else { return Ok(None) };
     Ok(Some(Head {
         is_dismissed: row.get::<Option<i64>>(0)?.is_some(),
@@ -54,6 +57,7 @@ pub(super) async fn head(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Opti
         join_mode: row.get(3)?,
         invite_mode: row.get(4)?,
         be_invite_mode: row.get(5)?,
+        ended_rev: row.get(6)?,
     }))
 }
 
@@ -427,12 +431,12 @@ pub(super) async fn counts(
 }
 
 /// A group of a user: its ID, and the user's stay.
-type Stay = (ConversationKey, Arc<str>, GroupStay);
+type Stay = (ConversationKey, Arc<str>, (GroupStay, Knows));
 
 /// Returns the groups that a user is in.
 pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, Error> {
     let sql = format!(
-        "SELECT g.conversation, c.name, member.from_seq, member.from_rev, {IS_RETURN} FROM group_member g \
+        "SELECT g.conversation, c.name, member.from_seq, member.from_rev, {IS_RETURN}, c.ended_rev FROM group_member g \
          JOIN member ON member.account = g.account AND member.conversation = g.conversation \
          JOIN conversation c ON c.id = g.conversation WHERE g.account = $1 AND c.end_seq IS NULL"
     );
@@ -446,27 +450,36 @@ pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, E
                 to: None,
                 is_return: row.get::<i64>(4)? != 0,
             };
-            Ok((ConversationKey(row.get(0)?), Arc::from(name), stay))
+            Ok((ConversationKey(row.get(0)?), Arc::from(name), (stay, Knows::Read(row.get(5)?))))
         })
         .collect()
 }
 
-/// Returns the present or the last stay of a user in a group, if they were ever in it.
-pub(super) async fn stay(
+/// Returns the present or the last stays in a group of those of these users who were ever in it.
+pub(super) async fn stays_in(
     tx: &mut Tx<'_>,
-    user: UserKey,
     conversation: ConversationKey,
-) -> Result<Option<GroupStay>, Error> {
+    users: impl IntoIterator<Item = UserKey>,
+) -> Result<Vec<(UserKey, (GroupStay, Knows))>, Error> {
+    let (list, mut params) = tx.dialect().in_list(users, 2);
+    params.insert(0, conversation.into());
     let sql = format!(
-        "SELECT from_seq, from_rev, to_seq, to_rev, {IS_RETURN} FROM member WHERE account = $1 AND conversation = $2"
+        "SELECT member.account, member.from_seq, member.from_rev, member.to_seq, member.to_rev, {IS_RETURN}, c.ended_rev \
+         FROM member JOIN conversation c ON c.id = member.conversation \
+         WHERE member.conversation = $1 AND member.account IN {list}"
     );
-    let Some(row) = tx.fetch_one(&sql, &params![user, conversation]).await? else { return Ok(None) };
-    Ok(Some(GroupStay {
-        from_seq: row.get(0)?,
-        from_rev: row.get(1)?,
-        to: row.get::<Option<i64>>(2)?.zip(row.get::<Option<i64>>(3)?),
-        is_return: row.get::<i64>(4)? != 0,
-    }))
+    let rows = tx.fetch(&sql, &params).await?;
+    rows.iter()
+        .map(|row| {
+            let stay = GroupStay {
+                from_seq: row.get(1)?,
+                from_rev: row.get(2)?,
+                to: row.get::<Option<i64>>(3)?.zip(row.get::<Option<i64>>(4)?),
+                is_return: row.get::<i64>(5)? != 0,
+            };
+            Ok((UserKey(row.get(0)?), (stay, Knows::Read(row.get(6)?))))
+        })
+        .collect()
 }
 
 #[cfg(test)]

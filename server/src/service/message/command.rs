@@ -51,10 +51,10 @@ impl App {
         let (closed, group_id, now) = (Error::group_not_found(&name.id), name.id.clone(), sent.ts);
         let target = WriteTo::conversation(Scope::conversation(conversation), name.clone());
         let sending = caller.write(&self.db, target, async move |tx, _| {
-            let (seq, rev) = journal::open_ends(tx, conversation).await?.ok_or(closed)?;
+            let (after_seq, after_rev, ended_rev) = journal::open_ends(tx, conversation).await?.ok_or(closed)?;
             group::check_may_write(tx, (conversation, &group_id), me, now).await?;
             let effect =
-                TransientEffect { audience, message, after_seq: seq, after_rev: rev, priority, cause, room: 0 };
+                TransientEffect { audience, message, after_seq, after_rev, priority, cause, room: 0, ended_rev };
             tx.emit(Effect::Transient(Box::new(effect)));
             Ok(())
         });
@@ -118,8 +118,16 @@ impl App {
                     let audience =
                         Audience::Peers([(sender, Arc::clone(&identity.user_id)), (peer, Arc::clone(&name))]);
                     let (message, priority) = (entry.clone(), draft.priority);
-                    let effect =
-                        TransientEffect { audience, message, after_seq, after_rev: 0, priority, cause: login, room: 0 };
+                    let effect = TransientEffect {
+                        audience,
+                        message,
+                        after_seq,
+                        after_rev: 0,
+                        priority,
+                        cause: login,
+                        room: 0,
+                        ended_rev: 0,
+                    };
                     self.bus().publish(&[Effect::Transient(Box::new(effect))]);
                 }
             });

@@ -143,8 +143,16 @@ impl App {
                 let sending = caller.write(&self.db, target, async move |tx, _| {
                     room::rev_for_member(tx, conversation, me).await?.ok_or(not_in)?;
                     let (after_seq, after_rev) = (0, 0);
-                    let transient =
-                        TransientEffect { audience, message, after_seq, after_rev, priority, cause, room: number };
+                    let transient = TransientEffect {
+                        audience,
+                        message,
+                        after_seq,
+                        after_rev,
+                        priority,
+                        cause,
+                        room: number,
+                        ended_rev: 0,
+                    };
                     tx.emit(Effect::RoomMessage { home, transient: Box::new(transient) });
                     Ok(())
                 });
@@ -154,8 +162,16 @@ impl App {
             // The next message of the connection waits for this one.
             let found = self.db.read(async move |tx| room::rev_for_member(tx, conversation, me).await).await?;
             found.ok_or(not_in)?;
-            let transient =
-                TransientEffect { audience, message, after_seq: 0, after_rev: 0, priority, cause, room: number };
+            let transient = TransientEffect {
+                audience,
+                message,
+                after_seq: 0,
+                after_rev: 0,
+                priority,
+                cause,
+                room: number,
+                ended_rev: 0,
+            };
             let transient = Box::new(transient);
             self.bus().publish(&[Effect::RoomMessage { home, transient }]);
             return sent_to_room(identity, &draft, (key, sent, omits_content), &name);
@@ -167,8 +183,16 @@ impl App {
                 room::hand_over(tx, (conversation, &room_id), |_| Ok(scrambler), (i64::MAX, None)).await?;
             }
             let rev = room::rev_for_member(tx, conversation, me).await?.ok_or(not_in)?;
-            let effect =
-                TransientEffect { audience, message, after_seq: 0, after_rev: rev, priority, cause, room: number };
+            let effect = TransientEffect {
+                audience,
+                message,
+                after_seq: 0,
+                after_rev: rev,
+                priority,
+                cause,
+                room: number,
+                ended_rev: 0,
+            };
             tx.emit(Effect::Transient(Box::new(effect)));
             Ok(())
         });

@@ -92,7 +92,16 @@ pub(crate) async fn hand_over(
             let cause = own.copied().unwrap_or(LoginKey(0));
             let audience = Audience::Room { conversation: room, name: Arc::clone(room_id) };
             let number = scrambler.public(room.0);
-            let effect = TransientEffect { audience, message, after_seq: 0, after_rev, priority, cause, room: number };
+            let effect = TransientEffect {
+                audience,
+                message,
+                after_seq: 0,
+                after_rev,
+                priority,
+                cause,
+                room: number,
+                ended_rev: 0,
+            };
             tx.emit(Effect::Transient(Box::new(effect)));
         }
     }

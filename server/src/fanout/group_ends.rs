@@ -1,0 +1,154 @@
+//! Tests of what the sessions of a group get while the end of a stay is on its way from another node.
+
+use futures_util::FutureExt;
+use zim_protocol::feed_entry::Detail;
+use zim_protocol::{LogKind, MessagePriority, ReadMark};
+
+use super::group_pushes::{GROUP, Group, STAY};
+use super::pushes::{dirty, pushes};
+use super::tests::connection_of;
+use super::*;
+use crate::effect::{GroupStay, MessageEffect, StayEnd, TransientEffect};
+
+const MESSAGES: LogKind = LogKind::Messages;
+
+/// A group whose node is not the only one.
+fn shared() -> Group {
+    let group = Group::new();
+    group.fanout.share();
+    group
+}
+
+/// The same effect, committed after this change ended a stay.
+fn after(ended_rev: i64, effect: Effect) -> Effect {
+    match effect {
+        Effect::Message(message) => {
+            let message = Arc::into_inner(message).unwrap();
+            Effect::Message(Arc::new(MessageEffect { ended_rev, ..message }))
+        }
+        Effect::Change { audience, entry, cause, .. } => Effect::Change { audience, entry, cause, ended_rev },
+        Effect::Transient(transient) => Effect::Transient(Box::new(TransientEffect { ended_rev, ..*transient })),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The end of a user's stay.
+fn left(group: &Group, user: i64, to: (i64, i64), end: StayEnd) -> Effect {
+    match group.stay(user, GroupStay { to: Some(to), ..STAY }) {
+        Effect::Stay { user, conversation, name, stay, .. } => {
+            Effect::Stay { user, conversation, name, stay, end: Some(end) }
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether a session has got nothing. The second of these entries comes after all that was handed over before the first.
+async fn got_nothing(group: &Group, user: i64, session: &ConnectionState) -> bool {
+    let mut got = Vec::new();
+    for pos in [1, 2] {
+        let entry = Box::new(Detail::Read(ReadMark::default()));
+        group.publisher.push(vec![Effect::Feed { user: UserKey(user), pos, entry, cause: LoginKey(99) }]);
+        got.extend(pushes(session, 1).await);
+    }
+    got == [(LogKind::Feed, 1, 1), (LogKind::Feed, 2, 2)]
+}
+
+#[tokio::test]
+async fn what_comes_before_the_end_of_a_stay_that_precedes_it_is_pulled() {
+    let group = shared();
+    let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
+    // Bob has left with change 3.
+    for effect in [group.message(2, 99), group.change(4)] {
+        group.publisher.push(vec![after(3, effect)]);
+        for session in [&ann, &bob] {
+            assert_eq!(dirty(session).await.conversations[0].id, "group");
+        }
+    }
+    let unheard = group.fanout.unheard.take().now_or_never().unwrap();
+    assert_eq!(unheard[&GROUP].1, 3);
+    assert!(!group.fanout.knows_ends(GROUP, 3));
+    // There is nothing to pull of a command. Ann's phone has sent it.
+    group.publisher.push(vec![after(3, group.command(1, MessagePriority::High, (2, 4)))]);
+    let told = dirty(&bob).await;
+    assert_eq!((told.transients_dropped, told.conversations.len()), (1, 0));
+    // What was committed before the end is pushed, and so is all once it has arrived.
+    group.publisher.push(vec![group.message(1, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 1, 1)]);
+    assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 1, 1)]);
+    group.fanout.hear(vec![left(&group, 2, (1, 3), StayEnd { before: 0, of: 1 })]);
+    assert!(group.fanout.knows_ends(GROUP, 3));
+    group.publisher.push(vec![after(3, group.message(3, 99)), after(3, group.change(5))]);
+    assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 3, 3), (LogKind::Changes, 5, 5)]);
+    assert!(got_nothing(&group, 2, &bob).await);
+}
+
+#[tokio::test]
+async fn an_end_counts_for_what_follows_it_in_the_same_commit() {
+    let group = shared();
+    let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
+    let two = StayEnd { before: 0, of: 2 };
+    group.publisher.push(vec![
+        group.message(1, 99),
+        left(&group, 2, (1, 3), two),
+        left(&group, 3, (1, 3), two),
+        after(3, group.message(2, 99)),
+    ]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 1, 2)]);
+    assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 1, 1)]);
+    assert!(got_nothing(&group, 2, &bob).await);
+}
+
+#[tokio::test]
+async fn one_of_two_ends_of_a_change_is_not_enough() {
+    let group = shared();
+    let ann = group.session(1, 10, STAY);
+    group.fanout.hear(vec![left(&group, 2, (1, 3), StayEnd { before: 0, of: 2 })]);
+    group.publisher.push(vec![after(3, group.message(2, 99))]);
+    assert_eq!(dirty(&ann).await.conversations.len(), 1);
+}
+
+#[tokio::test]
+async fn stays_that_were_read_again_count_as_far_as_they_were_read() {
+    let group = shared();
+    let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
+    let sessions = group.fanout.begin_reading(GROUP);
+    assert_eq!(sessions.len(), 2);
+    let over = GroupStay { to: Some((1, 3)), ..STAY };
+    group.fanout.enter_group((GROUP, &group.name), &bob, (over, Knows::Read(6)));
+    group.fanout.enter_group((GROUP, &group.name), &ann, (STAY, Knows::Read(6)));
+    group.fanout.end_reading(GROUP, 6);
+    group.publisher.push(vec![after(6, group.message(2, 99))]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 2, 2)]);
+    assert!(got_nothing(&group, 2, &bob).await);
+    group.publisher.push(vec![after(7, group.message(3, 99))]);
+    assert_eq!(dirty(&ann).await.conversations.len(), 1);
+}
+
+/// Two devices of one user belong to one lane. The tablet has read its groups earlier.
+#[tokio::test]
+async fn a_session_with_an_older_stay_waits_until_it_is_read_again() {
+    let group = shared();
+    let (phone, tablet) = (connection_of(UserKey(1), 10), connection_of(UserKey(1), 11));
+    for (session, knows) in [(&phone, 3), (&tablet, 0)] {
+        group.fanout.register(UserKey(1), Arc::clone(session));
+        group.fanout.enter_group((GROUP, &group.name), session, (STAY, Knows::Read(knows)));
+    }
+    let again = group.fanout.stays.take().now_or_never().unwrap();
+    assert_eq!(again.into_keys().collect::<Vec<_>>(), [(UserKey(1), GROUP)]);
+    group.publisher.push(vec![after(3, group.message(2, 99))]);
+    assert_eq!(pushes(&phone, 1).await, [(MESSAGES, 2, 2)]);
+    assert!(got_nothing(&group, 1, &tablet).await);
+    group.fanout.enter_group((GROUP, &group.name), &tablet, (STAY, Knows::Read(3)));
+    group.publisher.push(vec![after(3, group.message(3, 99))]);
+    assert_eq!(pushes(&tablet, 1).await, [(MESSAGES, 3, 3)]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_alone_pushes_everything() {
+    let group = Group::new();
+    let ann = group.session(1, 10, STAY);
+    group.fanout.enter_group((GROUP, &group.name), &ann, (STAY, Knows::Read(0)));
+    group.publisher.push(vec![after(3, group.message(1, 99)), after(3, group.change(4))]);
+    assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 1, 1), (LogKind::Changes, 4, 4)]);
+    assert!(group.fanout.unheard.take().now_or_never().is_none());
+}
