@@ -306,8 +306,8 @@ async fn remove(
         tx.execute(&format!("DELETE {}", of(table)), &span).await?;
     }
     // A row that was left because it dated the group goes when newer ones have come. It was within this depth of the last message, which
-    // is not before `after`. So there are no more than that of these, mostly one, and as many for each stay that has ended: the rows of stays
-    // are kept for ever, too.
+    // is not before `after`. So there are no more than that of these, and mostly one. There are as many for each stay that has ended:
+    // its own row is kept for ever, too.
     let with_dating = params![key, after.saturating_sub(LAST_MESSAGE_DEPTH), through];
     let sql = format!(
         "DELETE FROM message WHERE conversation = $1 AND seq > $2 AND seq <= $3 AND seq NOT IN \
