@@ -1,6 +1,5 @@
 //! A short day of life: a few users, the server restarts and is backed up, and no event is lost.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use zim_integration_tests::day::{self, ServerProgram, Settings};
@@ -9,7 +8,7 @@ use zim_integration_tests::day::{self, ServerProgram, Settings};
 async fn a_short_day_loses_no_event() {
     let folder = tempfile::tempdir().unwrap();
     let lines = folder.path().join("minutes.jsonl");
-    let server = ServerProgram { path: PathBuf::from(env!("CARGO_BIN_EXE_day")), arguments: vec!["serve".to_owned()] };
+    let server = ServerProgram::that_serves(env!("CARGO_BIN_EXE_day"));
     let settings = Settings {
         length: Duration::from_secs(10),
         users: 12,

@@ -15,7 +15,7 @@ use zim_protocol::CbcTokens;
 use zim_protocol::clock::Clock;
 use zim_protocol::wire::CloseCode;
 
-use crate::app::App;
+use crate::app::{App, read_apps_in_doubt};
 use crate::bus::BusError;
 use crate::config::{Config, ConfigError, Listen, PublicListen};
 use crate::db::{Database, DbConfig, NodeConfig};
@@ -214,6 +214,7 @@ impl Server {
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
         tasks.spawn(group::read_stays_in_doubt(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(read_apps_in_doubt(Arc::clone(&app), stopped.clone()));
         tasks.spawn(presence::mark_unmarked_logins(Arc::clone(&app), stopped.clone()));
         tasks.spawn(presence::watch_logins(Arc::clone(&app), stopped.clone()));
         tasks.spawn({

@@ -4,14 +4,13 @@
 
 #![expect(clippy::print_stdout, reason = "prints what happened")]
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Parser;
-use zim_integration_tests::day::{self, ServerProgram, Settings};
+use zim_integration_tests::day::{self, ServerProgram, Settings, serve};
 
 /// Lets users live with a server for a while, and checks that nothing is lost
 #[derive(Debug, Parser)]
@@ -43,14 +42,12 @@ struct Args {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|first| first == "serve") {
-        arguments.remove(1);
-        return Ok(zim_server::run::run(arguments, std::env::vars_os()));
+    if let Some(ended) = serve() {
+        return Ok(ended);
     }
-    let args = Args::parse_from(arguments);
+    let args = Args::parse();
     ensure!(args.minutes > 0.0 && args.pause > 0.0, "the day and the pauses must be longer than 0");
-    let path = args.server_bin.clone().map_or_else(beside_this_program, Ok)?;
+    let server = ServerProgram::at(args.server_bin.as_deref())?;
     let temporary = tempfile::tempdir()?;
     let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
     let folder = std::path::absolute(folder)?;
@@ -62,7 +59,7 @@ fn main() -> anyhow::Result<ExitCode> {
         seed: args.seed,
         pause: Duration::try_from_secs_f64(args.pause)?,
         minute: Duration::from_secs(60).min(length / 10),
-        server: ServerProgram { path, arguments: Vec::new() },
+        server,
         folder,
         lines: Some(args.json.clone()),
     };
@@ -80,12 +77,4 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     println!("{}", if day.violations.is_empty() { "passed" } else { "FAILED" });
     Ok(if day.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Returns the server that was built together with this program.
-fn beside_this_program() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let server =
-        own.parent().unwrap_or_else(|| Path::new(".")).join(format!("zim-server{}", std::env::consts::EXE_SUFFIX));
-    server.is_file().then_some(server).context("zim-server is not built: cargo build --release --bin zim-server")
 }

@@ -4,14 +4,13 @@
 
 #![expect(clippy::print_stdout, reason = "prints what happened")]
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Parser;
-use zim_integration_tests::day::ServerProgram;
+use zim_integration_tests::day::{ServerProgram, serve};
 use zim_integration_tests::rolling::{self, Settings};
 
 /// Replaces two nodes of one version by another, one after the other, and checks that nothing is lost
@@ -32,19 +31,16 @@ struct Args {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|first| first == "serve") {
-        arguments.remove(1);
-        return Ok(zim_server::run::run(arguments, std::env::vars_os()));
+    if let Some(ended) = serve() {
+        return Ok(ended);
     }
-    let args = Args::parse_from(arguments);
-    let new = args.new.clone().map_or_else(beside_this_program, Ok)?;
+    let args = Args::parse();
     let temporary = tempfile::tempdir()?;
     let folder = std::path::absolute(args.folder.clone().unwrap_or_else(|| temporary.path().to_owned()))?;
     ensure!(!folder.join("node-0").exists(), "{} has the data of an earlier upgrade", folder.display());
     let settings = Settings {
-        old: program(&args.old)?,
-        new: program(&new)?,
+        old: ServerProgram::at(Some(&args.old))?,
+        new: ServerProgram::at(args.new.as_deref())?,
         stage: Duration::try_from_secs_f64(args.seconds)?,
         folder,
         planted: None,
@@ -65,17 +61,4 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     println!("{}", if upgrade.violations.is_empty() { "passed" } else { "FAILED" });
     Ok(if upgrade.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn program(path: &Path) -> anyhow::Result<ServerProgram> {
-    ensure!(path.is_file(), "there is no program {}", path.display());
-    // A name without a folder would be looked for on the path.
-    Ok(ServerProgram { path: std::path::absolute(path)?, arguments: Vec::new() })
-}
-
-/// Returns the server that was built together with this program.
-fn beside_this_program() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let folder = own.parent().context("no folder")?;
-    Ok(folder.join(format!("zim-server{}", std::env::consts::EXE_SUFFIX)))
 }

@@ -39,4 +39,4 @@ pub use self::minutes::Minute;
 pub use self::page::write_page;
 pub use self::run::{Day, Settings, run};
 pub(crate) use self::server::Host;
-pub use self::server::ServerProgram;
+pub use self::server::{ServerProgram, serve};

@@ -1,9 +1,10 @@
 //! The server of a day: a process with its data in a folder, and the same ports before and after a restart. The nodes of a rolling
 //! upgrade are such servers, too.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -26,6 +27,39 @@ pub struct ServerProgram {
     pub path: PathBuf,
     /// What makes it a server.
     pub arguments: Vec<String>,
+}
+
+/// The first argument of a program that is to act as the server.
+const SERVE: &str = "serve";
+
+/// Runs the server, as `zim-server` does, if the arguments of this program say so. Tests use it, because they cannot count on the other
+/// program.
+pub fn serve() -> Option<ExitCode> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    arguments.get(1).filter(|first| *first == SERVE)?;
+    arguments.remove(1);
+    Some(zim_server::run::run(arguments, std::env::vars_os()))
+}
+
+impl ServerProgram {
+    /// A program that begins with [`serve`].
+    pub fn that_serves(path: &str) -> Self {
+        Self { path: path.into(), arguments: vec![SERVE.to_owned()] }
+    }
+
+    /// A program like `zim-server`; without a path, the one that was built together with this program.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn at(path: Option<&Path>) -> anyhow::Result<Self> {
+        let path = match path {
+            Some(path) => path.to_owned(),
+            None => std::env::current_exe()?.with_file_name(format!("zim-server{}", std::env::consts::EXE_SUFFIX)),
+        };
+        ensure!(path.is_file(), "there is no program {} (cargo build --bin zim-server makes one)", path.display());
+        // A name without a folder would be looked for on the path.
+        Ok(Self { path: std::path::absolute(path)?, arguments: Vec::new() })
+    }
 }
 
 /// A server that was started, or will be.

@@ -9,7 +9,7 @@ use zim_protocol::MessageType;
 
 use crate::media::noise;
 use crate::media_s3::{has_objects, world_on};
-use crate::media_tus::{create, offset, patch, patch_slowly, sent};
+use crate::media_tus::{assert_there, create, offset, patch, patch_slowly, sent};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -80,8 +80,7 @@ async fn create_media_upload_leaves_no_files_that_no_row_knows() {
     world.clock.advance(DAY_MS);
     is_gone(&old).await;
     // What rows know stays, complete or not.
-    let whole = sent(client.get(&created.file_download_url)).await;
-    assert_eq!(soon(whole.bytes()).await.unwrap(), bytes);
+    assert_there(&client, &created, &bytes).await;
     assert_eq!(offset(&client, &half.upload_url).await, "100");
     raw.end().await;
     drop(client);
@@ -111,8 +110,7 @@ async fn create_media_upload_leaves_no_pieces_beside_a_complete_file() {
     put(&piece, START_MS);
     world.clock.advance(DAY_MS);
     is_gone(&piece).await;
-    let whole = sent(client.get(&created.file_download_url)).await;
-    assert_eq!(soon(whole.bytes()).await.unwrap(), bytes);
+    assert_there(&client, &created, &bytes).await;
     raw.end().await;
     drop((client, late));
     world.end().await;
@@ -134,8 +132,7 @@ async fn create_media_upload_begins_again_if_the_file_vanishes_from_the_folder()
     assert_eq!(refused.status(), StatusCode::CONFLICT);
     assert_eq!(offset(&client, url).await, "0");
     assert_eq!(sent(patch(&client, url, 0, &bytes)).await.status(), StatusCode::NO_CONTENT);
-    let whole = sent(client.get(&created.file_download_url)).await;
-    assert!(soon(whole.bytes()).await.unwrap() == bytes, "the file differs");
+    assert_there(&client, &created, &bytes).await;
     raw.end().await;
     drop((client, refused));
     world.end().await;

@@ -10,7 +10,7 @@ use zim_protocol::{ErrorCode, Message, MessageRevokeConfig, MessageSentStatus, M
 
 use crate::media::{Files, noise, receives, send};
 use crate::media_s3::{has_objects, world_on};
-use crate::media_tus::{code, create, header, offset, patch, patch_slowly, sent, tus};
+use crate::media_tus::{assert_there, code, create, header, offset, patch, patch_slowly, sent, tus};
 
 async fn ready(world: &World) -> String {
     let mut stream = TcpStream::connect(world.server().http_addr().unwrap()).await.unwrap();
@@ -92,8 +92,7 @@ async fn send_media_message_waits_for_an_object_store_that_is_away() {
         (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::MessageModuleFileServerError)
     );
     s3.fail(S3Fault::None);
-    let whole = sent(client.get(&created.file_download_url)).await;
-    assert!(soon(whole.bytes()).await.unwrap() == bytes, "the file differs");
+    assert_there(&client, &created, &bytes).await;
     assert_told(&world, &s3, "the object store cannot be reached");
     raw.end().await;
     drop((client, refused, rest));
@@ -270,8 +269,7 @@ async fn create_media_upload_goes_on_before_what_an_object_store_has_lost() {
     assert_eq!((refused.status(), code(&refused)), (StatusCode::CONFLICT, ErrorCode::MessageModuleFileServerError));
     assert_eq!(offset(&client, url).await, "0");
     assert_eq!(sent(patch(&client, url, 0, &bytes)).await.status(), StatusCode::NO_CONTENT);
-    let whole = sent(client.get(&created.file_download_url)).await;
-    assert!(soon(whole.bytes()).await.unwrap() == bytes, "the file differs");
+    assert_there(&client, &created, &bytes).await;
     has_objects(&s3, 1).await;
     raw.end().await;
     drop((client, refused));
@@ -308,8 +306,7 @@ async fn create_media_upload_begins_again_if_an_object_store_has_too_many_pieces
     has_objects(&s3, 0).await;
     fill().await;
     assert_eq!(sent(patch(&client, url, 0, &bytes)).await.status(), StatusCode::NO_CONTENT);
-    let whole = sent(client.get(&created.file_download_url)).await;
-    assert_eq!(soon(whole.bytes()).await.unwrap(), bytes);
+    assert_there(&client, &created, &bytes).await;
     has_objects(&s3, 1).await;
     raw.end().await;
     drop((client, refused));

@@ -76,6 +76,12 @@ pub(crate) async fn offset(client: &Client, url: &str) -> String {
     header(&head, "upload-offset")
 }
 
+/// Asserts that the file of an upload is there, with these bytes.
+pub(crate) async fn assert_there(client: &Client, created: &MediaUploadCreatedResult, bytes: &[u8]) {
+    let whole = sent(client.get(&created.file_download_url)).await;
+    assert!(soon(whole.bytes()).await.unwrap() == bytes, "the file differs");
+}
+
 pub(crate) fn code(response: &Response) -> ErrorCode {
     ErrorCode::try_from(header(response, "zim-error-code").parse::<i32>().unwrap()).unwrap()
 }
@@ -118,8 +124,7 @@ async fn create_media_upload_takes_a_file_in_pieces() {
     let reached: usize = offset(&client, url).await.parse().unwrap();
     let rest = sent(patch(&client, url, reached, &bytes[reached..])).await;
     assert_eq!((rest.status(), header(&rest, "upload-offset")), (StatusCode::NO_CONTENT, "300000".to_owned()));
-    let whole = sent(client.get(&created.file_download_url)).await;
-    assert_eq!(soon(whole.bytes()).await.unwrap(), bytes);
+    assert_there(&client, &created, &bytes).await;
     // Asked for again, it is there already.
     let again = create(&mut raw, MessageType::File, &bytes).await;
     assert_eq!((again.upload_url.as_str(), &again.file_download_url), ("", &created.file_download_url));
@@ -431,8 +436,7 @@ async fn create_media_upload_serves_a_tus_client_of_others() {
         assert!(tus.get_info(&other).is_err());
     });
     soon(uploaded).await.unwrap();
-    let whole = sent(client.get(&created.file_download_url)).await;
-    assert_eq!(soon(whole.bytes()).await.unwrap(), bytes);
+    assert_there(&client, &created, &bytes).await;
     raw.end().await;
     drop(client);
     world.end().await;

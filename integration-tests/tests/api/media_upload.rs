@@ -8,7 +8,7 @@ use zim_integration_tests::{World, eventually, soon};
 use zim_protocol::{Message, MessageType, SendMessageRequest};
 
 use crate::media::noise;
-use crate::media_tus::{create, header, offset, patch, patch_slowly, sent, tus};
+use crate::media_tus::{assert_there, create, header, offset, patch, patch_slowly, sent, tus};
 
 #[tokio::test]
 async fn create_media_upload_is_written_by_one_request_at_a_time() {
@@ -29,8 +29,7 @@ async fn create_media_upload_is_written_by_one_request_at_a_time() {
     drop(more);
     let first = soon(first).await.unwrap().unwrap();
     assert_eq!((first.status(), header(&first, "upload-offset")), (StatusCode::NO_CONTENT, "600000".to_owned()));
-    let whole = sent(client.get(&created.file_download_url)).await;
-    assert!(soon(whole.bytes()).await.unwrap() == bytes, "the file differs");
+    assert_there(&client, &created, &bytes).await;
     raw.end().await;
     drop((client, first));
     world.end().await;
@@ -55,8 +54,7 @@ async fn create_media_upload_goes_on_after_a_request_that_was_cut() {
         (rest.status() == StatusCode::NO_CONTENT).then_some(())
     })
     .await;
-    let whole = sent(client.get(&created.file_download_url)).await;
-    assert!(soon(whole.bytes()).await.unwrap() == bytes, "the file differs");
+    assert_there(&client, &created, &bytes).await;
     drop(more);
     raw.end().await;
     drop(client);
@@ -99,8 +97,7 @@ async fn create_media_upload_refuses_other_bytes_of_any_of_its_requests() {
             }
         }
         let client = world.https();
-        let whole = sent(client.get(&created.file_download_url)).await;
-        assert!(soon(whole.bytes()).await.unwrap() == bytes, "the file differs");
+        assert_there(&client, &created, &bytes).await;
         drop(client);
     }
     world.end().await;
@@ -128,8 +125,7 @@ async fn create_media_upload_serves_others_while_many_uploads_wait_for_their_byt
         more.send(Ok(slow[500_000..].to_vec().into())).await.unwrap();
         drop(more);
         assert_eq!(soon(first).await.unwrap().unwrap().status(), StatusCode::NO_CONTENT);
-        let whole = sent(client.get(&created.file_download_url)).await;
-        assert!(soon(whole.bytes()).await.unwrap() == slow, "the file differs");
+        assert_there(&client, &created, &slow).await;
     }
     raw.end().await;
     drop(client);
@@ -150,8 +146,7 @@ async fn create_media_upload_serves_fifty_uploads_at_once() {
     join_all(uploads.iter().map(async |(created, bytes)| {
         let uploaded = sent(patch(&client, &created.upload_url, 0, bytes)).await;
         assert_eq!(uploaded.status(), StatusCode::NO_CONTENT);
-        let whole = sent(client.get(&created.file_download_url)).await;
-        assert!(soon(whole.bytes()).await.unwrap() == bytes, "the file differs");
+        assert_there(&client, created, bytes).await;
     }))
     .await;
     raw.end().await;

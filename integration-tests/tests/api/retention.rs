@@ -231,6 +231,17 @@ async fn set_retention_leaves_a_group_its_place_in_the_list() {
     eventually("no content is left", async || (count(&world, left).await == 0).then_some(())).await;
     assert_eq!(count(&world, "SELECT COUNT(*) FROM message").await, 2, "the last of the group, and of the stay of eve");
     assert_eq!([place(&world, "bob").await, place(&world, "eve").await], before);
+
+    // When newer messages are no longer kept, theirs is the row that dates the group.
+    ann.say(group("crew"), "newer").await;
+    bob.receives("newer").await;
+    age(&world).await;
+    let before = [place(&world, "bob").await, place(&world, "eve").await];
+    set(&mut world.admin().await, of_group(&world, "crew", Some(7))).await;
+    holds(&bob, group("crew"), &[]).await;
+    eventually("no content is left", async || (count(&world, left).await == 0).then_some(())).await;
+    assert_eq!(count(&world, "SELECT COUNT(*) FROM message").await, 2, "the newest of the group, and that of the stay");
+    assert_eq!([place(&world, "bob").await, place(&world, "eve").await], before);
     world.end().await;
 }
 

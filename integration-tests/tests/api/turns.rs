@@ -37,6 +37,18 @@ async fn crew(world: &World) -> (Device, Vec<RawClient>) {
     (ann, readers)
 }
 
+/// Lets ann say something to the group "crew" that asks for receipts; returns the request of whoever has read it.
+async fn receipt_of_news(ann: &Device) -> SendMessageReceiptsReadRequest {
+    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    let (kind, notification) = (ConversationType::Group, MessageSendNotification::default());
+    let sent = soon(ann.send_message(Message::text("news"), "crew", kind, config, notification)).await.unwrap();
+    SendMessageReceiptsReadRequest {
+        message_list: vec![Message { message_id: sent.message.unwrap().message_id, ..Message::default() }],
+        conversation_id: "crew".to_owned(),
+        conversation_type: kind as i32,
+    }
+}
+
 /// Returns the only conversation of a type.
 async fn only(world: &World, kind: ConversationType) -> ConversationKey {
     let sql = format!("SELECT id FROM conversation WHERE type = {}", kind as i32);
@@ -102,16 +114,9 @@ async fn clear_conversation_unread_message_count_of_many_members_leaves_room_for
 async fn send_message_receipts_read_of_many_members_leaves_room_for_others() {
     let world = world().await;
     let (ann, readers) = crew(&world).await;
-    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
-    let (kind, notification) = (ConversationType::Group, MessageSendNotification::default());
-    let sent = soon(ann.send_message(Message::text("news"), "crew", kind, config, notification)).await.unwrap();
-    let read = SendMessageReceiptsReadRequest {
-        message_list: vec![Message { message_id: sent.message.unwrap().message_id, ..Message::default() }],
-        conversation_id: "crew".to_owned(),
-        conversation_type: kind as i32,
-    };
+    let read = receipt_of_news(&ann).await;
     let readers = readers.into_iter().map(|reader| (reader, read.clone())).collect();
-    let conversation = only(&world, kind).await;
+    let conversation = only(&world, ConversationType::Group).await;
     leave_room(world, conversation, readers).await;
 }
 
@@ -152,14 +157,7 @@ async fn send_message_receipts_read_of_a_message_that_is_known_reads_nothing_bef
     let ann = world.user("ann").await;
     let mut reader = world.raw_user("reader", 1).await;
     create(&ann, "crew", &["reader"]).await;
-    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
-    let (kind, notification) = (ConversationType::Group, MessageSendNotification::default());
-    let sent = soon(ann.send_message(Message::text("news"), "crew", kind, config, notification)).await.unwrap();
-    let read = SendMessageReceiptsReadRequest {
-        message_list: vec![Message { message_id: sent.message.unwrap().message_id, ..Message::default() }],
-        conversation_id: "crew".to_owned(),
-        conversation_type: kind as i32,
-    };
+    let read = receipt_of_news(&ann).await;
     assert!(reader.call(&read).await.unwrap().error_message_ids.is_empty());
     // More reads than there are threads for them.
     let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();

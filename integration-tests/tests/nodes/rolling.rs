@@ -8,7 +8,7 @@ use zim_integration_tests::rolling::{self, Planted, Settings, Upgrade};
 
 async fn upgrade(planted: Option<Planted>) -> Upgrade {
     let folder = tempfile::tempdir().unwrap();
-    let server = ServerProgram { path: env!("CARGO_BIN_EXE_rolling").into(), arguments: vec!["serve".to_owned()] };
+    let server = ServerProgram::that_serves(env!("CARGO_BIN_EXE_rolling"));
     let settings = Settings {
         old: server.clone(),
         new: server,

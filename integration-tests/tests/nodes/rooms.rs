@@ -11,12 +11,12 @@ use zim_protocol::{
     RoomInfo, RoomMemberAttributesSetConfig, RoomMemberQueryConfig, RoomState, message::Body,
 };
 use zim_server::Server;
-use zim_server::config::Config;
+use zim_server::config::AdminListen;
 use zim_server::db::{Scope, Tx};
 use zim_server::key::ConversationKey;
 
+use super::doubt::{decision_is_awaited, two_nodes};
 use super::processes::{LEASE_MS, Pair};
-use super::stop::Relay;
 use super::{Deployment, quiet, user};
 
 async fn enter(device: &Device) {
@@ -275,10 +275,7 @@ const GATE: [&str; 6] = [
 async fn a_room_is_the_same_for_all_although_the_answer_to_a_commit_is_lost() {
     let bus = Nats::start().unwrap();
     let deployment = Deployment::new("doubt", &bus);
-    let relay = Relay::to(&deployment.url).await;
-    let config = Config { database: relay.url.parse().unwrap(), ..quiet(deployment.config(0)) };
-    let first = Server::start(config).await.unwrap();
-    let second = Server::start(quiet(deployment.config(1))).await.unwrap();
+    let (relay, first, second) = two_nodes(&deployment, AdminListen::Off).await;
     let (ann, bob) = (user(&first, "ann").await, user(&first, "bob").await);
     let (cai, dan) = (user(&second, "cai").await, user(&first, "dan").await);
     for device in [&ann, &bob, &cai] {
@@ -292,19 +289,13 @@ async fn a_room_is_the_same_for_all_although_the_answer_to_a_commit_is_lost() {
             .await;
         relay.cut();
     };
-    // Otherwise the members could read what was there before the commit, and hear nothing later.
-    let decision_is_awaited = async || {
-        let waiting =
-            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        eventually("a node waits for the end of the commit", async || (deployment.sql(waiting) != "0").then_some(()))
-            .await;
-    };
     // The sequence says 1 before its first number, too.
     deployment.sql("SELECT nextval('waits')");
     let setting = ann.set_room_attributes(pairs("song", "one"), "stage", RoomAttributesSetConfig::default());
     let (set, ()) = soon(async { tokio::join!(setting, loses_its_answer("2")) }).await;
     set.unwrap_err();
-    decision_is_awaited().await;
+    // Otherwise the members could read what was there before the commit, and hear nothing later.
+    decision_is_awaited(&deployment).await;
     deployment.sql("DELETE FROM gate");
     for device in [&ann, &bob, &cai] {
         let is_told = |event: &Event| match event {
@@ -319,7 +310,7 @@ async fn a_room_is_the_same_for_all_although_the_answer_to_a_commit_is_lost() {
     let entering = dan.enter_room(info, RoomAdvancedConfig::default());
     let (entered, ()) = soon(async { tokio::join!(entering, loses_its_answer("3")) }).await;
     entered.unwrap_err();
-    decision_is_awaited().await;
+    decision_is_awaited(&deployment).await;
     deployment.sql("DELETE FROM gate");
     eventually("Dan is let out", async || (left(&bob) == ["dan"]).then_some(())).await;
     assert_eq!(members(&bob).await, ["ann", "bob", "cai"]);

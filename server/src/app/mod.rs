@@ -1,6 +1,7 @@
 //! The application: everything that a service needs. It is passed to services and never global.
 
 mod deletion;
+mod in_doubt;
 mod names;
 mod push_providers;
 mod tenant;
@@ -28,6 +29,8 @@ use crate::task::{Kinds, Timers};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 use crate::turns::Turns;
 
+use self::in_doubt::AppsInDoubt;
+pub(crate) use self::in_doubt::read_apps_in_doubt;
 pub(crate) use self::names::Named;
 pub(crate) use self::tenant::{OLD_SECRETS_END, Rotated};
 pub(crate) use self::unmarked_logins::UnmarkedLogins;
@@ -83,6 +86,8 @@ pub struct App {
     pub(crate) asking: Cache<(ConversationKey, i64), UserKey>,
     pub(crate) unmarked_logins: UnmarkedLogins,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
+    /// Apps whose change may have been stored, and is not in force here.
+    in_doubt: Arc<AppsInDoubt>,
 }
 
 /// Where the effects of commits go.
@@ -90,6 +95,7 @@ struct Effects {
     timers: Arc<Timers>,
     bus: Arc<OnceLock<Arc<dyn Bus>>>,
     publisher: Publisher,
+    in_doubt: Arc<AppsInDoubt>,
 }
 
 impl Sink for Effects {
@@ -107,6 +113,7 @@ impl Sink for Effects {
 
     fn doubt(&self, effects: &[Effect]) {
         self.take(Look::instead_of(effects));
+        self.in_doubt.note(effects);
         self.answered();
     }
 }
@@ -126,10 +133,12 @@ impl App {
         let fanout = Arc::new(Fanout::default());
         let timers = Arc::new(Timers::default());
         let bus = Arc::new(OnceLock::new());
+        let in_doubt = Arc::new(AppsInDoubt::default());
         let sink = Effects {
             timers: Arc::clone(&timers),
             bus: Arc::clone(&bus),
             publisher: Publisher::start(Arc::clone(&fanout)),
+            in_doubt: Arc::clone(&in_doubt),
         };
         let db = Db::open(database, sink).await?;
         let mut fresh = ([0; 16], [0; 32]);
@@ -167,6 +176,7 @@ impl App {
             asking: Cache::new(CACHED_ASKING),
             unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
+            in_doubt,
         });
         for tenant in app.tenants.list() {
             app.read_push_providers(&tenant).await?;

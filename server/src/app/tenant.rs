@@ -150,7 +150,7 @@ impl App {
             Ok(access) => Ok(self.apply_access(tenant, access)),
             Err(error) => {
                 // The change may have been stored all the same, if only the answer of the commit was lost. The stored
-                // settings count.
+                // settings count. If the commit still goes on, they are read again when it is decided.
                 if let Ok(stored) = self.db.read(async move |tx| tenant::stored_access(tx, app).await).await {
                     self.apply_access(tenant, stored);
                 }
@@ -159,7 +159,7 @@ impl App {
         }
     }
 
-    /// Reads an app that another node has created, changed or deleted.
+    /// Reads an app that another node has created, changed or deleted, or this one by a commit whose answer was lost.
     pub(crate) async fn refresh_app(&self, app: AppKey) -> Result<(), Error> {
         let known = self.tenants.of(app).ok();
         // As for a change on this node: the row is read and applied before the next change.

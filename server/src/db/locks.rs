@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::key::AppKey;
 
@@ -14,6 +16,16 @@ pub const USERS_OF_CALL: usize = 10;
 
 /// The class of the advisory locks of names, "name" in ASCII.
 const NAMES: i32 = 0x6e61_6d65;
+/// The class of the advisory locks of marks, "mark" in ASCII.
+pub(super) const MARKS: i32 = 0x6d61_726b;
+
+/// The next mark. Two nodes do not begin with the same one: equal marks would do no harm, but wait for each other.
+static NEXT_MARK: LazyLock<AtomicU32> = LazyLock::new(|| {
+    let mut first = [0; 4];
+    // Without a random number it begins with 0.
+    let _ = getrandom::fill(&mut first);
+    AtomicU32::new(u32::from_ne_bytes(first))
+});
 
 /// The rows whose locks allow a job to number what it appends. On PostgreSQL a transaction first takes the locks of its
 /// whole batch. SQLite has one writer and needs no locks.
@@ -29,6 +41,8 @@ pub(super) struct Locks {
     pub(super) shared_users: Vec<i64>,
     /// Hashes of names of users that may be registered: without a row there is nothing else to lock.
     names: Vec<i32>,
+    /// What one transaction locks by which the others cannot tell that it is over; see [`Locks::mark`].
+    mark: Option<i32>,
 }
 
 impl Locks {
@@ -93,9 +107,23 @@ impl Locks {
         self.shared_users.retain(|id| users.binary_search(id).is_err());
     }
 
+    /// Makes the locks tell when the transaction that takes them is over, also if it takes none, or such that others share: adds one
+    /// that no other transaction wants. Whoever gets the same locks later knows that the transaction has ended. A row that does not exist
+    /// is not locked: a job that names one has nothing to change in it, so it tells nobody anything.
+    pub(super) fn mark(&mut self) {
+        let has_rows = [&self.conversations, &self.calls, &self.users].iter().any(|ids| !ids.is_empty());
+        if !has_rows && self.names.is_empty() {
+            self.mark = Some(NEXT_MARK.fetch_add(1, Ordering::Relaxed).cast_signed());
+        }
+    }
+
     /// Appends the statements that take the locks, which are sorted. The text contains the ids, so that one round trip sends
     /// it with `BEGIN`.
     pub(super) fn append_sql(&self, sql: &mut String) {
+        if let Some(mark) = self.mark {
+            // Writing to a String does not fail.
+            let _ = write!(sql, "; SELECT pg_advisory_xact_lock({MARKS}, {mark})");
+        }
         for (index, name) in self.names.iter().enumerate() {
             // The expressions of a SELECT are evaluated from left to right.
             let start = if index == 0 { "; SELECT " } else { ", " };
@@ -242,6 +270,24 @@ mod tests {
         assert_eq!(forward, sql(&[other, one.clone()]));
         assert_eq!(forward.matches("pg_advisory_xact_lock").count(), 2);
         assert_ne!(one, Locks::name(AppKey(2), "ann"));
+    }
+
+    /// Returns the mark of locks in the statements that take them.
+    fn mark(mut locks: Locks) -> Option<String> {
+        locks.mark();
+        let mut sql = String::new();
+        locks.append_sql(&mut sql);
+        let (_, rest) = sql.split_once(&format!("pg_advisory_xact_lock({MARKS}, "))?;
+        rest.split(')').next().map(str::to_owned)
+    }
+
+    #[test]
+    fn a_transaction_that_nobody_would_wait_for_has_a_mark_of_its_own() {
+        let marks = [Locks::none(), Locks::none(), shared([3])].map(|locks| mark(locks).unwrap());
+        assert_eq!(marks.iter().collect::<HashSet<_>>().len(), marks.len());
+        for locks in [Locks::conversation(1), Locks::call(1), Locks::user(1), Locks::name(AppKey(1), "ann")] {
+            assert_eq!(mark(locks.clone()), None, "{locks:?}");
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \
 const APPLIED: &str = "SELECT version, name, checksum FROM schema_migration ORDER BY version";
 const RECORD: &str = "INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3)";
 /// The advisory lock, "zimmigra" in ASCII. A server of an older build takes no other lock before it migrates.
-const LOCK: i64 = 0x7a69_6d6d_6967_7261;
+pub(super) const LOCK: i64 = 0x7a69_6d6d_6967_7261;
 /// How long a migration waits for a table that running nodes use, milliseconds. Then it gives way, and tries again: each time it waits
 /// twice as long, up to the second value. The first value is shorter than the second after which PostgreSQL ends a deadlock, so that no
 /// transaction of a node fails, and so that what the nodes do waits no longer than that behind the migration.
@@ -154,8 +154,9 @@ pub(super) fn migrate_sqlite(conn: &mut Connection, known: &[Migration]) -> Resu
 /// Migrates a PostgreSQL database, which other nodes may be using.
 pub(super) async fn migrate_postgres(connector: &Connector, known: &[Migration]) -> Result<(), DbError> {
     let mut link = connector.open().await?;
-    // No time limit: a large table takes long.
-    link.simple("SET statement_timeout = 0".to_owned()).await?;
+    // No time limit: a large table takes long, and so does the wait for another node that migrates it. The settings of the database or
+    // the role may have one.
+    link.simple("SET statement_timeout = 0; SET lock_timeout = 0".to_owned()).await?;
     let (mut wait_ms, mut tries) = (LOCK_WAIT_MS.0, 1);
     loop {
         let error = match migrate_once(&mut link, known, wait_ms).await {
@@ -180,9 +181,15 @@ pub(super) async fn migrate_postgres(connector: &Connector, known: &[Migration])
 
 /// Migrates, or fails if a table cannot be locked within this time.
 async fn migrate_once(link: &mut Link, known: &[Migration], wait_ms: u64) -> Result<(), DbError> {
-    // Another node that migrates is waited for, however long it takes.
-    let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {TABLE}; SET LOCAL lock_timeout = {wait_ms}");
-    link.simple(begin).await?;
+    // What another node has applied is seen after the wait for it.
+    link.simple("BEGIN ISOLATION LEVEL READ COMMITTED".to_owned()).await?;
+    let is_free = format!("SELECT CAST(CASE WHEN pg_try_advisory_xact_lock({LOCK}) THEN 1 ELSE 0 END AS BIGINT)");
+    let rows = link.fetch(&is_free, &[]).await?;
+    if rows.first().map_or(Ok(0), |row| row.get::<i64>(0))? == 0 {
+        tracing::info!("another node migrates the schema; waiting until it has ended, however long it takes");
+        link.simple(format!("SELECT pg_advisory_xact_lock({LOCK})")).await?;
+    }
+    link.simple(format!("{TABLE}; SET LOCAL lock_timeout = {wait_ms}")).await?;
     let mut applied = Vec::new();
     for row in link.fetch(APPLIED, &[]).await? {
         applied.push(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? });

@@ -45,7 +45,7 @@ pub(super) type SharedSink = Arc<dyn Sink>;
 /// A commit that has failed, and may still be going on.
 pub(super) struct Doubt {
     effects: Vec<Effect>,
-    /// The database frees them when the commit is decided.
+    /// The database frees them when the commit is decided. They are marked, so there is always one that tells it.
     locks: Locks,
 }
 
@@ -222,6 +222,7 @@ fn locks<B: Bulk>(units: &VecDeque<Unit<B>>) -> Locks {
         }
     }
     all.sort();
+    all.mark();
     all
 }
 

@@ -47,7 +47,7 @@ fn is_in_any_stay(message: &str) -> String {
 }
 
 /// How far back the last message of a conversation is looked for. If there is none, the client finds it by a page of history.
-const LAST_MESSAGE_DEPTH: i64 = 200;
+pub const LAST_MESSAGE_DEPTH: i64 = 200;
 
 /// The position of the newest message that the member `m` of the conversation `c` sees. `end` is the SQL of the last position that
 /// the member may know of.

@@ -24,12 +24,15 @@ pub(crate) struct Appending<'a> {
     synced: Option<Begun<()>>,
     /// The bytes that were written since the last wait for the disk began.
     unsynced: u64,
+    /// Whether the disk has failed to take something.
+    is_lost: bool,
 }
 
 impl<'a> Appending<'a> {
     /// Appends to a file of which the first `at` bytes have arrived.
     pub(crate) fn new(writing: &'a Writing, at: u64, size: u64) -> Self {
-        Self { writing, size, at, collected: Vec::new(), spare: Vec::new(), written: None, synced: None, unsynced: 0 }
+        let (collected, spare) = (Vec::new(), Vec::new());
+        Self { writing, size, at, collected, spare, written: None, synced: None, unsynced: 0, is_lost: false }
     }
 
     /// Returns how many bytes of the file there are, with those that are not written yet.
@@ -37,7 +40,8 @@ impl<'a> Appending<'a> {
         self.at + self.collected.len() as u64
     }
 
-    /// Appends bytes. Waits while those before them are being written. After an error nothing more is appended.
+    /// Appends bytes. Waits while those before them are being written. After an error nothing more is appended. If the disk has failed to
+    /// take something, the file ends then with what it has taken for certain.
     pub(crate) async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let appended = self.collect(bytes).await;
         if appended.is_err() {
@@ -46,7 +50,8 @@ impl<'a> Appending<'a> {
         appended
     }
 
-    /// Waits until the disk has everything. Returns how many bytes of the file have arrived.
+    /// Waits until the disk has everything. Returns how many bytes of the file have arrived. After an error it is as for
+    /// [`Appending::append`].
     pub(crate) async fn finish(mut self) -> io::Result<u64> {
         let finished = self.write_rest().await;
         if finished.is_err() {
@@ -81,14 +86,22 @@ impl<'a> Appending<'a> {
         self.written().await?;
         self.synced().await?;
         // After a power failure, the offset must not count bytes that the disk does not have.
-        self.writing.sync().await
+        let synced = self.writing.sync().await;
+        self.is_lost |= synced.is_err();
+        synced
     }
 
-    /// Waits for what was begun: until it ends, it keeps the file locked.
+    /// Waits for what was begun: until it ends, it keeps the file locked. Then removes what the disk may not have: the system tells such a
+    /// failure once, and whoever goes on with the upload would wait for the disk in vain.
     async fn settle(&mut self) {
         // The first failure was told.
         drop(self.written().await);
         drop(self.synced().await);
+        if self.is_lost
+            && let Err(error) = self.writing.cut_unsynced().await
+        {
+            tracing::error!(%error, "the end of an upload may not be on the disk, and cannot be removed");
+        }
     }
 
     /// Writes what is collected, when what was collected before is written.
@@ -103,7 +116,8 @@ impl<'a> Appending<'a> {
         if self.unsynced >= UNSYNCED {
             // A disk that is slower than the network holds up the client.
             self.synced().await?;
-            self.synced = self.writing.begin_sync()?;
+            // The last piece may not be written yet.
+            self.synced = self.writing.begin_sync(self.at - length)?;
             self.unsynced = 0;
         }
         Ok(())
@@ -119,10 +133,10 @@ impl<'a> Appending<'a> {
 
     /// Waits for the disk if that has begun. Its failure is told once, so it must not be missed.
     async fn synced(&mut self) -> io::Result<()> {
-        match self.synced.take() {
-            Some(synced) => synced.done().await,
-            None => Ok(()),
-        }
+        let Some(synced) = self.synced.take() else { return Ok(()) };
+        let done = synced.done().await;
+        self.is_lost |= done.is_err();
+        done
     }
 }
 
@@ -227,6 +241,66 @@ mod tests {
         let writing = files.write(8, Duration::ZERO).await.unwrap().unwrap();
         append(&writing, (150_000, 400_000), &bytes[150_000..]).await;
         assert!(writing.finish(400_000, hash(&bytes)).await.unwrap().is_some());
+    }
+
+    /// Appends bytes that the disk fails to take.
+    async fn append_in_vain(writing: &Writing, (at, size): (u64, u64), bytes: &[u8]) {
+        let mut appending = Appending::new(writing, at, size);
+        appending.append(bytes).await.unwrap();
+        appending.finish().await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_has_failed_to_take_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("media");
+        let files = Files::in_folder(&root);
+        let bytes = noise(5_000_003);
+        let size = bytes.len() as u64;
+        let resume = async || {
+            let writing = files.write(7, Duration::ZERO).await.unwrap().unwrap();
+            let at = writing.begin(0).await.unwrap();
+            (writing, at)
+        };
+
+        // It fails in the end: what the request before has left stays, and the hash goes on from there.
+        let (writing, _) = resume().await;
+        append(&writing, (0, size), &bytes[..300_000]).await;
+        drop(writing);
+        let (writing, at) = resume().await;
+        writing.fail_sync_after(0);
+        append_in_vain(&writing, (at, size), &[7; 100_000]).await;
+        drop(writing);
+        let (writing, at) = resume().await;
+        assert_eq!(at, 300_000);
+        append(&writing, (at, size), &bytes[300_000..]).await;
+        assert!(writing.finish(size, hash(&bytes)).await.unwrap().is_some());
+
+        // It fails while more arrives: what it has taken before stays.
+        writing.truncate(0).await.unwrap();
+        writing.fail_sync_after(1);
+        append_in_vain(&writing, (0, size), &bytes).await;
+        let taken = UNSYNCED - writing.piece(0) as u64;
+        drop(writing);
+        let (writing, at) = resume().await;
+        assert_eq!(at, taken);
+        let (_, rest) = bytes.split_at(usize::try_from(taken).unwrap());
+        append(&writing, (taken, size), rest).await;
+        assert!(writing.finish(size, hash(&bytes)).await.unwrap().is_some());
+        drop(writing);
+
+        // After a restart nobody knows what the disk has: all of it, or nothing.
+        drop(files);
+        let files = Files::in_folder(&root);
+        let writing = files.write(7, Duration::ZERO).await.unwrap().unwrap();
+        writing.fail_sync_after(0);
+        writing.finish(size, hash(&bytes)).await.unwrap_err();
+        assert_eq!(files.received(7).await.unwrap(), 0);
+        // A file does not become longer by removing its end.
+        writing.truncate(size).await.unwrap();
+        assert_eq!(files.received(7).await.unwrap(), 0);
+        append(&writing, (0, size), &bytes).await;
+        assert!(writing.finish(size, hash(&bytes)).await.unwrap().is_some());
     }
 
     #[tokio::test]

@@ -2,6 +2,9 @@
 //!
 //! It goes on when an upload does, also over another connection. It is kept in memory alone. Whatever is not known of it is computed
 //! from the file in the end: after a restart, after another node has written, or if it was forgotten.
+//!
+//! With it goes how much of the file is on the disk: after the disk has failed to take something, nobody can tell which of the bytes that
+//! it had not confirmed are there. The system forgets them, and says of the next ones that they are.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -47,6 +50,11 @@ pub(super) struct Hashed {
     before: Prefix,
     /// How the file was left; `None` if it was written to since, or nothing is known.
     left: Option<Stamp>,
+    /// The first bytes of the file that are known to be on the disk.
+    synced: u64,
+    /// After how many waits for the disk one fails.
+    #[cfg(test)]
+    pub(super) fails_after: Option<usize>,
 }
 
 impl Hashed {
@@ -54,8 +62,16 @@ impl Hashed {
     pub(super) fn resumed(kept: Option<Kept>, file: &File) -> Self {
         let kept = kept.filter(|kept| Stamp::of(file) == Some(kept.left));
         let left = kept.as_ref().map(|kept| kept.left);
+        let synced = kept.as_ref().map_or(0, |kept| kept.synced);
         let known = kept.map(|kept| kept.known).unwrap_or_default();
-        Self { before: known.clone(), known, left }
+        Self {
+            before: known.clone(),
+            known,
+            left,
+            synced,
+            #[cfg(test)]
+            fails_after: None,
+        }
     }
 
     /// Notes that the file is about to change.
@@ -81,6 +97,42 @@ impl Hashed {
         if self.before.bytes > bytes {
             self.before = Prefix::default();
         }
+        self.synced = self.synced.min(bytes);
+    }
+
+    /// Waits until the disk has what was written to a file. Others may write to it meanwhile.
+    pub(super) fn sync(hashed: &Mutex<Self>, file: &File) -> io::Result<()> {
+        #[cfg(test)]
+        hashed.lock().fail()?;
+        file.sync_data()
+    }
+
+    #[cfg(test)]
+    fn fail(&mut self) -> io::Result<()> {
+        self.fails_after = match self.fails_after {
+            Some(0) => {
+                self.fails_after = None;
+                return Err(io::Error::other("a test breaks it"));
+            }
+            after => after.map(|after| after - 1),
+        };
+        Ok(())
+    }
+
+    /// Notes that the first `bytes` of the file are on the disk.
+    pub(super) fn synced(&mut self, bytes: u64) {
+        self.synced = self.synced.max(bytes);
+    }
+
+    /// Removes what may not be on the disk, which has failed to take something.
+    pub(super) fn cut_unsynced(&mut self, file: &File) -> io::Result<()> {
+        self.touch();
+        if file.metadata()?.len() > self.synced {
+            file.set_len(self.synced)?;
+        }
+        self.cut(self.synced);
+        self.leave(file);
+        Ok(())
     }
 
     /// Notes how the file is left.
@@ -109,7 +161,14 @@ impl Hashed {
         if self.known.bytes < size {
             self.read(file, u64::MAX)?;
             // A server that was killed has not waited for the disk.
-            file.sync_data()?;
+            let synced = file.sync_data();
+            #[cfg(test)]
+            let synced = synced.and_then(|()| self.fail());
+            if let Err(error) = synced {
+                self.cut_unsynced(file)?;
+                return Err(error);
+            }
+            self.synced(size);
         }
         let found = self.known.hash.clone().finalize();
         if self.known.bytes != size || found[..] != *wanted {
@@ -137,7 +196,7 @@ impl Hashed {
     /// Returns what is kept until the upload goes on, if it can be used then.
     pub(super) fn kept(&self) -> Option<Kept> {
         let left = self.left.filter(|_| self.known.bytes > 0)?;
-        Some(Kept { known: self.known.clone(), left })
+        Some(Kept { known: self.known.clone(), left, synced: self.synced })
     }
 }
 
@@ -146,6 +205,7 @@ impl Hashed {
 pub(super) struct Kept {
     known: Prefix,
     left: Stamp,
+    synced: u64,
 }
 
 /// What is known of the hashes of uploads, by the ID of the file. The oldest are forgotten.

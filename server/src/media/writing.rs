@@ -126,24 +126,47 @@ impl Writing {
         }
     }
 
-    /// Begins to wait until the disk has what was written before. `None`: an object that was put is safe.
-    pub(super) fn begin_sync(&self) -> io::Result<Option<Begun<()>>> {
+    /// Begins to wait until the disk has the first `bytes`, which were written before. `None`: an object that was put is safe. If it fails,
+    /// nothing more may be written before [`Writing::cut_unsynced`].
+    pub(super) fn begin_sync(&self, bytes: u64) -> io::Result<Option<Begun<()>>> {
         match self.target()? {
-            Target::File(file) => Ok(Some(self.files.disk.begin(move || file.sync_data()))),
+            Target::File(file) => {
+                let hashed = Arc::clone(&self.hashed);
+                Ok(Some(self.files.disk.begin(move || {
+                    Hashed::sync(&hashed, &file)?;
+                    hashed.lock().synced(bytes);
+                    Ok(())
+                })))
+            }
             Target::Bucket(_) => Ok(None),
         }
     }
 
-    /// Waits until the disk has what was written. Nothing may be written meanwhile.
+    /// Waits until the disk has what was written. Nothing may be written meanwhile. If it fails, see [`Writing::begin_sync`].
     pub(super) async fn sync(&self) -> io::Result<()> {
         let Target::File(file) = self.target()? else { return Ok(()) };
         let hashed = Arc::clone(&self.hashed);
         let synced = self.files.disk.run(move || {
-            file.sync_data()?;
-            hashed.lock().leave(&file);
+            Hashed::sync(&hashed, &file)?;
+            let mut hashed = hashed.lock();
+            hashed.synced(file.metadata()?.len());
+            hashed.leave(&file);
             Ok(())
         });
         synced.await
+    }
+
+    /// Removes what the disk may not have, which has failed to take something. Nothing may be written meanwhile.
+    pub(super) async fn cut_unsynced(&self) -> io::Result<()> {
+        let Target::File(file) = self.target()? else { return Ok(()) };
+        let hashed = Arc::clone(&self.hashed);
+        self.files.disk.run(move || hashed.lock().cut_unsynced(&file)).await
+    }
+
+    /// Lets the disk fail once, after so many times that it takes what was written.
+    #[cfg(test)]
+    pub(super) fn fail_sync_after(&self, times: usize) {
+        self.hashed.lock().fails_after = Some(times);
     }
 
     /// Removes what comes after the first `bytes` of the file, where a request began or the file does.
@@ -154,6 +177,8 @@ impl Writing {
                 let cut = self.files.disk.run(move || {
                     let mut hashed = hashed.lock();
                     hashed.touch();
+                    // What the disk has failed to take is gone already.
+                    let bytes = bytes.min(file.metadata()?.len());
                     file.set_len(bytes)?;
                     hashed.cut(bytes);
                     hashed.leave(&file);

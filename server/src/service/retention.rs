@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::db::{Scope, Tx, params};
 use crate::effect::Audience;
 use crate::error::Error;
-use crate::journal::{ChangedConversation, LogWriter, dating_messages};
+use crate::journal::{ChangedConversation, LAST_MESSAGE_DEPTH, LogWriter, dating_messages};
 use crate::key::{AppKey, ConversationKey, UserKey};
 use crate::push;
 use crate::task::{self, Due, TaskKind};
@@ -305,15 +305,20 @@ async fn remove(
     for table in ["message_state", "reaction", "reaction_total", "receipt", "combine"] {
         tx.execute(&format!("DELETE {}", of(table)), &span).await?;
     }
+    // A row that was left because it dated the group goes when newer ones have come. It was within this depth of the last message, which
+    // is not before `after`. So there are no more than that of these, and mostly one. There are as many for each stay that has ended:
+    // its own row is kept for ever, too.
+    let with_dating = params![key, after.saturating_sub(LAST_MESSAGE_DEPTH), through];
     let sql = format!(
         "DELETE FROM message WHERE conversation = $1 AND seq > $2 AND seq <= $3 AND seq NOT IN \
          (SELECT x.seq FROM message x WHERE x.conversation = $1 AND x.seq > $2 AND x.seq <= $3 AND {STAYS}) \
          AND seq NOT IN ({})",
         dating_messages()
     );
-    tx.execute(&sql, &span).await?;
+    tx.execute(&sql, &with_dating).await?;
     // Whom a row is for says whose group it dates.
-    tx.execute(&format!("DELETE {} AND seq NOT IN (SELECT seq {})", of("target"), of("message")), &span).await?;
+    let sql = format!("DELETE {} AND seq NOT IN (SELECT seq {})", of("target"), of("message"));
+    tx.execute(&sql, &with_dating).await?;
     let sql = "UPDATE message SET body = $4, key_hi = 0, key_lo = 0, hash = 0 \
                WHERE conversation = $1 AND seq > $2 AND seq <= $3";
     tx.execute(sql, &params![key, after, through, Vec::<u8>::new()]).await?;

@@ -36,6 +36,18 @@ const SCHEMA: &[Migration] = &[Migration {
           CREATE TABLE late (id BIGINT PRIMARY KEY, item BIGINT REFERENCES item (id) DEFERRABLE INITIALLY DEFERRED);",
 }];
 
+/// Runs a case on a new SQLite database.
+pub(crate) async fn with_sqlite(case: impl AsyncFnOnce(Database)) {
+    let dir = tempfile::tempdir().unwrap();
+    Box::pin(case(Database::Sqlite(dir.path().join("test.db")))).await;
+}
+
+/// Runs a case on a new PostgreSQL database with a name that no other test has.
+pub(crate) async fn with_postgres(name: &str, case: impl AsyncFnOnce(Database)) {
+    let cluster = Cluster::start().unwrap();
+    Box::pin(case(Database::Postgres(cluster.create_database(name).unwrap()))).await;
+}
+
 /// The database of one case.
 struct TestDb<'a> {
     dir: TempDir,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ownership::until;
 use super::*;
+use crate::db::migrate::LOCK;
 
 /// Long enough for a slow machine.
 const LEASE: Duration = Duration::from_secs(60);
@@ -19,6 +20,16 @@ const WIDER: &[Migration] = &[
     },
 ];
 
+/// A schema of which a part waits as long as there is a row in `gate`.
+const SLOW: &[Migration] = &[
+    SCHEMA[0],
+    Migration {
+        name: "0002_slow",
+        sql: "DO 'BEGIN WHILE EXISTS (SELECT 1 FROM gate) LOOP PERFORM pg_sleep(0.01); END LOOP; END'; \
+              CREATE TABLE slow (id BIGINT PRIMARY KEY)",
+    },
+];
+
 pub(super) async fn all(cluster: &Cluster) {
     nodes_have_numbers_of_their_own(&TestDb::new(Some(cluster), "numbers")).await;
     a_server_alone_and_a_node_exclude_each_other(&TestDb::new(Some(cluster), "exclude")).await;
@@ -26,6 +37,7 @@ pub(super) async fn all(cluster: &Cluster) {
     a_node_whose_lease_has_ended_stores_nothing(cluster, &TestDb::new(Some(cluster), "ended")).await;
     a_dead_node_is_noticed_and_its_number_is_free(cluster, &TestDb::new(Some(cluster), "dead")).await;
     a_node_goes_on_beside_one_that_migrates(cluster, &TestDb::new(Some(cluster), "wider")).await;
+    a_node_waits_for_one_that_migrates(cluster, &TestDb::new(Some(cluster), "slow")).await;
 }
 
 fn node(config: &DbConfig, lease: Duration) -> DbConfig {
@@ -158,4 +170,38 @@ async fn a_node_goes_on_beside_one_that_migrates(cluster: &Cluster, test_db: &Te
     assert_eq!(new.ids().await, [1, 2, 3, 4]);
     old.db.close().await;
     new.db.close().await;
+}
+
+/// It does so although the database lets nobody else wait for long.
+async fn a_node_waits_for_one_that_migrates(cluster: &Cluster, test_db: &TestDb<'_>) {
+    let config = DbConfig { migrations: SLOW, ..node(&test_db.config(), LEASE) };
+    let sql = |sql: &str| cluster.sql_in(url(&config), sql);
+    sql("CREATE TABLE gate (id BIGINT); INSERT INTO gate VALUES (1)").unwrap();
+    let own = sql("SELECT current_database()").unwrap();
+    sql(&format!("ALTER DATABASE \"{own}\" SET lock_timeout = '100ms'")).unwrap();
+    let found = |what: &str, column: &str| {
+        let here = "datname = current_database() AND pid <> pg_backend_pid()";
+        sql(&format!("SELECT {column} FROM pg_stat_activity WHERE {here} AND wait_event = '{what}'")).unwrap()
+    };
+    let first = Store::open(config.clone());
+    let second = async {
+        until("the first node does not migrate", || !found("PgSleep", "pid").is_empty()).await;
+        Store::open(config.clone()).await
+    };
+    let open_gate = async {
+        until("the second node does not wait", || !found("advisory", "pid").is_empty()).await;
+        let waiting = found("advisory", "pid, xact_start");
+        // Who begins to wait later, with the limit of the database, has waited for too long by now.
+        let refused = sql(&format!("SELECT pg_advisory_lock({LOCK})")).unwrap_err().to_string();
+        assert!(refused.contains("lock timeout"), "{refused}");
+        assert_eq!(found("advisory", "pid, xact_start"), waiting, "the second node no longer waits as it did");
+        sql("DELETE FROM gate").unwrap();
+    };
+    let (first, second, ()) = tokio::join!(first, second, open_gate);
+    first.put(1).await.unwrap();
+    second.put(2).await.unwrap();
+    assert_eq!(first.ids().await, [1, 2]);
+    assert_eq!(sql("SELECT COUNT(*) FROM slow").unwrap(), "0");
+    first.db.close().await;
+    second.db.close().await;
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::db::locks::MARKS;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_on_postgres() {
@@ -21,6 +22,7 @@ async fn everything_on_postgres() {
     a_job_has_a_time_limit(&TestDb::new(Some(&cluster), "job_limit")).await;
     the_sink_learns_of_a_commit_in_doubt(&TestDb::new(Some(&cluster), "doubt")).await;
     others_do_not_wait_for_a_commit_in_doubt(&TestDb::new(Some(&cluster), "undecided")).await;
+    a_commit_in_doubt_that_locks_no_row_is_decided_first(&TestDb::new(Some(&cluster), "unlocked")).await;
     ownership::all(&cluster).await;
     nodes::all(&cluster).await;
     a_lost_connection_is_replaced(&cluster, &TestDb::new(Some(&cluster), "lost")).await;
@@ -278,6 +280,9 @@ async fn the_sink_learns_of_a_commit_in_doubt(test_db: &TestDb<'_>) {
     lose_item_7(&store).await;
     store.put(1).await.unwrap();
     store.put(7).await.unwrap_err();
+    // It is decided when the connection has ended on the side of PostgreSQL, too.
+    let told = || called.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!([told(), told()], [("take", vec![1]), ("doubt", vec![7])]);
     // A commit that is refused was not carried out.
     let dangling = store.db.submit(Scope::none(), async |tx| {
         tx.emit(effect(8));
@@ -287,7 +292,7 @@ async fn the_sink_learns_of_a_commit_in_doubt(test_db: &TestDb<'_>) {
     dangling.await.unwrap_err();
     store.put(2).await.unwrap();
     store.db.close().await;
-    assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![1]), ("doubt", vec![7]), ("take", vec![2])]);
+    assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![2])]);
 }
 
 /// Somebody else holds the locks of a commit in doubt, so it seems to go on. What needs other rows does not wait for them.
@@ -312,6 +317,40 @@ async fn others_do_not_wait_for_a_commit_in_doubt(test_db: &TestDb<'_>) {
         Ok(())
     });
     in_doubt.await.unwrap_err();
+    let other = store.db.submit(Scope::none().in_partition(0), async |tx| insert(tx, 2, "two").await);
+    tokio::time::timeout(Duration::from_secs(60), other).await.expect("it waits for the decision").unwrap();
+    assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![2])]);
+    open.send(()).unwrap();
+    holding.await.unwrap();
+    assert_eq!(called.recv_timeout(Duration::from_secs(60)).unwrap(), ("doubt", vec![7]));
+    store.db.close().await;
+}
+
+/// Somebody else holds the mark of a commit in doubt that locks no row, so it seems to go on.
+async fn a_commit_in_doubt_that_locks_no_row_is_decided_first(test_db: &TestDb<'_>) {
+    let ((calls, called), long) = (channel(), Duration::from_secs(600));
+    let config = DbConfig { partitions: 2, statement_limit: long, job_limit: long, ..test_db.config() };
+    let store = Store { db: Db::open(config, Doubts(calls)).await.unwrap(), effects: Arc::default() };
+    lose_item_7(&store).await;
+    let (marked, mark) = tokio::sync::oneshot::channel();
+    let in_doubt = store.db.submit(Scope::none().in_partition(0), async move |tx| {
+        let own = "SELECT CAST(objid AS BIGINT) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() \
+                   AND CAST(classid AS BIGINT) = $1";
+        let mark: i64 = tx.fetch_one(own, &params![i64::from(MARKS)]).await?.unwrap().get(0)?;
+        marked.send(mark).unwrap();
+        let waits = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        while tx.fetch_one(waits, &[]).await?.unwrap().get::<i64>(0)? == 0 {}
+        insert(tx, 7, "seven").await
+    });
+    let mark = u32::try_from(mark.await.unwrap()).unwrap().cast_signed();
+    let (open, wait) = tokio::sync::oneshot::channel::<()>();
+    let holding = store.db.submit(Scope::none().in_partition(1), async move |tx| {
+        tx.fetch(&format!("SELECT CAST(pg_advisory_xact_lock({MARKS}, {mark}) AS TEXT)"), &[]).await?;
+        let _ = wait.await;
+        Ok(())
+    });
+    in_doubt.await.unwrap_err();
+    // What comes later in the same queue goes on, and the sink hears of it first.
     let other = store.db.submit(Scope::none().in_partition(0), async |tx| insert(tx, 2, "two").await);
     tokio::time::timeout(Duration::from_secs(60), other).await.expect("it waits for the decision").unwrap();
     assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![2])]);

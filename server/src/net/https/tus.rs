@@ -250,7 +250,8 @@ async fn write(
     Ok(reached)
 }
 
-/// Writes a body to a file, and returns how much of the file has arrived then. What arrives before a failure stays.
+/// Writes a body to a file, and returns how much of the file has arrived then. What arrives before a failure stays, unless it is the
+/// disk that fails.
 async fn write_body(
     shared: &Shared,
     writing: &Writing,

@@ -10,7 +10,7 @@ use super::store::{
     Admitted, NewAccount, NewLogin, Until, admit, banned_users, end_all, lift_ban, log_out, register, renew,
     revoke_tokens, set_ban, user_access,
 };
-use crate::db::tests::postgres::Cluster;
+use crate::db::tests::{with_postgres, with_sqlite};
 use crate::db::{Database, Scope, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
@@ -281,14 +281,12 @@ async fn a_note_of_a_logout_ends_the_pushes_of_its_login(database: Database) {
 
 #[tokio::test]
 async fn a_note_of_a_logout_ends_the_pushes_of_its_login_on_sqlite() {
-    let dir = tempfile::tempdir().unwrap();
-    a_note_of_a_logout_ends_the_pushes_of_its_login(Database::Sqlite(dir.path().join("test.db"))).await;
+    with_sqlite(a_note_of_a_logout_ends_the_pushes_of_its_login).await;
 }
 
 #[tokio::test]
 async fn a_note_of_a_logout_ends_the_pushes_of_its_login_on_postgresql() {
-    let cluster = Cluster::start().unwrap();
-    a_note_of_a_logout_ends_the_pushes_of_its_login(Database::Postgres(cluster.create_database("note").unwrap())).await;
+    with_postgres("note", a_note_of_a_logout_ends_the_pushes_of_its_login).await;
 }
 
 #[test]
@@ -311,12 +309,10 @@ fn an_sdk_of_before_names_no_login() {
 
 #[tokio::test]
 async fn logins_are_admitted_and_ended_on_sqlite() {
-    let dir = tempfile::tempdir().unwrap();
-    logins_are_admitted_and_ended(Database::Sqlite(dir.path().join("test.db"))).await;
+    with_sqlite(logins_are_admitted_and_ended).await;
 }
 
 #[tokio::test]
 async fn logins_are_admitted_and_ended_on_postgresql() {
-    let cluster = Cluster::start().unwrap();
-    logins_are_admitted_and_ended(Database::Postgres(cluster.create_database("session").unwrap())).await;
+    with_postgres("session", logins_are_admitted_and_ended).await;
 }

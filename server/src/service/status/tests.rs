@@ -11,7 +11,7 @@ use super::subscription::{delete_expired, next_expiry, statuses_since, subscribe
 use crate::app::App;
 use crate::config::Config;
 use crate::connection::{ConnectionState, Identity};
-use crate::db::tests::postgres::Cluster;
+use crate::db::tests::{with_postgres, with_sqlite};
 use crate::db::{Database, DbConfig, Scope, Tx, Value, params};
 use crate::effect::{Effect, Queue};
 use crate::error::Error;
@@ -242,14 +242,12 @@ async fn subscriptions_are_counted_in_the_row_of_their_user() {
 
 #[tokio::test]
 async fn presence_follows_from_rows_on_sqlite() {
-    let dir = tempfile::tempdir().unwrap();
-    presence_follows_from_rows(Database::Sqlite(dir.path().join("test.db"))).await;
+    with_sqlite(presence_follows_from_rows).await;
 }
 
 #[tokio::test]
 async fn presence_follows_from_rows_on_postgresql() {
-    let cluster = Cluster::start().unwrap();
-    presence_follows_from_rows(Database::Postgres(cluster.create_database("status").unwrap())).await;
+    with_postgres("status", presence_follows_from_rows).await;
 }
 
 /// Counted by the database itself: 10,000 subscribers do not make a change more expensive.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zim_protocol::{ConversationHead, Page};
 
 use super::{heads, pull_page, sums, viewer};
-use crate::db::tests::postgres::Cluster;
+use crate::db::tests::{with_postgres, with_sqlite};
 use crate::db::{Database, Tx};
 use crate::journal::tests::{ANN, BOB, CHAT, Fixture};
 
@@ -72,12 +72,10 @@ async fn heads_and_pages_show_the_members_part(database: Database) {
 
 #[tokio::test]
 async fn a_member_sees_only_their_part_on_sqlite() {
-    let dir = tempfile::tempdir().unwrap();
-    heads_and_pages_show_the_members_part(Database::Sqlite(dir.path().join("test.db"))).await;
+    with_sqlite(heads_and_pages_show_the_members_part).await;
 }
 
 #[tokio::test]
 async fn a_member_sees_only_their_part_on_postgresql() {
-    let cluster = Cluster::start().unwrap();
-    heads_and_pages_show_the_members_part(Database::Postgres(cluster.create_database("sync").unwrap())).await;
+    with_postgres("sync", heads_and_pages_show_the_members_part).await;
 }

@@ -1,6 +1,7 @@
 //! What a later version of the server has stored: a node that does not know its kind leaves it for one that does, and runs the rest.
 
 use super::*;
+use crate::db::tests::{with_postgres, with_sqlite};
 
 /// A kind that no version has yet.
 const LATER: i64 = 9_999;
@@ -39,12 +40,10 @@ async fn left_alone(database: Database) {
 
 #[tokio::test]
 async fn what_a_later_version_has_stored_is_left_alone_on_sqlite() {
-    let dir = tempfile::tempdir().unwrap();
-    left_alone(Database::Sqlite(dir.path().join("test.db"))).await;
+    with_sqlite(left_alone).await;
 }
 
 #[tokio::test]
 async fn what_a_later_version_has_stored_is_left_alone_on_postgresql() {
-    let cluster = Cluster::start().unwrap();
-    left_alone(Database::Postgres(cluster.create_database("task_later").unwrap())).await;
+    with_postgres("task_later", left_alone).await;
 }

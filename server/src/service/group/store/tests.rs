@@ -1,7 +1,7 @@
 //! A page of members costs the same wherever it is in the list, and however large the group is.
 
 use super::*;
-use crate::db::tests::postgres::Cluster;
+use crate::db::tests::{with_postgres, with_sqlite};
 use crate::db::{Database, Dialect, Scope};
 use crate::journal::tests::{BOB, CHAT, Fixture};
 
@@ -98,14 +98,12 @@ async fn pages_are_read_from_an_index(database: Database) {
 
 #[tokio::test]
 async fn pages_of_members_are_read_from_an_index_on_sqlite() {
-    let dir = tempfile::tempdir().unwrap();
-    pages_are_read_from_an_index(Database::Sqlite(dir.path().join("test.db"))).await;
+    with_sqlite(pages_are_read_from_an_index).await;
 }
 
 #[tokio::test]
 async fn pages_of_members_are_read_from_an_index_on_postgresql() {
-    let cluster = Cluster::start().unwrap();
-    pages_are_read_from_an_index(Database::Postgres(cluster.create_database("members").unwrap())).await;
+    with_postgres("members", pages_are_read_from_an_index).await;
 }
 
 const CREW: ConversationKey = ConversationKey(65);
@@ -129,14 +127,12 @@ async fn some_are_told(database: Database) {
 
 #[tokio::test]
 async fn the_owner_and_ninety_nine_administrators_are_told() {
-    let dir = tempfile::tempdir().unwrap();
-    some_are_told(Database::Sqlite(dir.path().join("test.db"))).await;
+    with_sqlite(some_are_told).await;
 }
 
 #[tokio::test]
 async fn the_owner_and_ninety_nine_administrators_are_told_on_postgresql() {
-    let cluster = Cluster::start().unwrap();
-    some_are_told(Database::Postgres(cluster.create_database("told").unwrap())).await;
+    with_postgres("told", some_are_told).await;
 }
 
 #[tokio::test]
