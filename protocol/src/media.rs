@@ -364,4 +364,82 @@ mod tests {
         assert!(MediaFormat::Mov.fits(MessageType::Video) && !MediaFormat::M4a.fits(MessageType::Video));
         assert!(MediaFormat::Png.fits(MessageType::File) && !MediaFormat::Png.fits(MessageType::Text));
     }
+
+    #[test]
+    fn what_a_reply_shows_of_a_file_is_all_but_its_id() {
+        let (path, url, name) = (|| "/tmp/a".to_owned(), || "https://a.example".to_owned(), || "a".to_owned());
+        let image = ImageMessage {
+            file_local_path: path(),
+            file_download_url: url(),
+            file_u_id: "uid".to_owned(),
+            file_name: name(),
+            file_size: 1,
+            thumbnail_download_url: "https://a.example/thumbnail".to_owned(),
+            large_image_download_url: "https://a.example/large".to_owned(),
+            original_image_width: 2,
+            original_image_height: 3,
+            large_image_width: 4,
+            large_image_height: 5,
+            thumbnail_width: 6,
+            thumbnail_height: 7,
+        };
+        let lite = ImageMessageLiteInfo {
+            file_size: 1,
+            file_name: name(),
+            file_local_path: path(),
+            file_download_url: url(),
+            original_image_width: 2,
+            original_image_height: 3,
+            large_image_width: 4,
+            large_image_height: 5,
+            large_image_download_url: "https://a.example/large".to_owned(),
+            thumbnail_width: 6,
+            thumbnail_height: 7,
+            thumbnail_download_url: "https://a.example/thumbnail".to_owned(),
+        };
+        assert_eq!(ImageMessageLiteInfo::from(&image), lite);
+        let (file_u_id, file_local_path, file_download_url, file_name) = ("uid".to_owned(), path(), url(), name());
+        let file = FileMessage { file_local_path, file_download_url, file_u_id, file_name, file_size: 1 };
+        let (file_local_path, file_download_url, file_name) = (path(), url(), name());
+        let lite = FileMessageLiteInfo { file_size: 1, file_name, file_local_path, file_download_url };
+        assert_eq!(FileMessageLiteInfo::from(&file), lite);
+        let audio = AudioMessage {
+            file_local_path: path(),
+            file_download_url: url(),
+            file_u_id: "uid".to_owned(),
+            file_name: name(),
+            file_size: 1,
+            audio_duration: 2,
+        };
+        let lite = AudioMessageLiteInfo {
+            file_size: 1,
+            file_name: name(),
+            file_local_path: path(),
+            file_download_url: url(),
+            audio_duration: 2,
+        };
+        assert_eq!(AudioMessageLiteInfo::from(&audio), lite);
+        let video = VideoMessage {
+            file_local_path: path(),
+            file_download_url: url(),
+            file_u_id: "uid".to_owned(),
+            file_name: name(),
+            file_size: 1,
+            video_duration: 2,
+            video_first_frame_download_url: "https://a.example/frame".to_owned(),
+            video_first_frame_width: 3,
+            video_first_frame_height: 4,
+        };
+        let lite = VideoMessageLiteInfo {
+            file_size: 1,
+            file_name: name(),
+            file_local_path: path(),
+            file_download_url: url(),
+            video_duration: 2,
+            video_first_frame_width: 3,
+            video_first_frame_height: 4,
+            video_first_frame_download_url: "https://a.example/frame".to_owned(),
+        };
+        assert_eq!(VideoMessageLiteInfo::from(&video), lite);
+    }
 }

@@ -542,3 +542,28 @@ fn what_this_device_has_deleted_does_not_count() {
         assert!(!engine.take().batch.states.is_empty());
     }
 }
+
+/// What was counted while pushes came without a gap stays valid.
+#[test]
+fn heads_that_a_push_has_overtaken_do_not_make_a_conversation_unknown() {
+    let mut engine = device(3);
+    engine.push(messages(4, 4), Origin::Other);
+    engine.take();
+    for pos in 1..=2 {
+        let conversation = Some(name().to_ref());
+        let head = ConversationHead { conversation, end_seq: 3, n: 3, ..ConversationHead::default() };
+        engine.push(feed(head, pos), Origin::Other);
+        assert!(engine.state(&name()).unwrap().known, "{pos}");
+    }
+    assert!(engine.take().requests.is_empty(), "there is nothing to ask");
+}
+
+/// What this device lacked is no longer kept, and what it holds may have changed since.
+#[test]
+fn a_page_that_starts_anew_without_messages_holds_nothing() {
+    let mut engine = device(1);
+    let (ticket, _) = pulls(&mut engine).pop().unwrap();
+    engine.page(ticket, Page { reset: true, through_seq: 3, end_seq: 3, ..Page::default() });
+    let state = engine.state(&name()).unwrap();
+    assert_eq!((state.seq, state.held.is_empty()), (3, true));
+}

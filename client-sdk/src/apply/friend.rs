@@ -163,3 +163,31 @@ fn profile(info: &FriendInfo) -> UserFullInfo {
         user_extended_data: info.user_extended_data.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use zim_protocol::feed_entry::Detail;
+
+    use super::*;
+    use crate::apply::{Job, Recent, Viewer, apply};
+    use crate::engine::{Batch, Change};
+    use crate::store::memory;
+
+    /// Nothing else may have told this device of them.
+    #[test]
+    fn a_friend_has_the_profile_that_came_with_them() {
+        let info = FriendInfo {
+            user_id: "bob".to_owned(),
+            user_name: "Bob".to_owned(),
+            user_avatar_url: "https://example.com/bob.png".to_owned(),
+            user_extended_data: "chess".to_owned(),
+            ..FriendInfo::default()
+        };
+        let entry = FriendEntry { info: Some(info.clone()), ..FriendEntry::default() };
+        let change = Change::Own { detail: Box::new(Detail::Friend(entry)), origin: Origin::Other };
+        let job = Job { batch: Batch { changes: vec![change], ..Batch::default() }, ..Job::default() };
+        let db = memory().unwrap();
+        apply(&db, &Viewer::in_test("ann", 10), &mut Recent::default(), job).unwrap();
+        assert_eq!(friend::read(&db, "bob").unwrap(), Some(info));
+    }
+}

@@ -1,7 +1,7 @@
 //! Read receipts, of peers and of groups.
 
 use zim_client_sdk::message::MessageSendNotification;
-use zim_integration_tests::{Device, World, eventually, group, refusal, soon};
+use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::{
     ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig, GroupMessageReceiptMemberQueryConfig,
     Message, MessageReceiptInfo, MessageReceiptStatus, MessageRevokeConfig, MessageSendConfig,
@@ -267,6 +267,30 @@ async fn send_message_receipts_read_of_a_message_that_others_have_read_is_for_th
     assert_eq!(again.error_message_ids, [revoked.message_id]);
     let found = soon(ann.query_message_receipts_info(std::slice::from_ref(&sent), "g", GROUP)).await.unwrap();
     assert_eq!((found.infos[0].read_member_count, found.infos[0].unread_member_count), (1, 0));
+    world.end().await;
+}
+
+/// They see it if the setting says so.
+#[tokio::test]
+async fn send_message_receipts_read_of_a_message_from_before_the_time_of_a_member_is_refused() {
+    let world = World::with(|config| config.groups.history_for_new_members = true).await;
+    let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    create(&ann, "g", &["bob"]).await;
+    let before = ask(&ann, "g", GROUP, "before").await;
+    soon(bob.leave_group("g")).await.unwrap();
+    for device in [&bob, &carl] {
+        soon(device.join_group("g")).await.unwrap();
+    }
+    let now = ask(&ann, "g", GROUP, "now").await;
+    carl.receives("now").await;
+    assert_eq!(texts(&carl.history(group("g")).await), ["before", "now"]);
+    let read = async |device: &Device, message: &Message| {
+        soon(device.send_message_receipts_read(std::slice::from_ref(message), "g", GROUP)).await
+    };
+    assert_eq!(refusal(read(&carl, &before).await), ErrorCode::MessageModuleReceiptReadError);
+    assert!(read(&carl, &now).await.is_ok());
+    // Bob was asked in an earlier stay.
+    assert!(read(&bob, &before).await.is_ok());
     world.end().await;
 }
 

@@ -204,6 +204,23 @@ async fn fill_pages_in_both_directions_and_names_its_range() {
     world.end().await;
 }
 
+/// The server reads them from its store in several steps.
+#[tokio::test]
+async fn fill_has_as_many_messages_as_it_is_asked_for() {
+    let world = World::new().await;
+    let mut bob = world.raw_user("bob", 2).await;
+    let mut ann = world.raw_user("ann", 1).await;
+    send(&mut ann, "bob", 110).await;
+    for (reverse, expected) in [(true, 11..=110), (false, 1..=100)] {
+        let request = FillRequest { conversation: with("ann"), reverse, anchor: 0, count: 100 };
+        let page = bob.call(&request).await.unwrap();
+        assert_eq!(seqs(&page.messages), expected.collect::<Vec<u64>>());
+    }
+    ann.end().await;
+    bob.end().await;
+    world.end().await;
+}
+
 #[tokio::test]
 async fn pushes_carry_the_messages_without_gaps() {
     let world = World::new().await;

@@ -296,6 +296,25 @@ async fn a_message_for_some_is_a_blank_position_for_the_others() {
     }
 }
 
+/// They have sent one more than they know, so they ask how many. The others get the message.
+#[tokio::test]
+async fn only_a_sender_who_is_not_to_learn_of_a_message_to_a_group_is_told_to_pull() {
+    let group = Group::new();
+    let ann = group.session(1, 10, STAY);
+    let (counted, unaware) =
+        (zim_protocol::MessageFlag::Counted as u32, zim_protocol::MessageFlag::SenderUnaware as u32);
+    let sent = |seq, sender: &str, flags| {
+        let message = message_to(group.audience(), seq, 10);
+        vec![Effect::Message(Arc::new(MessageEffect { conversation: GROUP, sender: sender.into(), flags, ..message }))]
+    };
+    group.publisher.push(sent(1, "ann", counted));
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 1, 1)], "from another device of hers");
+    group.publisher.push(sent(2, "bob", unaware));
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 2, 2)]);
+    group.publisher.push(sent(3, "ann", unaware));
+    assert_eq!(dirty(&ann).await.conversations.len(), 1);
+}
+
 #[tokio::test]
 async fn a_change_of_a_message_for_some_is_pulled() {
     let group = Group::new();

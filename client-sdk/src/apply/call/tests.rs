@@ -5,7 +5,9 @@ use zim_protocol::EventKind;
 
 use super::CallUserState as State;
 use super::*;
+use crate::apply::{Job, Recent, Settle, apply};
 use crate::events::Heard;
+use crate::store::{memory, pending};
 
 const HERE: [u8; 16] = [1; 16];
 const THERE: [u8; 16] = [2; 16];
@@ -271,4 +273,22 @@ fn the_device_that_has_joined_is_told_of_all_users() {
     assert!(told(None, &entry(&[], &joined), "eve").is_empty());
     assert!(news(None, &entry(&HERE, &joined), &viewer("eve"), Origin::First).is_empty());
     assert!(told(None, &ended(entry(&HERE, &joined), "ann"), "eve").is_empty());
+}
+
+/// Nobody tells a user who has left a call that it ended.
+#[test]
+fn a_call_that_must_have_ended_is_forgotten_with_the_next_one() {
+    const DAY_MS: i64 = 86_400_000;
+    let db = memory().unwrap();
+    let calls = [("old", NOW - 8 * DAY_MS - 1), ("late", NOW - 8 * DAY_MS), ("new", NOW)];
+    for (call_id, create_time) in calls {
+        let mut rings = entry(&[], &[("ann", State::Accepted), ("bob", State::Received)]);
+        let info = rings.info.as_mut().unwrap();
+        (info.call_id, info.create_time) = (call_id.to_owned(), create_time);
+        let job = Job { settle: vec![Settle::Call(Box::new(rings))], ..Job::default() };
+        let bob = Viewer { last_event: pending::last(&db).unwrap(), ..viewer("bob") };
+        apply(&db, &bob, &mut Recent::default(), job).unwrap();
+    }
+    let is_known = |(call_id, _)| call::read(&db, call_id).unwrap().is_some();
+    assert_eq!(calls.map(is_known), [false, true, true]);
 }

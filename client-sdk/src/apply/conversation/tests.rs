@@ -231,3 +231,22 @@ fn a_conversation_that_gets_a_message_moves_in_the_list() {
     }
     assert_eq!(places, [1_001, 1_002, 1_003]);
 }
+
+/// The server tells all settings whenever one of them changes, with a deletion that is long done.
+#[test]
+fn a_setting_does_not_delete_again_what_a_draft_has_brought_back() {
+    let (db, mut recent) = (memory().unwrap(), Recent::default());
+    let listed = |db: &Connection| store::conversation_setting::listed(db).unwrap().len();
+    let pinned_and_deleted = |pinned_time| {
+        let conversation = Some(bob().to_ref());
+        setting(ConversationSetting { conversation, pinned_time, deleted_below: 2, ..ConversationSetting::default() })
+    };
+    run(&db, &mut recent, vec![message(1, false)], Some(counted(1, 0)));
+    run(&db, &mut recent, vec![pinned_and_deleted(0)], None);
+    assert_eq!(listed(&db), 0);
+    let settle = vec![Settle::Edit(Edit::Draft { name: bob(), draft: "well".to_owned() })];
+    apply(&db, &Viewer::in_test("ann", 10), &mut recent, Job { settle, ..Job::default() }).unwrap();
+    assert_eq!(listed(&db), 1);
+    run(&db, &mut recent, vec![pinned_and_deleted(7)], None);
+    assert_eq!(listed(&db), 1, "the deletion was before the draft");
+}

@@ -17,6 +17,8 @@ use crate::types::Name;
 /// Answers to own messages.
 mod answers;
 mod epochs;
+/// What happens to groups.
+mod groups;
 /// What replies show of messages that change while the user is away.
 mod replies;
 
@@ -440,6 +442,9 @@ fn a_revoked_message_has_no_receipt() {
     let db = memory().unwrap();
     applied(&db, page(revoked));
     assert_eq!(shown(&db), MessageReceiptStatus::None, "a fresh device");
+    let db = memory().unwrap();
+    applied(&db, page(read(MessageType::Revoke, MessageReceiptStatus::Done)));
+    assert_eq!(shown(&db), MessageReceiptStatus::None, "although its state still has one");
 }
 
 /// A page of history and the head of a conversation have the message as it is now, and come before the change that made it so.

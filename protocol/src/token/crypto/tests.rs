@@ -230,6 +230,8 @@ fn a_generated_token_is_verified() {
 
 #[test]
 fn arguments_out_of_bounds_generate_no_token() {
+    // 24 days of 86,400 seconds.
+    assert_eq!(MAX_VALIDITY_S, 2_073_600);
     for generate in [Token::generate, Token::generate_cbc] {
         let kind = |user: &str, secret, for_s| generate(APP, user, secret, MADE, for_s).map_err(|error| error.kind);
         let refused = Err(TokenErrorKind::Argument);

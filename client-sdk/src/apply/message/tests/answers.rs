@@ -43,3 +43,25 @@ fn a_message_whose_answer_has_come_is_known_if_nothing_is_missing_before_it() {
         assert_eq!(standing.head_seq, known, "the message is at {seq}");
     }
 }
+
+/// The answer to a reply has no state. Until one says what the message replies to, only the content that this device has sent does.
+#[test]
+fn a_change_that_does_not_say_what_an_own_reply_replies_to_takes_nothing_away() {
+    let (db, mut recent) = (memory().unwrap(), Recent::default());
+    let info = Box::new(MessageRepliedInfo { message_seq: 9, ..MessageRepliedInfo::default() });
+    let sent = Message { replied_info: Some(info), ..Message::text("hi") }.encode_to_vec();
+    attach(&db, &mut recent, sent.clone().into());
+    let told = |state: Option<MessageState>| MessageEntry {
+        sender: "ann".into(),
+        client_key: vec![3; 16].into(),
+        content: Bytes::new(),
+        state: state.map(Box::new),
+        ..entry(MessageType::Text, "", 0)
+    };
+    all_events(&db, &mut recent, settling(Settle::Sent(bob(), told(None))), &[]);
+    let pinned = MessageState { pinned_time: 7, ..MessageState::default() };
+    all_events(&db, &mut recent, changing(change(MessageChangeKind::Pinned, told(Some(pinned)))), &[]);
+    let (_, row) = message::held(&db, 1, 1).unwrap().unwrap();
+    assert_eq!(row.content, sent);
+    assert_eq!(row.into_message("ann", &bob().to_ref()).pinned_time, 7);
+}
