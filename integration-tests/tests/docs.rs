@@ -112,6 +112,22 @@ fn the_book_shows_the_defaults() {
     assert_eq!(Config::load(&args, []).unwrap(), Config::default());
 }
 
+/// What a newcomer copies to run one server. Whether the files are there is not asked here.
+#[test]
+fn the_settings_of_one_server_are_accepted() {
+    let page = include_str!("../../docs/operations/deploy/README.md");
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("zim.toml");
+    std::fs::write(&file, rest.split_once("```").unwrap().0).unwrap();
+    let arguments = ["zim-server".into(), "--config".into(), OsString::from(file)];
+    let config = Config::load(&Args::parse_from(arguments).unwrap(), []).unwrap();
+    assert_eq!(config.data_dir, Path::new("/var/lib/zim"));
+    // The unit makes this folder and no other.
+    let unit = include_str!("../../docs/operations/deploy/zim-server.service");
+    assert!(unit.contains("\nStateDirectory=zim\n") && unit.contains("--config /etc/zim/zim.toml"));
+}
+
 /// An operator sets them in the shell in which the server starts, too.
 #[test]
 fn the_server_accepts_the_variables_of_the_command_line() {
