@@ -270,10 +270,7 @@ impl Fanout {
                     self.tell_stay(user, (conversation, &name), (stay, end));
                 }
                 Effect::RoomStay { user, device, conversation, name, stay } => {
-                    let lane = self.set_room_stay((user, device), (conversation, &name), stay);
-                    if let Some(lane) = lane.filter(|_| stay.to.is_some()) {
-                        handover.leaves.push((lane, Work::Forget(conversation, user)));
-                    }
+                    handover.leaves.extend(self.set_room_stay((user, device), (conversation, &name), stay));
                 }
                 Effect::Room(effect) => handover.add_to_group(GroupPush::of_room(effect)),
                 Effect::Feed { user, pos, entry, cause } => {

@@ -14,6 +14,7 @@ use super::Fanout;
 use super::deliver::{RUN_BYTES, RUN_ENTRY_BYTES, encode};
 use super::ends::Knows;
 use super::group_index::{Entered, GroupIndex};
+use super::lane::{View, Viewers, Work};
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::{GroupStay, MessageEffect, RoomEffect, RoomReceivers, StayEnd};
 use crate::journal::{change_push, message_push_of};
@@ -326,24 +327,33 @@ impl Fanout {
         self.groups.iter().for_each(|index| index.end_reading(conversation, read));
     }
 
-    /// Notes that a device has entered or left a room. The device has at most one session that is not over, but the table may have
-    /// an earlier one for a moment.
+    /// Notes that a device has entered or left a room, and returns what its lane does once all of the commit is pushed. The device has
+    /// at most one session that is not over, but the table may have an earlier one for a moment.
     pub(super) fn set_room_stay(
         &self,
         (user, device): (UserKey, [u8; 16]),
         room: (ConversationKey, &Arc<str>),
         stay: GroupStay,
-    ) -> Option<usize> {
+    ) -> Vec<(usize, Work)> {
         let shard = self.shard_index(user);
         let lane = shard % self.lanes.len();
         let connections = self.shards[shard].read();
-        let mut is_in_lane = false;
+        let mut then = Vec::new();
         for session in connections.get(&user).into_iter().flatten().filter(|session| session.device == device) {
             // What another node tells may be older than what is known.
-            let stay = self.groups[lane].enter_room(room.0, user, session, stay);
-            session.set_in_room((room.0, room.1), stay.to.is_none());
-            is_in_lane = true;
+            let (newest, was_known) = self.groups[lane].enter_room(room.0, user, session, stay);
+            session.set_in_room((room.0, room.1), newest.to.is_none());
+            if stay.to.is_none() && newest.to.is_some() {
+                // Another node has ended the stay, and this node learns of that before it is told that its own commit has begun it.
+                // The client takes what is pushed before the entrance for something of earlier. So it looks again.
+                let view = View { user, kind: ConversationType::Room, name: Arc::clone(room.1) };
+                then.push((lane, Work::Pull(Viewers::User(view))));
+            }
+            // Of a stay whose beginning is not told yet, the end stays known: until the session ends, if it never is.
+            if newest.to.is_some() && (was_known || self.passed.get().is_none()) {
+                then.push((lane, Work::Forget(room.0, user)));
+            }
         }
-        is_in_lane.then_some(lane)
+        then
     }
 }

@@ -152,3 +152,33 @@ async fn a_server_that_is_alone_pushes_everything() {
     assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 1, 1), (LogKind::Changes, 4, 4)]);
     assert!(group.fanout.unheard.take().now_or_never().is_none());
 }
+
+/// Two devices of a user enter a room through two nodes. The other node, which came later, ended the stay of the first one; this node
+/// hears of that before it tells what it has committed itself.
+#[tokio::test]
+async fn a_device_whose_stay_in_a_room_has_ended_before_it_was_told_to_begin_looks() {
+    let group = shared();
+    let ann = connection_of(UserKey(1), 10);
+    group.fanout.register(UserKey(1), Arc::clone(&ann));
+    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
+    let stay = |stay| Effect::RoomStay {
+        user: UserKey(1),
+        device: [1; 16],
+        conversation: room,
+        name: Arc::clone(&name),
+        stay,
+    };
+    let [begun, ended] = [None, Some((0, STAY.from_rev + 1))].map(|to| stay(GroupStay { to, ..STAY }));
+    group.fanout.hear(vec![ended]);
+    group.publisher.push(vec![begun]);
+    let told = dirty(&ann).await;
+    assert_eq!(told.conversations.iter().map(|name| (name.r#type, &*name.id)).collect::<Vec<_>>(), [(1, "stage")]);
+    assert!(ann.rooms().is_empty());
+    // In order, nothing is left to ask.
+    let later = GroupStay { from_rev: STAY.from_rev + 5, ..STAY };
+    group.publisher.push(vec![stay(later)]);
+    assert_eq!(ann.rooms().len(), 1);
+    group.fanout.hear(vec![stay(GroupStay { to: Some((0, STAY.from_rev + 6)), ..later })]);
+    assert!(ann.rooms().is_empty());
+    assert!(got_nothing(&group, 1, &ann).await);
+}

@@ -136,18 +136,22 @@ impl GroupIndex {
         }
     }
 
-    /// Notes a stay as [`GroupIndex::enter`] does; returns the newest one.
+    /// Notes a stay as [`GroupIndex::enter`] does. Returns the newest one, and whether one was known before.
     pub(super) fn enter_room(
         &self,
         room: ConversationKey,
         user: UserKey,
         session: &Arc<ConnectionState>,
         stay: GroupStay,
-    ) -> GroupStay {
+    ) -> (GroupStay, bool) {
+        let place = (user, id(session));
+        let member = |inner: &Inner| {
+            let group = inner.groups.get(&room)?;
+            group.places.get(&place).map(|member| member.stay)
+        };
+        let was_known = member(&self.0.read()).is_some();
         self.enter(room, user, session, stay);
-        let inner = self.0.read();
-        let member = inner.groups.get(&room).and_then(|group| group.places.get(&(user, id(session))));
-        member.map_or(stay, |member| member.stay)
+        (member(&self.0.read()).unwrap_or(stay), was_known)
     }
 
     /// Removes a session from all groups.
