@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "prints a table")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -190,7 +191,9 @@ fn work(campaign: &Campaign) -> anyhow::Result<()> {
             println!("{plan}");
         }
         let begun = Instant::now();
-        let outcome = runtime.block_on(one(plan, &campaign.settings, &args.folder, cluster.as_ref()));
+        // What the harness waits for in vain ends this run and no other.
+        let run = || runtime.block_on(one(plan, &campaign.settings, &args.folder, cluster.as_ref()));
+        let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
         print_outcome(args, seed, &outcome, begun);
         match &outcome {
             Ok(outcome) => campaign.report(|report| report.add(outcome))?,

@@ -82,9 +82,10 @@ impl Ends {
         if self.has(rev) {
             return;
         }
+        let is_next = end.of <= 1 && self.has(end.before);
         match self.early.iter_mut().find(|early| early.rev == rev) {
             Some(early) => early.missing = early.missing.saturating_sub(1),
-            None if end.of <= 1 && self.has(end.before) => self.known = rev,
+            None if is_next => self.known = rev,
             None => {
                 if self.early.len() >= MAX_EARLY {
                     self.early.remove(0);
