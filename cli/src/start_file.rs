@@ -9,7 +9,7 @@ use serde::Deserialize;
 use zim_files::{Exposed, OpenFolder, Others, Owner};
 
 use crate::exit::Failure;
-use crate::profile::Profile;
+use crate::profile::{Profile, fingerprint};
 
 const NAME: &str = "server.json";
 const ADMIN_KEY: &str = "admin.key";
@@ -132,13 +132,7 @@ impl StartFile {
 
     /// Returns a profile for this server, without a user.
     pub(crate) fn profile(&self) -> Result<Profile, Failure> {
-        let path = self.folder.join(FIRST_APP);
-        let missing = || Failure::other(format!("{} is missing", path.display()));
-        let text = String::from_utf8(self.first_app.get()?.ok_or_else(missing)?.to_owned());
-        let app: FirstApp = text
-            .map_err(|error| error.to_string())
-            .and_then(|text| toml::from_str(&text).map_err(|error| error.to_string()))
-            .map_err(|error| Failure::other(format!("{} cannot be read: {error}", path.display())))?;
+        let app = self.first_app()?;
         Ok(Profile {
             server: Some(self.server.clone()),
             app_id: Some(app.app_id),
@@ -146,6 +140,50 @@ impl StartFile {
             fingerprint: Some(self.fingerprint.clone()),
             ..Profile::default()
         })
+    }
+
+    /// Returns the app sign for a profile of this server. Says what differs if the profile is of another server or app. A profile
+    /// without a fingerprint knows no certificate; the login verifies it in the way of the profile.
+    pub(crate) fn app_sign_for(&self, profile: &Profile) -> Result<String, Failure> {
+        let (folder, server) = (self.folder.display(), profile.server.as_deref().unwrap_or_default());
+        let differs = |what: String, way: String| {
+            Failure::usage(format!("the app sign is missing: {what}")).hint(format!(
+                "for what this folder has: {way}; for what the profile says: --app-sign-file FILE or --token-file FILE"
+            ))
+        };
+        let this_server = || format!("--server-data {folder}");
+        if server != self.server {
+            let here = &self.server;
+            let what = format!("the profile's server is {server}, and {folder} is the folder of another, {here}");
+            return Err(differs(what, this_server()));
+        }
+        if profile.fingerprint.as_ref().is_some_and(|known| !self.has_certificate(known)) {
+            let what = format!(
+                "{folder} is the folder of another server at {server}: its certificate is not the one that the profile trusts"
+            );
+            return Err(differs(what, this_server()));
+        }
+        let app = self.first_app()?;
+        if profile.app_id != Some(app.app_id) {
+            let of_profile = profile.app_id.unwrap_or_default();
+            let what = format!("the profile's app is {of_profile}, and {folder} has the app sign of {}", app.app_id);
+            return Err(differs(what, format!("--app-id {}", app.app_id)));
+        }
+        Ok(app.app_sign)
+    }
+
+    /// Whether a fingerprint is that of this server's certificate, in whatever form it is written.
+    fn has_certificate(&self, known: &str) -> bool {
+        fingerprint(known).is_ok_and(|known| fingerprint(&self.fingerprint) == Ok(known))
+    }
+
+    fn first_app(&self) -> Result<FirstApp, Failure> {
+        let path = self.folder.join(FIRST_APP);
+        let missing = || Failure::other(format!("{} is missing", path.display()));
+        let text = String::from_utf8(self.first_app.get()?.ok_or_else(missing)?.to_owned());
+        text.map_err(|error| error.to_string())
+            .and_then(|text| toml::from_str(&text).map_err(|error| error.to_string()))
+            .map_err(|error| Failure::other(format!("{} cannot be read: {error}", path.display())))
     }
 
     /// Returns the key to the operator's service.
@@ -228,6 +266,50 @@ mod tests {
         // The contents that were read and checked remain in use.
         assert_eq!(found.profile().unwrap().app_sign.as_deref(), Some("sign"));
         assert_eq!(found.admin_key().unwrap().as_deref(), Some("key"));
+    }
+
+    #[test]
+    fn the_app_sign_is_only_for_profiles_of_this_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path());
+        let found = StartFile::read(&folder).unwrap().unwrap();
+        let kept = Profile { app_sign: None, ..found.profile().unwrap() };
+        let written = ["AB"; 32].join(":");
+        for same in [
+            kept.clone(),
+            Profile { fingerprint: Some(written), ..kept.clone() },
+            Profile { fingerprint: None, ca: Some("ca.pem".into()), ..kept.clone() },
+        ] {
+            assert_eq!(found.app_sign_for(&same).unwrap(), "sign");
+        }
+        let (named, to_folder) = (folder.display(), format!("--server-data {}", folder.display()));
+        for (other, what, way) in [
+            (
+                Profile { server: Some("10.0.0.5:4710".into()), ..kept.clone() },
+                format!("server is 10.0.0.5:4710, and {named} is the folder of another, 127.0.0.1:4710"),
+                &*to_folder,
+            ),
+            (
+                Profile { fingerprint: Some("cd".repeat(32)), ..kept.clone() },
+                format!("{named} is the folder of another server at 127.0.0.1:4710"),
+                &*to_folder,
+            ),
+            (
+                Profile { fingerprint: Some("none".into()), ..kept.clone() },
+                "its certificate is not the one that the profile trusts".to_owned(),
+                &*to_folder,
+            ),
+            (
+                Profile { app_id: Some(8), ..kept.clone() },
+                format!("app is 8, and {named} has the app sign of 7"),
+                "--app-id 7",
+            ),
+        ] {
+            let failure = found.app_sign_for(&other).unwrap_err();
+            assert!(failure.message.contains(&what), "{what:?}: {}", failure.message);
+            let hint = failure.hint.unwrap();
+            assert!(hint.contains(way) && hint.contains("--app-sign-file FILE or --token-file FILE"), "{hint}");
+        }
     }
 
     #[cfg(unix)]

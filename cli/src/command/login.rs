@@ -13,6 +13,9 @@ use crate::profile::{AREAS, Profile, fingerprint};
 use crate::secret;
 use crate::start_file::StartFile;
 
+/// The options of which a login needs one, unless the profile or the folder has a secret.
+const SECRET: &str = "--app-sign-file FILE or --token-file FILE";
+
 /// `zim login`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -127,12 +130,14 @@ async fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure>
         Some(known) => known,
         None => context.profiles.template()?,
     };
-    // A named folder takes precedence over the profile; a server in the current folder does not.
+    // A named folder takes precedence over the profile; a server in the current folder does not. Below, it gives a profile of that
+    // server the app sign that the profile lacks.
     let local = match (&args.server_data, &args.server, &profile.server) {
         (Some(folder), _, _) => StartFile::find(Some(folder))?,
         (None, None, None) => StartFile::here()?,
         _ => None,
     };
+    let is_of_folder = local.is_some();
     if let Some(local) = local {
         context.output.notice(format!("using the server on this machine, {}", local.server));
         if args.app_id.is_none()
@@ -148,10 +153,6 @@ async fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure>
         context.output.notice(format!("using the server of the profile in use, {server}"));
     }
     merge(&mut profile, args, context.output)?;
-    let missing = |what: &str| {
-        Failure::usage(format!("{what} is missing"))
-            .hint("a server prints a command for the login when it starts; see also `zim login --help`")
-    };
     if profile.server.is_none() {
         return Err(missing("--server HOST:PORT"));
     }
@@ -159,9 +160,28 @@ async fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure>
         return Err(missing("--app-id N"));
     }
     if profile.app_sign.is_none() && profile.token.is_none() {
-        return Err(missing("--app-sign-file FILE or --token-file FILE"));
+        if is_of_folder {
+            return Err(missing(SECRET));
+        }
+        profile.app_sign = Some(app_sign_here(&profile, context.output)?);
     }
     Ok(profile)
+}
+
+fn missing(what: &str) -> Failure {
+    Failure::usage(format!("{what} is missing"))
+        .hint("a server prints a command for the login when it starts; see also `zim login --help`")
+}
+
+/// Returns the app sign of the server in the current folder, if the profile is of that server.
+fn app_sign_here(profile: &Profile, output: Output) -> Result<String, Failure> {
+    // The profile may be of a server elsewhere: an error about the folder is not all that the user needs to know.
+    let here = StartFile::here()
+        .map_err(|unused| Failure { message: format!("{SECRET} is missing, and {}", unused.message), ..unused })?;
+    let here = here.ok_or_else(|| missing(SECRET))?;
+    let sign = here.app_sign_for(profile)?;
+    output.notice(format!("using the app sign of the server on this machine, {}", here.server));
+    Ok(sign)
 }
 
 fn merge(profile: &mut Profile, args: LoginArgs, output: Output) -> Result<(), Failure> {

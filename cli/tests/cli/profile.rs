@@ -59,8 +59,69 @@ async fn a_server_in_the_current_folder_is_used_only_if_it_belongs_to_the_user()
         assert!(stderr.contains("others can write to zim-data (mode 0777)"), "{stderr}");
         assert!(stderr.contains("hint: ") && stderr.contains("--server-data zim-data"), "{stderr}");
     }
+    // A profile that lacks only the app sign does not get it from there.
+    env.zim("ann", &["logout"]).await.ok();
+    let stderr = env.zim("ann", &["login", "ann"]).await.fails(1);
+    assert!(stderr.contains("--app-sign-file FILE or --token-file FILE is missing, and the server of"), "{stderr}");
+    assert!(stderr.contains("others can write to zim-data (mode 0777)"), "{stderr}");
     env.zim("bob", &["login", "bob", "--server-data", "zim-data"]).await.ok();
     env.end().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_login_after_a_logout_uses_the_app_sign_of_the_server_in_this_folder() {
+    let env = TestEnv::new().await;
+    let usual = env.folder().join("zim-data");
+    std::os::unix::fs::symlink(env.data(), &usual).unwrap();
+    env.zim("", &["login", "ann"]).await.ok();
+    env.zim("", &["logout"]).await.ok();
+    let saved = || std::fs::read_to_string(env.folder().join("config/profiles/default.toml")).unwrap();
+    assert!(!saved().contains(env.app_sign()), "the logout removes the secret");
+
+    // A new profile takes the server from the profile in use, and the secret from the folder as well.
+    env.zim("bob", &["login", "bob"]).await.ok();
+    // The folder has the app sign of one app.
+    let stderr = env.zim("", &["login", "ann", "--app-id", "1"]).await.fails(2);
+    assert!(stderr.contains("the profile's app is 1, and zim-data has the app sign of"), "{stderr}");
+    assert!(stderr.contains(&format!("--app-id {}", env.app_id())), "{stderr}");
+
+    let again = env.zim("", &["login", "ann"]).await.ok();
+    let notice = format!("using the app sign of the server on this machine, {}", env.address());
+    assert!(again.stderr.contains(&notice), "{}", again.stderr);
+    assert_eq!(again.json()["server"], env.address());
+    assert!(saved().contains(env.app_sign()), "the login saves the app sign");
+    env.zim("", &["user", "self"]).await.ok();
+
+    // Without a server in the folder, the secret has to be given.
+    env.zim("", &["logout"]).await.ok();
+    std::fs::remove_file(&usual).unwrap();
+    let stderr = env.zim("", &["login", "ann"]).await.fails(2);
+    assert!(stderr.contains("--app-sign-file FILE or --token-file FILE is missing\n"), "{stderr}");
+    env.end().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_login_after_a_logout_says_that_the_server_in_this_folder_is_another() {
+    let (env, other) = (TestEnv::new().await, TestEnv::new().await);
+    std::os::unix::fs::symlink(other.data(), env.folder().join("zim-data")).unwrap();
+    env.zim("", &["login", "ann", "--server-data", env.data()]).await.ok();
+    env.zim("", &["logout"]).await.ok();
+    let stderr = env.zim("", &["login", "ann"]).await.fails(2);
+    let (kept, here) = (env.address(), other.address());
+    let what = format!("the profile's server is {kept}, and zim-data is the folder of another, {here}");
+    for text in [&*what, "hint: ", "--server-data zim-data", "--app-sign-file FILE"] {
+        assert!(stderr.contains(text), "{text:?}: {stderr}");
+    }
+    // Both ways work.
+    let given = env.zim_with("", &["login", "ann", "--app-sign-file", "-"], env.app_sign()).await.json();
+    assert_eq!(given["server"], kept);
+    env.zim("", &["logout"]).await.ok();
+    let named = env.zim("", &["login", "ann", "--server-data", "zim-data"]).await.json();
+    assert_eq!(named["server"], here);
+    env.end().await;
+    other.end().await;
 }
 
 #[tokio::test]
