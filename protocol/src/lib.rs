@@ -34,7 +34,6 @@ mod json;
 
 /// The messages of package `zim.v1`, as the `.proto` files document them.
 #[expect(
-    missing_docs,
     clippy::pedantic,
     clippy::large_enum_variant,
     reason = "generated; the comments of the .proto files are its docs"

@@ -2,7 +2,8 @@
 
 use tonic::transport::Endpoint;
 use zim_integration_tests::nats::Nats;
-use zim_integration_tests::{OperatorClient, OperatorKey, eventually, group, soon};
+use zim_integration_tests::{OperatorKey, eventually, group, soon};
+use zim_protocol::admin::AdminClient;
 use zim_protocol::{ConversationType, GroupAdvancedConfig, GroupInfo, Message, UpdateAppRequest};
 use zim_server::Server;
 use zim_server::config::{AdminListen, Config};
@@ -110,7 +111,7 @@ async fn a_change_of_an_app_is_in_force_on_all_nodes_although_its_answer_is_lost
     let endpoint = Endpoint::from_shared(first.admin_addr().unwrap().to_string()).unwrap();
     let channel = soon(endpoint.connect()).await.unwrap();
     let key = std::fs::read_to_string(deployment.folder(0).join("admin.key")).unwrap();
-    let mut operator = OperatorClient::with_interceptor(channel, OperatorKey(key.trim().to_owned()));
+    let mut operator = AdminClient::with_interceptor(channel, OperatorKey(key.trim().to_owned()));
     let app_id = first.first_app().app_id;
     for statement in GATE {
         deployment.sql(statement);
