@@ -182,3 +182,37 @@ async fn a_device_whose_stay_in_a_room_has_ended_before_it_was_told_to_begin_loo
     assert!(ann.rooms().is_empty());
     assert!(got_nothing(&group, 1, &ann).await);
 }
+
+/// Ann's devices take the place from each other twice. The end of the first stay is told in order, and does not let the second end be
+/// forgotten, whose beginning is told late.
+#[tokio::test]
+async fn an_end_in_a_room_that_comes_before_its_beginning_is_kept_although_an_earlier_stay_is_forgotten() {
+    let group = shared();
+    let ann = group.session(1, 10, STAY);
+    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
+    let stay = |from_rev, to: Option<i64>| Effect::RoomStay {
+        user: UserKey(1),
+        device: ann.device,
+        conversation: room,
+        name: Arc::clone(&name),
+        stay: GroupStay { from_seq: 0, from_rev, to: to.map(|rev| (0, rev)), is_return: false },
+    };
+    let has_room = || group.fanout.groups.iter().any(|index| index.has(room));
+    group.publisher.push(vec![stay(3, None)]);
+    assert_eq!(ann.rooms().len(), 1);
+    group.fanout.hear(vec![stay(3, Some(5)), stay(8, Some(9))]);
+    // It comes after all that was handed over before.
+    group.publisher.push(vec![group.message(1, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 1, 1)]);
+    group.publisher.push(vec![stay(8, None)]);
+    assert_eq!(dirty(&ann).await.conversations[0].id, "stage");
+    assert!(ann.rooms().is_empty());
+    group.publisher.push(vec![group.message(2, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 2, 2)]);
+    assert!(!has_room(), "both of the second stay are told");
+    // The answer to a device that looks has no beginning.
+    group.publisher.push(vec![stay(10, Some(10))]);
+    group.publisher.push(vec![group.message(3, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 3, 3)]);
+    assert!(!has_room());
+}
