@@ -375,6 +375,7 @@ impl Fanout {
                     self.push_messages(&mut messages);
                     self.mark(index, &Marks::Of([Mark::Conversation(viewers)].into()));
                 }
+                Work::Look(room, view) => walks.add(groups, room, Item::Look(view), now),
                 Work::Forget(room, user) => walks.add(groups, room, Item::Forget(user), now),
                 Work::Group(push) => walks.add(groups, push.group.key, Item::Push(push), now),
                 Work::Feed { user, pos, entry, cause } => {

@@ -1,14 +1,15 @@
 //! Tests of what the sessions of a group get while the end of a stay is on its way from another node.
 
 use futures_util::FutureExt;
+use zim_protocol::event_frame::Frame;
 use zim_protocol::feed_entry::Detail;
-use zim_protocol::{LogKind, MessagePriority, ReadMark};
+use zim_protocol::{LogKind, MessagePriority, ReadMark, RoomEntrance, room_push};
 
 use super::group_pushes::{GROUP, Group, STAY};
-use super::pushes::{dirty, pushes};
+use super::pushes::{dirty, frames, pushes};
 use super::tests::connection_of;
 use super::*;
-use crate::effect::{GroupStay, MessageEffect, StayEnd, TransientEffect};
+use crate::effect::{GroupStay, MessageEffect, RoomEffect, RoomReceivers, StayEnd, TransientEffect};
 
 const MESSAGES: LogKind = LogKind::Messages;
 
@@ -169,9 +170,20 @@ async fn a_device_whose_stay_in_a_room_has_ended_before_it_was_told_to_begin_loo
         stay,
     };
     let [begun, ended] = [None, Some((0, STAY.from_rev + 1))].map(|to| stay(GroupStay { to, ..STAY }));
+    let entrance = RoomEffect {
+        conversation: room,
+        name: Arc::clone(&name),
+        number: 12,
+        rev: STAY.from_rev,
+        to: RoomReceivers::Device(UserKey(1), [1; 16]),
+        detail: room_push::Detail::Entrance(RoomEntrance::default()),
+    };
     group.fanout.hear(vec![ended]);
-    group.publisher.push(vec![begun]);
-    let told = dirty(&ann).await;
+    group.publisher.push(vec![begun, Effect::Room(Arc::new(entrance))]);
+    // Before the entrance, the client would not ask: it has asked to enter.
+    let got = frames(&ann, 2).await;
+    let [Frame::Room(entered), Frame::Dirty(told)] = &got[..] else { panic!("{got:?}") };
+    assert_eq!(entered.rev, STAY.from_rev.unsigned_abs());
     assert_eq!(told.conversations.iter().map(|name| (name.r#type, &*name.id)).collect::<Vec<_>>(), [(1, "stage")]);
     assert!(ann.rooms().is_empty());
     // In order, nothing is left to ask.
