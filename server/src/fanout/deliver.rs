@@ -468,7 +468,12 @@ impl Fanout {
                 Viewers::User(View { user, .. }) | Viewers::Sessions(user) => {
                     self.connections(*user).iter().for_each(|session| report(session));
                 }
-                Viewers::Group(group) => for_group(&self.groups[lane], group.key, |session, _| report(session)),
+                Viewers::Group(group) => for_group(&self.groups[lane], group.key, |session, stay| {
+                    // Who has left stays in the index.
+                    if stay.to.is_none() {
+                        report(session);
+                    }
+                }),
                 Viewers::App(app) => self.for_app(lane, *app, report),
             }
         }

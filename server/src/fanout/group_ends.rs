@@ -84,6 +84,16 @@ async fn what_comes_before_the_end_of_a_stay_that_precedes_it_is_pulled() {
 }
 
 #[tokio::test]
+async fn who_has_left_is_not_told_that_a_command_is_lost() {
+    let group = shared();
+    let (bob, cai) = (group.session(2, 20, STAY), group.session(3, 30, STAY));
+    group.fanout.hear(vec![left(&group, 2, (1, 3), StayEnd { before: 0, of: 1 })]);
+    group.publisher.push(vec![after(5, group.command(1, MessagePriority::High, (2, 4)))]);
+    assert_eq!(dirty(&cai).await.transients_dropped, 1);
+    assert!(got_nothing(&group, 2, &bob).await);
+}
+
+#[tokio::test]
 async fn an_end_counts_for_what_follows_it_in_the_same_commit() {
     let group = shared();
     let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
