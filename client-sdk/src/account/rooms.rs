@@ -273,8 +273,8 @@ impl Rooms {
                 let leaves = is_in_doubt(error) && inner.strays.insert(room_id.to_owned());
                 Answered { leaves, ..Answered::default() }
             }
-            // The entrance came before.
-            (_, Ok(_)) => Answered::default(),
+            // The entrance came before. What was dropped may be later than it.
+            (_, Ok(_)) => Answered { resumes: room.has_missed, ..Answered::default() },
             (_, Err(_)) => Answered { inside: Some(room.info.clone()), ..Answered::default() },
         }
     }

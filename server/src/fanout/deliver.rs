@@ -375,6 +375,7 @@ impl Fanout {
                     self.push_messages(&mut messages);
                     self.mark(index, &Marks::Of([Mark::Conversation(viewers)].into()));
                 }
+                Work::Look(room, view) => walks.add(groups, room, Item::Look(view), now),
                 Work::Forget(room, user) => walks.add(groups, room, Item::Forget(user), now),
                 Work::Group(push) => walks.add(groups, push.group.key, Item::Push(push), now),
                 Work::Feed { user, pos, entry, cause } => {
@@ -467,7 +468,12 @@ impl Fanout {
                 Viewers::User(View { user, .. }) | Viewers::Sessions(user) => {
                     self.connections(*user).iter().for_each(|session| report(session));
                 }
-                Viewers::Group(group) => for_group(&self.groups[lane], group.key, |session, _| report(session)),
+                Viewers::Group(group) => for_group(&self.groups[lane], group.key, |session, stay| {
+                    // Who has left stays in the index.
+                    if stay.to.is_none() {
+                        report(session);
+                    }
+                }),
                 Viewers::App(app) => self.for_app(lane, *app, report),
             }
         }

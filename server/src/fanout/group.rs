@@ -14,7 +14,7 @@ use super::Fanout;
 use super::deliver::{RUN_BYTES, RUN_ENTRY_BYTES, encode};
 use super::ends::Knows;
 use super::group_index::{Entered, GroupIndex};
-use super::lane::{View, Viewers, Work};
+use super::lane::{View, Work};
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::{GroupStay, MessageEffect, RoomEffect, RoomReceivers, StayEnd};
 use crate::journal::{change_push, message_push_of};
@@ -341,16 +341,17 @@ impl Fanout {
         let mut then = Vec::new();
         for session in connections.get(&user).into_iter().flatten().filter(|session| session.device == device) {
             // What another node tells may be older than what is known.
-            let (newest, was_known) = self.groups[lane].enter_room(room.0, user, session, stay);
+            let (newest, can_be_forgotten) =
+                self.groups[lane].enter_room(room.0, (user, session), stay, self.passed.get().is_some());
             session.set_in_room((room.0, room.1), newest.to.is_none());
             if stay.to.is_none() && newest.to.is_some() {
                 // Another node has ended the stay, and this node learns of that before it is told that its own commit has begun it.
-                // The client takes what is pushed before the entrance for something of earlier. So it looks again.
+                // The client takes what is pushed before the entrance for something of earlier. So it looks again after it.
                 let view = View { user, kind: ConversationType::Room, name: Arc::clone(room.1) };
-                then.push((lane, Work::Pull(Viewers::User(view))));
+                then.push((lane, Work::Look(room.0, view)));
             }
-            // Of a stay whose beginning is not told yet, the end stays known: until the session ends, if it never is.
-            if newest.to.is_some() && (was_known || self.passed.get().is_none()) {
+            // Of a stay whose beginning is not told yet, the end stays known: until the session enters again or ends, if it never is.
+            if can_be_forgotten {
                 then.push((lane, Work::Forget(room.0, user)));
             }
         }

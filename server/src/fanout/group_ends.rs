@@ -1,14 +1,15 @@
 //! Tests of what the sessions of a group get while the end of a stay is on its way from another node.
 
 use futures_util::FutureExt;
+use zim_protocol::event_frame::Frame;
 use zim_protocol::feed_entry::Detail;
-use zim_protocol::{LogKind, MessagePriority, ReadMark};
+use zim_protocol::{LogKind, MessagePriority, ReadMark, RoomEntrance, room_push};
 
 use super::group_pushes::{GROUP, Group, STAY};
-use super::pushes::{dirty, pushes};
+use super::pushes::{dirty, frames, pushes};
 use super::tests::connection_of;
 use super::*;
-use crate::effect::{GroupStay, MessageEffect, StayEnd, TransientEffect};
+use crate::effect::{GroupStay, MessageEffect, RoomEffect, RoomReceivers, StayEnd, TransientEffect};
 
 const MESSAGES: LogKind = LogKind::Messages;
 
@@ -79,6 +80,16 @@ async fn what_comes_before_the_end_of_a_stay_that_precedes_it_is_pulled() {
     assert!(group.fanout.knows_ends(GROUP, 3));
     group.publisher.push(vec![after(3, group.message(3, 99)), after(3, group.change(5))]);
     assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 3, 3), (LogKind::Changes, 5, 5)]);
+    assert!(got_nothing(&group, 2, &bob).await);
+}
+
+#[tokio::test]
+async fn who_has_left_is_not_told_that_a_command_is_lost() {
+    let group = shared();
+    let (bob, cai) = (group.session(2, 20, STAY), group.session(3, 30, STAY));
+    group.fanout.hear(vec![left(&group, 2, (1, 3), StayEnd { before: 0, of: 1 })]);
+    group.publisher.push(vec![after(5, group.command(1, MessagePriority::High, (2, 4)))]);
+    assert_eq!(dirty(&cai).await.transients_dropped, 1);
     assert!(got_nothing(&group, 2, &bob).await);
 }
 
@@ -169,9 +180,20 @@ async fn a_device_whose_stay_in_a_room_has_ended_before_it_was_told_to_begin_loo
         stay,
     };
     let [begun, ended] = [None, Some((0, STAY.from_rev + 1))].map(|to| stay(GroupStay { to, ..STAY }));
+    let entrance = RoomEffect {
+        conversation: room,
+        name: Arc::clone(&name),
+        number: 12,
+        rev: STAY.from_rev,
+        to: RoomReceivers::Device(UserKey(1), [1; 16]),
+        detail: room_push::Detail::Entrance(RoomEntrance::default()),
+    };
     group.fanout.hear(vec![ended]);
-    group.publisher.push(vec![begun]);
-    let told = dirty(&ann).await;
+    group.publisher.push(vec![begun, Effect::Room(Arc::new(entrance))]);
+    // Before the entrance, the client would not ask: it has asked to enter.
+    let got = frames(&ann, 2).await;
+    let [Frame::Room(entered), Frame::Dirty(told)] = &got[..] else { panic!("{got:?}") };
+    assert_eq!(entered.rev, STAY.from_rev.unsigned_abs());
     assert_eq!(told.conversations.iter().map(|name| (name.r#type, &*name.id)).collect::<Vec<_>>(), [(1, "stage")]);
     assert!(ann.rooms().is_empty());
     // In order, nothing is left to ask.
@@ -181,4 +203,38 @@ async fn a_device_whose_stay_in_a_room_has_ended_before_it_was_told_to_begin_loo
     group.fanout.hear(vec![stay(GroupStay { to: Some((0, STAY.from_rev + 6)), ..later })]);
     assert!(ann.rooms().is_empty());
     assert!(got_nothing(&group, 1, &ann).await);
+}
+
+/// Ann's devices take the place from each other twice. The end of the first stay is told in order, and does not let the second end be
+/// forgotten, whose beginning is told late.
+#[tokio::test]
+async fn an_end_in_a_room_that_comes_before_its_beginning_is_kept_although_an_earlier_stay_is_forgotten() {
+    let group = shared();
+    let ann = group.session(1, 10, STAY);
+    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
+    let stay = |from_rev, to: Option<i64>| Effect::RoomStay {
+        user: UserKey(1),
+        device: ann.device,
+        conversation: room,
+        name: Arc::clone(&name),
+        stay: GroupStay { from_seq: 0, from_rev, to: to.map(|rev| (0, rev)), is_return: false },
+    };
+    let has_room = || group.fanout.groups.iter().any(|index| index.has(room));
+    group.publisher.push(vec![stay(3, None)]);
+    assert_eq!(ann.rooms().len(), 1);
+    group.fanout.hear(vec![stay(3, Some(5)), stay(8, Some(9))]);
+    // It comes after all that was handed over before.
+    group.publisher.push(vec![group.message(1, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 1, 1)]);
+    group.publisher.push(vec![stay(8, None)]);
+    assert_eq!(dirty(&ann).await.conversations[0].id, "stage");
+    assert!(ann.rooms().is_empty());
+    group.publisher.push(vec![group.message(2, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 2, 2)]);
+    assert!(!has_room(), "both of the second stay are told");
+    // The answer to a device that looks has no beginning.
+    group.publisher.push(vec![stay(10, Some(10))]);
+    group.publisher.push(vec![group.message(3, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 3, 3)]);
+    assert!(!has_room());
 }

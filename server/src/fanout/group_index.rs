@@ -31,6 +31,8 @@ pub(super) type Place = (UserKey, usize);
 struct Member {
     session: Arc<ConnectionState>,
     stay: GroupStay,
+    /// The beginning of this stay is noted too: nothing of it comes after its end.
+    has_begun: bool,
 }
 
 /// What became of a stay that was to be noted.
@@ -55,6 +57,43 @@ struct Inner {
     groups: HashMap<ConversationKey, Members>,
     /// The groups of each session.
     sessions: HashMap<usize, Vec<ConversationKey>>,
+}
+
+impl Inner {
+    /// Notes a stay, unless a later state of it is known. `begins`: this says that the stay has begun.
+    fn enter(
+        &mut self,
+        (conversation, knows): (ConversationKey, Knows),
+        (user, session): (UserKey, &Arc<ConnectionState>),
+        stay: GroupStay,
+        begins: bool,
+    ) -> Entered {
+        let Self { groups, sessions } = self;
+        let place = (user, id(session));
+        let new = || Members { places: BTreeMap::new(), ends: Ends::new(knows) };
+        let group = groups.entry(conversation).or_insert_with(new);
+        if let Some(member) = group.places.get_mut(&place) {
+            let is_same = (member.stay.from_rev, member.stay.from_seq) == (stay.from_rev, stay.from_seq);
+            if is_same {
+                member.has_begun |= begins;
+            }
+            if !is_newer(&stay, &member.stay) {
+                return Entered::Yes;
+            }
+            member.stay = stay;
+            if is_same {
+                return Entered::Yes;
+            }
+            member.has_begun = begins;
+            return Entered::Again;
+        }
+        if !group.ends.admits(knows) {
+            return Entered::Stale;
+        }
+        group.places.insert(place, Member { session: Arc::clone(session), stay, has_begun: begins });
+        sessions.entry(place.1).or_default().push(conversation);
+        Entered::Yes
+    }
 }
 
 /// The sessions of one lane, by group.
@@ -87,25 +126,7 @@ impl GroupIndex {
         session: &Arc<ConnectionState>,
         stay: GroupStay,
     ) -> Entered {
-        let mut inner = self.0.write();
-        let Inner { groups, sessions } = &mut *inner;
-        let place = (user, id(session));
-        let new = || Members { places: BTreeMap::new(), ends: Ends::new(knows) };
-        let group = groups.entry(conversation).or_insert_with(new);
-        if let Some(member) = group.places.get_mut(&place) {
-            if !is_newer(&stay, &member.stay) {
-                return Entered::Yes;
-            }
-            let is_another = (member.stay.from_rev, member.stay.from_seq) != (stay.from_rev, stay.from_seq);
-            member.stay = stay;
-            return if is_another { Entered::Again } else { Entered::Yes };
-        }
-        if !group.ends.admits(knows) {
-            return Entered::Stale;
-        }
-        group.places.insert(place, Member { session: Arc::clone(session), stay });
-        sessions.entry(place.1).or_default().push(conversation);
-        Entered::Yes
+        self.0.write().enter((conversation, knows), (user, session), stay, stay.to.is_none())
     }
 
     /// Notes that one of the stays was told that a change has ended. It is set for the sessions of its user.
@@ -136,22 +157,21 @@ impl GroupIndex {
         }
     }
 
-    /// Notes a stay as [`GroupIndex::enter`] does. Returns the newest one, and whether one was known before.
+    /// Notes a stay as [`GroupIndex::enter`] does. Returns the newest one, and whether it is over and can be forgotten. `is_shared`: the
+    /// beginning of a stay that is over may still come.
     pub(super) fn enter_room(
         &self,
         room: ConversationKey,
-        user: UserKey,
-        session: &Arc<ConnectionState>,
+        (user, session): (UserKey, &Arc<ConnectionState>),
         stay: GroupStay,
+        is_shared: bool,
     ) -> (GroupStay, bool) {
-        let place = (user, id(session));
-        let member = |inner: &Inner| {
-            let group = inner.groups.get(&room)?;
-            group.places.get(&place).map(|member| member.stay)
-        };
-        let was_known = member(&self.0.read()).is_some();
-        self.enter(room, user, session, stay);
-        (member(&self.0.read()).unwrap_or(stay), was_known)
+        // A stay that ends where it begins says that the device is not in the room: it has no beginning.
+        let begins = !is_shared || stay.to.is_none_or(|(_, rev)| rev == stay.from_rev);
+        let mut inner = self.0.write();
+        inner.enter((room, Knows::Read(0)), (user, session), stay, begins);
+        let member = inner.groups.get(&room).and_then(|group| group.places.get(&(user, id(session))));
+        member.map_or((stay, false), |member| (member.stay, member.stay.to.is_some() && member.has_begun))
     }
 
     /// Removes a session from all groups.
@@ -169,14 +189,15 @@ impl GroupIndex {
         }
     }
 
-    /// Removes the sessions of a room whose stay is over, once everything that belongs to it has been pushed.
+    /// Removes the sessions of a room whose stay is over, once everything that belongs to it has been pushed. If the beginning of that
+    /// stay is still to come, it would let them in again.
     pub(super) fn forget_ended(&self, conversation: ConversationKey, user: UserKey) {
         let mut inner = self.0.write();
         let Inner { groups, sessions } = &mut *inner;
         let Some(group) = groups.get_mut(&conversation) else { return };
         let of_user = group.places.range((user, usize::MIN)..=(user, usize::MAX));
-        let ended: Vec<Place> =
-            of_user.filter(|(_, member)| member.stay.to.is_some()).map(|(place, _)| *place).collect();
+        let is_over = |member: &Member| member.stay.to.is_some() && member.has_begun;
+        let ended: Vec<Place> = of_user.filter(|(_, member)| is_over(member)).map(|(place, _)| *place).collect();
         for place in ended {
             group.places.remove(&place);
             if let Some(of_session) = sessions.get_mut(&place.1) {

@@ -99,6 +99,8 @@ pub(super) enum Work {
     Transient(Arc<TransientPush>),
     /// The clients have to pull the conversation.
     Pull(Viewers),
+    /// The sessions of a user in a room have to ask what it is now, once they have what was pushed to it before.
+    Look(ConversationKey, View),
     /// The last that a user's sessions get of a room that they have left.
     Forget(ConversationKey, UserKey),
 }
@@ -208,7 +210,9 @@ impl Mark {
     /// The log that work extends; a transient extends none.
     fn of(work: Work) -> Option<Self> {
         match work {
-            Work::Message { view, .. } | Work::Change { view, .. } => Some(Self::Conversation(Viewers::User(view))),
+            Work::Message { view, .. } | Work::Change { view, .. } | Work::Look(_, view) => {
+                Some(Self::Conversation(Viewers::User(view)))
+            }
             Work::Group(push) => Some(Self::Conversation(Viewers::Group(push.group.clone()))),
             Work::Pull(viewers) => Some(Self::Conversation(viewers)),
             Work::Feed { user, .. } => Some(Self::Feed(user)),

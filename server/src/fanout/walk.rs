@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::group::GroupPush;
 use super::group_index::{GroupIndex, Place};
-use super::lane::TransientPush;
+use super::lane::{TransientPush, View};
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::GroupStay;
 use crate::key::{ConversationKey, UserKey};
@@ -50,6 +50,8 @@ const ITEM_BYTES: usize = 256;
 pub(super) enum Item {
     Push(Arc<GroupPush>),
     Transient(Arc<TransientPush>),
+    /// The sessions of this user have to ask what the room is now.
+    Look(View),
     /// The last that a user's sessions get of a room that they have left.
     Forget(UserKey),
 }
@@ -59,7 +61,7 @@ impl Item {
         let content = match self {
             Self::Push(push) => push.bytes(),
             Self::Transient(push) => push.message.content.len(),
-            Self::Forget(_) => 0,
+            Self::Look(_) | Self::Forget(_) => 0,
         };
         content + ITEM_BYTES
     }
@@ -68,7 +70,7 @@ impl Item {
     fn can_wait(&self) -> bool {
         match self {
             Self::Push(push) => push.is_of_members(),
-            Self::Transient(_) => false,
+            Self::Transient(_) | Self::Look(_) => false,
             Self::Forget(_) => true,
         }
     }
@@ -261,6 +263,12 @@ fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
         if let [Item::Transient(transient)] = run {
             if stay.is_member_after(transient.after_rev) {
                 transient.push(session);
+            }
+            continue;
+        }
+        if let [Item::Look(view)] = run {
+            if view.user == identity.user {
+                session.queue.mark_dirty(&PushTarget::Conversation(view.conversation()));
             }
             continue;
         }

@@ -112,13 +112,16 @@ fn an_entrance_that_was_dropped_is_asked_for_again() {
 
 #[test]
 fn what_was_dropped_before_the_answer_is_asked_for_after_it() {
-    for is_lost in [false, true] {
+    for (is_lost, has_entered) in [(false, false), (false, true), (true, false), (true, true)] {
         let device = Device::default();
         let entry = device.begin(ROOM).unwrap();
         if is_lost {
             device.lose();
         } else {
             assert_eq!(device.resume(Some(ROOM)), None);
+        }
+        if has_entered {
+            device.pushed(entrance(ROOM, entry, entry));
         }
         assert!(device.answered(entry, Ok(())).resumes);
         assert!(device.resume(Some(ROOM)).is_some());
