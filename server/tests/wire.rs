@@ -369,5 +369,12 @@ async fn health_and_metrics_are_served_over_http() {
     let metrics = get(&test, "/metrics").await;
     assert!(metrics.contains(r#"zim_requests_total{method="Session/Login",code="0"}"#), "{metrics}");
     assert!(metrics.contains(r#"zim_request_seconds_bucket{method="Session/Login",le="+Inf"}"#), "{metrics}");
+    // Before a task has failed, so that its first failure shows. Its worker may not have begun yet.
+    let is_counted = async {
+        while !get(&test, "/metrics").await.contains(r#"zim_tasks_total{kind="retention",result="failed"} 0"#) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), is_counted).await.expect("failures have no series");
     test.end().await;
 }

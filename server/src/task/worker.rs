@@ -23,6 +23,15 @@ const LOOK_INTERVAL_MS: i64 = 60_000;
 /// The pause after the store has failed. This is machine time, not the server's clock, because it only saves work.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// The results that are counted.
+const DONE: &str = "done";
+const FAILED: &str = "failed";
+
+/// Returns the counter of the entries of a kind that ended like this.
+fn counter(kind: &'static str, result: &'static str) -> metrics::Counter {
+    metrics::counter!("zim_tasks_total", "kind" => kind, "result" => result)
+}
+
 /// A table of entries, and how they run.
 pub(super) trait Source<C> {
     /// Which entries of which table.
@@ -68,6 +77,12 @@ impl<C, S: Source<C>> Worker<C, S> {
     pub(super) async fn work(&self) {
         if self.names.is_empty() {
             return;
+        }
+        // A series that begins with its first failure hides that failure: nothing has grown.
+        for &(_, kind) in &self.names {
+            for result in [DONE, FAILED] {
+                counter(kind, result).increment(0);
+            }
         }
         let (mut running, mut in_flight) = (Running::new(), InFlight::new(self.source.share()));
         // The time of the last look. Before the first one the clock may have been set back as well.
@@ -144,10 +159,9 @@ impl<C, S: Source<C>> Worker<C, S> {
     /// Handles the end of an entry. Returns false if the store fails: the entry is found again.
     async fn ended(&self, entry: &Entry, done: Result<bool, Error>) -> bool {
         let kind = self.names.iter().find(|(number, _)| *number == entry.kind).map_or("", |(_, name)| *name);
-        let count = |result| metrics::counter!("zim_tasks_total", "kind" => kind, "result" => result).increment(1);
         let error = match done {
             Ok(true) => {
-                count("done");
+                counter(kind, DONE).increment(1);
                 return true;
             }
             // It was replaced or cancelled. Or the clock was set back, and it is due when the time comes again.
@@ -157,7 +171,7 @@ impl<C, S: Source<C>> Worker<C, S> {
             }
             Err(error) => error,
         };
-        count("failed");
+        counter(kind, FAILED).increment(1);
         let is_of_store = error.code() == ErrorCode::CommonModuleImDatabaseError;
         let text = error.cause().map_or_else(|| error.to_string(), ToString::to_string);
         let (failed, now) = (entry.clone(), self.clock.now_ms());

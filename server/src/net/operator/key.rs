@@ -26,6 +26,11 @@ use crate::repeated::{self, Repeated, Summary};
 const WRONG_PER_SECOND: u32 = 1;
 const WRONG_AT_ONCE: u32 = 10;
 
+/// Why a request is refused, as the metrics say it.
+const MISSING: &str = "missing";
+const WRONG: &str = "wrong";
+const LIMITED: &str = "limited";
+
 /// Checks the key of each request.
 #[derive(Clone)]
 pub(crate) struct KeyCheck {
@@ -53,6 +58,10 @@ impl KeyCheck {
     pub(crate) fn new(key: &str, seed: &[u8; 32], clock: &Clock) -> Self {
         let mac_key = hmac::Key::new(hmac::HMAC_SHA256, seed);
         let tag = hmac::sign(&mac_key, key.as_bytes());
+        // A series that begins with its first refusal hides that refusal: nothing has grown.
+        for reason in [MISSING, WRONG, LIMITED] {
+            counter!(ADMIN_REFUSED, "reason" => reason).increment(0);
+        }
         let (failures, warnings) = (Mutex::new(Failures::new()), Mutex::new(Repeated::new()));
         Self { mac_key, tag, refused: Arc::new(Refused { clock: clock.clone(), failures, warnings }) }
     }
@@ -69,9 +78,9 @@ impl KeyCheck {
 
     fn refuse(&self, peer: Option<Peer>, refusal: Refusal) -> Status {
         let reason = match refusal {
-            Refusal::Missing => "missing",
-            Refusal::Wrong => "wrong",
-            Refusal::Limited(_) => "limited",
+            Refusal::Missing => MISSING,
+            Refusal::Wrong => WRONG,
+            Refusal::Limited(_) => LIMITED,
         };
         counter!(ADMIN_REFUSED, "reason" => reason).increment(1);
         let source = peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.source());
@@ -166,6 +175,7 @@ impl Failures {
 mod tests {
     use std::net::SocketAddr;
 
+    use metrics_exporter_prometheus::PrometheusBuilder;
     use tokio_util::sync::CancellationToken;
     use tonic::Code;
 
@@ -198,6 +208,22 @@ mod tests {
             assert!(!check.is_right(wrong), "{wrong:?}");
         }
         assert!(!format!("{check:?}").contains("secret"));
+    }
+
+    #[test]
+    fn refusals_are_counted_from_zero_on() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            let (mut check, _) = check();
+            for reason in [MISSING, WRONG, LIMITED] {
+                let series = format!("{ADMIN_REFUSED}{{reason=\"{reason}\"}} 0\n");
+                assert!(metrics.render().contains(&series), "{}", metrics.render());
+            }
+            check.call(Request::new(())).unwrap_err();
+            let series = format!("{ADMIN_REFUSED}{{reason=\"{MISSING}\"}} 1\n");
+            assert!(metrics.render().contains(&series), "{}", metrics.render());
+        });
     }
 
     #[test]
