@@ -41,7 +41,7 @@ pub(super) struct Locks {
     pub(super) shared_users: Vec<i64>,
     /// Hashes of names of users that may be registered: without a row there is nothing else to lock.
     names: Vec<i32>,
-    /// What one transaction locks by which the others cannot tell that it is over; see [`Locks::mark`].
+    /// What one transaction locks by which the others cannot tell that it is over; see [`Locks::of_all`].
     mark: Option<i32>,
 }
 
@@ -107,14 +107,33 @@ impl Locks {
         self.shared_users.retain(|id| users.binary_search(id).is_err());
     }
 
-    /// Makes the locks tell when the transaction that takes them is over, also if it takes none, or such that others share: adds one
-    /// that no other transaction wants. Whoever gets the same locks later knows that the transaction has ended. A row that does not exist
-    /// is not locked: a job that names one has nothing to change in it, so it tells nobody anything.
-    pub(super) fn mark(&mut self) {
-        let has_rows = [&self.conversations, &self.calls, &self.users].iter().any(|ids| !ids.is_empty());
-        if !has_rows && self.names.is_empty() {
-            self.mark = Some(NEXT_MARK.fetch_add(1, Ordering::Relaxed).cast_signed());
+    /// Returns the locks of a transaction that does the work that wants these, sorted. Whoever gets the same locks later knows that the
+    /// transaction has ended. Work that wants none, or such that others share, does not show that, and what the rest wants may not exist:
+    /// then the transaction also has a mark.
+    pub(super) fn of_all<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
+        let (mut all, mut is_shown) = (Self::none(), true);
+        for part in parts {
+            is_shown &= part.show_the_end();
+            all.extend(part);
         }
+        all.sort();
+        if !is_shown {
+            all.mark();
+        }
+        all
+    }
+
+    /// Whether these locks show when the transaction that takes them has ended. A row that does not exist is not locked, so it shows
+    /// nothing. Most jobs that name one change nothing. One that does is the removal of what is kept of a room that has ended: if its
+    /// commit is in doubt, that may count as decided too early.
+    fn show_the_end(&self) -> bool {
+        let mut rows = [&self.conversations, &self.calls, &self.users].into_iter();
+        rows.any(|ids| !ids.is_empty()) || !self.names.is_empty()
+    }
+
+    /// Adds a lock that no other transaction wants.
+    fn mark(&mut self) {
+        self.mark = Some(NEXT_MARK.fetch_add(1, Ordering::Relaxed).cast_signed());
     }
 
     /// Appends the statements that take the locks, which are sorted. The text contains the ids, so that one round trip sends
@@ -272,9 +291,9 @@ mod tests {
         assert_ne!(one, Locks::name(AppKey(2), "ann"));
     }
 
-    /// Returns the mark of locks in the statements that take them.
-    fn mark(mut locks: Locks) -> Option<String> {
-        locks.mark();
+    /// Returns the mark of a transaction with these parts in the statements that take its locks.
+    fn mark(parts: &[Locks]) -> Option<String> {
+        let locks = Locks::of_all(parts);
         let mut sql = String::new();
         locks.append_sql(&mut sql);
         let (_, rest) = sql.split_once(&format!("pg_advisory_xact_lock({MARKS}, "))?;
@@ -283,10 +302,19 @@ mod tests {
 
     #[test]
     fn a_transaction_that_nobody_would_wait_for_has_a_mark_of_its_own() {
-        let marks = [Locks::none(), Locks::none(), shared([3])].map(|locks| mark(locks).unwrap());
+        let marks = [Locks::none(), Locks::none(), shared([3])].map(|locks| mark(&[locks]).unwrap());
         assert_eq!(marks.iter().collect::<HashSet<_>>().len(), marks.len());
         for locks in [Locks::conversation(1), Locks::call(1), Locks::user(1), Locks::name(AppKey(1), "ann")] {
-            assert_eq!(mark(locks.clone()), None, "{locks:?}");
+            assert_eq!(mark(&[locks.clone(), Locks::user(2)]), None, "{locks:?}");
+        }
+    }
+
+    /// The rows of the other work may not exist.
+    #[test]
+    fn work_without_locks_has_a_mark_also_beside_other_work() {
+        for others in [Locks::none(), shared([3])] {
+            assert!(mark(&[Locks::user(1), others.clone()]).is_some(), "{others:?}");
+            assert!(mark(&[others.clone(), Locks::user(1)]).is_some(), "{others:?}");
         }
     }
 

@@ -214,16 +214,10 @@ fn guarded(call: impl FnOnce()) {
 }
 
 fn locks<B: Bulk>(units: &VecDeque<Unit<B>>) -> Locks {
-    let mut all = Locks::none();
-    for unit in units {
-        match unit {
-            Unit::Bulk(run) => all.extend(&run.locks),
-            Unit::Job(single) => all.extend(&single.locks),
-        }
-    }
-    all.sort();
-    all.mark();
-    all
+    Locks::of_all(units.iter().map(|unit| match unit {
+        Unit::Bulk(run) => &run.locks,
+        Unit::Job(single) => &single.locks,
+    }))
 }
 
 impl<B: Bulk> Unit<B> {
