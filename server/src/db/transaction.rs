@@ -49,18 +49,20 @@ pub(super) struct Doubt {
     locks: Locks,
 }
 
-/// Tells the sink of the commits in doubt that are decided. Returns false if the database cannot say it yet of one of them. It does
-/// not wait for that: what needs other rows goes on meanwhile.
+/// Asks once about each commit in doubt, and tells the sink of those that are decided. The others stay in `doubts`: returns whether there
+/// are none. It does not wait for that: what needs other rows goes on meanwhile.
 pub(super) async fn settle<S: Backend>(backend: &mut S, doubts: &mut Vec<Doubt>, sink: &SharedSink) -> bool {
-    while let Some(doubt) = doubts.last() {
-        if !backend.are_free(&doubt.locks).await {
-            return false;
-        }
-        if let Some(doubt) = doubts.pop() {
+    let mut next = 0;
+    while let Some(doubt) = doubts.get(next) {
+        if backend.are_free(&doubt.locks).await {
+            let doubt = doubts.remove(next);
             guarded(|| sink.doubt(&doubt.effects));
+        } else {
+            // It does not hold up the others.
+            next += 1;
         }
     }
-    true
+    doubts.is_empty()
 }
 
 /// An entry of a partition's queue.
@@ -307,5 +309,98 @@ fn reason<T>(outcome: Outcome<Result<T, Error>>) -> Error {
         Outcome { value: Some(Err(error)), .. } => error,
         Outcome { failure: Some(failure), .. } => failure.into(),
         _ => DbError::other("a bulk run returned more or fewer results than it has ops").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+
+    use super::super::backend::Limits;
+    use super::*;
+    use crate::key::AppKey;
+
+    /// A database in which somebody holds these locks.
+    struct Held(Vec<Locks>);
+
+    impl Backend for Held {
+        const LOCKS: bool = true;
+
+        async fn begin(&mut self, _: Access, _: &Locks) -> Result<(), DbError> {
+            Ok(())
+        }
+
+        async fn are_free(&mut self, locks: &Locks) -> bool {
+            !self.0.contains(locks)
+        }
+
+        async fn savepoint(&mut self) -> Result<(), DbError> {
+            Ok(())
+        }
+
+        async fn rollback_to_savepoint(&mut self) -> Result<(), DbError> {
+            Ok(())
+        }
+
+        async fn commit(&mut self) -> Result<(), DbError> {
+            Ok(())
+        }
+
+        async fn rollback(&mut self) {}
+
+        fn tx<'a>(&'a mut self, _: &'a mut Vec<Effect>) -> Option<Tx<'a>> {
+            None
+        }
+
+        fn is_in_transaction(&self) -> bool {
+            false
+        }
+
+        fn limits(&self) -> Limits {
+            Limits { statement: Duration::MAX, job: Duration::MAX }
+        }
+
+        fn discard(&mut self) {}
+
+        async fn limit<T>(_: Limits, job: impl Future<Output = T>) -> Result<T, DbError> {
+            Ok(job.await)
+        }
+    }
+
+    /// Notes the commits in doubt of which it is told.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<Vec<Effect>>>);
+
+    impl Sink for Told {
+        fn take(&self, _: Vec<Effect>) {}
+
+        fn doubt(&self, effects: &[Effect]) {
+            self.0.lock().push(effects.to_vec());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_stays_in_doubt_does_not_hold_up_others() {
+        let doubt = |id| Doubt { effects: vec![Effect::AppChanged { app: AppKey(id) }], locks: Locks::user(id) };
+        let told = Arc::new(Told::default());
+        let sink: SharedSink = Arc::<Told>::clone(&told);
+        let apps = || {
+            let effects = told.0.lock().concat();
+            let apps = effects.iter().map(|effect| match effect {
+                Effect::AppChanged { app } => app.0,
+                other => panic!("{other:?}"),
+            });
+            apps.collect::<Vec<_>>()
+        };
+        let (mut backend, mut doubts) = (Held(vec![Locks::user(2)]), vec![doubt(1), doubt(2), doubt(3)]);
+        assert!(!settle(&mut backend, &mut doubts, &sink).await);
+        assert_eq!(apps(), [1, 3]);
+        assert!(!settle(&mut backend, &mut doubts, &sink).await);
+        assert_eq!(apps(), [1, 3]);
+        backend.0.clear();
+        assert!(settle(&mut backend, &mut doubts, &sink).await);
+        assert_eq!(apps(), [1, 3, 2]);
     }
 }
