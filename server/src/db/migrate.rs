@@ -65,6 +65,9 @@ pub(super) const LOCK: i64 = 0x7a69_6d6d_6967_7261;
 /// twice as long, up to the second value. The first value is shorter than the second after which PostgreSQL ends a deadlock, so that no
 /// transaction of a node fails, and so that what the nodes do waits no longer than that behind the migration.
 const LOCK_WAIT_MS: (u64, u64) = (500, 16_000);
+/// Turns off the time limit of transactions, which PostgreSQL has since version 17.
+const NO_TRANSACTION_LIMIT: &str =
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
 /// How often it tries.
 const TRIES: u32 = 12;
 /// The pause before it tries again.
@@ -156,7 +159,7 @@ pub(super) async fn migrate_postgres(connector: &Connector, known: &[Migration])
     let mut link = connector.open().await?;
     // No time limit: a large table takes long, and so does the wait for another node that migrates it. The settings of the database or
     // the role may have one.
-    link.simple("SET statement_timeout = 0; SET lock_timeout = 0".to_owned()).await?;
+    link.simple(format!("SET statement_timeout = 0; SET lock_timeout = 0; {NO_TRANSACTION_LIMIT}")).await?;
     let (mut wait_ms, mut tries) = (LOCK_WAIT_MS.0, 1);
     loop {
         let error = match migrate_once(&mut link, known, wait_ms).await {
