@@ -112,8 +112,9 @@ impl Sink for Effects {
     }
 
     fn doubt(&self, effects: &[Effect]) {
-        self.take(Look::instead_of(effects));
+        // First: it is not lost if the rest panics.
         self.in_doubt.note(effects);
+        self.take(Look::instead_of(effects));
         self.answered();
     }
 }

@@ -50,7 +50,8 @@ impl App {
             Ok(app)
         });
         let row = created.await?;
-        Ok(self.tenants.add(row.into_tenant(&secret)))
+        // If it has been read meanwhile, what is there is newer.
+        Ok(self.tenants.add(row.into_tenant(&secret)).0)
     }
 
     /// Ends all sessions of an app, and refuses all logins from now on.
@@ -161,6 +162,14 @@ impl App {
 
     /// Reads an app that another node has created, changed or deleted, or this one by a commit whose answer was lost.
     pub(crate) async fn refresh_app(&self, app: AppKey) -> Result<(), Error> {
+        // What somebody else has added meanwhile may be older than what was read.
+        while !self.read_app(app).await? {}
+        Ok(())
+    }
+
+    /// Reads an app and applies what it has read. Returns false if it was not known here and somebody else has added it meanwhile: then
+    /// nothing is applied.
+    async fn read_app(&self, app: AppKey) -> Result<bool, Error> {
         let known = self.tenants.of(app).ok();
         // As for a change on this node: the row is read and applied before the next change.
         let _turn = match &known {
@@ -178,14 +187,17 @@ impl App {
                 self.read_push_providers(tenant).await?;
             }
             (None, Some(row)) => {
-                let tenant = self.tenants.add(row.into_tenant(&self.secret));
+                let (tenant, is_new) = self.tenants.add(row.into_tenant(&self.secret));
+                if !is_new {
+                    return Ok(false);
+                }
                 self.read_push_providers(&tenant).await?;
             }
             // Its sessions ended when it was closed.
             (Some(_), None) => self.tenants.remove(app),
             (None, None) => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     fn apply_access(&self, tenant: &Tenant, access: Access) -> Arc<Access> {

@@ -7,6 +7,7 @@ mod name;
 mod store;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -139,9 +140,40 @@ impl Tenants {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    pub(crate) fn add(&self, tenant: Tenant) -> Arc<Tenant> {
-        let tenant = Arc::new(tenant);
-        self.apps.write().insert(tenant.key, Arc::clone(&tenant));
-        tenant
+    /// Adds an app, unless it is there: what is done to an app is done to one value. Returns the one that is there, and whether it is
+    /// this one.
+    pub(crate) fn add(&self, tenant: Tenant) -> (Arc<Tenant>, bool) {
+        match self.apps.write().entry(tenant.key) {
+            Entry::Occupied(there) => (Arc::clone(there.get()), false),
+            Entry::Vacant(place) => (Arc::clone(place.insert(Arc::new(tenant))), true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_is_added_once() {
+        let tenants = Tenants::empty().unwrap();
+        let app = |name: &str| Tenant {
+            key: AppKey(7),
+            created_at: 0,
+            name: RwLock::new(name.to_owned()),
+            scrambler: Arc::new(Scrambler::new(b"secret", AppKey(7))),
+            users: Cache::new(1),
+            groups: Cache::new(1),
+            access: RwLock::new(tenants.access(7)),
+            providers: RwLock::default(),
+            changing: tokio::sync::Mutex::default(),
+        };
+        let (one, is_new) = tenants.add(app("one"));
+        assert!(is_new && one.name() == "one");
+        let (there, is_new) = tenants.add(app("two"));
+        assert!(!is_new && Arc::ptr_eq(&there, &one));
+        assert!(Arc::ptr_eq(&tenants.get(7).unwrap(), &one));
+        tenants.remove(AppKey(7));
+        assert!(tenants.add(app("two")).1);
     }
 }
