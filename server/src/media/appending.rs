@@ -100,6 +100,7 @@ impl<'a> Appending<'a> {
         if self.is_lost
             && let Err(error) = self.writing.cut_unsynced().await
         {
+            // The next request tries again before it goes on.
             tracing::error!(%error, "the end of an upload may not be on the disk, and cannot be removed");
         }
     }
@@ -301,6 +302,51 @@ mod tests {
         assert_eq!(files.received(7).await.unwrap(), 0);
         append(&writing, (0, size), &bytes).await;
         assert!(writing.finish(size, hash(&bytes)).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_upload_goes_on_when_what_the_disk_has_failed_to_take_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::in_folder(&dir.path().join("media"));
+        let bytes = noise(400_000);
+        let size = bytes.len() as u64;
+        let path = dir.path().join("media").join(super::super::place(7, Version::Original));
+        let length = || std::fs::metadata(&path).unwrap().len();
+        let take = async || files.write(7, Duration::ZERO).await.unwrap().unwrap();
+
+        let writing = take().await;
+        append(&writing, (0, size), &bytes[..300_000]).await;
+        writing.fail_sync_after(0);
+        writing.keep_all(true);
+        append_in_vain(&writing, (300_000, size), &[7; 50_000]).await;
+        drop(writing);
+        assert_eq!((length(), files.received(7).await.unwrap()), (350_000, 300_000));
+        // Each request tries again.
+        for _ in 0..2 {
+            let writing = take().await;
+            writing.keep_all(true);
+            assert_eq!(writing.begin(350_000).await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        }
+        // A request that does not try changes nothing.
+        drop(take().await);
+        assert_eq!((length(), files.received(7).await.unwrap()), (350_000, 300_000));
+        let writing = take().await;
+        assert_eq!(writing.begin(350_000).await.unwrap(), 300_000);
+        assert_eq!(length(), 300_000);
+        append(&writing, (300_000, size), &bytes[300_000..]).await;
+        assert!(writing.finish(size, hash(&bytes)).await.unwrap().is_some());
+        drop(writing);
+        assert_eq!(files.received(7).await.unwrap(), size);
+
+        // What begins anew needs nothing removed.
+        let writing = take().await;
+        writing.fail_sync_after(0);
+        writing.keep_all(true);
+        append_in_vain(&writing, (0, size), &[7; 50_000]).await;
+        writing.truncate(0).await.unwrap();
+        assert_eq!(writing.begin(0).await.unwrap(), 0);
+        drop(writing);
+        assert!(files.uncut.lock().is_empty());
     }
 
     #[tokio::test]

@@ -52,9 +52,14 @@ pub(super) struct Hashed {
     left: Option<Stamp>,
     /// The first bytes of the file that are known to be on the disk.
     synced: u64,
+    /// Whether there may be more in the file than the disk has taken, because it could not be removed.
+    is_uncut: bool,
     /// After how many waits for the disk one fails.
     #[cfg(test)]
     pub(super) fails_after: Option<usize>,
+    /// Whether nothing can be removed from the file.
+    #[cfg(test)]
+    pub(super) keeps_all: bool,
 }
 
 impl Hashed {
@@ -69,8 +74,11 @@ impl Hashed {
             known,
             left,
             synced,
+            is_uncut: false,
             #[cfg(test)]
             fails_after: None,
+            #[cfg(test)]
+            keeps_all: false,
         }
     }
 
@@ -97,7 +105,10 @@ impl Hashed {
         if self.before.bytes > bytes {
             self.before = Prefix::default();
         }
-        self.synced = self.synced.min(bytes);
+        if bytes <= self.synced {
+            self.synced = bytes;
+            self.is_uncut = false;
+        }
     }
 
     /// Waits until the disk has what was written to a file. Others may write to it meanwhile.
@@ -125,15 +136,41 @@ impl Hashed {
         self.synced = self.synced.max(bytes);
     }
 
-    /// Removes what may not be on the disk, which has failed to take something.
+    /// Removes what may not be on the disk, which has failed to take something. If that fails, see [`Hashed::cut_again`].
     pub(super) fn cut_unsynced(&mut self, file: &File) -> io::Result<()> {
         self.touch();
+        self.is_uncut = true;
+        #[cfg(test)]
+        if self.keeps_all {
+            return Err(io::Error::other("a test keeps it"));
+        }
         if file.metadata()?.len() > self.synced {
             file.set_len(self.synced)?;
         }
         self.cut(self.synced);
         self.leave(file);
         Ok(())
+    }
+
+    /// Removes what could not be removed before. Until that succeeds, nothing may be added to the file.
+    pub(super) fn cut_again(&mut self, file: &File) -> io::Result<()> {
+        if !self.is_uncut {
+            return Ok(());
+        }
+        self.cut_unsynced(file).map_err(|error| {
+            let text = format!("the end of an upload may not be on the disk, and cannot be removed: {error}");
+            io::Error::new(io::ErrorKind::StorageFull, text)
+        })
+    }
+
+    /// Returns how much of the file the disk has, if there may be more in it that could not be removed.
+    pub(super) fn uncut_after(&self) -> Option<u64> {
+        self.is_uncut.then_some(self.synced)
+    }
+
+    /// Notes that the disk has the first `synced` bytes of the file, and that what comes after them could not be removed.
+    pub(super) fn resume_uncut(&mut self, synced: u64) {
+        (self.synced, self.is_uncut) = (synced, true);
     }
 
     /// Notes how the file is left.

@@ -37,8 +37,8 @@ pub(crate) use self::orphans::FOLDERS;
 pub(crate) use self::owners::Claim;
 pub(crate) use self::picture::{PictureError, Versions};
 pub(crate) use self::refs::{lock, refer};
-use self::writing::Turns;
 pub(crate) use self::writing::Writing;
+use self::writing::{Turns, Uncut};
 use crate::db::{Tx, params};
 use crate::effect::{Effect, Queue};
 use crate::error::Error;
@@ -89,6 +89,8 @@ pub(crate) struct Files {
     disk: Disk,
     /// What is known of the hashes of uploads that nobody writes to.
     hashes: Hashes,
+    /// Uploads that do not go on until the disk lets their ends be removed.
+    uncut: Uncut,
     pictures: Arc<Semaphore>,
     films_at_once: Arc<Semaphore>,
     /// Makes first frames of films, if the settings name a program for it.
@@ -157,6 +159,7 @@ impl Files {
             turns: Turns::default(),
             disk: Disk::default(),
             hashes: Hashes::default(),
+            uncut: Uncut::default(),
             pictures: Arc::new(Semaphore::new(PICTURES_AT_ONCE)),
             films_at_once: Arc::new(Semaphore::new(FILMS_AT_ONCE)),
             frames: frames.map(|(program, within)| Frames::new(program, within)),
@@ -173,7 +176,11 @@ impl Files {
     /// Returns how many bytes of a file have arrived.
     pub(crate) async fn received(&self, id: i64) -> io::Result<u64> {
         match &self.store {
-            Store::Folder(folder) => folder.received(id).await,
+            Store::Folder(folder) => {
+                let received = folder.received(id).await?;
+                // What could not be removed does not count.
+                Ok(self.uncut.lock().get(&id).map_or(received, |synced| received.min(*synced)))
+            }
             Store::Bucket(bucket) => bucket.received(id).await,
         }
     }
@@ -261,7 +268,11 @@ impl Files {
     /// Removes a file with its versions.
     pub(crate) async fn remove(&self, id: i64) -> io::Result<()> {
         match &self.store {
-            Store::Folder(folder) => folder.remove(id).await,
+            Store::Folder(folder) => {
+                folder.remove(id).await?;
+                self.uncut.lock().remove(&id);
+                Ok(())
+            }
             Store::Bucket(bucket) => bucket.remove(id).await,
         }
     }

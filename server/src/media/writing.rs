@@ -35,6 +35,9 @@ const READ_IN_TURN: u64 = 16 << 20;
 /// The turns of a process, by the ID of the file.
 pub(super) type Turns = Mutex<HashMap<i64, Turn>>;
 
+/// How much of files the disk has taken, if there may be more in them that could not be removed, by their IDs.
+pub(super) type Uncut = Mutex<HashMap<i64, u64>>;
+
 /// Whose turn it is to write to a file.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -98,10 +101,18 @@ impl Writing {
         }
     }
 
-    /// Returns how many bytes of the file have arrived, to a request that begins at `at`.
+    /// Returns how many bytes of the file have arrived, to a request that begins at `at`. Fails as long as there may be some in the file
+    /// that the disk has not taken, and they cannot be removed.
     pub(crate) async fn begin(&self, at: u64) -> io::Result<u64> {
         match self.target()? {
-            Target::File(file) => self.files.disk.run(move || Ok(file.metadata()?.len())).await,
+            Target::File(file) => {
+                let hashed = Arc::clone(&self.hashed);
+                let begun = self.files.disk.run(move || {
+                    hashed.lock().cut_again(&file)?;
+                    Ok(file.metadata()?.len())
+                });
+                begun.await
+            }
             Target::Bucket(bucket) => bucket.begin(self.id, at).await,
         }
     }
@@ -169,6 +180,12 @@ impl Writing {
         self.hashed.lock().fails_after = Some(times);
     }
 
+    /// Sets whether nothing can be removed from the file.
+    #[cfg(test)]
+    pub(super) fn keep_all(&self, keeps_all: bool) {
+        self.hashed.lock().keeps_all = keeps_all;
+    }
+
     /// Removes what comes after the first `bytes` of the file, where a request began or the file does.
     pub(crate) async fn truncate(&self, bytes: u64) -> io::Result<()> {
         match self.target()? {
@@ -222,8 +239,20 @@ impl Writing {
 impl Drop for Writing {
     fn drop(&mut self) {
         // Before the next request may write.
-        if let Some(kept) = self.hashed.lock().kept() {
+        let (kept, uncut) = {
+            let hashed = self.hashed.lock();
+            (hashed.kept(), hashed.uncut_after())
+        };
+        if let Some(kept) = kept {
             self.files.hashes.keep(self.id, kept);
+        }
+        // A request that has not opened the file knows nothing of it.
+        if self.target.is_some() {
+            let mut all = self.files.uncut.lock();
+            match uncut {
+                Some(synced) => all.insert(self.id, synced),
+                None => all.remove(&self.id),
+            };
         }
         // Closing the file frees its lock.
         drop(self.target.take());
@@ -264,9 +293,13 @@ impl Files {
         writing.target = match &self.store {
             Store::Folder(folder) => {
                 let (path, kept) = (folder.path(id, Version::Original), self.hashes.take(id));
+                let uncut = self.uncut.lock().get(&id).copied();
                 let opened = self.disk.run(move || {
                     let Some(file) = open_locked(&path)? else { return Ok(None) };
-                    let hashed = Hashed::resumed(kept, &file);
+                    let mut hashed = Hashed::resumed(kept, &file);
+                    if let Some(synced) = uncut {
+                        hashed.resume_uncut(synced);
+                    }
                     Ok(Some((file, hashed)))
                 });
                 opened.await?.map(|(file, hashed)| {
