@@ -20,9 +20,44 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System,
-    /// The steady time and what is added to it, milliseconds.
-    Corrected(Arc<AtomicI64>),
+    Corrected(Corrected),
     Manual(Arc<watch::Sender<Times>>),
+}
+
+/// Follows the steady time of a machine and corrections. It stands still while the machine sleeps, until the next correction.
+#[derive(Clone, Debug)]
+struct Corrected {
+    machine: Machine,
+    /// What is added to the steady time, milliseconds.
+    ahead_ms: Arc<AtomicI64>,
+}
+
+/// Where a [`Corrected`] clock reads the times of its machine.
+#[derive(Clone, Copy, Debug)]
+struct Machine {
+    now_ms: fn() -> i64,
+    steady_ms: fn() -> i64,
+}
+
+impl Corrected {
+    /// Begins with the time of day of the machine.
+    fn new(machine: Machine) -> Self {
+        let corrected = Self { machine, ahead_ms: Arc::default() };
+        corrected.correct((machine.now_ms)());
+        corrected
+    }
+
+    fn correct(&self, now_ms: i64) {
+        self.ahead_ms.store(now_ms.saturating_sub(self.steady_ms()), Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.steady_ms().saturating_add(self.ahead_ms.load(Ordering::Relaxed))
+    }
+
+    fn steady_ms(&self) -> i64 {
+        (self.machine.steady_ms)()
+    }
 }
 
 /// The times of a manual clock.
@@ -46,11 +81,15 @@ impl Clock {
     }
 
     /// Returns a clock that begins with the time of the machine and then follows [`Clock::correct`] alone: if somebody sets the
-    /// clock of the machine, its time does not jump. Any other clock is returned as it is.
+    /// clock of the machine, its time does not jump. While the machine sleeps it stands still, until the next correction. Any other
+    /// clock is returned as it is.
     #[must_use]
     pub fn correctable(self) -> Self {
         match self.0 {
-            Source::System => Self(Source::Corrected(Arc::new(AtomicI64::new(system_ms() - machine_steady_ms())))),
+            Source::System => {
+                let machine = Machine { now_ms: system_ms, steady_ms: machine_steady_ms };
+                Self(Source::Corrected(Corrected::new(machine)))
+            }
             other => Self(other),
         }
     }
@@ -60,7 +99,7 @@ impl Clock {
     pub fn correct(&self, now_ms: i64) {
         match &self.0 {
             Source::System => {}
-            Source::Corrected(ahead) => ahead.store(now_ms.saturating_sub(machine_steady_ms()), Ordering::Relaxed),
+            Source::Corrected(corrected) => corrected.correct(now_ms),
             Source::Manual(times) => {
                 times.send_if_modified(|times| {
                     let is_wrong = times.is_correctable && times.now_ms != now_ms;
@@ -93,7 +132,7 @@ impl Clock {
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
             Source::System => system_ms(),
-            Source::Corrected(ahead) => machine_steady_ms().saturating_add(ahead.load(Ordering::Relaxed)),
+            Source::Corrected(corrected) => corrected.now_ms(),
             Source::Manual(times) => times.borrow().now_ms,
         }
     }
@@ -102,7 +141,8 @@ impl Clock {
     /// still while the machine sleeps.
     pub fn steady_ms(&self) -> i64 {
         match &self.0 {
-            Source::System | Source::Corrected(_) => machine_steady_ms(),
+            Source::System => machine_steady_ms(),
+            Source::Corrected(corrected) => corrected.steady_ms(),
             Source::Manual(times) => times.borrow().steady_ms,
         }
     }
@@ -184,7 +224,33 @@ fn system_ms() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// The times of a machine that a test sets: the time of day, and the steady one.
+        static MACHINE: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
+    }
+
+    #[test]
+    fn a_correctable_clock_does_not_follow_the_clock_of_the_machine() {
+        let machine = Machine { now_ms: || MACHINE.get().0, steady_ms: || MACHINE.get().1 };
+        MACHINE.set((50_000, 700));
+        let clock = Clock(Source::Corrected(Corrected::new(machine)));
+        assert_eq!((clock.now_ms(), clock.steady_ms()), (50_000, 700));
+        // Somebody sets it, forward and back.
+        for now_ms in [9_050_000, 1_000] {
+            MACHINE.set((now_ms, 700));
+            assert_eq!((clock.now_ms(), clock.steady_ms()), (50_000, 700));
+        }
+        // Time passes.
+        MACHINE.set((1_003, 703));
+        assert_eq!((clock.now_ms(), clock.steady_ms()), (50_003, 703));
+        clock.correct(60_000);
+        MACHINE.set((9_000_000, 705));
+        assert_eq!((clock.now_ms(), clock.steady_ms()), (60_002, 705));
+    }
 
     #[test]
     fn only_a_correctable_clock_is_corrected() {
