@@ -108,6 +108,7 @@ fn id(session: &Arc<ConnectionState>) -> usize {
 impl GroupIndex {
     /// Notes the stay of a session's user, unless a later state of it is known. Returns true if the stay replaces an earlier
     /// one. No other node has changed it.
+    #[cfg(test)]
     pub(super) fn enter(
         &self,
         conversation: ConversationKey,
