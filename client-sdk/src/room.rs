@@ -378,7 +378,7 @@ impl Zim {
                     of.resume_room(&room_info.room_id);
                 }
                 if answered.leaves {
-                    of.leave_stray(&room_info.room_id);
+                    of.leave_stray(&room_info.room_id, leaving.as_deref());
                 }
                 if let (Some(left), Some(stay)) = (leaving, stay) {
                     match &answer {

@@ -41,7 +41,7 @@ pub(crate) enum Input {
     /// A hint of this device that entries of logs are missing.
     Dirty(Dirty),
     /// The server may have let this device into a room, although the app is not in it.
-    Stray(String),
+    Stray { room_id: String, left: Option<String> },
     /// A request that the task owns from now on. Its frame is queued.
     Request(InFlight),
     /// A page of history.
@@ -106,7 +106,10 @@ pub(crate) enum Done {
         result: Result<(RoomsResumedResult, Vec<Push>), Error>,
     },
     /// The device has left a room into which the server let it too late, or cannot.
-    StrayLeft(String),
+    StrayLeft {
+        room_id: String,
+        left: Option<String>,
+    },
 }
 
 impl<L: Remote> AccountTask<L> {
@@ -159,14 +162,14 @@ impl<L: Remote> AccountTask<L> {
                 }
                 self.shared.watchers.connected(connection);
                 for room_id in self.shared.rooms.left_offline() {
-                    self.leave_stray(room_id).await;
+                    self.leave_stray(room_id, None).await;
                 }
                 self.resume_rooms(None).await;
             }
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame).await,
             Input::Dirty(dirty) => self.dirtied(dirty).await,
-            Input::Stray(room_id) => self.leave_stray(room_id).await,
+            Input::Stray { room_id, left } => self.leave_stray(room_id, left).await,
             Input::Request(request) => self.start_boxed(request).await,
             Input::Filled { name, generation, fill, done } => {
                 self.engine.filled(&name, generation, fill);
@@ -234,7 +237,7 @@ impl<L: Remote> AccountTask<L> {
             | Input::Edit(_, done) => {
                 done(Err(error()));
             }
-            Input::Stray(room_id) => self.shared.rooms.stray_left(&room_id),
+            Input::Stray { room_id, .. } => self.shared.rooms.stray_left(&room_id),
             Input::Send(submission) => {
                 self.lost(&submission);
                 drop(submission.reply.send(Err(error())));
@@ -295,14 +298,15 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    /// Leaves a room in which the server may have this device, although the app is not in it.
-    async fn leave_stray(&mut self, room_id: String) {
+    /// Leaves a room in which the server may have this device, although the app is not in it. Once that is done, so is the request that
+    /// may have let the device in. If it was one to switch, the device may be out of the room that it has `left`.
+    async fn leave_stray(&mut self, room_id: String, left: Option<String>) {
         let response = self.insist(LeaveRoomRequest { room_id: room_id.clone() });
         self.start(async move {
             if let Err(error) = response.await {
                 tracing::debug!(%error, "the device leaves a room with its connection");
             }
-            Done::StrayLeft(room_id)
+            Done::StrayLeft { room_id, left }
         })
         .await;
     }
@@ -345,7 +349,7 @@ impl<L: Remote> AccountTask<L> {
             }
             Some(Frame::Room(push)) => match self.shared.rooms.pushed(push, |event| self.remote.raise(event, None)) {
                 Some(Wish::Resume(room_id)) => self.resume_rooms(Some(&room_id)).await,
-                Some(Wish::Leave(room_id)) => self.leave_stray(room_id).await,
+                Some(Wish::Leave(room_id)) => self.leave_stray(room_id, None).await,
                 None => {}
             },
             Some(Frame::Transient(transient)) if is_typing(&transient) => self.typing_told(&transient),
@@ -428,7 +432,12 @@ impl<L: Remote> AccountTask<L> {
                 self.sent_before_a_restore(number);
             }
             Done::Sent { number, connection, result, .. } => self.sent(number, connection, result),
-            Done::StrayLeft(room_id) => self.shared.rooms.stray_left(&room_id),
+            Done::StrayLeft { room_id, left } => {
+                self.shared.rooms.stray_left(&room_id);
+                if let Some(left) = left {
+                    self.resume_rooms(Some(&left)).await;
+                }
+            }
             Done::Resumed { stays, result } => {
                 let lost = match result {
                     Ok((resumed, _)) => resumed.lost,

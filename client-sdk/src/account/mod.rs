@@ -413,9 +413,10 @@ impl<L: Remote> Account<L> {
         self.send(Input::Dirty(Dirty { conversations: vec![name], ..Dirty::default() }));
     }
 
-    /// Asks the server to let the device out of a room in which it may be, although the app is not.
-    pub(crate) fn leave_stray(&self, room_id: &str) {
-        self.send(Input::Stray(room_id.to_owned()));
+    /// Asks the server to let the device out of a room in which it may be, although the app is not; then, whether it is still in the
+    /// room that it would have `left` for that one.
+    pub(crate) fn leave_stray(&self, room_id: &str, left: Option<&str>) {
+        self.send(Input::Stray { room_id: room_id.to_owned(), left: left.map(str::to_owned) });
     }
 
     /// Sends a request at the call. The task owns it: dropping the future drops only the answer. The future resolves when

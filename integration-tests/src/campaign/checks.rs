@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
-use zim_protocol::ErrorCode;
+use zim_protocol::{ErrorCode, GroupState};
 
 use super::action::Action;
 use super::call;
@@ -21,7 +21,7 @@ use super::message;
 use super::outage::{is_caught_in, stops_storing};
 use super::plan::{Fault, POISON, Plan};
 use super::raised::{self, received};
-use super::record::{Call, Moment, RaisedEvent};
+use super::record::{Call, Failure, Moment, RaisedEvent};
 use super::room;
 use super::rows::Rows;
 use super::settle::LiveState;
@@ -354,6 +354,38 @@ fn is_interrupted(call: &Call) -> bool {
     matches!(&call.answer, Some((_, Err(failure))) if failure.code == 0)
 }
 
+/// Whether a message may have been refused before it was stored: its user was let into the group only later, or was refused another
+/// message to the same conversation, and its device was without a connection meanwhile. A device that does not learn of a refusal
+/// sends the message again.
+fn may_follow_a_refusal(end: &EndState, call: &Call, peer: &str) -> bool {
+    let ended = call.answer.as_ref().map_or(Moment::MAX, |(at, _)| *at);
+    let is_meanwhile = |at: Moment| (call.called..=ended).contains(&at);
+    let of_device = || end.raised.iter().filter(|one| one.device == call.device && one.at > call.called);
+    let is_late = of_device().any(|one| {
+        one.event["name"] == "groupStateChanged"
+            && one.event["groupID"] == peer
+            && one.event["state"] == GroupState::Enter as i32
+    });
+    let is_refusal = |other: &Call| {
+        let Action::Send { peer: to, .. } = other.action else { return false };
+        let code = other.answer.as_ref().and_then(|(_, answer)| answer.as_ref().err()).map(|failure| failure.code);
+        let is_not_to = |code| {
+            code == ErrorCode::MessageModuleSenderInBlacklist as i64
+                || code == ErrorCode::GroupModuleUserIsNotInTheGroup as i64
+                || club::is_muted(to, code)
+        };
+        to == peer && user_of(other) == user_of(call) && code.is_some_and(is_not_to)
+    };
+    let has_waited = of_device().any(|one| is_meanwhile(one.at) && one.event["name"] == "connectionStateChanged")
+        || end.calls.iter().any(|other| {
+            let failed = |(at, answer): &(Moment, Result<_, Failure>)| {
+                is_meanwhile(*at) && answer.as_ref().is_err_and(social::is_unknown)
+            };
+            other.device == call.device && other.answer.as_ref().is_some_and(failed)
+        });
+    is_late || has_waited && end.calls.iter().any(is_refusal)
+}
+
 fn call_order(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     let cannot_store = end.faults.iter().any(|(_, fault)| stops_storing(fault));
@@ -364,11 +396,12 @@ fn call_order(end: &EndState) -> Vec<String> {
         for (device, incarnation, number) in sent.filter_map(|message| origin(&message.text)) {
             // One that the server could not store fails, and later ones are stored. A device that does not learn of the failure,
             // because it is killed, or waits no longer, sends it again.
-            let is_again = cannot_store
-                && end.calls.iter().any(|call| {
-                    origin(&call.text) == Some((device, incarnation, number))
-                        && (is_interrupted(call) || is_caught_in(call, &end.faults))
-                });
+            let is_again = end.calls.iter().any(|call| {
+                let peer = kept.called_by(user_of(call)).unwrap_or_default();
+                origin(&call.text) == Some((device, incarnation, number))
+                    && (may_follow_a_refusal(end, call, peer)
+                        || cannot_store && (is_interrupted(call) || is_caught_in(call, &end.faults)))
+            });
             let before = last.insert((device, incarnation), number).filter(|before| *before > number && !is_again);
             if let Some(before) = before {
                 wrong.push(format!("{}: device {device}: call {before} before call {number}", named(kept)));

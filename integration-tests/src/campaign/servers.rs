@@ -403,6 +403,7 @@ impl Servers {
         self.on_all(NO_TASKS, store).await?;
         let until = Instant::now() + SERVE;
         loop {
+            let ended = (self.lost_leases, self.crashed);
             for at in 0..self.nodes.len() {
                 // A node that ends only now is started again, and hears the others a little later.
                 while !matches!(self.run_on(at, "bus").await.as_deref(), Ok("up")) {
@@ -416,15 +417,15 @@ impl Servers {
             let living = "SELECT COUNT(*) FROM server_node WHERE lease_until <> 0";
             while store.rows(living)? != [[self.nodes.len().to_string()]] {
                 anyhow::ensure!(Instant::now() < until, "the lease of a node that was killed does not end");
+                self.supervise(store).await;
                 sleep(POLL_INTERVAL).await;
             }
             // All of them have seen that after the next renewal of their leases. A node whose lease ends before it has ended now.
             sleep(Duration::from_millis(LEASE_MS.into()) / 4).await;
-            let mut servers = self.nodes.iter_mut().filter_map(|node| node.server.as_mut());
-            if servers.all(ServerProcess::is_alive) {
+            self.supervise(store).await;
+            if ended == (self.lost_leases, self.crashed) {
                 return Ok(());
             }
-            self.supervise(store).await;
         }
     }
 

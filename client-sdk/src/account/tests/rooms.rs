@@ -293,8 +293,20 @@ async fn a_request_about_rooms_is_repeated_until_it_is_answered() {
 async fn a_device_that_may_have_been_let_in_is_let_out() {
     let login = Login::online().await;
     login.fake.0.lock().late_for_rooms = 1;
-    login.account.leave_stray(ROOM);
+    login.account.leave_stray(ROOM, None);
     login.until(|login| asked(login, "Room/LeaveRoom") == 2).await;
+}
+
+/// The server may carry out a request to switch after the answer to the question whether the device is still in the first room. It
+/// does nothing else in the second one before that.
+#[tokio::test]
+async fn a_device_that_may_have_switched_asks_again_once_it_is_out_of_the_second_room() {
+    let login = inside().await;
+    let before = asked(&login, "Sync/ResumeRooms");
+    login.fake.0.lock().late_for_rooms = 1;
+    login.account.leave_stray("other", Some(ROOM));
+    login.until(|login| asked(login, "Sync/ResumeRooms") == before + 1).await;
+    assert_eq!(asked(&login, "Room/LeaveRoom"), 2);
 }
 
 /// The account asks nobody anything while it cannot read its database. The room must not be closed for that.
@@ -311,7 +323,7 @@ async fn a_room_can_be_entered_although_the_local_database_is_lost() {
     let in_doubt = Error::new(ErrorCode::CommonModuleImServerError, "in doubt");
     assert!(login.account.rooms().answered((ROOM, entry), Err(&in_doubt), raise).leaves);
     assert!(begin().is_err());
-    login.account.leave_stray(ROOM);
+    login.account.leave_stray(ROOM, None);
     login.until(|_| begin().is_ok()).await;
     assert_eq!(asked(&login, "Room/LeaveRoom"), 0);
 }
