@@ -291,11 +291,18 @@ impl<L: Remote> AccountTask<L> {
 
     /// Asks the server to let the pushes of rooms reach this device again: of all, or of one.
     async fn resume_rooms(&mut self, only: Option<&str>) {
-        for request in self.shared.rooms.resume(only) {
+        for request in self.resumptions(only) {
+            self.start_boxed(request).await;
+        }
+    }
+
+    fn resumptions(&self, only: Option<&str>) -> Vec<InFlight> {
+        let requests = self.shared.rooms.resume(only).into_iter().map(|request| -> InFlight {
             let stays = self.shared.rooms.stays(&request.rooms);
             let response = self.insist(request);
-            self.start(async move { Done::Resumed { stays, result: response.await } }).await;
-        }
+            Box::pin(async move { Done::Resumed { stays, result: response.await } })
+        });
+        requests.collect()
     }
 
     /// Leaves a room in which the server may have this device, although the app is not in it. Once that is done, so is the request that
@@ -435,7 +442,8 @@ impl<L: Remote> AccountTask<L> {
             Done::StrayLeft { room_id, left } => {
                 self.shared.rooms.stray_left(&room_id);
                 if let Some(left) = left {
-                    self.resume_rooms(Some(&left)).await;
+                    let requests = self.resumptions(Some(&left));
+                    self.in_flight.extend(requests);
                 }
             }
             Done::Resumed { stays, result } => {
