@@ -184,6 +184,12 @@ fn is_in_doubt(error: &Error) -> bool {
     matches!(error.code(), ErrorCode::CommonModuleImDatabaseError | ErrorCode::CommonModuleImServerError)
 }
 
+/// Whether the device is to leave a room that it could not enter: the server may let it in, and no push says all that it has to know. After
+/// a request to switch, the entrance says that the device is in, but nothing except the answer says that it is out of the other room.
+fn may_still_enter(entering: Entering, error: &Error) -> bool {
+    is_in_doubt(error) || (entering == Entering::Switch && error.code() == ErrorCode::NetworkModuleRequestTimeout)
+}
+
 fn is_connecting(room_id: &str) -> Error {
     let message = format!("the device is about to enter the room {room_id}, or to leave it; wait until that is done");
     Error::new(ErrorCode::RoomModuleTheRoomIsConnecting, message)
@@ -270,7 +276,7 @@ impl Rooms {
             (Phase::Entering(entering), Err(error)) => {
                 inner.rooms.remove(room_id);
                 raise(state(room_id, RoomState::Disconnected, entering.fails(error)));
-                let leaves = is_in_doubt(error) && inner.strays.insert(room_id.to_owned());
+                let leaves = may_still_enter(entering, error) && inner.strays.insert(room_id.to_owned());
                 Answered { leaves, ..Answered::default() }
             }
             // The entrance came before. What was dropped may be later than it.

@@ -168,9 +168,13 @@ impl Hashed {
         self.is_uncut.then_some(self.synced)
     }
 
-    /// Notes that the disk has the first `synced` bytes of the file, and that what comes after them could not be removed.
-    pub(super) fn resume_uncut(&mut self, synced: u64) {
-        (self.synced, self.is_uncut) = (synced, true);
+    /// Notes that the disk has the first `synced` bytes of the file, and that what comes after them could not be removed; unless there are
+    /// fewer now. Then another node has begun anew, and of what it has written nothing is known.
+    pub(super) fn resume_uncut(&mut self, file: &File, synced: u64) -> io::Result<()> {
+        if file.metadata()?.len() >= synced {
+            (self.synced, self.is_uncut) = (synced, true);
+        }
+        Ok(())
     }
 
     /// Notes how the file is left.
@@ -281,6 +285,18 @@ mod tests {
 
     fn of(text: &str) -> Vec<u8> {
         Sha256::digest(text).to_vec()
+    }
+
+    #[test]
+    fn what_could_not_be_removed_is_gone_when_another_node_has_begun_anew() {
+        let file = file(b"12345");
+        let mut hashed = Hashed::default();
+        for (synced, uncut) in [(6, None), (5, Some(5)), (3, Some(3))] {
+            hashed.resume_uncut(&file, synced).unwrap();
+            assert_eq!(hashed.uncut_after(), uncut);
+        }
+        hashed.cut_again(&file).unwrap();
+        assert_eq!((file.metadata().unwrap().len(), hashed.uncut_after()), (3, None));
     }
 
     /// What was added decides: the bytes in the file are others, so that it shows who reads them.

@@ -298,7 +298,7 @@ impl Files {
                     let Some(file) = open_locked(&path)? else { return Ok(None) };
                     let mut hashed = Hashed::resumed(kept, &file);
                     if let Some(synced) = uncut {
-                        hashed.resume_uncut(synced);
+                        hashed.resume_uncut(&file, synced)?;
                     }
                     Ok(Some((file, hashed)))
                 });

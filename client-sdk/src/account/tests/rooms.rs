@@ -230,6 +230,27 @@ fn a_device_leaves_if_the_server_does_not_know_whether_it_let_it_in() {
     device.enter();
 }
 
+/// The connection lasts. The server goes on with the request, and says nothing when it lets the device out of the first room.
+#[test]
+fn a_device_leaves_the_room_that_it_may_still_switch_to() {
+    let lost = Error::new(ErrorCode::NetworkModuleNetworkError, "lost");
+    for (entering, error, leaves) in [
+        (Entering::Switch, timeout(), true),
+        // The next connection asks for all rooms.
+        (Entering::Switch, lost, false),
+        // The entrance says it.
+        (Entering::Enter, timeout(), false),
+    ] {
+        let device = Device::default();
+        device.enter();
+        let left = (entering == Entering::Switch).then_some(ROOM);
+        let begin = || device.rooms.begin((info("other"), left), entering, |event| device.raise(event));
+        let Ok(Start::Request(entry, _)) = begin() else { panic!("the device cannot enter") };
+        let answered = device.rooms.answered(("other", entry), Err(&error), |event| device.raise(event));
+        assert_eq!((answered.leaves, begin().is_err()), (leaves, leaves), "{entering:?}: {error:?}");
+    }
+}
+
 #[test]
 fn a_room_that_was_left_without_a_connection_is_left_over_the_next_one() {
     let device = Device::default();
