@@ -355,7 +355,7 @@ fn is_interrupted(call: &Call) -> bool {
 }
 
 /// Whether a message may have been refused before it was stored: its user was let into the group only later, or was refused another
-/// message to the same conversation, and its device was without a connection meanwhile. A device that does not learn of a refusal
+/// message to the same conversation, and its device waited for answers in vain meanwhile. A device that does not learn of a refusal
 /// sends the message again.
 fn may_follow_a_refusal(end: &EndState, call: &Call, peer: &str) -> bool {
     let ended = call.answer.as_ref().map_or(Moment::MAX, |(at, _)| *at);
@@ -383,7 +383,7 @@ fn may_follow_a_refusal(end: &EndState, call: &Call, peer: &str) -> bool {
             };
             other.device == call.device && other.answer.as_ref().is_some_and(failed)
         });
-    is_late || has_waited && end.calls.iter().any(is_refusal)
+    has_waited && (is_late || end.calls.iter().any(is_refusal))
 }
 
 fn call_order(end: &EndState) -> Vec<String> {

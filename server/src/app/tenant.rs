@@ -51,7 +51,7 @@ impl App {
         });
         let row = created.await?;
         // If it has been read meanwhile, what is there is newer.
-        Ok(self.tenants.add(row.into_tenant(&secret)).0)
+        Ok(self.tenants.add(row.into_tenant(&secret)))
     }
 
     /// Ends all sessions of an app, and refuses all logins from now on.
@@ -167,8 +167,7 @@ impl App {
         Ok(())
     }
 
-    /// Reads an app and applies what it has read. Returns false if it was not known here and somebody else has added it meanwhile: then
-    /// nothing is applied.
+    /// Reads an app and applies what it has read. Returns false if it was not known here: then it is, and has to be read again.
     async fn read_app(&self, app: AppKey) -> Result<bool, Error> {
         let known = self.tenants.of(app).ok();
         // As for a change on this node: the row is read and applied before the next change.
@@ -187,11 +186,9 @@ impl App {
                 self.read_push_providers(tenant).await?;
             }
             (None, Some(row)) => {
-                let (tenant, is_new) = self.tenants.add(row.into_tenant(&self.secret));
-                if !is_new {
-                    return Ok(false);
-                }
-                self.read_push_providers(&tenant).await?;
+                // The rest is read in turn, as for an app that is known.
+                self.tenants.add(row.into_tenant(&self.secret));
+                return Ok(false);
             }
             // Its sessions ended when it was closed.
             (Some(_), None) => self.tenants.remove(app),

@@ -49,20 +49,18 @@ pub(super) struct Doubt {
     locks: Locks,
 }
 
-/// Asks once about each commit in doubt, and tells the sink of those that are decided. The others stay in `doubts`: returns whether there
-/// are none. It does not wait for that: what needs other rows goes on meanwhile.
-pub(super) async fn settle<S: Backend>(backend: &mut S, doubts: &mut Vec<Doubt>, sink: &SharedSink) -> bool {
-    let mut next = 0;
-    while let Some(doubt) = doubts.get(next) {
-        if backend.are_free(&doubt.locks).await {
-            let doubt = doubts.remove(next);
-            guarded(|| sink.doubt(&doubt.effects));
-        } else {
-            // It does not hold up the others.
-            next += 1;
+/// Asks about commits in doubt up to the first that is still going on, and tells the sink of those that are decided. That one is asked
+/// about last the next time: it does not hold up the others. Returns whether there are none left. It does not wait for that: what needs
+/// other rows goes on meanwhile.
+pub(super) async fn settle<S: Backend>(backend: &mut S, doubts: &mut VecDeque<Doubt>, sink: &SharedSink) -> bool {
+    while let Some(doubt) = doubts.pop_front() {
+        if !backend.are_free(&doubt.locks).await {
+            doubts.push_back(doubt);
+            return false;
         }
+        guarded(|| sink.doubt(&doubt.effects));
     }
-    doubts.is_empty()
+    true
 }
 
 /// An entry of a partition's queue.
@@ -122,7 +120,7 @@ pub(super) async fn run<S: Backend, B: Bulk>(
     backend: &mut S,
     entries: Vec<Entry<B>>,
     sink: &SharedSink,
-    doubts: &mut Vec<Doubt>,
+    doubts: &mut VecDeque<Doubt>,
 ) {
     #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
     metrics::histogram!("zim_db_batch_size").record(entries.len() as f64);
@@ -394,9 +392,9 @@ mod tests {
             });
             apps.collect::<Vec<_>>()
         };
-        let (mut backend, mut doubts) = (Held(vec![Locks::user(2)]), vec![doubt(1), doubt(2), doubt(3)]);
+        let (mut backend, mut doubts) = (Held(vec![Locks::user(2)]), VecDeque::from([doubt(1), doubt(2), doubt(3)]));
         assert!(!settle(&mut backend, &mut doubts, &sink).await);
-        assert_eq!(apps(), [1, 3]);
+        assert_eq!(apps(), [1]);
         assert!(!settle(&mut backend, &mut doubts, &sink).await);
         assert_eq!(apps(), [1, 3]);
         backend.0.clear();

@@ -1,6 +1,7 @@
 //! The threads that serve the queues. A connection and the futures of its jobs stay on their thread, so the futures need not
 //! be `Send`. If a batch panics, the thread continues with the next one.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -35,7 +36,7 @@ pub(super) trait Work: Sized {
     fn limit(has_locks: bool) -> impl FnMut(&Self, usize) -> bool;
 
     /// Runs a batch; commits that may have been carried out become `doubts`.
-    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &SharedSink, doubts: &mut Vec<Doubt>);
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &SharedSink, doubts: &mut VecDeque<Doubt>);
     fn refuse(self, error: &DbError);
 }
 
@@ -46,7 +47,7 @@ impl<B: Bulk> Work for Entry<B> {
         transaction::limit(has_locks)
     }
 
-    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &SharedSink, doubts: &mut Vec<Doubt>) {
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &SharedSink, doubts: &mut VecDeque<Doubt>) {
         transaction::run(backend, work, sink, doubts).await;
     }
 
@@ -66,7 +67,7 @@ impl Work for Read {
         |_, _| false
     }
 
-    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, _: &SharedSink, _: &mut Vec<Doubt>) {
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, _: &SharedSink, _: &mut VecDeque<Doubt>) {
         for Self(job) in work {
             read(backend, job).await;
         }
@@ -134,7 +135,7 @@ fn serve_connection<W: Work>(
     let mut next = Some(first);
     while let Some(work) = next {
         // On SQLite nothing waits, so one poll completes the batch.
-        let mut doubts = Vec::new();
+        let mut doubts = VecDeque::new();
         let run = async {
             W::run(&mut backend, work, sink, &mut doubts).await;
             // A commit on SQLite is decided when it returns.
@@ -162,7 +163,7 @@ pub(super) fn serve_postgres<W: Work>(runtime: &Runtime, connector: Connector, q
     let mut backend = PostgresBackend::new(connector);
     // Connect before the first job needs it. If this fails, the first job tries again.
     let _ = runtime.block_on(backend.connect());
-    let mut doubts = Vec::new();
+    let mut doubts = VecDeque::new();
     while let Some(work) = queue.take(W::limit(PostgresBackend::LOCKS)) {
         let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(W::run(&mut backend, work, sink, &mut doubts))));
         if ran.is_err() {

@@ -7,7 +7,6 @@ mod name;
 mod store;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -140,13 +139,9 @@ impl Tenants {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Adds an app, unless it is there: what is done to an app is done to one value. Returns the one that is there, and whether it is
-    /// this one.
-    pub(crate) fn add(&self, tenant: Tenant) -> (Arc<Tenant>, bool) {
-        match self.apps.write().entry(tenant.key) {
-            Entry::Occupied(there) => (Arc::clone(there.get()), false),
-            Entry::Vacant(place) => (Arc::clone(place.insert(Arc::new(tenant))), true),
-        }
+    /// Adds an app, unless it is there: what is done to an app is done to one value. Returns the one that is there.
+    pub(crate) fn add(&self, tenant: Tenant) -> Arc<Tenant> {
+        Arc::clone(self.apps.write().entry(tenant.key).or_insert_with(|| Arc::new(tenant)))
     }
 }
 
@@ -168,12 +163,11 @@ mod tests {
             providers: RwLock::default(),
             changing: tokio::sync::Mutex::default(),
         };
-        let (one, is_new) = tenants.add(app("one"));
-        assert!(is_new && one.name() == "one");
-        let (there, is_new) = tenants.add(app("two"));
-        assert!(!is_new && Arc::ptr_eq(&there, &one));
+        let one = tenants.add(app("one"));
+        assert_eq!(one.name(), "one");
+        assert!(Arc::ptr_eq(&tenants.add(app("two")), &one));
         assert!(Arc::ptr_eq(&tenants.get(7).unwrap(), &one));
         tenants.remove(AppKey(7));
-        assert!(tenants.add(app("two")).1);
+        assert_eq!(tenants.add(app("two")).name(), "two");
     }
 }
