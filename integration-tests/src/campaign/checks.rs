@@ -363,7 +363,7 @@ fn may_follow_a_refusal(end: &EndState, call: &Call, peer: &str) -> bool {
     let of_device = || end.raised.iter().filter(|one| one.device == call.device && one.at > call.called);
     let is_late = of_device().any(|one| {
         one.event["name"] == "groupStateChanged"
-            && one.event["groupID"] == peer
+            && one.event["groupInfo"]["baseInfo"]["groupID"] == peer
             && one.event["state"] == GroupState::Enter as i32
     });
     let is_refusal = |other: &Call| {
