@@ -264,10 +264,11 @@ async fn delete_friends_changes_both_lists_or_one() {
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, tablet, carl) = (world.user("bob").await, world.device("bob").await, world.user("carl").await);
     add(&ann, "bob").await;
-    add(&ann, "carl").await;
+    // Changes of the list that arrive together are one event.
     for device in [&ann, &laptop, &bob, &tablet] {
         assert_eq!(list_change(device).await.0, FriendListChangeAction::Added);
     }
+    add(&ann, "carl").await;
     for device in [&ann, &laptop] {
         assert_eq!(list_change(device).await.1[0].user_id, "carl");
     }
