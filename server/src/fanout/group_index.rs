@@ -158,8 +158,8 @@ impl GroupIndex {
         }
     }
 
-    /// Notes a stay as [`GroupIndex::enter`] does. Returns the newest one, and whether it is over and can be forgotten. `is_shared`: the
-    /// beginning of a stay that is over may still come.
+    /// Notes a stay as [`GroupIndex::enter_knowing`] does. Returns the newest one, and whether it is over and can be forgotten.
+    /// `is_shared`: the beginning of a stay that is over may still come.
     pub(super) fn enter_room(
         &self,
         room: ConversationKey,
