@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_a_reply_shows_of_a_file_is_all_but_its_id() {
-        let (path, url, name) = (|| "/tmp/a".to_owned(), || "https://a.example".to_owned(), || "a".to_owned());
+        let (path, url, name) = (|| "photos/a".to_owned(), || "https://a.example".to_owned(), || "a".to_owned());
         let image = ImageMessage {
             file_local_path: path(),
             file_download_url: url(),

@@ -44,6 +44,21 @@ async fn sync_of_a_new_user_is_empty_and_names_the_epoch() {
     world.end().await;
 }
 
+/// A time ahead of the clock would let changes that another node stores meanwhile count as old.
+#[tokio::test]
+async fn sync_names_no_time_of_profiles_ahead_of_the_clock() {
+    let world = World::new().await;
+    let mut bob = world.raw_user("bob", 1).await;
+    let margin_ms = 60_000;
+    let first = bob.call(&SyncRequest::default()).await.unwrap();
+    assert_eq!(first.profiles_at, world.clock.now_ms() - margin_ms);
+    world.clock.jump(-3_600_000);
+    let second = bob.call(&SyncRequest::default()).await.unwrap();
+    assert_eq!(second.profiles_at, world.clock.now_ms() - margin_ms);
+    bob.end().await;
+    world.end().await;
+}
+
 #[tokio::test]
 async fn sync_returns_changed_heads_and_nothing_when_the_sums_match() {
     let world = World::new().await;

@@ -295,6 +295,13 @@ async fn the_sink_learns_of_a_commit_in_doubt(test_db: &TestDb<'_>) {
     assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![2])]);
 }
 
+/// What comes later in the same queue goes on, and the sink hears of it first.
+async fn goes_on_meanwhile(store: &Store, called: &std::sync::mpsc::Receiver<(&'static str, Vec<i64>)>) {
+    let other = store.db.submit(Scope::none().in_partition(0), async |tx| insert(tx, 2, "two").await);
+    tokio::time::timeout(Duration::from_secs(60), other).await.expect("it waits for the decision").unwrap();
+    assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![2])]);
+}
+
 /// Somebody else holds the locks of a commit in doubt, so it seems to go on. What needs other rows does not wait for them.
 async fn others_do_not_wait_for_a_commit_in_doubt(test_db: &TestDb<'_>) {
     let ((calls, called), long) = (channel(), Duration::from_secs(600));
@@ -317,9 +324,7 @@ async fn others_do_not_wait_for_a_commit_in_doubt(test_db: &TestDb<'_>) {
         Ok(())
     });
     in_doubt.await.unwrap_err();
-    let other = store.db.submit(Scope::none().in_partition(0), async |tx| insert(tx, 2, "two").await);
-    tokio::time::timeout(Duration::from_secs(60), other).await.expect("it waits for the decision").unwrap();
-    assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![2])]);
+    goes_on_meanwhile(&store, &called).await;
     open.send(()).unwrap();
     holding.await.unwrap();
     assert_eq!(called.recv_timeout(Duration::from_secs(60)).unwrap(), ("doubt", vec![7]));
@@ -350,10 +355,7 @@ async fn a_commit_in_doubt_that_locks_no_row_is_decided_first(test_db: &TestDb<'
         Ok(())
     });
     in_doubt.await.unwrap_err();
-    // What comes later in the same queue goes on, and the sink hears of it first.
-    let other = store.db.submit(Scope::none().in_partition(0), async |tx| insert(tx, 2, "two").await);
-    tokio::time::timeout(Duration::from_secs(60), other).await.expect("it waits for the decision").unwrap();
-    assert_eq!(called.try_iter().collect::<Vec<_>>(), [("take", vec![2])]);
+    goes_on_meanwhile(&store, &called).await;
     open.send(()).unwrap();
     holding.await.unwrap();
     assert_eq!(called.recv_timeout(Duration::from_secs(60)).unwrap(), ("doubt", vec![7]));
