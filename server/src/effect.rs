@@ -200,6 +200,8 @@ impl Look {
 pub struct GroupStay {
     /// The first message of the stay.
     pub from_seq: i64,
+    /// The first message after the user entered. With the history, the stay begins before it.
+    pub entered_seq: i64,
     /// The first change of the stay.
     pub from_rev: i64,
     /// The last message and the last change, once the stay is over.
@@ -212,6 +214,11 @@ impl GroupStay {
     /// Whether the stay includes a message.
     pub fn has_message(&self, seq: i64) -> bool {
         self.from_seq <= seq && self.to.is_none_or(|(to, _)| seq <= to)
+    }
+
+    /// Whether a message came while the user was a member. What came before is history: they load it, and it is not pushed.
+    pub fn is_news(&self, seq: i64) -> bool {
+        seq >= self.entered_seq && self.has_message(seq)
     }
 
     /// Whether the user was a member right after a change.

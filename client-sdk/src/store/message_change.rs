@@ -254,6 +254,12 @@ pub(crate) fn clear_here(db: &Connection, conversation: i64) -> rusqlite::Result
          COALESCE((SELECT MAX(ts) FROM message WHERE conversation = ?1 AND seq > 0), 0)) WHERE id = ?1",
     )?
     .execute([conversation])?;
+    // What this device has sent may lie behind messages that it does not have yet. Those stay, and so it is noted one by one.
+    db.prepare_cached(
+        "INSERT OR IGNORE INTO deleted_message (message_id) SELECT m.message_id FROM message m \
+         JOIN conversation c ON c.id = m.conversation WHERE m.conversation = ?1 AND m.seq > c.deleted_seq",
+    )?
+    .execute([conversation])?;
     clear(db, conversation, u64::MAX >> 1)?;
     clear_unsent(db, conversation, i64::MAX)
 }

@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_stay_that_is_told_is_the_state_after_its_last_change() {
-        let stay = |to| GroupStay { from_seq: 3, from_rev: 7, to, is_return: false };
+        let stay = |to| GroupStay { from_seq: 3, entered_seq: 3, from_rev: 7, to, is_return: false };
         assert_eq!([stay(None), stay(Some((5, 9)))].map(|stay| Knows::told(&stay)), [Knows::Told(7), Knows::Told(9)]);
     }
 }

@@ -149,7 +149,7 @@ impl GroupPush {
                 let is_unaware = |message: &Arc<MessageEffect>| {
                     message.flags & MessageFlag::SenderUnaware as u32 != 0 && *message.sender == *user_id
                 };
-                return run.iter().any(|message| stay.has_message(message.seq) && is_unaware(message));
+                return run.iter().any(|message| stay.is_news(message.seq) && is_unaware(message));
             }
             Entries::Change(entry, cause) => (entry, cause),
         };
@@ -182,7 +182,7 @@ impl GroupPush {
                 }
             }
             Entries::Messages(run) => {
-                let in_stay = || run.iter().filter(|message| stay.has_message(message.seq));
+                let in_stay = || run.iter().filter(|message| stay.is_news(message.seq));
                 let (first, last) = (in_stay().next()?.seq, in_stay().next_back()?.seq);
                 let is_own = |message: &&Arc<MessageEffect>| message.cause == login;
                 if in_stay().all(|message| is_own(&message)) {
@@ -193,7 +193,7 @@ impl GroupPush {
                     message.receivers.has(identity.user) || message.sender == identity.user_id
                 };
                 let is_shared =
-                    run.iter().all(|message| stay.has_message(message.seq) && is_for(&message) && !is_own(&message));
+                    run.iter().all(|message| stay.is_news(message.seq) && is_for(&message) && !is_own(&message));
                 let encode = || {
                     let entries = in_stay().filter(is_for).map(|message| message.entry(!is_own(&message)));
                     encode(Frame::Push(message_push_of(entries.collect(), conversation(), (first, last))))

@@ -217,7 +217,7 @@ async fn an_end_in_a_room_that_comes_before_its_beginning_is_kept_although_an_ea
         device: ann.device,
         conversation: room,
         name: Arc::clone(&name),
-        stay: GroupStay { from_seq: 0, from_rev, to: to.map(|rev| (0, rev)), is_return: false },
+        stay: GroupStay { from_seq: 0, entered_seq: 0, from_rev, to: to.map(|rev| (0, rev)), is_return: false },
     };
     let has_room = || group.fanout.groups.iter().any(|index| index.has(room));
     group.publisher.push(vec![stay(3, None)]);

@@ -263,7 +263,13 @@ mod tests {
     const GROUP: ConversationKey = ConversationKey(7);
 
     fn stay(from: i64, to: Option<i64>) -> GroupStay {
-        GroupStay { from_seq: from, from_rev: from * 10, to: to.map(|to| (to, to * 10)), is_return: false }
+        GroupStay {
+            from_seq: from,
+            entered_seq: from,
+            from_rev: from * 10,
+            to: to.map(|to| (to, to * 10)),
+            is_return: false,
+        }
     }
 
     /// The logins of the sessions that get a message.

@@ -16,7 +16,7 @@ const MESSAGES: LogKind = LogKind::Messages;
 const CHANGES: LogKind = LogKind::Changes;
 
 /// The open stay from the first message on.
-pub(super) const STAY: GroupStay = GroupStay { from_seq: 1, from_rev: 1, to: None, is_return: false };
+pub(super) const STAY: GroupStay = GroupStay { from_seq: 1, entered_seq: 1, from_rev: 1, to: None, is_return: false };
 
 pub(super) struct Group {
     pub(super) fanout: Arc<Fanout>,
@@ -146,7 +146,7 @@ async fn nothing_outside_the_stay_is_pushed() {
     let group = Group::new();
     let (ann, late) = (
         group.session(1, 10, STAY),
-        group.session(2, 20, GroupStay { from_seq: 2, from_rev: 2, to: None, is_return: false }),
+        group.session(2, 20, GroupStay { from_seq: 2, entered_seq: 2, from_rev: 2, to: None, is_return: false }),
     );
     group.publisher.push(vec![group.message(1, 99), group.message(2, 99), group.change(1), group.change(2)]);
     assert_eq!(pushes(&ann, 3).await, [(MESSAGES, 1, 2), (CHANGES, 1, 1), (CHANGES, 2, 2)]);
@@ -155,7 +155,7 @@ async fn nothing_outside_the_stay_is_pushed() {
     let bob = connection_of(UserKey(3), 30);
     group.fanout.register(UserKey(3), Arc::clone(&bob));
     let left = GroupStay { to: Some((3, 3)), ..STAY };
-    let joined = GroupStay { from_seq: 4, from_rev: 3, to: None, is_return: false };
+    let joined = GroupStay { from_seq: 4, entered_seq: 4, from_rev: 3, to: None, is_return: false };
     group.publisher.push(vec![
         group.message(3, 99),
         group.stay(1, left),
@@ -187,7 +187,11 @@ async fn a_command_keeps_its_place_and_is_for_those_who_are_members_then() {
     let group = Group::new();
     let (sender, phone, bob) = (group.session(1, 10, STAY), group.session(1, 11, STAY), group.session(2, 20, STAY));
     // Cai enters with change 2 and leaves with change 4.
-    let cai = group.session(3, 30, GroupStay { from_seq: 2, from_rev: 2, to: Some((3, 4)), is_return: false });
+    let cai = group.session(
+        3,
+        30,
+        GroupStay { from_seq: 2, entered_seq: 2, from_rev: 2, to: Some((3, 4)), is_return: false },
+    );
     let low = MessagePriority::Low;
     group.publisher.push(vec![
         group.message(1, 99),
@@ -207,6 +211,18 @@ async fn a_command_keeps_its_place_and_is_for_those_who_are_members_then() {
     assert!(has_nothing(&cai));
 }
 
+/// A walk may be late: the user has returned before a message of the gap is pushed.
+#[tokio::test]
+async fn what_the_stay_shows_of_before_is_not_pushed() {
+    let group = Group::new();
+    let ann = group.session(1, 10, GroupStay { entered_seq: 3, from_rev: 2, ..STAY });
+    let bob = group.session(2, 20, STAY);
+    group.publisher.push(vec![group.message(2, 99), group.message(3, 99), group.change(2)]);
+    assert_eq!(pushes(&bob, 2).await, [(MESSAGES, 2, 3), (CHANGES, 2, 2)]);
+    assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 3, 3), (CHANGES, 2, 2)]);
+    assert!(has_nothing(&ann));
+}
+
 /// The read of a login may be older than a change of the membership.
 #[tokio::test]
 async fn a_session_that_registers_while_its_user_is_removed_gets_nothing_more() {
@@ -220,7 +236,9 @@ async fn a_session_that_registers_while_its_user_is_removed_gets_nothing_more() 
     assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 3, 3), (CHANGES, 3, 3)]);
     assert!(has_nothing(&ann));
     // The user returns, which ends an earlier stay in the index: the client pulls what may have waited of it.
-    group.publisher.push(vec![group.stay(1, GroupStay { from_seq: 6, from_rev: 6, to: None, is_return: false })]);
+    group
+        .publisher
+        .push(vec![group.stay(1, GroupStay { from_seq: 6, entered_seq: 6, from_rev: 6, to: None, is_return: false })]);
     assert_eq!(dirty(&ann).await.conversations[0].id, "group");
 }
 

@@ -150,14 +150,15 @@ async fn read(tx: &mut Tx<'_>, logins: &[i64], users: &[i64], since: i64) -> Res
     values.insert(0, since.into());
     let sql = format!(
         "SELECT m.account, c.id, c.type, CASE WHEN c.type = 0 THEN p.name ELSE c.name END, m.from_seq, m.from_rev, m.to_seq, \
-         m.to_rev, c.ended_rev FROM member m JOIN conversation c ON c.id = m.conversation LEFT JOIN account p ON p.id = m.peer \
+         m.to_rev, c.ended_rev, m.entered_seq FROM member m JOIN conversation c ON c.id = m.conversation LEFT JOIN account p ON p.id = m.peer \
          WHERE m.account IN {list} AND c.touched >= $1"
     );
     for row in tx.fetch(&sql, &values).await? {
         let Some(id) = row.get::<Option<String>>(3)? else { continue };
         let to = row.get::<Option<i64>>(6)?.zip(row.get::<Option<i64>>(7)?);
         // If it is over, the one before it does not matter.
-        let stay = GroupStay { from_seq: row.get(4)?, from_rev: row.get(5)?, to, is_return: false };
+        let [from_seq, from_rev, entered_seq] = [row.get(4)?, row.get(5)?, row.get(9)?];
+        let stay = GroupStay { from_seq, entered_seq, from_rev, to, is_return: false };
         page.moved.push(Moved {
             user: UserKey(row.get(0)?),
             key: ConversationKey(row.get(1)?),

@@ -32,6 +32,9 @@ pub(super) struct StayHint {
     /// How many stays end with it.
     #[prost(uint32, tag = "10")]
     ended: u32,
+    /// 0 from a node of an earlier version.
+    #[prost(int64, tag = "11")]
+    entered_seq: i64,
 }
 
 impl StayHint {
@@ -52,12 +55,14 @@ impl StayHint {
             is_return: stay.is_return,
             ended_before: end.map(|end| end.before),
             ended: end.map_or(0, |end| end.of),
+            entered_seq: stay.entered_seq,
         }
     }
 
     pub(super) fn stay(&self) -> GroupStay {
         GroupStay {
             from_seq: self.from_seq,
+            entered_seq: self.entered_seq,
             from_rev: self.from_rev,
             to: self.to_seq.zip(self.to_rev),
             is_return: self.is_return,

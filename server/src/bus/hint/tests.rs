@@ -47,7 +47,7 @@ fn all() -> Vec<Effect> {
     let message_for = |audience, receivers| flagged(audience, receivers, 0);
     let message = |audience| message_for(audience, Receivers::All);
     let listed = || vec![UserKey(5), UserKey(6)];
-    let stay = |to| GroupStay { from_seq: 1, from_rev: 2, to, is_return: true };
+    let stay = |to| GroupStay { from_seq: 1, entered_seq: 4, from_rev: 2, to, is_return: true };
     let enters = |to, end| Effect::Stay {
         user: UserKey(5),
         conversation: ConversationKey(3),
@@ -186,7 +186,7 @@ fn a_hint_of_an_earlier_version_knows_of_no_end() {
     }
     let earlier = EarlierStay { user: 5, conversation: 3, name: "crew".into(), to_seq: Some(8), to_rev: Some(9) };
     let stay = StayHint::decode(&earlier.encode_to_vec()[..]).unwrap();
-    let ended = GroupStay { from_seq: 0, from_rev: 0, to: Some((8, 9)), is_return: false };
+    let ended = GroupStay { from_seq: 0, entered_seq: 0, from_rev: 0, to: Some((8, 9)), is_return: false };
     match effect(Kind::Stay(stay)) {
         Some(Effect::Stay { stay, end: None, .. }) => assert_eq!(stay, ended),
         other => panic!("{other:?}"),

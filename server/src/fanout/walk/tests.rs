@@ -13,7 +13,7 @@ use super::*;
 use crate::effect::{Audience, MessageEffect, RoomEffect, RoomReceivers};
 use crate::key::LoginKey;
 
-const STAY: GroupStay = GroupStay { from_seq: 1, from_rev: 1, to: None, is_return: false };
+const STAY: GroupStay = GroupStay { from_seq: 1, entered_seq: 1, from_rev: 1, to: None, is_return: false };
 
 fn group(key: i64, index: &GroupIndex, count: i64) -> Vec<Arc<ConnectionState>> {
     (1..=count)

@@ -165,7 +165,7 @@ pub(super) async fn enter(
                        WHERE account = $1 AND conversation = $2 ORDER BY from_rev DESC LIMIT 1 OFFSET $3)";
             tx.execute(sql, &params![user, group, MAX_SPANS]).await?;
         }
-        stays.push((user, GroupStay { from_seq, from_rev: place.rev, to: None, is_return }));
+        stays.push((user, GroupStay { from_seq, entered_seq: seq + 1, from_rev: place.rev, to: None, is_return }));
         tx.execute(
             "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
              base_sent, sent, deducted, entered_seq, shown_rev) VALUES ($1, $2, 0, $3, $4, 0, $5, $5, $6, 0, 0, 0, $7, $8) \
@@ -213,13 +213,14 @@ pub(super) async fn exit(
     let sql = format!(
         "UPDATE member SET to_seq = (SELECT seq FROM conversation WHERE id = $1), to_rev = $2, \
          mute_until = COALESCE((SELECT g.mute_until FROM group_member g WHERE g.conversation = member.conversation \
-         AND g.account = member.account), 0) WHERE conversation = $1 AND account IN {list} RETURNING account, from_seq, from_rev, to_seq, {IS_RETURN}"
+         AND g.account = member.account), 0) WHERE conversation = $1 AND account IN {list} RETURNING account, from_seq, from_rev, to_seq, {IS_RETURN}, entered_seq"
     );
     let rows = tx.fetch(&sql, &params).await?;
     let mut stays = Vec::with_capacity(rows.len());
     for row in &rows {
         let stay = GroupStay {
             from_seq: row.get(1)?,
+            entered_seq: row.get(5)?,
             from_rev: row.get(2)?,
             to: Some((row.get(3)?, rev)),
             is_return: row.get::<i64>(4)? != 0,
@@ -436,7 +437,7 @@ type Stay = (ConversationKey, Arc<str>, (GroupStay, Knows));
 /// Returns the groups that a user is in.
 pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, Error> {
     let sql = format!(
-        "SELECT g.conversation, c.name, member.from_seq, member.from_rev, {IS_RETURN}, c.ended_rev FROM group_member g \
+        "SELECT g.conversation, c.name, member.from_seq, member.from_rev, {IS_RETURN}, c.ended_rev, member.entered_seq FROM group_member g \
          JOIN member ON member.account = g.account AND member.conversation = g.conversation \
          JOIN conversation c ON c.id = g.conversation WHERE g.account = $1 AND c.end_seq IS NULL"
     );
@@ -446,6 +447,7 @@ pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, E
             let name: String = row.get(1)?;
             let stay = GroupStay {
                 from_seq: row.get(2)?,
+                entered_seq: row.get(6)?,
                 from_rev: row.get(3)?,
                 to: None,
                 is_return: row.get::<i64>(4)? != 0,
@@ -464,8 +466,8 @@ pub(super) async fn stays_in(
     let (list, mut params) = tx.dialect().in_list(users, 2);
     params.insert(0, conversation.into());
     let sql = format!(
-        "SELECT member.account, member.from_seq, member.from_rev, member.to_seq, member.to_rev, {IS_RETURN}, c.ended_rev \
-         FROM member JOIN conversation c ON c.id = member.conversation \
+        "SELECT member.account, member.from_seq, member.from_rev, member.to_seq, member.to_rev, {IS_RETURN}, c.ended_rev, \
+         member.entered_seq FROM member JOIN conversation c ON c.id = member.conversation \
          WHERE member.conversation = $1 AND member.account IN {list}"
     );
     let rows = tx.fetch(&sql, &params).await?;
@@ -473,6 +475,7 @@ pub(super) async fn stays_in(
         .map(|row| {
             let stay = GroupStay {
                 from_seq: row.get(1)?,
+                entered_seq: row.get(7)?,
                 from_rev: row.get(2)?,
                 to: row.get::<Option<i64>>(3)?.zip(row.get::<Option<i64>>(4)?),
                 is_return: row.get::<i64>(5)? != 0,

@@ -88,7 +88,8 @@ impl Room {
     }
 
     fn tell_stay(&self, tx: &mut Tx<'_>, (user, device): (UserKey, [u8; 16]), from: i64, to: Option<i64>) {
-        let stay = GroupStay { from_seq: 0, from_rev: from, to: to.map(|to| (0, to)), is_return: false };
+        let stay =
+            GroupStay { from_seq: 0, entered_seq: 0, from_rev: from, to: to.map(|to| (0, to)), is_return: false };
         let (conversation, name) = (self.key, Arc::clone(&self.name));
         tx.emit(Effect::RoomStay { user, device, conversation, name, stay });
     }

@@ -44,6 +44,33 @@ fn a_message_whose_answer_has_come_is_known_if_nothing_is_missing_before_it() {
     }
 }
 
+/// The own message lies behind one that this device does not have yet: that one was not deleted.
+#[test]
+fn a_message_that_was_deleted_here_behind_a_missing_one_does_not_come_back() {
+    let (db, recent) = (memory().unwrap(), &mut Recent::default());
+    attach(&db, recent, Message::text("hi").encode_to_vec().into());
+    let own = MessageEntry {
+        seq: 2,
+        message_id: 8,
+        sender: "ann".into(),
+        client_key: vec![3; 16].into(),
+        ..entry(MessageType::Text, "hi", 0)
+    };
+    let answer = MessageEntry { content: Bytes::new(), ..own.clone() };
+    all_events(&db, recent, settling(Settle::Sent(bob(), answer)), &[]);
+    all_events(&db, recent, settling(Settle::Local(Box::new(Local::Clear(bob())))), &[]);
+    for _ in 0..2 {
+        let entries = vec![entry(MessageType::Text, "hello", 0), own.clone()];
+        let pulled = Change::Messages { name: bob(), entries, raise_after: 0, own_after: 0 };
+        all_events(&db, recent, changing(pulled), &[]);
+        let is_held = [1, 2].map(|seq| message::held(&db, 1, seq).unwrap().is_some());
+        assert_eq!(is_held, [true, false]);
+        // Another run of the app, in which the rows are fetched again.
+        recent.clear();
+        all_events(&db, recent, changing(Change::Drop(bob())), &[]);
+    }
+}
+
 /// The answer to a reply has no state. Until one says what the message replies to, only the content that this device has sent does.
 #[test]
 fn a_change_that_does_not_say_what_an_own_reply_replies_to_takes_nothing_away() {
