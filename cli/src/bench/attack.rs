@@ -10,11 +10,11 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::time::sleep;
 
+use super::apart::Apart;
 use super::attackers::{Attackers, Outcomes};
 use super::load::Load;
 use super::login::live;
 use super::process::Sample;
-use super::raw::Dialer;
 use super::show::mb;
 use super::target::Target;
 use crate::duration;
@@ -178,13 +178,13 @@ async fn measure(
     target: &Target,
 ) -> Result<Row, Failure> {
     let load = |role| Load::calm(role, args.live_pairs, PAUSE);
-    let live_dialer = Arc::new(Dialer::new(target, 1)?);
+    let pairs = Apart::pairs(target)?;
     let quiet = async {
         let before = target.sample();
         sleep(args.time).await;
         target.cost(before)
     };
-    let (without, cost_alone) = live(&load(alone), target, &live_dialer, quiet).await?;
+    let (without, cost_alone) = live(&load(alone), target, &pairs, quiet).await?;
     let outcomes = Arc::<Outcomes>::default();
     let attackers = Attackers::new(target)?;
     let memory = || target.sample().map(Sample::rss_bytes);
@@ -203,7 +203,7 @@ async fn measure(
         }
         Ok::<_, Failure>((before, target.cost(first)))
     };
-    let (with, ended) = live(&load(meanwhile), target, &live_dialer, under_attack).await?;
+    let (with, ended) = live(&load(meanwhile), target, &pairs, under_attack).await?;
     let ms = |time: Duration| (time.as_secs_f64() * 1_000_000.0).round() / 1_000.0;
     let (before, cost) = ended?;
     Ok(Row {

@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use quinn::{Connection, ConnectionError};
-use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
 use zim_protocol::response::Outcome;
@@ -18,9 +17,10 @@ use zim_protocol::{
     QueryMessagesRequest, SendMessageRequest,
 };
 
+use super::apart::{Apart, Priority, Size};
 use super::attack::Attack;
 use super::load::Keys;
-use super::raw::{Dialer, Raw, SharedDialer, queue};
+use super::raw::{Raw, SharedDialer, queue};
 use super::target::Target;
 use crate::exit::Failure;
 
@@ -63,22 +63,17 @@ impl Outcomes {
     }
 }
 
-/// The attackers, on a thread of their own, so that their work does not delay the live pairs.
+/// The attackers, on a thread of their own, so that their work does not delay the live pairs. It has the priority of the others: with a
+/// lower one the attack would be weaker.
 #[derive(Debug)]
 pub(crate) struct Attackers {
-    runtime: Option<Runtime>,
-    dialer: SharedDialer,
+    clients: Apart,
 }
 
 impl Attackers {
     pub(crate) fn new(target: &Target) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let dialer = {
-            // Sockets are served by the runtime in which they are created.
-            let _within = runtime.enter();
-            Arc::new(Dialer::new(target, 4)?)
-        };
-        Ok(Self { runtime: Some(runtime), dialer })
+        let clients = Apart::new(target, Size { threads: 1, sockets: 4 }, Priority::Same)?;
+        Ok(Self { clients })
     }
 
     /// Runs an attack. `sessions` is the number for the one-shots attack.
@@ -89,17 +84,10 @@ impl Attackers {
         until: Instant,
         outcomes: Arc<Outcomes>,
     ) -> Result<(), Failure> {
-        let Some(runtime) = &self.runtime else { return Ok(()) };
-        let dialer = Arc::clone(&self.dialer);
-        let running = runtime.spawn(async move { run(attack, sessions, &dialer, until, &outcomes).await });
+        let dialer = Arc::clone(self.clients.dialer());
+        let running =
+            self.clients.handle().spawn(async move { run(attack, sessions, &dialer, until, &outcomes).await });
         running.await.unwrap_or_else(|error| Err(Failure::other(error.to_string())))
-    }
-}
-
-impl Drop for Attackers {
-    fn drop(&mut self) {
-        // A runtime cannot wait for another one to shut down.
-        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 

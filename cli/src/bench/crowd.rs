@@ -1,6 +1,6 @@
-//! The members of a group or a room as a process of their own, with the lowest priority. Elsewhere their devices are other machines:
-//! here they would take the processors from the server and from the users whose latencies are measured. What they measure is told
-//! when it is asked for, one line of JSON for each order.
+//! The members of a group or a room as a process of their own, by default with the lowest priority. Elsewhere their devices are other
+//! machines: here they would take the processors from the server and from the users whose latencies are measured. What they measure is
+//! told when it is asked for, one line of JSON for each order.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::apart::Priority;
 use super::group_life::{Done, Rates};
 use super::group_load::Last;
 use super::histogram::Histogram;
@@ -19,7 +20,6 @@ use super::load::DRAIN;
 use super::meter::Meter;
 use super::target::Target;
 use crate::exit::Failure;
-use crate::output::Output;
 
 /// How often the crowd is asked for the messages that are still on their way.
 const STEP: Duration = Duration::from_millis(50);
@@ -117,9 +117,13 @@ fn ended(reason: impl std::fmt::Display) -> Failure {
 
 impl Crowd {
     /// Starts the process.
-    pub(crate) async fn start(target: &Target) -> Result<Self, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["bench", "crowd"])
+    pub(crate) async fn start(target: &Target, priority: Priority) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bench", "crowd"]);
+        if priority == Priority::Same {
+            command.arg("--same-priority");
+        }
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -225,12 +229,4 @@ impl Crowd {
         drop(timeout(ENDED_WITHIN, self.child.wait()).await);
         Ok(told)
     }
-}
-
-/// Says with which priority the crowd ran.
-pub(crate) fn show(niceness: Option<i32>, output: Output) -> Result<(), Failure> {
-    let Some(niceness) = niceness else { return Ok(()) };
-    output.line(format!(
-        "crowd    the members are a process of their own with niceness {niceness}; the server and the pair have the normal priority"
-    ))
 }

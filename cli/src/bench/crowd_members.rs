@@ -12,8 +12,9 @@ use zim_protocol::{
     SendMessageReceiptsReadRequest, SendMessageRequest,
 };
 
+use super::apart::{Apart, Priority};
 use super::crowd::{Answer, Opened, Order, Ready, Receive, Told};
-use super::group::{Place, Receivers, life_of};
+use super::group::{Place, RECEIVERS, life_of};
 use super::group_life::{Done, Life};
 use super::group_load::{self, Ended, GroupLoad, GroupRunning};
 use super::histogram::Histogram;
@@ -25,18 +26,20 @@ use super::{members, moment, process};
 use crate::exit::Failure;
 
 /// Serves the benchmark that has started this process.
-pub(crate) async fn serve() -> Result<(), Failure> {
+pub(crate) async fn serve(priority: Priority) -> Result<(), Failure> {
     let mut first = String::new();
     let mut input = BufReader::new(tokio::io::stdin());
     input.read_line(&mut first).await?;
     let reach: Reach =
         serde_json::from_str(&first).map_err(|_| Failure::usage("other benchmarks start this one themselves"))?;
     let target = Target::reached(reach)?;
-    let receivers = Receivers::new(&target, true)?;
+    let receivers = Apart::new(&target, RECEIVERS, priority)?;
     let members = Members::new(Arc::clone(receivers.dialer()))?;
     tokio::task::block_in_place(|| {
-        // This thread as well: nothing of the crowd has a normal priority.
-        process::lower_priority();
+        if priority == Priority::Lowest {
+            // This thread as well: nothing of the crowd has a normal priority.
+            process::lower_priority();
+        }
         receivers.handle().block_on(Box::pin(members.serve(input)))
     })
 }

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::time::sleep;
 use zim_protocol::ConversationType;
 
-use super::crowd::{self, Crowd, Receive};
+use super::apart::{self, Apart, Priority, Size};
+use super::crowd::{Crowd, Receive};
 use super::group_life::{Done, Life, Rates};
 use super::group_load::{self, Ended, GroupLoad, GroupRunning, last_deliveries};
 use super::group_parts::{self, Part};
@@ -23,8 +24,8 @@ use super::members::{self, group_id, room_id};
 use super::meter::{Meter, SharedMeter};
 use super::moment;
 use super::peer::window;
-use super::process::{self, Cost, Sample};
-use super::raw::{Dialer, Raw, SharedDialer};
+use super::process::{Cost, Sample};
+use super::raw::{Dialer, SharedDialer};
 use super::show::{latency_columns, latency_row, show_cost, show_errors, stage_row, thousands};
 use super::target::Target;
 use crate::duration;
@@ -98,6 +99,10 @@ struct LoadArgs {
     /// Equal parts of the measurement, each with its latencies and with what waits in the server: shows whether a queue grows
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     parts: u32,
+    /// Give the members who only receive the priority of the pair [default: on Linux the lowest, because they stand for other
+    /// machines]
+    #[arg(long, requires = "rate")]
+    same_priority: bool,
 }
 
 fn members(text: &str) -> Result<usize, String> {
@@ -258,22 +263,24 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
     let meter = Meter::with_copies(online - 1);
     let mut sessions = members::log_in(0..senders, dialer, room.as_deref()).await?;
     let (mut crowd, receivers) = match has_crowd {
-        true => (Some(Crowd::start(target).await?), None),
-        false => (None, Some(Receivers::new(target, false)?)),
+        true => (Some(Crowd::start(target, Priority::of_load(args.same_priority)).await?), None),
+        false => (None, Some(Apart::new(target, RECEIVERS, Priority::Same)?)),
     };
     if let Some(receivers) = &receivers {
-        sessions.extend(receivers.log_in(senders..online, room.as_deref())?);
+        let receiving = members::log_in(senders..online, receivers.dialer(), room.as_deref());
+        sessions.extend(receivers.within(receiving).await?);
     }
     if let Some(crowd) = &mut crowd {
         crowd.log_in(senders..online, room.as_deref()).await?;
     }
     let calm = Load::calm("pair", 1, PAUSE);
-    let pair = match args.rate {
-        Some(_) => Some(live(&calm, target, dialer, sleep(args.time.min(ALONE))).await?.0),
+    let pairs = if has_crowd { Some(Apart::pairs(target)?) } else { None };
+    let pair = match &pairs {
+        Some(pairs) => Some(live(&calm, target, pairs, sleep(args.time.min(ALONE))).await?.0),
         None => None,
     };
     let life = match &receivers {
-        Some(receivers) => Some(receivers.start_life(&load.to, place, &meter)?),
+        Some(receivers) => Some(receivers.within(start_life(receivers.dialer(), &load.to, place, &meter)).await?),
         None => None,
     };
     if let Some(crowd) = &mut crowd {
@@ -303,9 +310,9 @@ async fn measure(args: &LoadArgs, place: Place, target: &Target, dialer: &Shared
         let done = done(life.as_ref(), crowd.as_mut(), &meter).await?;
         Ok::<_, Failure>((elapsed, done.since(done_before), target.cost(before), clients, parts))
     };
-    let (pair_meanwhile, measured) = match args.rate {
-        Some(_) => {
-            let (latency, measured) = live(&calm, target, dialer, measuring).await?;
+    let (pair_meanwhile, measured) = match &pairs {
+        Some(pairs) => {
+            let (latency, measured) = live(&calm, target, pairs, measuring).await?;
             (Some(latency), measured)
         }
         None => (None, measuring.await),
@@ -419,53 +426,15 @@ impl Clients {
     }
 }
 
-/// The members who only receive, on a thread of their own, so that their work does not delay the senders' answers. The thread of a
-/// crowd has the lowest priority.
-#[derive(Debug)]
-pub(crate) struct Receivers {
-    runtime: Option<Runtime>,
-    handle: Handle,
-    dialer: SharedDialer,
-}
+/// The members who only receive have a thread of their own, so that their work does not delay the senders' answers.
+pub(crate) const RECEIVERS: Size = Size { threads: 1, sockets: 4 };
 
-impl Receivers {
-    pub(crate) fn new(target: &Target, is_crowd: bool) -> Result<Self, Failure> {
-        let lower = move || {
-            if is_crowd {
-                process::lower_priority();
-            }
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .on_thread_start(lower)
-            .enable_all()
-            .build()?;
-        let dialer = {
-            // Sockets are served by the runtime in which they are created.
-            let _within = runtime.enter();
-            Arc::new(Dialer::new(target, 4)?)
-        };
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime), dialer })
-    }
-
-    pub(crate) fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
-    pub(crate) fn dialer(&self) -> &SharedDialer {
-        &self.dialer
-    }
-
-    fn log_in(&self, online: Range<usize>, room: Option<&str>) -> Result<Vec<Raw>, Failure> {
-        tokio::task::block_in_place(|| self.handle.block_on(members::log_in(online, &self.dialer, room)))
-    }
-
-    /// Starts what happens beside the messages.
-    fn start_life(&self, to: &str, place: Place, meter: &SharedMeter) -> Result<Life, Failure> {
-        let [movers, actors] = life_of(place);
-        let sessions = (self.log_in(movers, None)?, self.log_in(actors, None)?);
-        Ok(Life::start((to, place.kind), place.rates, sessions, meter, &self.handle))
-    }
+/// Starts what happens beside the messages, on the threads of those who only receive.
+async fn start_life(dialer: &Dialer, to: &str, place: Place, meter: &SharedMeter) -> Result<Life, Failure> {
+    let [movers, actors] = life_of(place);
+    let movers = members::log_in(movers, dialer, None).await?;
+    let actors = members::log_in(actors, dialer, None).await?;
+    Ok(Life::start((to, place.kind), place.rates, (movers, actors), meter, &Handle::current()))
 }
 
 /// Returns the numbers of the users who come and go, and of the members who do something beside the messages.
@@ -478,13 +447,6 @@ pub(crate) fn life_of(place: Place) -> [Range<usize>; 2] {
 
 /// The number of the first user who enters and leaves; the members have lower ones.
 const MOVERS: usize = 200_000;
-
-impl Drop for Receivers {
-    fn drop(&mut self) {
-        // A runtime cannot wait for another one to shut down.
-        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
-    }
-}
 
 fn show(report: &Report, output: Output) -> Result<(), Failure> {
     for (index, measured) in report.groups.iter().chain(&report.rooms).enumerate() {
@@ -524,7 +486,9 @@ fn show_group(report: &Report, measured: &Measured, output: Output) -> Result<()
     output.table(&table)?;
     output.line("")?;
     show_errors(&measured.errors, output)?;
-    crowd::show(measured.crowd_niceness, output)?;
+    if report.rate.is_some() {
+        apart::show("the members who only receive", measured.crowd_niceness, output)?;
+    }
     if measured.missing > 0 {
         output.line(format!("missing  {} deliveries of acknowledged messages", thousands(measured.missing)))?;
     }

@@ -1,5 +1,6 @@
 //! `zim bench login`: logins a second, and their effect on the messages of other clients.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,11 +10,12 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::apart::{self, Apart, PriorityArgs, Size};
 use super::histogram::{Histogram, Latency};
 use super::load::{Load, raw_load};
 use super::meter::{Meter, SharedMeter};
 use super::process::Cost;
-use super::raw::{Dialer, SharedDialer};
+use super::raw::SharedDialer;
 use super::show::{latency_columns, latency_row, show_cost, show_errors, stage_row};
 use super::target::Target;
 use crate::duration;
@@ -43,6 +45,8 @@ pub(crate) struct LoginArgs {
     /// Pairs of users that exchange messages meanwhile, up to 100 a second each
     #[arg(long, value_name = "N", default_value_t = 5)]
     live_pairs: usize,
+    #[command(flatten)]
+    priority: PriorityArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +61,9 @@ struct Report {
     live_alone: Latency,
     live: Latency,
     errors: std::collections::BTreeMap<String, u64>,
+    /// The priority of the threads of the clients that log in: 19 is the lowest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clients_niceness: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Cost>,
 }
@@ -69,27 +76,28 @@ struct Logins {
 }
 
 pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Result<(), Failure> {
-    let dialer = Arc::new(Dialer::new(target, 2)?);
-    let live_dialer = Arc::new(Dialer::new(target, 1)?);
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let clients = Apart::new(target, Size { threads, sockets: 2 }, args.priority.priority())?;
+    let (dialer, pairs) = (clients.dialer(), Apart::pairs(target)?);
     let load = |role| Load::calm(role, args.live_pairs, PAUSE);
-    let (live_alone, ()) = live(&load("a"), target, &live_dialer, sleep(ALONE)).await?;
+    let (live_alone, ()) = live(&load("a"), target, &pairs, sleep(ALONE)).await?;
     let (logins, meter) = (Arc::<Logins>::default(), Meter::new());
     let before = target.sample();
     let storm = async {
         let began = Instant::now();
-        let mut clients = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for client in 0..args.clients {
             let users = (0..args.users)
                 .map(|user| target.user("l", usize::from(client) * usize::from(args.users) + usize::from(user)));
-            let (dialer, logins, meter) = (Arc::clone(&dialer), Arc::clone(&logins), Arc::clone(&meter));
-            clients.spawn(log_in_repeatedly(users.collect(), dialer, logins, meter));
+            let (dialer, logins, meter) = (Arc::clone(dialer), Arc::clone(&logins), Arc::clone(&meter));
+            tasks.spawn_on(log_in_repeatedly(users.collect(), dialer, logins, meter), clients.handle());
         }
         progress::during(args.time, "logins", &logins.done).await;
         logins.stopping.store(true, Ordering::Relaxed);
-        while clients.join_next().await.is_some() {}
+        while tasks.join_next().await.is_some() {}
         began.elapsed()
     };
-    let (live, elapsed) = live(&load("b"), target, &live_dialer, storm).await?;
+    let (live, elapsed) = live(&load("b"), target, &pairs, storm).await?;
     let done = logins.done.load(Ordering::Relaxed);
     let report = Report {
         bench: "login",
@@ -100,6 +108,7 @@ pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Res
         live_alone,
         live,
         errors: meter.errors(),
+        clients_niceness: clients.niceness().await,
         server: target.cost(before),
     };
     if output.is_json() {
@@ -118,18 +127,19 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
     output.table(&table)?;
     output.line("")?;
     show_errors(&report.errors, output)?;
+    apart::show("the clients that log in", report.clients_niceness, output)?;
     show_cost(report.server, output)
 }
 
-/// Measures the latency of messages from sender to receiver while `meanwhile` runs.
+/// Measures the latency of messages from sender to receiver while `meanwhile` runs. Nothing else is on the threads of the pairs.
 pub(crate) async fn live<T>(
     load: &Load,
     target: &Target,
-    dialer: &SharedDialer,
+    pairs: &Apart,
     meanwhile: impl Future<Output = T>,
 ) -> Result<(Latency, T), Failure> {
     let meter = Meter::new();
-    let running = raw_load(load, target, dialer, &meter).await?;
+    let running = pairs.within(raw_load(load, target, pairs.dialer(), &meter)).await?;
     // The first message of each pair creates its conversation.
     sleep(WARM_UP).await;
     meter.measure(true);

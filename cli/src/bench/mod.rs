@@ -1,5 +1,6 @@
 //! `zim bench`: measures a server, by default one that it starts itself.
 
+mod apart;
 mod arrivals;
 mod attack;
 mod attackers;
@@ -61,6 +62,7 @@ Examples:
   zim bench room --members 100,1000,5000
   zim bench room --members 1000 --set rooms.history=true
   zim bench readers
+  zim bench readers --same-priority
   zim bench call --pairs 20
   zim bench call --ringing 1000 --timeout 10s
   zim bench cluster --nodes 2
@@ -88,7 +90,7 @@ enum BenchCommand {
     Cluster(cluster::ClusterArgs),
     /// Be the members of a group or a room, as another benchmark says that starts this one
     #[command(hide = true)]
-    Crowd,
+    Crowd(apart::PriorityArgs),
 }
 
 /// The benchmarks of one server.
@@ -123,7 +125,7 @@ enum OneServer {
 pub(crate) async fn run(args: BenchArgs, output: Output) -> Result<(), Failure> {
     let command = match args.command {
         BenchCommand::OneServer(command) => command,
-        BenchCommand::Crowd => return Box::pin(crowd_members::serve()).await,
+        BenchCommand::Crowd(args) => return Box::pin(crowd_members::serve(args.priority())).await,
         BenchCommand::Cluster(cluster) => {
             // It starts several servers, one after the other. They end when the measurement is dropped.
             let mut signals = Signals::listen()?;

@@ -10,7 +10,8 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
-use super::crowd::{self, Crowd};
+use super::apart::{self, Apart, PriorityArgs};
+use super::crowd::Crowd;
 use super::group::PAUSE;
 use super::histogram::{Histogram, Latency};
 use super::load::{DRAIN, Load, raw_load};
@@ -38,6 +39,8 @@ pub(crate) struct ReadersArgs {
     /// How often they open it, each time after a new message
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     rounds: u16,
+    #[command(flatten)]
+    priority: PriorityArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,11 +70,13 @@ pub(crate) async fn run(args: ReadersArgs, target: &Target, output: Output) -> R
     let members = usize::from(args.readers) + 1;
     let dialer = Arc::new(Dialer::new(target, 4)?);
     members::join_all(&[members], target, &dialer, output).await?;
-    let mut crowd = Crowd::start(target).await?;
+    let mut crowd = Crowd::start(target, args.priority.priority()).await?;
     crowd.log_in(0..members, None).await?;
-    let (pair, ()) = live(&Load::calm("pair", 1, PAUSE), target, &dialer, sleep(ALONE)).await?;
+    let pairs = Apart::pairs(target)?;
+    let (pair, ()) = live(&Load::calm("pair", 1, PAUSE), target, &pairs, sleep(ALONE)).await?;
     let meter = Meter::new();
-    let running = raw_load(&Load::calm("pair", 1, PAUSE / 5), target, &dialer, &meter).await?;
+    let load = Load::calm("pair", 1, PAUSE / 5);
+    let running = pairs.within(raw_load(&load, target, pairs.dialer(), &meter)).await?;
     let before = target.sample();
     let (mut answered, mut last) = (Histogram::default(), Histogram::default());
     for _ in 0..args.rounds {
@@ -133,6 +138,6 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
     output.line("")?;
     show_errors(&report.errors, output)?;
     output.line(format!("ratio    the p99 of the pair is {} times that of the pair alone", report.pair_ratio))?;
-    crowd::show(report.crowd_niceness, output)?;
+    apart::show("the members", report.crowd_niceness, output)?;
     show_cost(report.server, output)
 }

@@ -201,6 +201,9 @@ async fn every_bench_measures() {
     let login =
         env.zim("x", &["bench", "login", "--server-bin", &binary, "--clients", "4", "--for", "1s"]).await.json();
     assert!(login["loginsPerSecond"].as_u64().unwrap() > 0, "{login}");
+    if cfg!(target_os = "linux") {
+        assert_eq!(login["clientsNiceness"], 19, "{login}");
+    }
     let idle = ["bench", "idle", "--server-bin", &binary, "--connections", "20", "--for", "1s", "--groups", "2"];
     assert_eq!(env.zim("x", &idle).await.json()["lost"], 0);
     let group = ["bench", "group", "--server-bin", &binary, "--for", "1s", "--warm-up", "0s"];
@@ -271,6 +274,37 @@ async fn every_bench_measures() {
     let attack = env.zim("x", &attack).await.json();
     let responses = &attack["attacks"][0]["told"];
     assert!(responses["6000005 CommonModuleTriggerServerFrequencyLimit"].as_u64().unwrap() >= 1_000, "{attack}");
+}
+
+/// Returns the priority of what this thread starts.
+#[cfg(target_os = "linux")]
+fn niceness() -> i64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    // Field 19, counted from the end of the name, which may contain anything.
+    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_clients_of_a_load_can_have_the_priority_of_the_pair() {
+    let (env, binary) = (TestEnv::without_server(), server_binary());
+    let same = ["--server-bin", &binary, "--same-priority"];
+    let login = ["bench", "login", "--clients", "2", "--for", "1s", "--live-pairs", "1"];
+    let login = env.zim("x", &[&login[..], &same].concat()).await.json();
+    assert!(login["loginsPerSecond"].as_u64().unwrap() > 0, "{login}");
+    #[cfg(target_os = "linux")]
+    assert_eq!(login["clientsNiceness"], niceness(), "{login}");
+    // Their process is told so, too.
+    let readers = ["bench", "readers", "--readers", "3", "--rounds", "1", "--plain"];
+    let shown = env.zim("x", &[&readers[..], &same].concat()).await;
+    assert!(
+        shown.stdout.contains("priority the members have the same as the pair"),
+        "{}{}",
+        shown.stdout,
+        shown.stderr
+    );
+    // Without a rate nobody is measured beside the members.
+    let refused = env.zim("x", &[&["bench", "group"][..], &same].concat()).await;
+    assert!(refused.code == Some(2) && refused.stderr.contains("--rate"), "{}", refused.stderr);
 }
 
 /// The members of a benchmark are a process of their own, which it starts itself.
