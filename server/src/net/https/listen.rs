@@ -249,7 +249,7 @@ mod tests {
                 return given.pop_front().map_or(Poll::Pending, |error| Poll::Ready(error.map(|_| &b""[..])));
             }
             match given.front() {
-                Some(Ok(bytes)) => Poll::Ready(Ok(bytes)),
+                Some(Ok(bytes)) => Poll::Ready(Ok(bytes.as_slice())),
                 _ => Poll::Pending,
             }
         }
