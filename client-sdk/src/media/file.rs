@@ -14,8 +14,9 @@ use zim_protocol::{ErrorCode, MessageType};
 use super::first::First;
 use crate::error::Error;
 
-/// The bytes that are read at once. A piece is hashed while the next one is read.
-const PIECE: usize = 512 << 10;
+/// The bytes that are read at once. A piece is hashed while the next one is read. With small ones, the threads wait for each other for a
+/// noticeable part of the time: between two pieces nothing is hashed.
+const PIECE: usize = 1 << 20;
 
 /// A file on this device, as it was when its hash was computed.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
-//! Appends the bytes of a request to a file, in pieces: one is written while the next one arrives.
+//! Appends the bytes of a request to a file, in pieces: some are written while the next one arrives.
 
+use std::collections::VecDeque;
 use std::io;
 
 use super::Writing;
@@ -8,6 +9,9 @@ use super::disk::Begun;
 /// The bytes of a file that the disk may have to take at once. It gets them little by little: what else waits for the disk, like a message
 /// that is being stored, waits for no more than that.
 const UNSYNCED: u64 = 2 << 20;
+/// The most pieces that are written or wait for it, besides the one that is collected. While one is written, the next one waits:
+/// otherwise the thread would have nothing to do until this request has heard of it.
+const AHEAD: usize = 2;
 
 /// Bytes that are appended to a file.
 #[derive(Debug)]
@@ -18,9 +22,12 @@ pub(crate) struct Appending<'a> {
     /// Where the bytes that are collected belong.
     at: u64,
     collected: Vec<u8>,
-    /// The other buffer, while nothing is written.
-    spare: Vec<u8>,
-    written: Option<Begun<Vec<u8>>>,
+    /// The other buffers that are not in use.
+    spare: Vec<Vec<u8>>,
+    /// What was given to be written, in its order, with the numbers of the bytes.
+    written: VecDeque<(Begun<Vec<u8>>, u64)>,
+    /// The first bytes of the file that are known to be written.
+    written_to: u64,
     synced: Option<Begun<()>>,
     /// The bytes that were written since the last wait for the disk began.
     unsynced: u64,
@@ -31,8 +38,18 @@ pub(crate) struct Appending<'a> {
 impl<'a> Appending<'a> {
     /// Appends to a file of which the first `at` bytes have arrived.
     pub(crate) fn new(writing: &'a Writing, at: u64, size: u64) -> Self {
-        let (collected, spare) = (Vec::new(), Vec::new());
-        Self { writing, size, at, collected, spare, written: None, synced: None, unsynced: 0, is_lost: false }
+        Self {
+            writing,
+            size,
+            at,
+            collected: Vec::new(),
+            spare: Vec::new(),
+            written: VecDeque::new(),
+            written_to: at,
+            synced: None,
+            unsynced: 0,
+            is_lost: false,
+        }
     }
 
     /// Returns how many bytes of the file there are, with those that are not written yet.
@@ -40,8 +57,8 @@ impl<'a> Appending<'a> {
         self.at + self.collected.len() as u64
     }
 
-    /// Appends bytes. Waits while those before them are being written. After an error nothing more is appended. If the disk has failed to
-    /// take something, the file ends then with what it has taken for certain.
+    /// Appends bytes. Waits while too many of those before them are not written yet. After an error nothing more is appended. If the disk
+    /// has failed to take something, the file ends then with what it has taken for certain.
     pub(crate) async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let appended = self.collect(bytes).await;
         if appended.is_err() {
@@ -83,7 +100,7 @@ impl<'a> Appending<'a> {
         if !self.collected.is_empty() {
             self.write().await?;
         }
-        self.written().await?;
+        self.all_written().await?;
         self.synced().await?;
         // After a power failure, the offset must not count bytes that the disk does not have.
         let synced = self.writing.sync().await;
@@ -95,7 +112,9 @@ impl<'a> Appending<'a> {
     /// failure once, and whoever goes on with the upload would wait for the disk in vain.
     async fn settle(&mut self) {
         // The first failure was told.
-        drop(self.written().await);
+        while !self.written.is_empty() {
+            drop(self.oldest_written().await);
+        }
         drop(self.synced().await);
         if self.is_lost
             && let Err(error) = self.writing.cut_unsynced().await
@@ -105,29 +124,45 @@ impl<'a> Appending<'a> {
         }
     }
 
-    /// Writes what is collected, when what was collected before is written.
+    /// Gives what is collected to be written, when there is room for it.
     async fn write(&mut self) -> io::Result<()> {
-        self.written().await?;
+        while self.written.len() >= AHEAD {
+            self.oldest_written().await?;
+        }
         let piece = std::mem::take(&mut self.collected);
         let length = piece.len() as u64;
-        self.written = self.writing.write(self.at, piece).await?;
-        self.collected = std::mem::take(&mut self.spare);
+        match self.writing.write(self.at, piece).await? {
+            Some(begun) => self.written.push_back((begun, length)),
+            None => self.written_to += length,
+        }
+        self.collected = self.spare.pop().unwrap_or_default();
         self.at += length;
         self.unsynced += length;
         if self.unsynced >= UNSYNCED {
             // A disk that is slower than the network holds up the client.
             self.synced().await?;
-            // The last piece may not be written yet.
-            self.synced = self.writing.begin_sync(self.at - length)?;
+            // The last pieces may not be written yet.
+            self.synced = self.writing.begin_sync(self.written_to)?;
             self.unsynced = 0;
         }
         Ok(())
     }
 
-    async fn written(&mut self) -> io::Result<()> {
-        if let Some(written) = self.written.take() {
-            self.spare = written.done().await?;
-            self.spare.clear();
+    /// Waits until all that was given is written.
+    async fn all_written(&mut self) -> io::Result<()> {
+        while !self.written.is_empty() {
+            self.oldest_written().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the oldest piece is written.
+    async fn oldest_written(&mut self) -> io::Result<()> {
+        if let Some((begun, length)) = self.written.pop_front() {
+            let mut piece = begun.done().await?;
+            self.written_to += length;
+            piece.clear();
+            self.spare.push(piece);
         }
         Ok(())
     }
@@ -166,7 +201,9 @@ mod tests {
             appending.append(part).await.unwrap();
             // A buffer that grew would take twice as much.
             let most = writing.piece(0);
-            assert!(appending.collected.capacity() <= most && appending.spare.capacity() <= most);
+            let mut buffers = appending.spare.iter().chain([&appending.collected]);
+            assert!(buffers.all(|buffer| buffer.capacity() <= most));
+            assert!(appending.written.len() + appending.spare.len() <= AHEAD, "too many buffers");
         }
         assert_eq!(appending.reached(), at + bytes.len() as u64);
         appending.finish().await.unwrap()
@@ -281,7 +318,7 @@ mod tests {
         writing.truncate(0).await.unwrap();
         writing.fail_sync_after(1);
         append_in_vain(&writing, (0, size), &bytes).await;
-        let taken = UNSYNCED - writing.piece(0) as u64;
+        let taken = UNSYNCED - (AHEAD * writing.piece(0)) as u64;
         drop(writing);
         let (writing, at) = resume().await;
         assert_eq!(at, taken);

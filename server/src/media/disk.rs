@@ -41,6 +41,18 @@ struct Queue {
     is_ending: bool,
 }
 
+/// Work that is done in the order in which it was given, by one thread at a time. The next begins when the one before ends, without waiting
+/// until whoever gave it has heard of that.
+#[derive(Clone, Default)]
+pub(super) struct Line(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    work: VecDeque<Work>,
+    /// Whether a thread does some of it now.
+    is_busy: bool,
+}
+
 /// Work that was begun. It is done even if nobody waits for the result.
 #[derive(Debug)]
 pub(super) struct Begun<T>(oneshot::Receiver<io::Result<T>>);
@@ -49,6 +61,22 @@ impl<T> Begun<T> {
     /// Waits for the result.
     pub(super) async fn done(self) -> io::Result<T> {
         self.0.await.map_err(|_| io::Error::other("a thread that writes files ended before its time"))?
+    }
+}
+
+/// Returns work together with the wait for its result.
+fn promised<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> (Work, Begun<T>) {
+    let (done, begun) = oneshot::channel();
+    let work: Work = Box::new(move || {
+        // Fails if nobody waits for it any more.
+        drop(done.send(work()));
+    });
+    (work, Begun(begun))
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").finish_non_exhaustive()
     }
 }
 
@@ -61,25 +89,23 @@ impl fmt::Debug for Disk {
 impl Disk {
     /// Gives work to the threads. What is given first is begun first.
     pub(super) fn begin<T: Send + 'static>(&self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Begun<T> {
-        let (done, begun) = oneshot::channel();
-        let mut queue = self.0.queue.lock();
-        queue.work.push_back(Box::new(move || {
-            // Fails if nobody waits for it any more.
-            drop(done.send(work()));
-        }));
-        // Those that were woken and have not begun yet count as idle.
-        if queue.work.len() > queue.idle && queue.threads < THREADS {
-            let shared = Arc::clone(&self.0);
-            let thread = std::thread::Builder::new().name("zim-files".to_owned());
-            match thread.spawn(move || shared.run()) {
-                Ok(_) => queue.threads += 1,
-                // Without any, whoever waits gets an error.
-                Err(_) if queue.threads == 0 => queue.work.clear(),
-                Err(error) => tracing::debug!(%error, "there are fewer threads that write files than there could be"),
-            }
+        let (work, begun) = promised(work);
+        self.0.give(work);
+        begun
+    }
+
+    /// Gives work to the threads that is done after what was given to the same line before.
+    pub(super) fn begin_in<T: Send + 'static>(
+        &self,
+        line: &Line,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Begun<T> {
+        let (work, begun) = promised(work);
+        line.0.lock().work.push_back(work);
+        if !self.0.give(self.0.turn_of(line)) {
+            line.0.lock().work.clear();
         }
-        self.0.more.notify_one();
-        Begun(begun)
+        begun
     }
 
     /// Does some work, and waits for it.
@@ -99,6 +125,44 @@ impl Drop for Disk {
 }
 
 impl Shared {
+    /// Queues work. Returns false if there is no thread to do it: then whoever waits for it gets an error.
+    fn give(self: &Arc<Self>, work: Work) -> bool {
+        let mut queue = self.queue.lock();
+        queue.work.push_back(work);
+        // Those that were woken and have not begun yet count as idle.
+        if queue.work.len() > queue.idle && queue.threads < THREADS {
+            let shared = Arc::clone(self);
+            let thread = std::thread::Builder::new().name("zim-files".to_owned());
+            match thread.spawn(move || shared.run()) {
+                Ok(_) => queue.threads += 1,
+                Err(_) if queue.threads == 0 => queue.work.clear(),
+                Err(error) => tracing::debug!(%error, "there are fewer threads that write files than there could be"),
+            }
+        }
+        self.more.notify_one();
+        queue.threads > 0
+    }
+
+    /// Returns work that does what is next in a line. If a thread is busy with the line, that one goes on with it.
+    fn turn_of(self: &Arc<Self>, line: &Line) -> Work {
+        let (shared, line) = (Arc::clone(self), line.clone());
+        Box::new(move || {
+            let mut waiting = line.0.lock();
+            if waiting.is_busy {
+                return;
+            }
+            let Some(work) = waiting.work.pop_front() else { return };
+            waiting.is_busy = true;
+            // After a panic the line goes on.
+            MutexGuard::unlocked(&mut waiting, || drop(catch_unwind(AssertUnwindSafe(work))));
+            waiting.is_busy = false;
+            if !waiting.work.is_empty() {
+                // What others have given is done before. This thread looks for work right after this, so none needs to be woken.
+                shared.queue.lock().work.push_back(shared.turn_of(&line));
+            }
+        })
+    }
+
     /// What a thread does.
     fn run(&self) {
         // On Linux it is the priority of this thread. Where it cannot be lowered, it stays.
@@ -157,6 +221,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_work_of_a_line_is_done_in_its_order_and_others_have_their_turns() {
+        let disk = Disk::default();
+        let (line, order) = (Line::default(), Arc::new(Mutex::new(Vec::new())));
+        let note = |name: &'static str| {
+            let order = Arc::clone(&order);
+            move || -> io::Result<()> {
+                order.lock().push(name);
+                Ok(())
+            }
+        };
+        // Work that tells when it is begun, and ends when the test says so.
+        let held = || {
+            let ((tell, begun), (end, gate)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+            let work = move || -> io::Result<()> {
+                tell.send(()).unwrap();
+                drop(gate.recv());
+                Ok(())
+            };
+            (work, begun, end)
+        };
+        let (first, has_begun, end_first) = held();
+        let first = disk.begin_in(&line, first);
+        has_begun.recv().unwrap();
+        let rest = [disk.begin_in(&line, note("second")), disk.begin_in(&line, note("third"))];
+        // When the other threads are busy with this, they have left the rest of the line alone.
+        let busy: Vec<_> = (1..THREADS)
+            .map(|_| {
+                let (work, has_begun, end) = held();
+                let begun = disk.begin(work);
+                has_begun.recv().unwrap();
+                (begun, end)
+            })
+            .collect();
+        let other = disk.begin(note("other"));
+        end_first.send(()).unwrap();
+        first.done().await.unwrap();
+        for begun in rest {
+            begun.done().await.unwrap();
+        }
+        other.done().await.unwrap();
+        assert_eq!(*order.lock(), ["other", "second", "third"]);
+        for (begun, end) in busy {
+            drop(end);
+            begun.done().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn work_that_panics_is_an_error_and_the_rest_is_done() {
         let disk = Disk::default();
         for _ in 0..=THREADS {
@@ -164,6 +276,12 @@ mod tests {
             assert_eq!(failed.kind(), io::ErrorKind::Other);
         }
         assert_eq!(disk.run(|| Ok(7)).await.unwrap(), 7);
+        // A line goes on after it.
+        let line = Line::default();
+        let (failed, next) =
+            (disk.begin_in::<()>(&line, || panic!("a test breaks it")), disk.begin_in(&line, || Ok(9)));
+        assert_eq!(failed.done().await.unwrap_err().kind(), io::ErrorKind::Other);
+        assert_eq!(next.done().await.unwrap(), 9);
         // What was given is done, even if the server does not wait for it.
         let last = disk.begin(|| Ok(8));
         drop(disk);

@@ -18,12 +18,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bucket::Bucket;
-use super::disk::Begun;
+use super::disk::{Begun, Line};
 use super::hashed::Hashed;
 use super::{Files, Store, Version};
 
-/// Bytes that are collected before they are written to a file. An upload has two buffers of this size: one is filled while the other one
-/// is written.
+/// Bytes that are collected before they are written to a file. An upload has three buffers of this size: one is filled, one is written, and
+/// one waits, so that the thread that writes has what comes next.
 const PIECE: usize = 128 << 10;
 /// The least and the most bytes that are collected before they become an object. Each costs a request.
 const OBJECTS: [usize; 2] = [256 << 10, 1 << 20];
@@ -68,6 +68,8 @@ pub(crate) struct Writing {
     newest: Newest,
     guard: Option<OwnedMutexGuard<()>>,
     target: Option<Target>,
+    /// What is written to a file in a folder, in its order.
+    line: Line,
     /// What is known of the hash of a file in a folder.
     hashed: Arc<Mutex<Hashed>>,
 }
@@ -117,14 +119,18 @@ impl Writing {
         }
     }
 
-    /// Writes bytes to a place in the file. In a folder this has only begun then, and returns the buffer when it is done: nothing else may
-    /// be written meanwhile.
+    /// Writes bytes to a place in the file. In a folder this has only begun then, after what was given before, and returns the buffer when
+    /// it is done. It fails if what comes before it in the file was not written.
     pub(super) async fn write(&self, at: u64, bytes: Vec<u8>) -> io::Result<Option<Begun<Vec<u8>>>> {
         match self.target()? {
             Target::File(file) => {
                 let hashed = Arc::clone(&self.hashed);
-                Ok(Some(self.files.disk.begin(move || {
+                Ok(Some(self.files.disk.begin_in(&self.line, move || {
                     let mut hashed = hashed.lock();
+                    // The length of the file says how much has arrived: no gap may count.
+                    if file.metadata()?.len() < at {
+                        return Err(io::Error::other("the bytes before these were not written"));
+                    }
                     hashed.touch();
                     let mut to = &*file;
                     to.seek(SeekFrom::Start(at))?;
@@ -285,6 +291,7 @@ impl Files {
                 newest: newest.clone(),
                 guard: None,
                 target: None,
+                line: Line::default(),
                 hashed: Arc::default(),
             };
             (writing, Arc::clone(&turn.writer))
@@ -359,6 +366,20 @@ mod tests {
         assert_eq!(files.turns.lock().len(), 2);
         drop((second, other));
         assert!(files.turns.lock().is_empty(), "what nobody writes to is forgotten");
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_a_gap_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::in_folder(&dir.path().join("media"));
+        let writing = files.write(7, LONG).await.unwrap().unwrap();
+        write(&writing, 0, b"one").await;
+        // As if the piece between them had failed.
+        let begun = writing.write(4, b"three".to_vec()).await.unwrap().unwrap();
+        begun.done().await.unwrap_err();
+        assert_eq!(writing.begin(3).await.unwrap(), 3);
+        write(&writing, 3, b"two").await;
+        assert_eq!(files.received(7).await.unwrap(), 6);
     }
 
     #[tokio::test]
