@@ -52,7 +52,8 @@ impl SyncEngine {
             self.dirty.insert(name.clone(), Vec::new());
             self.output.batch.changes.push(Change::Drop(name.clone()));
         }
-        let raise_after = state.seq;
+        // What they see of before they entered is history. The head says so as well, but a hint may overtake it.
+        let raise_after = state.seq.max(page.entered_seq.saturating_sub(1));
         let new = page.messages.iter().filter(|entry| entry.seq > state.head_seq).count() as u64;
         if new < page.through_seq.saturating_sub(state.head_seq) {
             // A missing position may be an own message that was deleted meanwhile. Only a head says how many were sent.
@@ -383,7 +384,7 @@ impl SyncEngine {
 
 /// Returns whether all positions of a page are possible.
 fn is_possible(page: &Page) -> bool {
-    let ends = [page.through_seq, page.through_rev, page.end_seq, page.end_rev];
+    let ends = [page.through_seq, page.through_rev, page.end_seq, page.end_rev, page.entered_seq];
     let mut all = ends.into_iter().chain(page.messages.iter().map(|entry| entry.seq));
     all.all(|position| position <= MAX_POSITION)
 }

@@ -276,6 +276,18 @@ fn a_return_after_a_stay_without_messages_drops_what_may_have_changed() {
     }
 }
 
+/// The hint that something waits may overtake the head of the group to which the user has returned.
+#[test]
+fn what_a_pull_brings_of_before_the_user_entered_is_history() {
+    for (entered_seq, raised) in [(0, vec![2, 3]), (3, vec![3]), (4, vec![])] {
+        let mut engine = device(1);
+        let (pull, _) = pulls(&mut engine).remove(0);
+        let messages = vec![message(2), message(3)];
+        engine.page(pull, Page { messages, through_seq: 3, end_seq: 3, entered_seq, ..Page::default() });
+        assert_eq!(raised(&mut engine), raised, "{entered_seq}");
+    }
+}
+
 #[test]
 fn a_group_that_the_user_enters_during_a_full_sync_is_not_dropped_by_it() {
     let crew = Name::new(ConversationType::Group as i32, "crew");

@@ -409,6 +409,7 @@ impl Server {
             end_rev: end_rev as u64,
             reset,
             without_roster: false,
+            entered_seq: 0,
         })
     }
 }

@@ -282,6 +282,11 @@ impl Viewer {
             && !self.visits.iter().any(|visit| visit.shows(rev))
     }
 
+    /// The first message after the user entered, if their stay shows what was before.
+    pub fn history_before(&self) -> Option<i64> {
+        self.visits.last().map(|visit| visit.seq.from).filter(|from| *from < self.entered_seq).map(|_| self.entered_seq)
+    }
+
     /// Whether the user was a member when a message was sent, in an earlier stay.
     pub fn was_there_before(&self, seq: i64) -> bool {
         let earlier = self.visits.split_last().map_or(&[][..], |(_, earlier)| earlier);

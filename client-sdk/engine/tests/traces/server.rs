@@ -359,6 +359,7 @@ impl Server {
             end_rev,
             reset: request.after_seq < talk.floor,
             without_roster,
+            entered_seq: 0,
         })
     }
 

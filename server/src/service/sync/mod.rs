@@ -194,6 +194,7 @@ async fn pull_page(
         end_rev: end_rev.unsigned_abs(),
         reset,
         without_roster: changes.is_without_roster,
+        entered_seq: viewer.history_before().map_or(0, i64::unsigned_abs),
     })
 }
 
