@@ -60,7 +60,7 @@ impl SyncEngine {
             state.known = false;
             state.uncounted = true;
         }
-        count(state, &self.viewer, &page.messages);
+        count(state, &self.viewer, &page.messages, page.entered_seq);
         deduct(state, &self.viewer, &page.changes);
         state.head_seq = state.head_seq.max(page.through_seq);
         state.head_rev = state.head_rev.max(page.through_rev);
@@ -137,7 +137,7 @@ impl SyncEngine {
         // raises it.
         let (begin, raise_after) = if is_next { (state.seq + 1, state.seq) } else { (state.head_seq + 1, u64::MAX) };
         entries.retain(|entry| (begin..=to).contains(&entry.seq));
-        count(state, &self.viewer, &entries);
+        count(state, &self.viewer, &entries, 0);
         state.head_seq = state.head_seq.max(to);
         if is_next {
             state.seq = to;
@@ -389,12 +389,15 @@ fn is_possible(page: &Page) -> bool {
     all.all(|position| position <= MAX_POSITION)
 }
 
-/// Counts the entries after the head, in order.
-fn count(state: &mut State, viewer: &str, entries: &[MessageEntry]) {
+/// Counts the entries after the head, in order. Those before `entered_seq` are history, and do not count as unread.
+fn count(state: &mut State, viewer: &str, entries: &[MessageEntry], entered_seq: u64) {
     for entry in entries {
         if entry.seq > state.head_seq {
             state.tally.count(entry, viewer);
             state.head_seq = entry.seq;
+            if entry.seq < entered_seq {
+                state.tally.clear(entry.seq);
+            }
         }
         state.last_ts = state.last_ts.max(entry.ts);
     }

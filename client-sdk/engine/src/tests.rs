@@ -288,6 +288,20 @@ fn what_a_pull_brings_of_before_the_user_entered_is_history() {
     }
 }
 
+/// The head, which says what counts as unread, may come later.
+#[test]
+fn what_a_pull_brings_of_before_the_user_entered_is_not_unread() {
+    for (entered_seq, unread) in [(0, 6), (5, 2), (6, 1), (7, 0)] {
+        let mut engine = device(3);
+        // Others are missing before it.
+        engine.push(messages(6, 6), Origin::Other);
+        let (pull, _) = pulls(&mut engine).remove(0);
+        let messages = (4..=6).map(message).collect();
+        engine.page(pull, Page { messages, through_seq: 6, end_seq: 6, entered_seq, ..Page::default() });
+        assert_eq!(engine.state(&name()).unwrap().tally.unread(), unread, "{entered_seq}");
+    }
+}
+
 #[test]
 fn a_group_that_the_user_enters_during_a_full_sync_is_not_dropped_by_it() {
     let crew = Name::new(ConversationType::Group as i32, "crew");
