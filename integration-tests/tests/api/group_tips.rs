@@ -5,9 +5,10 @@ use zim_integration_tests::{Device, World, group, refusal, soon, texts};
 use zim_protocol::message::Body;
 use zim_protocol::tips_message_change_info::Body as Changed;
 use zim_protocol::{
-    ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig, GroupMessageReceiptMemberQueryConfig,
-    GroupMuteConfig, GroupMuteMode, Message, MessageDeleteConfig, MessageEditConfig, MessagePinConfig,
-    MessageReactionAddConfig, MessageRevokeConfig, MessageSendConfig, MessageType, TipsMessage, TipsMessageEvent,
+    ConversationRef, ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig,
+    GroupMessageReceiptMemberQueryConfig, GroupMuteConfig, GroupMuteMode, JoinGroupRequest, LeaveGroupRequest, Message,
+    MessageDeleteConfig, MessageEditConfig, MessagePinConfig, MessageReactionAddConfig, MessageRevokeConfig,
+    MessageSendConfig, MessageType, PullRequest, TipsMessage, TipsMessageEvent,
 };
 
 use crate::group::{create, members};
@@ -273,6 +274,28 @@ async fn new_members_see_what_was_before_if_the_setting_says_so() {
     // That was history as well.
     let all: Vec<String> = cai.seen().iter().flat_map(received).collect();
     assert_eq!(all, ["three", "five"]);
+    world.end().await;
+}
+
+/// A device may pull before it knows the head.
+#[tokio::test]
+async fn a_pull_says_where_the_user_entered_if_they_see_what_was_before() {
+    let world = World::with(|config| config.groups.history_for_new_members = true).await;
+    let (ann, mut cai) = (world.user("ann").await, world.raw_user("cai", 1).await);
+    create(&ann, "crew", &[]).await;
+    let (join, leave) = (JoinGroupRequest { group_id: "crew".into() }, LeaveGroupRequest { group_id: "crew".into() });
+    let conversation = Some(ConversationRef { r#type: ConversationType::Group as i32, id: "crew".into() });
+    let pull = PullRequest { conversation, ..PullRequest::default() };
+    for (said, entered_seq) in [(Some("one"), 2), (Some("two"), 3), (None, 0)] {
+        if let Some(said) = said {
+            ann.say(group("crew"), said).await;
+        }
+        cai.call(&join).await.unwrap();
+        let page = cai.call(&pull).await.unwrap();
+        assert_eq!(page.entered_seq, entered_seq, "{said:?}");
+        cai.call(&leave).await.unwrap();
+    }
+    cai.end().await;
     world.end().await;
 }
 
