@@ -52,8 +52,7 @@ impl SyncEngine {
             self.dirty.insert(name.clone(), Vec::new());
             self.output.batch.changes.push(Change::Drop(name.clone()));
         }
-        // What they see of before they entered is history. The head says so as well, but a hint may overtake it.
-        let raise_after = state.seq.max(page.entered_seq.saturating_sub(1));
+        let raise_after = state.seq;
         let new = page.messages.iter().filter(|entry| entry.seq > state.head_seq).count() as u64;
         if new < page.through_seq.saturating_sub(state.head_seq) {
             // A missing position may be an own message that was deleted meanwhile. Only a head says how many were sent.
@@ -90,9 +89,17 @@ impl SyncEngine {
         self.cover(&name, from, page.through_seq);
         self.moved(&name);
         let changes = &mut self.output.batch.changes;
-        if !page.messages.is_empty() {
-            let (name, entries) = (name.clone(), page.messages);
-            changes.push(Change::Messages { name, entries, raise_after, own_after });
+        // What they see of before they entered is history. The head says so as well, but a hint may overtake it. What they missed of
+        // the stay before is none.
+        let first_of_history = page.messages.partition_point(|entry| entry.seq < page.history_from);
+        let mut earlier = page.messages;
+        let entries = earlier.split_off(if page.entered_seq > 0 { first_of_history } else { 0 });
+        let entered = page.entered_seq.saturating_sub(1);
+        for (entries, entered) in [(earlier, 0), (entries, entered)] {
+            if !entries.is_empty() {
+                let (raise_after, own_after) = (raise_after.max(entered), own_after.max(entered));
+                changes.push(Change::Messages { name: name.clone(), entries, raise_after, own_after });
+            }
         }
         if !page.changes.is_empty() {
             changes.push(Change::Changes { name: name.clone(), entries: page.changes, origin: Origin::Other });
@@ -344,10 +351,11 @@ impl SyncEngine {
         };
         // A user who has left and returned also gets what they missed of the stay that this device knows.
         let first = if is_new || is_local { head.from_seq.saturating_sub(1) } else { 0 };
-        // What they see of before they entered is history.
-        let first = if head.entered_seq > head.from_seq { first.max(head.entered_seq - 1) } else { first };
-        let start = start.max(head.floor_seq).max(first).min(head.end_seq);
-        state.seq = state.seq.max(start);
+        state.seq = state.seq.max(start.max(head.floor_seq).max(first).min(head.end_seq));
+        // What they see of before they entered is history. If they missed something of the stay before, a pull brings both.
+        if head.entered_seq > head.from_seq && state.seq + 1 >= head.from_seq {
+            state.seq = state.seq.max((head.entered_seq - 1).min(head.end_seq));
+        }
         // A later head does not end the wait: pushes may have overtaken it.
         state.awaits_pushes = (has_pushes || state.awaits_pushes) && state.seq < state.head_seq;
         self.awaits_pushes |= state.awaits_pushes;
@@ -384,7 +392,7 @@ impl SyncEngine {
 
 /// Returns whether all positions of a page are possible.
 fn is_possible(page: &Page) -> bool {
-    let ends = [page.through_seq, page.through_rev, page.end_seq, page.end_rev, page.entered_seq];
+    let ends = [page.through_seq, page.through_rev, page.end_seq, page.end_rev, page.entered_seq, page.history_from];
     let mut all = ends.into_iter().chain(page.messages.iter().map(|entry| entry.seq));
     all.all(|position| position <= MAX_POSITION)
 }

@@ -11,6 +11,9 @@ use super::name::Name;
 use super::state::{Change, Origin, Position, Request, State, Uncounted};
 use super::sync_engine::SyncEngine;
 
+/// Groups that show their members what was said before they entered.
+mod history;
+
 fn name() -> Name {
     Name::new(ConversationType::Peer as i32, "bob")
 }
@@ -273,32 +276,6 @@ fn a_return_after_a_stay_without_messages_drops_what_may_have_changed() {
         let changes = engine.take().batch.changes;
         let is_dropped = changes.iter().any(|change| matches!(change, Change::Drop(name) if *name == crew));
         assert_eq!(is_dropped, pos == 1, "once");
-    }
-}
-
-/// The hint that something waits may overtake the head of the group to which the user has returned.
-#[test]
-fn what_a_pull_brings_of_before_the_user_entered_is_history() {
-    for (entered_seq, raised) in [(0, vec![2, 3]), (3, vec![3]), (4, vec![])] {
-        let mut engine = device(1);
-        let (pull, _) = pulls(&mut engine).remove(0);
-        let messages = vec![message(2), message(3)];
-        engine.page(pull, Page { messages, through_seq: 3, end_seq: 3, entered_seq, ..Page::default() });
-        assert_eq!(raised(&mut engine), raised, "{entered_seq}");
-    }
-}
-
-/// The head, which says what counts as unread, may come later.
-#[test]
-fn what_a_pull_brings_of_before_the_user_entered_is_not_unread() {
-    for (entered_seq, unread) in [(0, 6), (5, 2), (6, 1), (7, 0)] {
-        let mut engine = device(3);
-        // Others are missing before it.
-        engine.push(messages(6, 6), Origin::Other);
-        let (pull, _) = pulls(&mut engine).remove(0);
-        let messages = (4..=6).map(message).collect();
-        engine.page(pull, Page { messages, through_seq: 6, end_seq: 6, entered_seq, ..Page::default() });
-        assert_eq!(engine.state(&name()).unwrap().tally.unread(), unread, "{entered_seq}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};
-use zim_protocol::{MessageRepliedInfo, MessageSentStatus, MessageState, id};
+use zim_protocol::{MessageRepliedInfo, MessageSentStatus, MessageState, ORDER_KEY_STEP, id};
 
 use super::message::{COLUMNS, INSERTED, MessageRow, order_key};
 use super::outgoing::{Pending, insert_pending, lately};
@@ -249,16 +249,18 @@ pub(crate) fn delete_here(db: &Connection, row: i64, message: &MessageRow) -> ru
 
 /// Deletes all messages of a conversation on this device only, so that they do not come back.
 pub(crate) fn clear_here(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE conversation SET deleted_seq = max(deleted_seq, head_seq), deleted_ts = max(deleted_ts, last_ts, \
-         COALESCE((SELECT MAX(ts) FROM message WHERE conversation = ?1 AND seq > 0), 0)) WHERE id = ?1",
-    )?
-    .execute([conversation])?;
     // What this device has sent may lie behind messages that it does not have yet. Those stay, and so it is noted one by one.
-    db.prepare_cached(
+    db.prepare_cached(&format!(
         "INSERT OR IGNORE INTO deleted_message (message_id) SELECT m.message_id FROM message m \
-         JOIN conversation c ON c.id = m.conversation WHERE m.conversation = ?1 AND m.seq > c.deleted_seq",
-    )?
+         JOIN conversation c ON c.id = m.conversation WHERE m.conversation = ?1 AND m.seq > 0 \
+         AND m.order_key > c.head_seq * {ORDER_KEY_STEP}"
+    ))?
+    .execute([conversation])?;
+    db.prepare_cached(&format!(
+        "UPDATE conversation SET deleted_seq = max(deleted_seq, head_seq), deleted_ts = max(deleted_ts, last_ts, \
+         COALESCE((SELECT MAX(m.ts) FROM message m WHERE m.conversation = ?1 AND m.seq > 0 \
+         AND m.order_key <= conversation.head_seq * {ORDER_KEY_STEP}), 0)) WHERE id = ?1"
+    ))?
     .execute([conversation])?;
     clear(db, conversation, u64::MAX >> 1)?;
     clear_unsent(db, conversation, i64::MAX)

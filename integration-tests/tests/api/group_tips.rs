@@ -286,13 +286,13 @@ async fn a_pull_says_where_the_user_entered_if_they_see_what_was_before() {
     let (join, leave) = (JoinGroupRequest { group_id: "crew".into() }, LeaveGroupRequest { group_id: "crew".into() });
     let conversation = Some(ConversationRef { r#type: ConversationType::Group as i32, id: "crew".into() });
     let pull = PullRequest { conversation, ..PullRequest::default() };
-    for (said, entered_seq) in [(Some("one"), 2), (Some("two"), 3), (None, 0)] {
+    for (said, history) in [(Some("one"), (1, 2)), (Some("two"), (2, 3)), (None, (0, 0))] {
         if let Some(said) = said {
             ann.say(group("crew"), said).await;
         }
         cai.call(&join).await.unwrap();
         let page = cai.call(&pull).await.unwrap();
-        assert_eq!(page.entered_seq, entered_seq, "{said:?}");
+        assert_eq!((page.history_from, page.entered_seq), history, "{said:?}");
         cai.call(&leave).await.unwrap();
     }
     cai.end().await;

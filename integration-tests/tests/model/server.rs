@@ -410,6 +410,7 @@ impl Server {
             reset,
             without_roster: false,
             entered_seq: 0,
+            history_from: 0,
         })
     }
 }

@@ -1,6 +1,8 @@
 //! What a member sees of a conversation. Every read of its logs goes through a [`Viewer`], and the same rule stands here as
 //! SQL for statements about many conversations.
 
+use std::ops::Range;
+
 use zim_protocol::MessageFlag;
 
 use super::rules::{Base, Extent, Stay, end_of_stay, is_visible, visible};
@@ -282,9 +284,10 @@ impl Viewer {
             && !self.visits.iter().any(|visit| visit.shows(rev))
     }
 
-    /// The first message after the user entered, if their stay shows what was before.
-    pub fn history_before(&self) -> Option<i64> {
-        self.visits.last().map(|visit| visit.seq.from).filter(|from| *from < self.entered_seq).map(|_| self.entered_seq)
+    /// The positions of what the stay shows of before the user entered, if there are any.
+    pub fn history(&self) -> Option<Range<i64>> {
+        let from = self.visits.last()?.seq.from;
+        (from < self.entered_seq).then_some(from..self.entered_seq)
     }
 
     /// Whether the user was a member when a message was sent, in an earlier stay.

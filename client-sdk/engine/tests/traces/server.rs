@@ -360,6 +360,7 @@ impl Server {
             reset: request.after_seq < talk.floor,
             without_roster,
             entered_seq: 0,
+            history_from: 0,
         })
     }
 

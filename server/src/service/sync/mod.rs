@@ -185,6 +185,7 @@ async fn pull_page(
     } else {
         (Vec::new(), position)
     };
+    let history = viewer.history().unwrap_or_default();
     Ok(Page {
         messages,
         changes: changes.entries,
@@ -194,7 +195,8 @@ async fn pull_page(
         end_rev: end_rev.unsigned_abs(),
         reset,
         without_roster: changes.is_without_roster,
-        entered_seq: viewer.history_before().map_or(0, i64::unsigned_abs),
+        entered_seq: history.end.unsigned_abs(),
+        history_from: history.start.unsigned_abs(),
     })
 }
 
