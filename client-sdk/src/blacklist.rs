@@ -8,6 +8,7 @@ use zim_protocol::{
 
 use crate::error::Error;
 use crate::store::block;
+use crate::types::strings;
 use crate::zim::Zim;
 
 impl Zim {
@@ -22,7 +23,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.call(AddUsersToBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() })
+        self.call(AddUsersToBlacklistRequest { user_ids: strings(user_ids) })
     }
 
     /// Unblocks up to 20 users, with immediate effect. The result lists the users who could not be unblocked; if that
@@ -35,7 +36,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.call(RemoveUsersFromBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() })
+        self.call(RemoveUsersFromBlacklistRequest { user_ids: strings(user_ids) })
     }
 
     /// Returns a page of 1 to 100 blocked users, last blocked first. `nextFlag` of the result is the cursor of the next
@@ -43,7 +44,7 @@ impl Zim {
     pub async fn query_blacklist(&self, config: BlacklistQueryConfig) -> Result<BlacklistQueriedResult, Error> {
         let account = self.account()?;
         let request = QueryBlacklistRequest { config: Some(config) };
-        request.validate().map_err(|violation| Error::from(*violation))?;
+        request.validate()?;
         if account.is_online() {
             return account.request(request).await;
         }
@@ -56,7 +57,7 @@ impl Zim {
     pub async fn check_user_is_in_blacklist(&self, user_id: &str) -> Result<BlacklistCheckedResult, Error> {
         let account = self.account()?;
         let request = CheckUserIsInBlacklistRequest { user_id: user_id.to_owned() };
-        request.validate().map_err(|violation| Error::from(*violation))?;
+        request.validate()?;
         if account.is_online() {
             return account.request(request).await;
         }

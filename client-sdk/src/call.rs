@@ -10,6 +10,7 @@ use zim_protocol::{
 };
 
 use crate::error::Error;
+use crate::types::strings;
 use crate::zim::Zim;
 
 impl Zim {
@@ -33,7 +34,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let invitees = invitees.into_iter().map(Into::into).collect();
+        let invitees = strings(invitees);
         self.call(CallInviteRequest { invitees, config: Some(config) })
     }
 
@@ -54,7 +55,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let invitees = invitees.into_iter().map(Into::into).collect();
+        let invitees = strings(invitees);
         self.call(CallingInviteRequest { invitees, call_id: call_id.to_owned(), config: Some(config) })
     }
 
@@ -89,7 +90,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let invitees = invitees.into_iter().map(Into::into).collect();
+        let invitees = strings(invitees);
         self.call(CallCancelRequest { invitees, call_id: call_id.to_owned(), config: Some(config) })
     }
 

@@ -58,7 +58,7 @@ impl Zim {
         config: ConversationQueryConfig,
         filter: ConversationFilterOption,
     ) -> Result<ConversationListQueriedResult, Error> {
-        filter.validate().map_err(|violation| Error::from(*violation))?;
+        filter.validate()?;
         let account = self.account()?;
         let count = page_size(config.count)?;
         account.listed().await;
@@ -98,7 +98,7 @@ impl Zim {
         &self,
         config: ConversationTotalUnreadMessageCountQueryConfig,
     ) -> Result<ConversationTotalUnreadMessageCountQueriedResult, Error> {
-        config.validate().map_err(|violation| Error::from(*violation))?;
+        config.validate()?;
         let account = self.account()?;
         account.listed().await;
         let filter = ConversationFilterOption {

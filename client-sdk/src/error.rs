@@ -121,8 +121,8 @@ impl From<zim_protocol::Error> for Error {
 }
 
 #[doc(hidden)]
-impl From<Violation> for Error {
-    fn from(violation: Violation) -> Self {
+impl From<Box<Violation>> for Error {
+    fn from(violation: Box<Violation>) -> Self {
         Self::new(violation.code, violation.to_string())
     }
 }

@@ -16,19 +16,12 @@ use zim_protocol::{
 
 use crate::error::Error;
 use crate::store::{friend, friend_application};
+use crate::types::strings;
 use crate::zim::Zim;
 
 fn valid<R: Validate>(request: R) -> Result<R, Error> {
-    request.validate().map_err(|violation| Error::from(*violation))?;
+    request.validate()?;
     Ok(request)
-}
-
-fn ids<I>(user_ids: I) -> Vec<String>
-where
-    I: IntoIterator,
-    I::Item: Into<String>,
-{
-    user_ids.into_iter().map(Into::into).collect()
 }
 
 impl Zim {
@@ -64,7 +57,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.call(DeleteFriendsRequest { user_ids: ids(user_ids), config: Some(config) })
+        self.call(DeleteFriendsRequest { user_ids: strings(user_ids), config: Some(config) })
     }
 
     /// Checks whether up to 20 users are on the list of friends; with type `Both`, the default, also whether this user
@@ -78,7 +71,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.call(CheckFriendsRelationRequest { user_ids: ids(user_ids), config: Some(config) })
+        self.call(CheckFriendsRelationRequest { user_ids: strings(user_ids), config: Some(config) })
     }
 
     /// Changes the alias of a friend, which is also the alias of the conversation with them. Only the devices of this
@@ -125,7 +118,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let request = valid(QueryFriendsInfoRequest { user_ids: ids(user_ids) })?;
+        let request = valid(QueryFriendsInfoRequest { user_ids: strings(user_ids) })?;
         let account = self.account()?;
         if account.is_online() {
             return account.request(request).await;

@@ -19,6 +19,7 @@ use zim_protocol::{
 use crate::error::Error;
 use crate::store::group::{self, MemberNames};
 use crate::store::search::Keywords;
+use crate::types::strings;
 use crate::zim::Zim;
 
 impl Zim {
@@ -44,7 +45,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let user_ids = user_ids.into_iter().map(Into::into).collect();
+        let user_ids = strings(user_ids);
         self.call(CreateGroupRequest { group_info: Some(group_info), user_ids, config: Some(config) })
     }
 
@@ -101,7 +102,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let user_ids = user_ids.into_iter().map(Into::into).collect();
+        let user_ids = strings(user_ids);
         self.call(KickGroupMembersRequest { user_ids, group_id: group_id.to_owned() })
     }
 
@@ -238,7 +239,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.call(DeleteGroupAttributesRequest { keys: texts(keys), group_id: group_id.to_owned() })
+        self.call(DeleteGroupAttributesRequest { keys: strings(keys), group_id: group_id.to_owned() })
     }
 
     /// Returns those of up to 10 attributes that a group has, for its members (reference: `queryGroupAttributes`).
@@ -254,7 +255,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.call(QueryGroupAttributesRequest { keys: texts(keys), group_id: group_id.to_owned() })
+        self.call(QueryGroupAttributesRequest { keys: strings(keys), group_id: group_id.to_owned() })
     }
 
     /// Returns all attributes of a group, for its members (reference: `queryGroupAllAttributes`).
@@ -305,7 +306,7 @@ impl Zim {
     /// # Errors
     /// 6000001: the count or the keywords are out of bounds.
     pub async fn search_local_groups(&self, config: GroupSearchConfig) -> Result<GroupsSearchedResult, Error> {
-        config.validate().map_err(|violation| Error::from(*violation))?;
+        config.validate()?;
         let account = self.account()?;
         account.listed().await;
         let names = MemberNames {
@@ -329,7 +330,7 @@ impl Zim {
         group_id: &str,
         config: GroupMemberSearchConfig,
     ) -> Result<GroupMembersSearchedResult, Error> {
-        config.validate().map_err(|violation| Error::from(*violation))?;
+        config.validate()?;
         let account = self.account()?;
         account.listed().await;
         let names = MemberNames { user_name: true, nickname: config.is_also_match_group_member_nickname };
@@ -339,12 +340,4 @@ impl Zim {
         let (user_list, next_flag) = found.await?;
         Ok(GroupMembersSearchedResult { group_id: group_id.to_owned(), user_list, next_flag })
     }
-}
-
-fn texts<I>(items: I) -> Vec<String>
-where
-    I: IntoIterator,
-    I::Item: Into<String>,
-{
-    items.into_iter().map(Into::into).collect()
 }

@@ -12,6 +12,7 @@ use zim_protocol::{
 
 use crate::error::Error;
 use crate::store::group_application;
+use crate::types::strings;
 use crate::zim::Zim;
 
 impl Zim {
@@ -84,7 +85,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let user_ids = user_ids.into_iter().map(Into::into).collect();
+        let user_ids = strings(user_ids);
         self.call(SendGroupInviteApplicationsRequest { user_ids, group_id: group_id.to_owned(), config: Some(config) })
     }
 
@@ -136,7 +137,7 @@ impl Zim {
         config: GroupApplicationListQueryConfig,
     ) -> Result<GroupApplicationListQueriedResult, Error> {
         let request = QueryGroupApplicationListRequest { config: Some(config) };
-        request.validate().map_err(|violation| Error::from(*violation))?;
+        request.validate()?;
         let account = self.account()?;
         if account.is_online() {
             return account.request(request).await;

@@ -11,6 +11,7 @@ use zim_protocol::{
 };
 
 use crate::error::Error;
+use crate::types::strings;
 use crate::zim::Zim;
 
 /// Which page of the muted members is wanted. The reference has the same fields under two names.
@@ -35,7 +36,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let user_ids = user_ids.into_iter().map(Into::into).collect();
+        let user_ids = strings(user_ids);
         self.call(InviteUsersIntoGroupRequest { user_ids, group_id: group_id.to_owned() })
     }
 
@@ -125,7 +126,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let user_ids = user_ids.into_iter().map(Into::into).collect();
+        let user_ids = strings(user_ids);
         self.call(MuteGroupMembersRequest { is_mute, user_ids, group_id: group_id.to_owned(), config: Some(config) })
     }
 

@@ -76,7 +76,7 @@ impl Zim {
         token: &str,
     ) -> impl Future<Output = Result<TokenRenewedResult, Error>> + Send + 'static + use<> {
         let request = RenewTokenRequest { token: token.to_owned() };
-        let checked = request.validate().map_err(|violation| Error::from(*violation));
+        let checked = request.validate().map_err(Error::from);
         let answer = self.logged_in().and_then(|login| {
             checked?;
             let account = login.account().ok_or_else(logged_out)?;

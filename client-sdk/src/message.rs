@@ -224,7 +224,7 @@ impl Zim {
             conversation_id: conversation_id.to_owned(),
             conversation_type: conversation_type as i32,
         };
-        request.validate().map_err(|violation| Error::from(*violation))?;
+        request.validate()?;
         let seqs: Vec<u64> = message_seqs.iter().filter_map(|seq| u64::try_from(*seq).ok()).collect();
         let wanted = name.clone();
         let found = account.store().read(move |db| match conversation::id(db, &wanted)? {
@@ -373,7 +373,7 @@ fn compose(
         conversation_type: name.kind,
         ..SendMessageRequest::default()
     };
-    request.validate().map_err(|violation| Error::from(*violation))?;
+    request.validate()?;
     let message = request.message.take().unwrap_or_default();
     let is_room = name.kind == ConversationType::Room as i32;
     if !is_room && !conversation::is_stored_type(name.kind) {

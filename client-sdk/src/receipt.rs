@@ -73,7 +73,7 @@ impl Zim {
             conversation_type: conversation_type as i32,
             through_seq: None,
         };
-        let checked = request.validate().map_err(|violation| Error::from(*violation));
+        let checked = request.validate().map_err(Error::from);
         let answer = checked.and_then(|()| self.account()).map(|account| {
             let owner = Arc::clone(&account);
             account.own(async move {

@@ -24,6 +24,7 @@ use crate::account::{Entering, Start};
 use crate::error::Error;
 use crate::outbox::is_network;
 use crate::session::Account;
+use crate::types::strings;
 use crate::zim::Zim;
 
 impl Zim {
@@ -179,7 +180,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let user_ids = user_ids.into_iter().map(Into::into).collect();
+        let user_ids = strings(user_ids);
         self.call(QueryRoomMembersRequest { user_ids, room_id: room_id.to_owned() })
     }
 
@@ -233,7 +234,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let keys: Vec<String> = keys.into_iter().map(Into::into).collect();
+        let keys = strings(keys);
         let action = RoomAttributesUpdateAction::Delete as i32;
         let room_attributes = keys.iter().map(|key| (key.clone(), String::new())).collect();
         let operation = RoomAttributesUpdateInfo { action, room_attributes };
@@ -305,7 +306,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let user_ids = user_ids.into_iter().map(Into::into).collect();
+        let user_ids = strings(user_ids);
         let room_id = room_id.to_owned();
         self.call(SetRoomMembersAttributesRequest { attributes, user_ids, room_id, config: Some(config) })
     }
@@ -324,7 +325,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let user_ids = user_ids.into_iter().map(Into::into).collect();
+        let user_ids = strings(user_ids);
         self.call(QueryRoomMembersAttributesRequest { user_ids, room_id: room_id.to_owned() })
     }
 
@@ -353,7 +354,7 @@ impl Zim {
     {
         let entered = self.account().and_then(|account| {
             // A wrong parameter is no attempt to enter.
-            request(0).validate().map_err(|violation| Error::from(*violation))?;
+            request(0).validate()?;
             let raise = |event| account.raise(event);
             let (entry, stay) = match account.rooms().begin((room_info.clone(), leaving.as_deref()), entering, raise)? {
                 Start::Inside(info) => {
@@ -423,7 +424,7 @@ impl Zim {
     {
         let is_held = request
             .validate()
-            .map_err(|violation| Error::from(*violation))
+            .map_err(Error::from)
             .and_then(|()| Ok(self.account()?.rooms().add_to_batch(&room_id, operation)));
         let answer = is_held.map(|is_held| (!is_held).then(|| self.call(request)));
         async move {
@@ -441,7 +442,7 @@ fn leave(
     room_id: &str,
 ) -> Result<Option<impl Future<Output = Result<(), Error>> + Send + 'static + use<>>, Error> {
     let request = LeaveRoomRequest { room_id: room_id.to_owned() };
-    request.validate().map_err(|violation| Error::from(*violation))?;
+    request.validate()?;
     let raise = |event| account.raise(event);
     let Some(stay) = account.rooms().begin_leaving(room_id, account.is_online(), raise)? else { return Ok(None) };
     let response = account.send_request(request);

@@ -62,7 +62,7 @@ impl Zim {
         name: Option<Name>,
         config: MessageSearchConfig,
     ) -> Result<(Vec<Message>, Option<Message>), Error> {
-        config.validate().map_err(|violation| Error::from(*violation))?;
+        config.validate()?;
         let account = self.account()?;
         account.listed().await;
         let viewer = account.user_id().clone();
@@ -118,7 +118,7 @@ impl Zim {
         &self,
         config: ConversationSearchConfig,
     ) -> Result<ConversationsSearchedResult, Error> {
-        config.validate().map_err(|violation| Error::from(*violation))?;
+        config.validate()?;
         let account = self.account()?;
         account.listed().await;
         let viewer = account.user_id().clone();

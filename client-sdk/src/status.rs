@@ -12,6 +12,7 @@ use zim_protocol::{
 
 use crate::error::Error;
 use crate::store::status;
+use crate::types::strings;
 use crate::zim::Zim;
 
 impl Zim {
@@ -29,7 +30,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let user_ids = user_ids.into_iter().map(Into::into).collect();
+        let user_ids = strings(user_ids);
         self.call(SubscribeUsersStatusRequest { user_ids, config: Some(config) })
     }
 
@@ -43,7 +44,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.call(UnsubscribeUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() })
+        self.call(UnsubscribeUsersStatusRequest { user_ids: strings(user_ids) })
     }
 
     /// Returns the current status of up to 200 users. The result lists the users who are not registered; if that is all
@@ -56,7 +57,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.call(QueryUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() })
+        self.call(QueryUsersStatusRequest { user_ids: strings(user_ids) })
     }
 
     /// Returns the subscriptions, earliest first, with the known status: from the local copy, with or without a
@@ -103,7 +104,7 @@ impl Zim {
     ) -> Result<impl Future<Output = Result<UserCustomStatusUpdatedResult, Error>> + Send + 'static + use<>, Error>
     {
         let account = self.account()?;
-        request.validate().map_err(|violation| Error::from(*violation))?;
+        request.validate()?;
         if account.is_online() && !account.custom_statuses().lock().take(1, account.clock().steady_ms()) {
             return Err(Error::new(
                 ErrorCode::CommonModuleTriggerSdkFrequencyLimit,

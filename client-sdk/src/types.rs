@@ -2,6 +2,15 @@
 
 pub(crate) use zim_engine::Name;
 
+/// Returns the strings of a parameter that takes any of them.
+pub(crate) fn strings<I>(items: I) -> Vec<String>
+where
+    I: IntoIterator,
+    I::Item: Into<String>,
+{
+    items.into_iter().map(Into::into).collect()
+}
+
 /// What a turn has stored, as the server is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Storage {

@@ -13,6 +13,7 @@ use zim_protocol::{
 use crate::account::Remote;
 use crate::error::Error;
 use crate::store::{rule, status, user};
+use crate::types::strings;
 use crate::zim::Zim;
 
 impl Zim {
@@ -28,9 +29,8 @@ impl Zim {
         I::Item: Into<String>,
     {
         let account = self.account()?;
-        let mut request =
-            QueryUsersInfoRequest { user_ids: user_ids.into_iter().map(Into::into).collect(), config: Some(config) };
-        request.validate().map_err(|violation| Error::from(*violation))?;
+        let mut request = QueryUsersInfoRequest { user_ids: strings(user_ids), config: Some(config) };
+        request.validate()?;
         let mut named = HashSet::new();
         request.user_ids.retain(|id| named.insert(id.clone()));
         let ids = request.user_ids.clone();

@@ -232,7 +232,7 @@ impl Zim {
         let request = AnyRequest::from_json(method, request).map_err(|error| {
             Error::new(ErrorCode::CommonModuleParamsInvalid, format!("{} cannot be read: {error}", method.request))
         })?;
-        request.validate().map_err(|violation| Error::from(*violation))?;
+        request.validate()?;
         let (payload, pushes) = login.link.send(None, method, request.encode().into()).await?;
         if let (false, Some(account)) = (pushes.is_empty(), login.account()) {
             account.pull(pushes);
@@ -249,7 +249,7 @@ impl Zim {
     where
         R::Response: Send,
     {
-        let checked = request.validate().map_err(|violation| Error::from(*violation));
+        let checked = request.validate().map_err(Error::from);
         let account = checked.and_then(|()| self.account());
         let answer = account.map(|account| account.request(request));
         async move { answer?.await }

@@ -19,7 +19,9 @@ const PAGE: i64 = 100;
 #[command(after_help = "\
 Examples:
   zim blacklist add mallory
-  zim blacklist list | jq -r .userID")]
+  zim blacklist list | jq -r .userID
+  zim blacklist check mallory
+  zim blacklist remove mallory")]
 pub(crate) enum BlacklistCommand {
     /// Block users: they can no longer write to you, and are not notified
     Add {

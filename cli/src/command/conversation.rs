@@ -27,7 +27,10 @@ Examples:
   zim conversation mark bob 3 --also carl --also dora
   zim conversation list --mark 3
   zim conversation list --type group --unpinned
+  zim conversation pin bob
   zim conversation pinned
+  zim conversation mute --group crew
+  zim conversation unread
   zim conversation draft bob \"see you at\"
   zim conversation draft bob
   zim conversation show --group crew")]

@@ -30,7 +30,11 @@ const SEARCH_PAGE: i64 = 30;
 Examples:
   zim friend apply bob --wording \"it's Ann\"
   zim --profile bob friend accept ann
-  zim friend list | jq -r .userID")]
+  zim friend list | jq -r .userID
+  zim friend applications
+  zim friend alias bob Bobby
+  zim friend attributes bob k0=work
+  zim friend check bob")]
 pub(crate) enum FriendCommand {
     /// Become friends with a user at once, without an application
     Add(RequestArgs),

@@ -41,8 +41,14 @@ Examples:
   zim group members crew2 | jq -r .userID
   zim group invite crew2 carol
   zim group set crew2 --name \"Crew of Bern\" --join-mode auth
+  zim group attributes crew2 city=Bern
+  zim group role crew2 carol admin
   zim group mute crew2 bob --for 1h
-  zim group kick crew2 bob")]
+  zim group kick crew2 bob
+  zim --profile bob group apply crew2 --wording \"let me in\"
+  zim group applications
+  zim group accept crew2 bob
+  zim group list --with carol")]
 pub(crate) enum GroupCommand {
     /// Create a group, with yourself as its owner
     Create(CreateArgs),

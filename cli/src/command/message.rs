@@ -31,8 +31,11 @@ A message is named by its conversation and its number in zim history.
 Examples:
   zim message edit bob 118 'what I meant'
   zim message reply bob 118 yes
+  zim message replies bob 118
   zim message react --group crew 2 like
+  zim message reactions --group crew 2 like
   zim message pin bob 118
+  zim message pinned bob
   zim message combine bob 116 118 --title 'The plan' --to-group crew
   zim message delete bob 116 117
   zim message note bob 118 'ask again on Monday'

@@ -33,6 +33,7 @@ const PLATFORMS: [(&str, PlatformType); 9] = [
 #[command(after_help = "\
 Examples:
   zim user show bob carol
+  zim user self
   zim user name \"Ann B.\"
   zim user push-rule --online win,macos,linux --no-push android,iphone")]
 pub(crate) enum UserCommand {

@@ -10,6 +10,7 @@ use zim_protocol::{
 };
 
 use crate::error::Error;
+use crate::types::strings;
 use crate::zim::Zim;
 
 /// A call. It is a cheap handle: a client and an ID.
@@ -44,7 +45,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let invitees = invitees.into_iter().map(Into::into).collect();
+        let invitees = strings(invitees);
         Ring { zim: self.clone(), invitees, config: CallInviteConfig::default() }
     }
 

@@ -5,6 +5,7 @@ use zim_protocol::{
 };
 
 use super::{Chat, Items};
+use crate::types::strings;
 use crate::zim::Zim;
 
 impl Chat {
@@ -23,7 +24,7 @@ impl Chat {
     /// # Errors
     /// See [`Zim::search_local_messages`], which has more conditions.
     pub fn search<S: Into<String>>(&self, keywords: impl IntoIterator<Item = S>) -> Items<Message> {
-        let (chat, keywords) = (self.clone(), texts(keywords));
+        let (chat, keywords) = (self.clone(), strings(keywords));
         Items::of_pages(None, move |next_message| {
             let (chat, config) = (chat.clone(), config(&keywords, next_message));
             async move {
@@ -40,7 +41,7 @@ impl Zim {
     /// # Errors
     /// See [`Zim::search_global_local_messages`], which has more conditions.
     pub fn search<S: Into<String>>(&self, keywords: impl IntoIterator<Item = S>) -> Items<Message> {
-        let (zim, keywords) = (self.clone(), texts(keywords));
+        let (zim, keywords) = (self.clone(), strings(keywords));
         Items::of_pages(None, move |next_message| {
             let (zim, config) = (zim.clone(), config(&keywords, next_message));
             async move {
@@ -90,11 +91,7 @@ impl Zim {
 }
 
 fn keywords_of<S: Into<String>>(keywords: impl IntoIterator<Item = S>) -> ConversationSearchConfig {
-    ConversationSearchConfig { keywords: texts(keywords), ..ConversationSearchConfig::default() }
-}
-
-fn texts<S: Into<String>>(keywords: impl IntoIterator<Item = S>) -> Vec<String> {
-    keywords.into_iter().map(Into::into).collect()
+    ConversationSearchConfig { keywords: strings(keywords), ..ConversationSearchConfig::default() }
 }
 
 fn config(keywords: &[String], next_message: Option<Message>) -> MessageSearchConfig {

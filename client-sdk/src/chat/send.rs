@@ -7,6 +7,7 @@ use zim_protocol::{Message, MessagePriority, MessageSendConfig, PushConfig};
 use super::{Chat, present};
 use crate::error::Error;
 use crate::message::MessageSendNotification;
+use crate::types::strings;
 
 /// A message that is about to be sent, with its options. It is sent when this is awaited, and the result is the message as
 /// the server stored it.
@@ -68,7 +69,7 @@ impl SendMessage {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.message.mentioned_user_ids = user_ids.into_iter().map(Into::into).collect();
+        self.message.mentioned_user_ids = strings(user_ids);
         self
     }
 

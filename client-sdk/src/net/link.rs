@@ -82,7 +82,7 @@ impl Link {
         connection: Option<u64>,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static + use<R> {
-        let checked = request.validate().map_err(|violation| Error::from(*violation));
+        let checked = request.validate().map_err(Error::from);
         let sent = checked.map(|()| self.request_encoded::<R>(connection, request.encode_to_vec().into()));
         async move { sent?.await }
     }

@@ -135,7 +135,7 @@ impl Client {
             logged_out_user_ids: Vec::new(),
             logged_out: Vec::new(),
         };
-        request.validate().map_err(|violation| Error::from(*violation))?;
+        request.validate()?;
         // If both are given, the server looks at the token only when the app sign is wrong.
         let is_provided = self.config.token_provider.is_some() && config.token.is_empty();
         if !self.config.has_app_sign() && !is_provided {

@@ -76,7 +76,9 @@ fn the_pages_of_the_methods_are_current() {
         page(&name, &text);
         let _ = writeln!(index, "- [{service}]({name}.md)");
     }
-    index.push_str("- [Events](events.md)\n- [Error codes](errors.md)\n");
+    index.push_str(
+        "- [Events](events.md)\n- [Error codes](errors.md)\n- [Conformance](conformance.md): what tests show of each\n",
+    );
     page("README", &index);
 }
 

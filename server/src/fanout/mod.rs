@@ -372,11 +372,11 @@ impl Fanout {
 }
 
 #[cfg(test)]
-mod group_ends;
+mod group_ends_tests;
 #[cfg(test)]
-mod group_pushes;
+mod group_pushes_tests;
 #[cfg(test)]
-mod pushes;
+mod pushes_tests;
 
 #[cfg(test)]
 mod tests {

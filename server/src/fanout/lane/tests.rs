@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 
-use super::super::pushes::message_to;
+use super::super::pushes_tests::message_to;
 use super::super::tests::connection;
 use super::*;
 use crate::effect::Audience;

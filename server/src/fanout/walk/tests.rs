@@ -7,7 +7,7 @@ use zim_protocol::room_push::Detail;
 use zim_protocol::{EventFrame, RoomExit, RoomMemberChange, RoomMembersChange, UserInfo};
 
 use super::super::group::Group;
-use super::super::pushes::message_to;
+use super::super::pushes_tests::message_to;
 use super::super::tests::connection_of;
 use super::*;
 use crate::effect::{Audience, MessageEffect, RoomEffect, RoomReceivers};

@@ -137,22 +137,22 @@ impl App {
         let audience = Audience::Room { conversation, name: Arc::from(name.id.as_str()) };
         let not_in = Error::not_in_room(&name.id);
         let target = WriteTo::conversation(Scope::conversation(conversation), name.clone());
+        // Without its place, which the home of the room gives it.
+        let transient = TransientEffect {
+            audience,
+            message,
+            after_seq: 0,
+            after_rev: 0,
+            priority,
+            cause,
+            room: number,
+            ended_rev: 0,
+        };
         if let Some(home) = self.other_home(conversation) {
             if is_kept {
                 // In the queue of the room, between what is stored before and after it.
                 let sending = caller.write(&self.db, target, async move |tx, _| {
                     room::rev_for_member(tx, conversation, me).await?.ok_or(not_in)?;
-                    let (after_seq, after_rev) = (0, 0);
-                    let transient = TransientEffect {
-                        audience,
-                        message,
-                        after_seq,
-                        after_rev,
-                        priority,
-                        cause,
-                        room: number,
-                        ended_rev: 0,
-                    };
                     tx.emit(Effect::RoomMessage { home, transient: Box::new(transient) });
                     Ok(())
                 });
@@ -162,18 +162,7 @@ impl App {
             // The next message of the connection waits for this one.
             let found = self.db.read(async move |tx| room::rev_for_member(tx, conversation, me).await).await?;
             found.ok_or(not_in)?;
-            let transient = TransientEffect {
-                audience,
-                message,
-                after_seq: 0,
-                after_rev: 0,
-                priority,
-                cause,
-                room: number,
-                ended_rev: 0,
-            };
-            let transient = Box::new(transient);
-            self.bus().publish(&[Effect::RoomMessage { home, transient }]);
+            self.bus().publish(&[Effect::RoomMessage { home, transient: Box::new(transient) }]);
             return sent_to_room(identity, &draft, (key, sent, omits_content), &name);
         }
         let (room_id, scrambler) = (Arc::from(name.id.as_str()), Arc::clone(&self.tenants.of(identity.app)?.scrambler));
@@ -182,18 +171,8 @@ impl App {
                 // What was stored before is heard before.
                 room::hand_over(tx, (conversation, &room_id), |_| Ok(scrambler), (i64::MAX, None)).await?;
             }
-            let rev = room::rev_for_member(tx, conversation, me).await?.ok_or(not_in)?;
-            let effect = TransientEffect {
-                audience,
-                message,
-                after_seq: 0,
-                after_rev: rev,
-                priority,
-                cause,
-                room: number,
-                ended_rev: 0,
-            };
-            tx.emit(Effect::Transient(Box::new(effect)));
+            let after_rev = room::rev_for_member(tx, conversation, me).await?.ok_or(not_in)?;
+            tx.emit(Effect::Transient(Box::new(TransientEffect { after_rev, ..transient })));
             Ok(())
         });
         sending.await?;

@@ -3,12 +3,12 @@
 mod decide;
 mod log;
 mod newer;
+mod on_demand;
 mod pushed;
 mod receivers;
 mod rules;
 mod send;
 mod store;
-mod test;
 
 use std::sync::Arc;
 

@@ -5,13 +5,14 @@ use futures_util::FutureExt;
 use zim_protocol::event_frame::Frame;
 use zim_protocol::{ChangeEntry, LogKind, MessageEntry, MessagePriority, MessageType};
 
-use super::pushes::{dirty, frames, message_to, pushes};
+use super::pushes_tests::{dirty, frames, message_to, pushes};
 use super::tests::connection_of;
 use super::*;
 use crate::effect::{Audience, GroupStay, MessageEffect, Receivers, TransientEffect};
 use crate::key::ConversationKey;
 
 pub(super) const GROUP: ConversationKey = ConversationKey(7);
+const ROOM: ConversationKey = ConversationKey(9);
 const MESSAGES: LogKind = LogKind::Messages;
 const CHANGES: LogKind = LogKind::Changes;
 
@@ -287,6 +288,11 @@ async fn a_push_that_waits_is_pushed_when_the_lanes_end() {
     assert!(sessions.iter().all(|session| session.queue.len() == 1));
 }
 
+/// The beginning of a stay in the room `stage`.
+fn room_stay(user: i64) -> Effect {
+    Effect::RoomStay { user: UserKey(user), device: [1; 16], conversation: ROOM, name: "stage".into(), stay: STAY }
+}
+
 fn targeted(group: &Group, seq: i64, sender: &str, receivers: Receivers) -> Effect {
     let message = message_to(group.audience(), seq, 10);
     let (conversation, cause, flags) = (GROUP, LoginKey(0), receivers.flag());
@@ -350,18 +356,10 @@ async fn a_change_of_a_message_for_some_is_pulled() {
 #[tokio::test]
 async fn the_sessions_of_a_room_are_told_to_look_after_a_commit_in_doubt() {
     let group = Group::new();
-    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
     let (ann, bob) = (connection_of(UserKey(1), 10), group.session(2, 20, STAY));
     group.fanout.register(UserKey(1), Arc::clone(&ann));
-    let stay = |user| Effect::RoomStay {
-        user: UserKey(user),
-        device: [1; 16],
-        conversation: room,
-        name: Arc::clone(&name),
-        stay: STAY,
-    };
-    group.publisher.push(vec![stay(1)]);
-    group.publisher.push(Look::instead_of(&[stay(2), stay(2)]));
+    group.publisher.push(vec![room_stay(1)]);
+    group.publisher.push(Look::instead_of(&[room_stay(2), room_stay(2)]));
     let told = dirty(&ann).await;
     assert_eq!(told.conversations.iter().map(|name| (name.r#type, &*name.id)).collect::<Vec<_>>(), [(1, "stage")]);
     // As far as anybody knows, Bob is not in the room.
@@ -395,18 +393,10 @@ async fn the_sessions_of_a_group_are_told_to_look_after_a_commit_in_doubt() {
 #[tokio::test]
 async fn a_message_to_a_room_that_is_lost_is_reported_to_those_who_would_have_got_it() {
     let group = Group::new();
-    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
     let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
-    let stay = |user| Effect::RoomStay {
-        user: UserKey(user),
-        device: [1; 16],
-        conversation: room,
-        name: Arc::clone(&name),
-        stay: STAY,
-    };
-    group.publisher.push(vec![stay(1), stay(2)]);
+    group.publisher.push(vec![room_stay(1), room_stay(2)]);
     group.fanout.lose(TransientEffect {
-        audience: Audience::Room { conversation: room, name: Arc::clone(&name) },
+        audience: Audience::Room { conversation: ROOM, name: "stage".into() },
         message: MessageEntry::default(),
         after_seq: 0,
         after_rev: 0,

@@ -5,8 +5,8 @@ use zim_protocol::event_frame::Frame;
 use zim_protocol::feed_entry::Detail;
 use zim_protocol::{LogKind, MessagePriority, ReadMark, RoomEntrance, room_push};
 
-use super::group_pushes::{GROUP, Group, STAY};
-use super::pushes::{dirty, frames, pushes};
+use super::group_pushes_tests::{GROUP, Group, STAY};
+use super::pushes_tests::{dirty, frames, pushes};
 use super::tests::connection_of;
 use super::*;
 use crate::effect::{GroupStay, MessageEffect, RoomEffect, RoomReceivers, StayEnd, TransientEffect};
