@@ -486,8 +486,10 @@ impl Servers {
             NodeFault::JoinDatabase { node: at, after_ms } => {
                 if let Some(cut_at) = self.nodes[at].database_cut_at {
                     let lasted = lasts(cut_at, after_ms).await;
-                    // It ends without the database.
-                    self.has_ended(at, lasted, store).await;
+                    // It ends without the database. One that is paused ends when it runs again, which is checked then.
+                    if self.nodes[at].paused_at.is_none() {
+                        self.has_ended(at, lasted, store).await;
+                    }
                     self.nodes[at].join(|links| &links.database);
                     self.nodes[at].database_cut_at = None;
                 }
