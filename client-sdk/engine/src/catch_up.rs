@@ -8,7 +8,7 @@ use zim_protocol::{SyncRequest, SyncResult, UserFullInfo};
 
 use super::name::Name;
 use super::positions::MAX_POSITION;
-use super::state::{Change, Origin, Progress, Request};
+use super::state::{Change, Origin, Progress, Request, State};
 use super::sync_engine::SyncEngine;
 
 /// The overlap of two syncs: the server takes the time of a change before it commits it.
@@ -228,9 +228,10 @@ impl SyncEngine {
         self.syncing.as_ref().is_some_and(|syncing| syncing.is_login)
     }
 
-    /// Returns conversations with positions that the server never described.
+    /// Returns conversations with positions that the server never described, or not as they are.
     fn undescribed(&self) -> impl Iterator<Item = &Name> {
-        self.conversations.iter().filter(|(_, state)| !state.known && state.is_counted()).map(|(name, _)| name)
+        let lacks = |state: &State| !state.known || state.lacks_group;
+        self.conversations.iter().filter(move |(_, state)| lacks(state) && state.is_counted()).map(|(name, _)| name)
     }
 
     /// Handles a sync that failed. The next audit retries it.

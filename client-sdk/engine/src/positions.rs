@@ -306,6 +306,8 @@ impl SyncEngine {
             self.dirty.insert(name.clone(), Vec::new());
             self.output.batch.changes.push(Change::Drop(name.clone()));
         }
+        let returns = state.from_rev > 0 && head.from_rev > state.from_rev;
+        let begins = !state.known || head.from_rev > state.from_rev;
         state.from_seq = state.from_seq.max(head.from_seq);
         state.from_rev = state.from_rev.max(head.from_rev);
         let is_local = std::mem::take(&mut state.is_local);
@@ -328,7 +330,11 @@ impl SyncEngine {
         if head.end_rev < state.head_rev {
             // It may be older than a change that was applied already.
             head.last_message = None;
-            head.group = None;
+            let has_group = head.group.take().is_some() && !head.has_left;
+            // What the group became before the stay is in no change that this device gets.
+            state.lacks_group |= has_group && begins;
+        } else {
+            state.lacks_group = false;
         }
         let is_old = head.end_seq < state.head_seq;
         state.known = !(is_old && state.uncounted);
@@ -336,7 +342,8 @@ impl SyncEngine {
         if !is_old {
             state.tally.set(&head);
             state.head_seq = head.end_seq;
-            state.last_ts = state.last_ts.max(head.last_ts);
+            // Without a message it is the time when the user entered, also if the server's clock was set back since the stay before.
+            state.last_ts = if returns { head.last_ts } else { state.last_ts.max(head.last_ts) };
         } else {
             state.tally.set_base(&head);
         }
@@ -359,7 +366,7 @@ impl SyncEngine {
         // A later head does not end the wait: pushes may have overtaken it.
         state.awaits_pushes = (has_pushes || state.awaits_pushes) && state.seq < state.head_seq;
         self.awaits_pushes |= state.awaits_pushes;
-        let is_known = state.known;
+        let is_known = state.known && !state.lacks_group;
         if let Some(last) = head.last_message.as_ref().filter(|last| !last.content.is_empty()) {
             self.cover(&name, last.seq, last.seq);
         }

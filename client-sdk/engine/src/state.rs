@@ -53,6 +53,9 @@ pub struct State {
     pub uncounted: bool,
     /// Only this device knows the conversation so far.
     pub is_local: bool,
+    /// The head that told of the user's stay was older than changes that were applied, so it did not say what the group is now. Another
+    /// one is requested.
+    pub lacks_group: bool,
     /// A push of this connection has followed what was known: those after it follow too, or the server says that they do not.
     pub is_live: bool,
     /// The head is ahead of the pushes that have brought everything so far. They are on their way.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationHead, ConversationType, ExpiredMessages, FeedEntry, FillResult, GroupFullInfo, LogKind,
-    MessageEntry, Page, PullRequest, Push, Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus,
+    ChangeEntry, ConversationHead, ConversationType, Dirty, ExpiredMessages, FeedEntry, FillResult, GroupFullInfo,
+    LogKind, MessageEntry, Page, PullRequest, Push, Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus,
     change_entry, feed_entry::Detail,
 };
 

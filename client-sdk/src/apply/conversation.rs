@@ -41,6 +41,7 @@ impl Transaction<'_> {
         if let Some(peer) = head.peer {
             self.store_incidental_profile(peer)?;
         }
+        conversation::begin_stay(self.db, id, head.from_rev)?;
         if let Some(info) = head.group {
             group::write(self.db, &info)?;
             group::write_own(self.db, &to.id, (head.role, head.mute_expired_time))?;

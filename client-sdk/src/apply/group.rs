@@ -175,11 +175,12 @@ impl Transaction<'_> {
         Ok(info)
     }
 
-    /// Applies a change of what a group is. All devices get the event, including the one that made the change.
-    pub(super) fn group_changed(&mut self, name: &Name, change: GroupChange) -> rusqlite::Result<()> {
+    /// Applies a change of what a group is. All devices get the event, including the one that made the change. `is_earlier`: it is of a
+    /// stay before the present one. What came between them is in no change, but in the head of this stay, which stays.
+    pub(super) fn group_changed(&mut self, name: &Name, change: GroupChange, is_earlier: bool) -> rusqlite::Result<()> {
         let group_id = name.id.to_string();
         let GroupChange { detail: Some(detail), operated_info } = change else { return Ok(()) };
-        if let Some(mut info) = group::read(self.db, &group_id)? {
+        if !is_earlier && let Some(mut info) = group::read(self.db, &group_id)? {
             apply(&mut info, &detail);
             group::write(self.db, &info)?;
         }

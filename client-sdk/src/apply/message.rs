@@ -199,7 +199,8 @@ impl Transaction<'_> {
                 }
                 Some(change_entry::Detail::Group(change)) => {
                     if conversation::advance_roster(self.db, id, rev)? {
-                        self.group_changed(name, change)?;
+                        let is_earlier = conversation::is_of_earlier_stay(self.db, id, rev)?;
+                        self.group_changed(name, change, is_earlier)?;
                     }
                     continue;
                 }

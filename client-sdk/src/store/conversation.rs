@@ -180,7 +180,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
         to_sql(state.rev),
         to_sql(state.head_seq),
         to_sql(state.head_rev),
-        state.known,
+        state.known && !state.lacks_group,
         state.last_ts,
         to_sql(tally.n),
         to_sql(tally.sent),
@@ -243,6 +243,19 @@ pub(crate) fn set_disabled(db: &Connection, conversation: i64, is_disabled: bool
     db.prepare_cached("UPDATE conversation SET is_disabled = ?2 WHERE id = ?1")?
         .execute(params![conversation, is_disabled])?;
     Ok(())
+}
+
+/// Notes where the user's stay begins in the log of changes, before the rest of what is known of the conversation is stored.
+pub(crate) fn begin_stay(db: &Connection, conversation: i64, from_rev: u64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE conversation SET from_rev = ?2 WHERE id = ?1 AND from_rev < ?2")?
+        .execute(params![conversation, to_sql(from_rev)])?;
+    Ok(())
+}
+
+/// Returns whether a change belongs to a stay before the present one.
+pub(crate) fn is_of_earlier_stay(db: &Connection, conversation: i64, rev: u64) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM conversation WHERE id = ?1 AND from_rev > ?2")?
+        .exists(params![conversation, to_sql(rev)])
 }
 
 /// Notes that the events about members are raised up to a change. Returns false if they were before.

@@ -236,7 +236,7 @@ mod tests {
             let ((tell, begun), (end, gate)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
             let work = move || -> io::Result<()> {
                 tell.send(()).unwrap();
-                drop(gate.recv());
+                let _ended = gate.recv();
                 Ok(())
             };
             (work, begun, end)

@@ -59,3 +59,64 @@ fn a_head_leaves_history_unraised_but_not_what_was_missed_of_the_stay_before() {
         assert_eq!(asked, pulled, "from {from_seq}");
     }
 }
+
+/// Changes overtake the head that tells of a stay, and so does the next one the head that is asked for. What the group became while the
+/// user was out is in no change.
+#[test]
+fn what_a_group_is_comes_with_a_head_that_nothing_has_overtaken() {
+    let crew = Name::new(ConversationType::Group as i32, "crew");
+    let groups = |changes: &[Change]| {
+        let of = |change: &Change| matches!(change, Change::Head(head) if head.group.is_some());
+        changes.iter().filter(|change| of(change)).count()
+    };
+    let before = State { known: true, seq: 1, rev: 2, head_seq: 1, head_rev: 2, ..State::default() };
+    let before = State { from_seq: 1, from_rev: 1, ..before };
+    for known in [None, Some(before)] {
+        let is_known = known.is_some();
+        let mut engine = device(3);
+        match known {
+            // The app wrote to the group before its user was a member.
+            None => engine.open(&crew),
+            Some(state) => engine.restore(engine.position().clone(), [(crew.clone(), state)]),
+        }
+        engine.dirtied(&Dirty { conversations: vec![crew.to_ref()], ..Dirty::default() });
+        let (pull, _) = pulls(&mut engine).remove(0);
+        let ends = Page { through_seq: 1, end_seq: 1, through_rev: 7, end_rev: 7, ..Page::default() };
+        engine.page(pull, Page { messages: vec![message(1)], ..ends });
+        engine.push(feed(ConversationHead { end_seq: 1, n: 1, ..entered() }, 1), Origin::Other);
+        let taken = engine.take();
+        assert_eq!(groups(&taken.batch.changes), 0, "{is_known}: it may be older than what was applied");
+        let Some(Request::Sync { ticket, .. }) = taken.requests.last().cloned() else { panic!("no sync: {is_known}") };
+        let head = |end_rev| ConversationHead { end_seq: 1, n: 1, end_rev, ..entered() };
+        let sums = |rev| Some(Sums { count: 2, seq: 4, rev });
+        let answer = |rev| SyncResult {
+            epoch: vec![1; 16].into(),
+            pos: 1,
+            heads: vec![head(rev)],
+            sums: sums(rev),
+            ..SyncResult::default()
+        };
+        engine.push(Push { conversation: Some(crew.to_ref()), ..change(8, 1) }, Origin::Other);
+        engine.synced(ticket, answer(7));
+        let taken = engine.take();
+        assert_eq!(groups(&taken.batch.changes), 0, "{is_known}");
+        let Some(Request::Sync { ticket, .. }) = taken.requests.last().cloned() else { panic!("no sync: {is_known}") };
+        engine.synced(ticket, answer(8));
+        let taken = engine.take();
+        assert_eq!(groups(&taken.batch.changes), 1, "{is_known}");
+        assert!(taken.requests.is_empty(), "{is_known}: {:?}", taken.requests);
+    }
+}
+
+/// The server's clock is set back between two stays without messages.
+#[test]
+fn a_return_has_the_time_of_its_head() {
+    let crew = Name::new(ConversationType::Group as i32, "crew");
+    let saved = State { known: true, rev: 2, head_rev: 2, from_seq: 1, from_rev: 1, last_ts: 9, ..State::default() };
+    for (from_rev, last_ts) in [(1, 9), (5, 4)] {
+        let mut engine = device(3);
+        engine.restore(engine.position().clone(), [(crew.clone(), saved.clone())]);
+        engine.push(feed(ConversationHead { from_rev, last_ts: 4, ..entered() }, 1), Origin::Other);
+        assert_eq!(engine.state(&crew).unwrap().last_ts, last_ts, "from {from_rev}");
+    }
+}
