@@ -9,7 +9,7 @@ use zim_protocol::{SessionEndReason, UserOnlineStatus};
 use zim_server::Server;
 use zim_server::bus::BusState;
 
-use super::{Deployment, quiet, status, user};
+use super::{Deployment, quiet, refused, status, user};
 
 async fn until(server: &Server, state: BusState) {
     eventually("the state of the bus", async || (server.app().bus().state() == state).then_some(())).await;
@@ -61,6 +61,39 @@ async fn without_its_bus_a_deployment_delivers_what_it_stores_a_little_later() {
     ann.say("bob", "three").await;
     bob.receives("three").await;
     assert_eq!(soon(status(&ann, "bob")).await, Some(UserOnlineStatus::Online));
+    for device in [ann, bob] {
+        device.quit().await;
+    }
+    assert_eq!((first.stop().await, second.stop().await), (0, 0));
+}
+
+/// The bus comes back with another password. A wrong one at the start is an error (`bad_input.rs`).
+#[tokio::test]
+async fn nodes_whose_password_the_bus_no_longer_accepts_go_on_without_it() {
+    let right = ["--user", "zim", "--pass", "one"];
+    let mut bus = Nats::private(&right).unwrap();
+    let mut deployment = Deployment::new("password", &bus);
+    deployment.bus = bus.url().replace("nats://", "nats://zim:one@");
+    let (first, second) = (deployment.start(0).await, Server::start(quiet(deployment.config(1))).await.unwrap());
+    let (ann, bob) = (user(&first, "ann").await, user(&second, "bob").await);
+    ann.say("bob", "one").await;
+    bob.receives("one").await;
+    bus.kill().unwrap();
+    bus.restart_with(&["--user", "zim", "--pass", "other"]).unwrap();
+    until(&first, BusState::Down).await;
+    until(&second, BusState::Down).await;
+    let message = refused(quiet(deployment.config(2))).await;
+    assert!(message.contains("NATS refuses the user"), "{message}");
+    assert!(ready(&first).await.ends_with("ready, degraded: the bus is down\n"));
+    ann.say("bob", "two").await;
+    bob.receives("two").await;
+    bus.kill().unwrap();
+    bus.restart_with(&right).unwrap();
+    until(&first, BusState::Up).await;
+    until(&second, BusState::Up).await;
+    assert!(ready(&first).await.ends_with("\r\n\r\nready\n"));
+    ann.say("bob", "three").await;
+    bob.receives("three").await;
     for device in [ann, bob] {
         device.quit().await;
     }
