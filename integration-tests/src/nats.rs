@@ -82,6 +82,16 @@ impl Nats {
         own.server = run(own.dir.path(), &own.arguments, own.port)?;
         Ok(())
     }
+
+    /// Starts a private server again as [`Nats::restart`] does, with other arguments.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn restart_with(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
+        let own = self.own.as_mut().context("only a private server can be started")?;
+        own.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self.restart()
+    }
 }
 
 impl Drop for Nats {

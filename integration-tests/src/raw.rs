@@ -36,7 +36,7 @@ pub struct RawClient {
 
 impl RawClient {
     /// Connects to a server that has this certificate and opens the session stream; sends nothing.
-    pub(crate) async fn connect(server: SocketAddr, certificate: CertificateDer<'static>) -> Self {
+    pub async fn connect(server: SocketAddr, certificate: CertificateDer<'static>) -> Self {
         Self::connect_with(server, certificate, TransportConfig::default()).await
     }
 

@@ -380,6 +380,12 @@ impl World {
         RawClient::connect(self.address(), self.certificate()).await
     }
 
+    /// Opens a connection as [`World::raw`] does, to the second node if there are two.
+    pub async fn raw_elsewhere(&self) -> RawClient {
+        let address = self.second_settings.as_ref().map_or(self.settings.listen, |second| second.listen);
+        RawClient::connect(address, self.certificate()).await
+    }
+
     /// Opens a connection as [`World::raw`] does, with QUIC settings of the test.
     pub async fn raw_with(&self, edit: impl FnOnce(&mut quinn::TransportConfig)) -> RawClient {
         let mut transport = quinn::TransportConfig::default();

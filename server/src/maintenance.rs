@@ -250,7 +250,9 @@ mod tests {
         from.close().await;
         to.close().await;
 
-        let rows = migrate(config.clone(), None, Some(url.clone())).await.unwrap();
+        // The database of the data folder, which is the default, by its name.
+        let named = format!("sqlite://{}", config.data_dir.join(SQLITE_FILE).display());
+        let rows = migrate(config.clone(), Some(named), Some(url.clone())).await.unwrap();
         assert!(rows > 53, "{rows}");
         let moved = Config { database: url.parse().unwrap(), ..config.clone() };
         let server = Server::start(moved).await.unwrap();

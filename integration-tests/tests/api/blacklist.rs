@@ -1,7 +1,7 @@
 //! The blacklist: its entries, and their effect on messages.
 
 use futures_util::future::join_all;
-use zim_integration_tests::{Device, RawClient, World, code, refusal, request, send_text, soon, texts};
+use zim_integration_tests::{Device, RawClient, World, code, hello, refusal, request, send_text, soon, texts};
 use zim_protocol::{
     AddUsersToBlacklistRequest, BlacklistChangeAction, BlacklistQueriedResult, BlacklistQueryConfig,
     CheckUserIsInBlacklistRequest, ConversationType, ErrorCode, ErrorUserInfo, Event, EventKind, FillRequest, Message,
@@ -403,8 +403,12 @@ async fn add_users_to_blacklist_stores_no_message_after_its_answer() {
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 100).await;
     let mut senders = Vec::new();
-    for device in 0..SENDERS {
+    for device in (0..SENDERS).step_by(2) {
         senders.push(world.raw_user("bob", device).await);
+        let mut elsewhere = world.raw_elsewhere().await;
+        elsewhere.handshake(hello(device + 1)).await;
+        elsewhere.call(&world.login_request("bob")).await.unwrap();
+        senders.push(elsewhere);
     }
     let mut accepted = 0;
     for round in 0..10_u32 {

@@ -2,9 +2,12 @@
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use zim_integration_tests::eventually;
 use zim_integration_tests::nats::Nats;
+use zim_protocol::SessionEndReason;
 use zim_server::Server;
 use zim_server::config::{BusUrl, Config};
+use zim_server::effect::Effect;
 
 use super::{Deployment, quiet, refused, user};
 
@@ -66,6 +69,39 @@ async fn a_service_that_does_not_speak_nats_is_no_bus() {
     let message = refused(with_bus(deployment.config(0), &format!("nats://{address}"))).await;
     assert!(message.contains("there is no server of NATS") || message.contains("no answer"), "{message}");
     web.abort();
+    // One that takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let message = refused(with_bus(deployment.config(0), &format!("nats://{address}"))).await;
+    assert!(message.contains("there is no answer as of a server of NATS"), "{message}");
+}
+
+/// The credentials are those of a user who has the rights that `docs/operations/cluster.md` names, and no others.
+#[tokio::test]
+async fn a_token_and_credentials_open_the_bus() {
+    let file = |name: &str| format!("{}/tests/nodes/nats/{name}", env!("CARGO_MANIFEST_DIR"));
+    let token = Nats::private(&["--auth", "s3cr3t"]).unwrap();
+    let with_users = Nats::private(&["-c", &file("nats.conf")]).unwrap();
+    let deployment = Deployment::new("opened", &token);
+    let host = token.url().strip_prefix("nats://").unwrap();
+    for (wrong, right) in [
+        // One of the servers of a cluster is gone.
+        (format!("nats://other@{host}"), format!("nats://s3cr3t@127.0.0.1:1,nats://{host}")),
+        (with_users.url().to_owned(), format!("{}?credentials={}", with_users.url(), file("node.creds"))),
+    ] {
+        let message = refused(with_bus(deployment.config(0), &wrong)).await;
+        assert!(message.contains("NATS refuses the user, the password, the token or the credentials"), "{message}");
+        let first = Server::start(with_bus(deployment.config(0), &right)).await.unwrap();
+        let second = Server::start(with_bus(quiet(deployment.config(1)), &right)).await.unwrap();
+        // A hint without a commit: only the bus carries it.
+        let bob = user(&second, "bob").await;
+        let identity = second.app().fanout.all()[0].identity().cloned().unwrap();
+        let reason = SessionEndReason::EndedByOperator;
+        first.app().bus().publish(&[Effect::LoginEnded { user: identity.user, login: identity.login, reason }]);
+        eventually("the end of the login", async || second.app().fanout.is_empty().then_some(())).await;
+        bob.quit().await;
+        assert_eq!((first.stop().await, second.stop().await), (0, 0));
+    }
 }
 
 #[tokio::test]
@@ -109,7 +145,7 @@ async fn a_node_whose_version_is_older_than_the_schema_does_not_start_and_the_ot
     bob.receives("still here").await;
     // The refused one holds no number.
     let held = "SELECT COUNT(*) FROM server_node WHERE lease_until > 0";
-    zim_integration_tests::eventually("its number is free", async || (deployment.sql(held) == "1").then_some(())).await;
+    eventually("its number is free", async || (deployment.sql(held) == "1").then_some(())).await;
     for device in [ann, bob] {
         device.quit().await;
     }

@@ -9,7 +9,7 @@ use zim_protocol::{SessionEndReason, UserOnlineStatus};
 use zim_server::Server;
 use zim_server::bus::BusState;
 
-use super::{Deployment, quiet, status, user};
+use super::{Deployment, quiet, refused, status, user};
 
 async fn until(server: &Server, state: BusState) {
     eventually("the state of the bus", async || (server.app().bus().state() == state).then_some(())).await;
@@ -67,6 +67,39 @@ async fn without_its_bus_a_deployment_delivers_what_it_stores_a_little_later() {
     assert_eq!((first.stop().await, second.stop().await), (0, 0));
 }
 
+/// The bus comes back with another password. A wrong one at the start is an error (`bad_input.rs`).
+#[tokio::test]
+async fn nodes_whose_password_the_bus_no_longer_accepts_go_on_without_it() {
+    let right = ["--user", "zim", "--pass", "one"];
+    let mut bus = Nats::private(&right).unwrap();
+    let mut deployment = Deployment::new("password", &bus);
+    deployment.bus = bus.url().replace("nats://", "nats://zim:one@");
+    let (first, second) = (deployment.start(0).await, Server::start(quiet(deployment.config(1))).await.unwrap());
+    let (ann, bob) = (user(&first, "ann").await, user(&second, "bob").await);
+    ann.say("bob", "one").await;
+    bob.receives("one").await;
+    bus.kill().unwrap();
+    bus.restart_with(&["--user", "zim", "--pass", "other"]).unwrap();
+    until(&first, BusState::Down).await;
+    until(&second, BusState::Down).await;
+    let message = refused(quiet(deployment.config(2))).await;
+    assert!(message.contains("NATS refuses the user"), "{message}");
+    assert!(ready(&first).await.ends_with("ready, degraded: the bus is down\n"));
+    ann.say("bob", "two").await;
+    bob.receives("two").await;
+    bus.kill().unwrap();
+    bus.restart_with(&right).unwrap();
+    until(&first, BusState::Up).await;
+    until(&second, BusState::Up).await;
+    assert!(ready(&first).await.ends_with("\r\n\r\nready\n"));
+    ann.say("bob", "three").await;
+    bob.receives("three").await;
+    for device in [ann, bob] {
+        device.quit().await;
+    }
+    assert_eq!((first.stop().await, second.stop().await), (0, 0));
+}
+
 #[tokio::test]
 async fn an_app_that_is_created_or_changed_on_one_node_is_known_on_the_others() {
     let bus = Nats::start().unwrap();
@@ -115,7 +148,8 @@ async fn two_deployments_on_one_bus_do_not_hear_each_other() {
     let (one, other) = (Deployment::new("one", &bus), Deployment::new("other", &bus));
     let (first, second) = (one.start(0).await, Server::start(quiet(one.config(1))).await.unwrap());
     let stranger = other.start(0).await;
-    // Both have the same keys, so that a hint would be understood.
+    // Both have the same keys, so that a hint would be understood. The stranger has the number of the first node, and would take a hint of
+    // that for its own.
     let ann = user(&stranger, "ann").await;
     let identity = stranger.app().fanout.all()[0].identity().cloned().unwrap();
     let end = zim_server::effect::Effect::LoginEnded {
@@ -123,13 +157,16 @@ async fn two_deployments_on_one_bus_do_not_hear_each_other() {
         login: identity.login,
         reason: SessionEndReason::EndedByOperator,
     };
-    first.app().bus().publish(std::slice::from_ref(&end));
-    first.app().create_app(78, "theirs").await.unwrap();
-    eventually("the app", async || second.app().tenants.get(78).map(drop)).await;
-    assert!(stranger.app().tenants.get(78).is_none());
+    second.app().bus().publish(std::slice::from_ref(&end));
+    second.app().create_app(78, "theirs").await.unwrap();
+    eventually("the app", async || first.app().tenants.get(78).map(drop)).await;
+    // NATS has passed that on. What a node of its own deployment tells the stranger from now on comes after it.
+    let sibling = Server::start(quiet(other.config(1))).await.unwrap();
+    sibling.app().create_app(79, "its own").await.unwrap();
+    eventually("its own app", async || stranger.app().tenants.get(79).map(drop)).await;
     assert_eq!(stranger.app().fanout.len(), 1);
     ann.quit().await;
-    for server in [first, second, stranger] {
+    for server in [first, second, stranger, sibling] {
         assert_eq!(server.stop().await, 0);
     }
 }

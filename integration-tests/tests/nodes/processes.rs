@@ -2,11 +2,15 @@
 
 use std::net::SocketAddr;
 
+use quinn::ConnectionError;
 use zim_client_sdk::Config as ClientConfig;
 use zim_client_sdk::Event;
 use zim_integration_tests::nats::Nats;
-use zim_integration_tests::{Device, ServerInstallation, ServerProcess, eventually, share_identity, soon};
-use zim_protocol::{ConnectionState, Message, UserOnlineStatus};
+use zim_integration_tests::{
+    Device, RawClient, ServerInstallation, ServerProcess, eventually, hello, share_identity, soon,
+};
+use zim_protocol::wire::CloseCode;
+use zim_protocol::{ConnectionState, LoginRequest, Message, UserOnlineStatus};
 
 use super::{Deployment, logged_in, status};
 
@@ -54,6 +58,17 @@ impl Pair {
         let app = self.installations[0].first_app().unwrap();
         let config = ClientConfig::new(app.app_id, address.to_string()).trust(app.trust()).app_sign(app.app_sign);
         logged_in(config, name).await
+    }
+
+    /// Logs a user in at a node without the SDK, which does not show why a connection ends.
+    async fn raw_user(&self, node: &ServerProcess, name: &str) -> RawClient {
+        let mut client = RawClient::connect(node.address(), self.installations[0].certificate().unwrap()).await;
+        client.handshake(hello(1)).await;
+        let (app, user_id) = (self.installations[0].first_app().unwrap(), name.to_owned());
+        let login =
+            LoginRequest { user_id, app_id: app.app_id, app_sign: app.app_sign.clone(), ..LoginRequest::default() };
+        client.call(&login).await.unwrap();
+        client
     }
 
     /// Sets the clock of the second node forward until something is true.
@@ -104,6 +119,7 @@ async fn a_node_that_was_paused_for_longer_than_its_lease_stores_nothing_and_end
     let bus = Nats::start().unwrap();
     let mut pair = Pair::start("paused", &bus).await;
     let (ann, bob) = (pair.user(&pair.first, "ann").await, pair.user(&pair.second, "bob").await);
+    let cai = pair.raw_user(&pair.first, "cai").await;
     ann.say("bob", "before").await;
     bob.receives("before").await;
     pair.first.signal("STOP").unwrap();
@@ -115,11 +131,19 @@ async fn a_node_that_was_paused_for_longer_than_its_lease_stores_nothing_and_end
     assert!(error.contains("database"), "{error}");
     let is_over = |event: &Event| matches!(event, Event::ConnectionStateChanged(changed) if changed.state() == ConnectionState::Reconnecting);
     ann.until("the session ends", |seen| seen.iter().any(is_over).then_some(())).await;
+    assert_eq!(cai.closed().await, CloseCode::GoingAway);
+    match cai.connection.close_reason() {
+        Some(ConnectionError::ApplicationClosed(closed)) => {
+            assert_eq!(closed.reason, "this server has lost its database");
+        }
+        other => panic!("{other:?}"),
+    }
     drop(late);
     assert_eq!(pair.deployment.sql("SELECT COUNT(*) FROM message"), "1");
     assert_eq!(pair.deployment.sql("SELECT COUNT(*) FROM pg_tables WHERE tablename = 'task_wanted'"), "0");
     // The other one serves.
     bob.say("ann", "after").await;
+    cai.end().await;
     for device in [ann, bob] {
         device.quit().await;
     }

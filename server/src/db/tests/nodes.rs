@@ -32,6 +32,7 @@ const SLOW: &[Migration] = &[
 
 pub(super) async fn all(cluster: &Cluster) {
     nodes_have_numbers_of_their_own(&TestDb::new(Some(cluster), "numbers")).await;
+    more_nodes_than_there_are_numbers_do_not_start(cluster, &TestDb::new(Some(cluster), "full")).await;
     a_server_alone_and_a_node_exclude_each_other(&TestDb::new(Some(cluster), "exclude")).await;
     nothing_is_stored_after_the_generation_was_raised(cluster, &TestDb::new(Some(cluster), "raised")).await;
     a_node_whose_lease_has_ended_stores_nothing(cluster, &TestDb::new(Some(cluster), "ended")).await;
@@ -73,6 +74,23 @@ async fn nodes_have_numbers_of_their_own(test_db: &TestDb<'_>) {
     for store in others {
         store.db.close().await;
     }
+}
+
+async fn more_nodes_than_there_are_numbers_do_not_start(cluster: &Cluster, test_db: &TestDb<'_>) {
+    let config = node(&test_db.config(), LEASE);
+    let first = Store::open(config.clone()).await;
+    let others = "INSERT INTO server_node (number, generation, lease_until) \
+                  SELECT number, 1, 9000000000000000 FROM generate_series(1, 63) AS number";
+    cluster.sql_in(url(&config), others).unwrap();
+    let message = Db::<Put>::open(config.clone(), |_| {}).await.map(drop).unwrap_err().to_string();
+    assert!(message.contains("64 servers use this PostgreSQL database; there are no more numbers"), "{message}");
+    first.put(1).await.unwrap();
+    // One of them is given back.
+    cluster.sql_in(url(&config), "UPDATE server_node SET lease_until = 0 WHERE number = 63").unwrap();
+    let last = Store::open(config).await;
+    assert_eq!(number(&last), (63, 2));
+    last.db.close().await;
+    first.db.close().await;
 }
 
 async fn a_server_alone_and_a_node_exclude_each_other(test_db: &TestDb<'_>) {
