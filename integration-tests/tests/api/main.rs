@@ -12,6 +12,7 @@ mod blacklist;
 mod call;
 mod call_join;
 mod call_time;
+mod call_told;
 mod command;
 mod conformance;
 mod conversation;
