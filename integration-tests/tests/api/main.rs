@@ -100,6 +100,7 @@ mod retention;
 mod revoke;
 mod room;
 mod room_attribute;
+mod room_bounds;
 mod room_history;
 mod room_isolation;
 mod room_limit;
