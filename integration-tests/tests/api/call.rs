@@ -357,6 +357,7 @@ async fn call_cancel_takes_a_call_in_general_mode_back_as_a_whole() {
         _ => None,
     };
     ann.until("the call is cancelled", own).await;
+    assert!(ann.seen_of(EventKind::CallInvitationCancelled).is_empty(), "it was theirs to cancel");
     assert_eq!(list(&bob).await, [(call_id.clone(), CallState::Ended, all)]);
     assert_eq!(refusal(accept(&bob, &call_id).await), NONE);
     // Somebody has accepted: it is too late.
@@ -386,6 +387,7 @@ async fn call_cancel_takes_some_invitations_back_in_advanced_mode() {
     bob.next(EventKind::CallInvitationCancelled).await;
     for device in [&ann, &eve] {
         becomes(device, &call_id, "bob", State::BeCancelled).await;
+        assert!(device.seen_of(EventKind::CallInvitationCancelled).is_empty(), "it was Bob's alone");
     }
     for of_nobody in [&["bob", "dan"][..], &["nobody"], &["ann"]] {
         assert_eq!(refusal(cancel(&ann, &call_id, of_nobody).await), TOO_LATE, "{of_nobody:?}");

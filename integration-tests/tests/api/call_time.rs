@@ -55,6 +55,10 @@ async fn call_invite_times_out_on_time_for_each_batch_of_invitees() {
     }
     barrier(&ann, &[("bob", &bob), ("dan", &dan)], "done").await;
     assert_eq!((told(&bob), bob.seen_of(EventKind::CallInvitationTimeout).len()), (before, 1));
+    // Those who are in the call are told in their own way.
+    for device in [&ann, &eve] {
+        assert!(device.seen_of(EventKind::CallInvitationTimeout).is_empty());
+    }
     assert_eq!(list(&dan).await[0].1, CallState::Started);
     world.end().await;
 }

@@ -90,6 +90,8 @@ impl Stage {
     }
 
     async fn end(self) {
+        self.ann.say("dan", "the end").await;
+        self.dan.receives("the end").await;
         assert!(changes(&self.dan).is_empty());
         assert!(self.dan.seen_of(EventKind::RoomMemberAttributesUpdated).is_empty());
         self.world.end().await;

@@ -121,6 +121,22 @@ async fn fill(world: &World, count: i64) {
 }
 
 #[tokio::test]
+async fn a_room_has_500_members_and_a_user_5_rooms_unless_a_setting_says_otherwise() {
+    let world = World::new().await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    create(&ann, "stage").await;
+    fill(&world, 498).await;
+    soon(bob.join_room("stage")).await.unwrap();
+    assert_eq!(refusal(soon(cai.join_room("stage")).await), ErrorCode::RoomModuleJoinRoomError);
+    // Bob is in one room already.
+    for number in 1..5 {
+        create(&bob, &format!("room{number}")).await;
+    }
+    assert_eq!(refusal(soon(bob.create_room(info("room5"), delay(0))).await), OWN);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn query_room_member_list_has_the_first_500_members() {
     for others in [499, 500] {
         let world = World::new().await;

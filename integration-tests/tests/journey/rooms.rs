@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use zim_integration_tests::{DataDir, Device, Proxy, World, eventually, room, soon, texts};
 use zim_protocol::{
-    ErrorCode, Event, EventKind, RoomAdvancedConfig, RoomAttributesSetConfig, RoomEvent, RoomInfo, RoomState,
+    DisconnectUserRequest, ErrorCode, Event, EventKind, RoomAdvancedConfig, RoomAttributesSetConfig, RoomEvent,
+    RoomInfo, RoomState,
 };
 use zim_server::config::Config;
 
@@ -96,20 +97,30 @@ async fn a_device_that_returns_in_time_is_still_in_its_room() {
 #[tokio::test]
 async fn a_device_that_returns_too_late_has_left() {
     let world = World::with(short_timeout).await;
-    let proxy = world.proxy(2).await;
+    let (proxy, of_cai) = (world.proxy(2).await, world.proxy(5).await);
     let (ann, bob) = (world.user("ann").await, user_via(&world, &proxy, "bob").await);
-    enter(&ann, "stage").await;
-    enter(&bob, "stage").await;
+    let cai = user_via(&world, &of_cai, "cai").await;
+    for device in [&ann, &bob, &cai] {
+        enter(device, "stage").await;
+    }
+    // Cai's connection is lost a millisecond before Bob's: when Cai's time is over, Bob's is not.
+    of_cai.cut();
+    eventually("the server has noticed", async || (online(&ann).await == 2).then_some(())).await;
+    world.clock.advance(1);
     proxy.cut();
     is_in_state(&bob, INTERRUPTED).await;
     eventually("the server has noticed", async || (online(&ann).await == 1).then_some(())).await;
-    world.clock.advance(29_000);
-    assert!(ann.seen_of(EventKind::RoomMemberLeft).is_empty());
-    world.clock.advance(1_000);
-    match ann.next(EventKind::RoomMemberLeft).await {
-        Event::RoomMemberLeft(event) => assert_eq!(event.member_list[0].user_id, "bob"),
-        other => panic!("{other:?}"),
+    for (ms, user) in [(29_999, "cai"), (1, "bob")] {
+        world.clock.advance(ms);
+        match ann.next(EventKind::RoomMemberLeft).await {
+            Event::RoomMemberLeft(event) => {
+                let left: Vec<_> = event.member_list.iter().map(|member| member.user_id.as_str()).collect();
+                assert_eq!(left, [user]);
+            }
+            other => panic!("{other:?}"),
+        }
     }
+    of_cai.restore();
     proxy.restore();
     is_in_state(&bob, (RoomState::Disconnected, RoomEvent::ConnectTimeout)).await;
     enter(&bob, "stage").await;
@@ -219,6 +230,24 @@ async fn a_logout_and_another_run_of_the_app_leave_the_rooms() {
     left(2).await;
     assert!(states(&cai).is_empty());
     assert_eq!(online(&ann).await, 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_login_that_the_operator_ends_leaves_the_rooms() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    enter(&ann, "stage").await;
+    enter(&bob, "stage").await;
+    let mut operator = world.admin().await;
+    let out = DisconnectUserRequest { app_id: world.app_id(), user_id: "bob".into() };
+    assert_eq!(soon(operator.disconnect_user(out)).await.unwrap().into_inner().sessions, 1);
+    is_in_state(&bob, (RoomState::Disconnected, RoomEvent::NetworkDisconnected)).await;
+    world
+        .advance_until("bob has left", async || (!ann.seen_of(EventKind::RoomMemberLeft).is_empty()).then_some(()))
+        .await;
+    assert_eq!(online(&ann).await, 1);
+    drop(operator);
     world.end().await;
 }
 

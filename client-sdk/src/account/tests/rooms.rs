@@ -98,6 +98,26 @@ const INTERRUPTED: (RoomState, RoomEvent) = (RoomState::Connecting, RoomEvent::N
 const LEFT: (RoomState, RoomEvent) = (RoomState::Disconnected, RoomEvent::Success);
 
 #[test]
+fn the_state_says_why_a_room_could_not_be_entered() {
+    for (entering, code, event) in [
+        (Entering::Create, ErrorCode::RoomModuleTheRoomAlreadyExists, RoomEvent::CreateFailed),
+        (Entering::Enter, ErrorCode::RoomModuleJoinRoomError, RoomEvent::EnterFailed),
+        (Entering::Switch, ErrorCode::RoomModuleJoinRoomError, RoomEvent::SwitchFailed),
+        (Entering::Enter, ErrorCode::RoomModuleTheRoomDoesNotExist, RoomEvent::RoomNotExist),
+        (Entering::Switch, ErrorCode::RoomModuleTheRoomDoesNotExist, RoomEvent::RoomNotExist),
+        (Entering::Create, ErrorCode::NetworkModuleRequestTimeout, RoomEvent::NetworkDisconnected),
+        (Entering::Enter, ErrorCode::NetworkModuleRequestTimeout, RoomEvent::NetworkDisconnected),
+        (Entering::Switch, ErrorCode::NetworkModuleNetworkError, RoomEvent::NetworkDisconnected),
+    ] {
+        let device = Device::default();
+        let begun = device.rooms.begin((info(ROOM), None), entering, |event| device.raise(event));
+        let Ok(Start::Request(entry, _)) = begun else { panic!("the device cannot enter") };
+        device.answered(entry, Err(Error::new(code, "refused")));
+        assert_eq!(device.last(), (RoomState::Disconnected, event), "{entering:?}: {code:?}");
+    }
+}
+
+#[test]
 fn an_entrance_that_was_dropped_is_asked_for_again() {
     let device = Device::default();
     device.enter();

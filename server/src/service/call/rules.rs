@@ -370,7 +370,8 @@ impl Call {
 
     /// The states of the others stay as they are. The only invitee of a call refuses it in this way.
     fn end(&mut self, actor: Actor) -> Result<Vec<UserKey>, Refusal> {
-        let is_callee = self.members.len() == 2 && self.member(actor.user).is_some_and(Member::is_pending);
+        let can_answer = |member: &Member| member.can_answer(actor.now);
+        let is_callee = self.members.len() == 2 && self.member(actor.user).is_some_and(can_answer);
         if !is_callee {
             self.check_in_call(actor.user)?;
         }

@@ -384,4 +384,9 @@ fn the_only_invitee_may_end_the_call() {
     let mut gone = Call::begin(actor(ANN, HERE), true, CLOSES, (&[BOB], TIMES));
     gone.members[1].state = State::Rejected;
     assert_eq!(gone.act(actor(BOB, HERE), Act::End), Err(Refusal::NotIn));
+    // As with an answer, the time counts, and not the task that says so.
+    for (now, expected) in [(TIMES.expires_at - 1, None), (TIMES.expires_at, Some(Refusal::NotIn))] {
+        let mut one = Call::begin(actor(ANN, HERE), true, CLOSES, (&[BOB], TIMES));
+        assert_eq!(one.act(Actor { now, ..actor(BOB, HERE) }, Act::End).err(), expected);
+    }
 }
