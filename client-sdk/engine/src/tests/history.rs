@@ -69,16 +69,20 @@ fn what_a_group_is_comes_with_a_head_that_nothing_has_overtaken() {
         let of = |change: &Change| matches!(change, Change::Head(head) if head.group.is_some());
         changes.iter().filter(|change| of(change)).count()
     };
-    let before = State { known: true, seq: 1, rev: 2, head_seq: 1, head_rev: 2, ..State::default() };
-    let before = State { from_seq: 1, from_rev: 1, ..before };
-    for known in [None, Some(before)] {
-        let is_known = known.is_some();
-        let mut engine = device(3);
-        match known {
-            // The app wrote to the group before its user was a member.
-            None => engine.open(&crew),
-            Some(state) => engine.restore(engine.position().clone(), [(crew.clone(), state)]),
-        }
+    let (epoch, sums) = (Bytes::from_static(&[1; 16]), |rev| Some(Sums { count: 1, seq: 1, rev }));
+    for is_known in [false, true] {
+        let mut engine = SyncEngine::new("ann", Position { is_settled: true, ..Position::default() }, []);
+        engine.online(&epoch);
+        let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
+        let earlier = ConversationHead { from_rev: 1, end_seq: 1, end_rev: 2, n: 1, ..entered() };
+        let first = match is_known {
+            true => SyncResult { heads: vec![earlier], sums: sums(2), ..SyncResult::default() },
+            false => SyncResult { sums: Some(Sums::default()), ..SyncResult::default() },
+        };
+        engine.synced(ticket, SyncResult { epoch: epoch.clone(), ..first });
+        // The app wrote to the group before its user was a member.
+        engine.open(&crew);
+        assert!(engine.take().requests.is_empty(), "{is_known}");
         engine.dirtied(&Dirty { conversations: vec![crew.to_ref()], ..Dirty::default() });
         let (pull, _) = pulls(&mut engine).remove(0);
         let ends = Page { through_seq: 1, end_seq: 1, through_rev: 7, end_rev: 7, ..Page::default() };
@@ -88,9 +92,8 @@ fn what_a_group_is_comes_with_a_head_that_nothing_has_overtaken() {
         assert_eq!(groups(&taken.batch.changes), 0, "{is_known}: it may be older than what was applied");
         let Some(Request::Sync { ticket, .. }) = taken.requests.last().cloned() else { panic!("no sync: {is_known}") };
         let head = |end_rev| ConversationHead { end_seq: 1, n: 1, end_rev, ..entered() };
-        let sums = |rev| Some(Sums { count: 2, seq: 4, rev });
         let answer = |rev| SyncResult {
-            epoch: vec![1; 16].into(),
+            epoch: epoch.clone(),
             pos: 1,
             heads: vec![head(rev)],
             sums: sums(rev),
