@@ -300,7 +300,7 @@ pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
     db.execute("DELETE FROM held", [])?;
     super::message_change::forget_hidden(db)?;
     // The changes are numbered anew.
-    db.execute("UPDATE conversation SET roster_rev = 0, change_rev = 0", [])?;
+    db.execute("UPDATE conversation SET roster_rev = 0, change_rev = 0, from_rev = 0", [])?;
     Ok(())
 }
 

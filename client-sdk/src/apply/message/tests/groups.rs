@@ -28,32 +28,50 @@ fn what_happened_to_a_group_is_told_once() {
     assert!(all_events(&db, &mut recent, changes(), &told).is_empty());
 }
 
+/// The head of a group whose stay begins with a change.
+fn head_of(crew: &Name, from_rev: u64, name: &str) -> Change {
+    let base_info = Some(GroupInfo { group_id: "crew".into(), group_name: name.into(), ..GroupInfo::default() });
+    let group = Some(GroupFullInfo { base_info, ..GroupFullInfo::default() });
+    let conversation = Some(crew.to_ref());
+    Change::Head(Box::new(ConversationHead { conversation, group, from_rev, ..ConversationHead::default() }))
+}
+
+fn renamed(crew: &Name, rev: u64, name: &str) -> Change {
+    let detail = Some(group_change::Detail::GroupName(name.into()));
+    let detail = Some(Detail::Group(GroupChange { detail, ..GroupChange::default() }));
+    let entries = vec![ChangeEntry { rev, detail, ..ChangeEntry::default() }];
+    Change::Changes { name: crew.clone(), entries, origin: Origin::Other }
+}
+
+fn known_name(db: &Connection) -> String {
+    group::read(db, "crew").unwrap().unwrap().base_info.unwrap().group_name
+}
+
 /// A device catches up with two stays. The group was renamed between them, which no change tells.
 #[test]
 fn a_change_of_an_earlier_stay_tells_and_leaves_what_the_group_is() {
     let crew = Name::new(ConversationType::Group as i32, "crew");
     let (db, mut recent) = (memory().unwrap(), Recent::default());
-    let info = |name: &str| {
-        let base_info = Some(GroupInfo { group_id: "crew".into(), group_name: name.into(), ..GroupInfo::default() });
-        GroupFullInfo { base_info, ..GroupFullInfo::default() }
-    };
-    let conversation = Some(crew.to_ref());
-    let head = ConversationHead { conversation, group: Some(info("between")), from_rev: 7, ..Default::default() };
-    let name = |rev: u64, name: &str| {
-        let detail = Some(group_change::Detail::GroupName(name.into()));
-        let detail = Some(Detail::Group(GroupChange { detail, ..GroupChange::default() }));
-        ChangeEntry { rev, detail, ..ChangeEntry::default() }
-    };
-    let entries = vec![name(6, "before")];
-    let earlier = Change::Changes { name: crew.clone(), entries, origin: Origin::Other };
     // In one batch, as a sync and a page that come together.
-    let batch = Batch { changes: vec![Change::Head(Box::new(head)), earlier], ..Batch::default() };
+    let changes = vec![head_of(&crew, 7, "between"), renamed(&crew, 6, "before")];
+    let batch = Batch { changes, ..Batch::default() };
     let told = [EventKind::GroupNameUpdated];
     assert_eq!(all_events(&db, &mut recent, Job { batch, ..Job::default() }, &told), told);
-    let known = |db: &Connection| group::read(db, "crew").unwrap().unwrap().base_info.unwrap().group_name;
-    assert_eq!(known(&db), "between");
-    let entries = vec![name(7, "now")];
-    let change = Change::Changes { name: crew, entries, origin: Origin::Other };
-    assert_eq!(all_events(&db, &mut recent, changing(change), &told), told);
-    assert_eq!(known(&db), "now");
+    assert_eq!(known_name(&db), "between");
+    assert_eq!(all_events(&db, &mut recent, changing(renamed(&crew, 7, "now")), &told), told);
+    assert_eq!(known_name(&db), "now");
+}
+
+/// The answer that begins an epoch and a push come together, so that no state of the engine is stored between them.
+#[test]
+fn a_stay_of_an_ended_epoch_is_not_compared_with_changes_of_the_next() {
+    let crew = Name::new(ConversationType::Group as i32, "crew");
+    let (db, mut recent) = (memory().unwrap(), Recent::default());
+    all_events(&db, &mut recent, changing(head_of(&crew, 7, "ended")), &[]);
+    let begins = Change::DropAll { epoch: Bytes::new() };
+    let changes = vec![begins, head_of(&crew, 3, "restored"), renamed(&crew, 4, "now")];
+    let batch = Batch { changes, ..Batch::default() };
+    let told = [EventKind::GroupNameUpdated];
+    assert_eq!(all_events(&db, &mut recent, Job { batch, ..Job::default() }, &told), told);
+    assert_eq!(known_name(&db), "now");
 }
