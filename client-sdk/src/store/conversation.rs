@@ -20,6 +20,11 @@ use crate::types::Name;
 /// Added to the order key of pinned conversations, which come before all others.
 const PINNED: i64 = 1_000_000_000_000;
 
+/// What `is_known` is of a conversation that the server has described.
+const DESCRIBED: i64 = 1;
+/// The same if it did not say what the group is now. With 0 the next head would pass over changes that are not raised yet.
+const LACKS_GROUP: i64 = 2;
+
 /// Returns the id of the row of a conversation.
 pub(crate) fn id(db: &Connection, name: &Name) -> rusqlite::Result<Option<i64>> {
     db.prepare_cached("SELECT id FROM conversation WHERE type = ?1 AND name = ?2")?
@@ -79,7 +84,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     let mut held = held(db)?;
     let mut statement = db.prepare(
         "SELECT id, type, name, seq, rev, head_seq, head_rev, is_known, last_ts, n, sent, base_seq, base_n, base_sent, \
-         revoked, read_seq, history_seq, from_seq, from_rev FROM conversation c WHERE is_known = 1 OR head_seq + head_rev > 0 \
+         revoked, read_seq, history_seq, from_seq, from_rev FROM conversation c WHERE is_known > 0 OR head_seq + head_rev > 0 \
          OR EXISTS (SELECT 1 FROM message m WHERE m.conversation = c.id)",
     )?;
     let mut rows = statement.query([])?;
@@ -95,13 +100,15 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
             revoked: decode_positions(&row.get::<_, Vec<u8>>(14)?),
             read_seq: number(15)?,
         };
+        let described: i64 = row.get(7)?;
         let state = State {
             seq: number(3)?,
             rev: number(4)?,
             history_seq: number(16)?,
             head_seq: number(5)?,
             head_rev: number(6)?,
-            known: row.get(7)?,
+            known: described >= DESCRIBED,
+            lacks_group: described == LACKS_GROUP,
             last_ts: row.get(8)?,
             tally,
             from_seq: number(17)?,
@@ -167,6 +174,11 @@ pub(crate) fn save_position(db: &Connection, position: &Position) -> rusqlite::R
 /// Stores the state of a conversation.
 pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlite::Result<()> {
     let (state, tally) = (&saved.state, &saved.state.tally);
+    let described = match (state.known, state.lacks_group) {
+        (false, _) => 0,
+        (true, false) => DESCRIBED,
+        (true, true) => LACKS_GROUP,
+    };
     // A peer conversation that exists on the server has a peer, so it is not disabled.
     db.prepare_cached(
         "UPDATE conversation SET seq = ?2, rev = ?3, head_seq = ?4, head_rev = ?5, is_known = ?6, last_ts = ?7, n = ?8, \
@@ -180,7 +192,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
         to_sql(state.rev),
         to_sql(state.head_seq),
         to_sql(state.head_rev),
-        state.known && !state.lacks_group,
+        described,
         state.last_ts,
         to_sql(tally.n),
         to_sql(tally.sent),

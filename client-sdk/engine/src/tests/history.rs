@@ -115,6 +115,28 @@ fn what_a_group_is_comes_with_a_head_that_nothing_has_overtaken() {
     }
 }
 
+/// The app ends before a head says what the group is, and members enter meanwhile.
+#[test]
+fn a_restart_before_the_group_is_known_passes_over_no_changes() {
+    let crew = Name::new(ConversationType::Group as i32, "crew");
+    let epoch = Bytes::from_static(&[1; 16]);
+    let saved = State { known: true, lacks_group: true, rev: 7, head_rev: 7, ..State::default() };
+    let saved = State { from_seq: 1, from_rev: 5, ..saved };
+    let position = Position { is_settled: true, epoch: epoch.clone(), ..Position::default() };
+    let mut engine = SyncEngine::new("ann", position, [(crew, saved)]);
+    engine.online(&epoch);
+    let Some(Request::Sync { ticket, request }) = engine.take().requests.pop() else { panic!("no sync") };
+    assert_eq!(request.sums, None, "the head comes also if nothing has moved");
+    let heads = vec![ConversationHead { end_rev: 10, ..entered() }];
+    let sums = Some(Sums { count: 1, seq: 0, rev: 10 });
+    engine.synced(ticket, SyncResult { epoch, heads, sums, ..SyncResult::default() });
+    let taken = engine.take();
+    let has_group = |change: &Change| matches!(change, Change::Head(head) if head.group.is_some());
+    assert!(taken.batch.changes.iter().any(has_group));
+    let [Request::Pull { request, .. }] = taken.requests.as_slice() else { panic!("{:?}", taken.requests) };
+    assert_eq!(request.after_rev, 7);
+}
+
 /// The server's clock is set back between two stays without messages.
 #[test]
 fn a_return_has_the_time_of_its_head() {

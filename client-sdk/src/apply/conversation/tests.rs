@@ -145,6 +145,24 @@ fn a_deletion_that_a_restored_server_does_not_know_is_undone() {
     assert_eq!(store::conversation_setting::listed(&db).unwrap(), [(bob(), Some(2))]);
 }
 
+/// The app ends between the head that tells of a stay and the one that says what the group is.
+#[test]
+fn a_restart_keeps_that_a_head_came_and_what_it_did_not_say() {
+    for (known, lacks_group, expected) in [
+        (false, false, (false, false)),
+        (true, false, (true, false)),
+        (true, true, (true, true)),
+        (false, true, (false, false)),
+    ] {
+        let (db, mut recent) = (memory().unwrap(), Recent::default());
+        let state = State { rev: 7, head_rev: 7, known, lacks_group, ..State::default() };
+        run(&db, &mut recent, Vec::new(), Some(state));
+        let (_, states) = store::conversation::load(&db).unwrap();
+        let found: Vec<(bool, bool)> = states.iter().map(|(_, state)| (state.known, state.lacks_group)).collect();
+        assert_eq!(found, [expected], "{known} {lacks_group}");
+    }
+}
+
 /// A message of Bob, which may mention Ann.
 fn message(seq: u64, is_mention: bool) -> Change {
     let mentioned_user_ids = if is_mention { vec!["ann".to_owned()] } else { Vec::new() };
