@@ -435,16 +435,16 @@ impl Store {
         for row in self.rows(&sql)? {
             group.members.insert(row[0].clone(), (row[1].parse()?, row[2].clone()));
         }
-        // The rows of a user are in the order of their stays.
+        // The rows of a user are in the order of their stays. After one without messages the next one begins at the same position.
         let of = |table: &str| {
             format!(
-                "SELECT a.name, t.from_seq AS first, t.to_seq AS last FROM {table} t JOIN account a ON a.id = t.account \
+                "SELECT a.name, t.from_seq AS first, t.to_seq AS last, t.from_rev AS rev FROM {table} t JOIN account a ON a.id = t.account \
                  WHERE t.conversation = {id}"
             )
         };
         let sql = format!(
             "SELECT s.name, CAST(s.first AS TEXT), CAST(COALESCE(s.last, -1) AS TEXT) FROM ({} UNION ALL {}) s \
-             ORDER BY s.name, s.first",
+             ORDER BY s.name, s.rev",
             of("span"),
             of("member")
         );
