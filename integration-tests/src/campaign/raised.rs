@@ -99,7 +99,11 @@ pub(super) fn raised_twice(end: &EndState) -> Vec<String> {
 pub(super) fn raised_outside_stay(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for seen in &end.devices {
-        for (group, seq, text) in end.raised.iter().filter(|one| one.device == seen.number).flat_map(received) {
+        // What came between a backup and its restore may be stored again, at the same position, when its sender sends it again. The stays
+        // of that time are gone.
+        let has_ended = |at| end.restored.is_some_and(|all| (all.backup_begun..all.done).contains(&at));
+        let raised = end.raised.iter().filter(|one| one.device == seen.number && !has_ended(one.at));
+        for (group, seq, text) in raised.flat_map(received) {
             let is_group = |kept: &&StoredConversation| kept.group.as_ref().is_some_and(|one| one.id == group);
             let Some(kept) = end.kept.iter().find(is_group) else { continue };
             if is_outside(kept, seen.user, (seq, text), end.restored.is_some()) {
