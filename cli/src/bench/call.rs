@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use serde::Serialize;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval_at, sleep, timeout};
 use zim_protocol::event_frame::Frame;
 use zim_protocol::feed_entry::Detail;
 use zim_protocol::{
@@ -50,6 +50,9 @@ pub(crate) struct CallArgs {
     /// Time in which these calls are not answered, 1 to 600 seconds
     #[arg(long, value_name = "TIME", default_value = "5s", requires = "ringing", value_parser = answer_time)]
     timeout: Duration,
+    /// Invitations to these calls a second, and so many timeouts a second later [default: as many as the server takes]
+    #[arg(long, value_name = "N", requires = "ringing", value_parser = rate)]
+    rate: Option<u32>,
     /// Duration of the measurement
     #[arg(long = "for", value_name = "TIME", default_value = "5s", conflicts_with = "ringing", value_parser = duration::parse)]
     time: Duration,
@@ -69,6 +72,13 @@ fn ringing(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(ringing @ 1..=1_000_000) => Ok(ringing),
         _ => Err("1 to 1000000".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(rate @ 1..=100_000) => Ok(rate),
+        _ => Err("1 to 100000".to_owned()),
     }
 }
 
@@ -382,8 +392,13 @@ async fn ring(
         let news = News::of(&caller);
         waiting.spawn(hear_of_timeouts(news, callee_id.clone(), (count, args.timeout), Arc::clone(&calls)));
         let (calls, bar) = (Arc::clone(&calls), bar.clone());
+        let turns = args.rate.map(|rate| turns(rate, (index, args.pairs)));
+        let mut pace = turns.map(|(first, step)| interval_at(tokio::time::Instant::now() + first, step));
         inviting.spawn(async move {
             for _ in 0..count {
+                if let Some(pace) = &mut pace {
+                    pace.tick().await;
+                }
                 let asked = Instant::now();
                 match invite(&mut caller, &callee_id, calls.stamp(), timeout_s).await {
                     Ok(_) => calls.record(Stage::Invited, asked.elapsed()),
@@ -429,6 +444,13 @@ async fn ring(
         return output.json(&report);
     }
     show_ringing(&report, output)
+}
+
+/// When one of the pairs invites for the first time, and how often from then on, if all of them together do so many times a second.
+fn turns(rate: u32, (index, pairs): (usize, usize)) -> (Duration, Duration) {
+    let [index, pairs] = [index, pairs].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    let step = Duration::from_secs(1) / rate;
+    (step * index, step * pairs)
 }
 
 /// Waits until the caller has heard of so many calls that nobody has answered, or the load ends. Returns how many these are.
@@ -514,9 +536,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pairs_take_turns() {
+        let ms = Duration::from_millis;
+        assert_eq!((turns(4, (0, 2)), turns(4, (1, 2))), ((ms(0), ms(500)), (ms(250), ms(500))));
+    }
+
+    #[test]
     fn the_options_have_the_limits_of_the_server() {
         assert_eq!((pairs("20"), ringing("1000")), (Ok(20), Ok(1_000)));
         assert!(pairs("0").is_err() && pairs("10001").is_err() && ringing("0").is_err() && ringing("x").is_err());
+        assert_eq!((rate("1"), rate("100000")), (Ok(1), Ok(100_000)));
+        assert!(rate("0").is_err() && rate("100001").is_err() && rate("-1").is_err());
         assert_eq!(answer_time("10m"), Ok(Duration::from_secs(600)));
         assert!(answer_time("0s").is_err() && answer_time("601s").is_err() && answer_time("5").is_err());
     }
