@@ -47,8 +47,12 @@ impl<L: Remote> AccountTask<L> {
         let (through, is_syncing) = (self.engine.position().pos, self.engine.is_syncing());
         let is_over = |waiting: &mut AwaitingFeed| waiting.through <= through || !is_syncing;
         for waiting in self.awaiting_feed.extract_if(.., is_over) {
-            if waiting.through > through && self.engine.gets_pushes() {
-                job.settle.extend(waiting.calls.into_iter().map(|call| Settle::Call(Box::new(call))));
+            let settle = |(pos, call)| match pos <= through {
+                true => Settle::LateCall(Box::new(call)),
+                false => Settle::Call(Box::new(call)),
+            };
+            if self.engine.gets_pushes() {
+                job.settle.extend(waiting.calls.into_iter().map(settle));
             }
             after.done.push(waiting.stored);
         }

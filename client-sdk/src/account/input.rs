@@ -427,8 +427,11 @@ impl<L: Remote> AccountTask<L> {
             Done::Answered { pushes, stored } => {
                 let of_feed = pushes.iter().filter(|push| push.log == LogKind::Feed as i32);
                 let through = of_feed.map(|push| push.to).max().unwrap_or(0);
-                let calls = calls(&pushes);
+                let mut calls = calls(&pushes);
+                let known = self.engine.position().pos;
                 self.pushes(pushes);
+                // What follows on the known position is applied like any push.
+                calls.retain(|(pos, _)| *pos <= known || *pos > self.engine.position().pos);
                 self.awaiting_feed.push(AwaitingFeed { through, calls, stored });
             }
             Done::Nothing => {}
@@ -463,11 +466,11 @@ impl<L: Remote> AccountTask<L> {
     }
 }
 
-/// The calls that pushes have.
-fn calls(pushes: &[Push]) -> Vec<CallEntry> {
+/// The calls that pushes have, with their positions.
+fn calls(pushes: &[Push]) -> Vec<(u64, CallEntry)> {
     let entries = pushes.iter().flat_map(|push| &push.feed);
     let call = |entry: &FeedEntry| match &entry.detail {
-        Some(Detail::Call(call)) => Some(call.clone()),
+        Some(Detail::Call(call)) => Some((entry.pos, call.clone())),
         _ => None,
     };
     entries.filter_map(call).collect()

@@ -88,9 +88,9 @@ pub(crate) type Stored = Box<dyn FnOnce(Result<(), Error>) + Send>;
 pub(super) struct AwaitingFeed {
     /// The position of its last entry.
     pub(super) through: u64,
-    /// The calls in its entries. If the earlier entries do not come, these are stored without them: the next sync compares the calls
-    /// with what this device knows.
-    pub(super) calls: Vec<CallEntry>,
+    /// The calls in its entries that the engine did not apply, with their positions. If the earlier entries do not come, the calls are
+    /// stored without them: the next sync compares the calls with what this device knows.
+    pub(super) calls: Vec<(u64, CallEntry)>,
     pub(super) stored: Stored,
 }
 

@@ -19,19 +19,46 @@ impl Transaction<'_> {
     /// Applies a call as it is now.
     pub(super) fn call(&mut self, entry: &CallEntry, origin: Origin) -> rusqlite::Result<()> {
         let Some(info) = &entry.info else { return Ok(()) };
-        let before = call::read(self.db, &info.call_id)?;
-        if info.state() == CallState::Ended {
-            call::remove(self.db, &info.call_id)?;
-        } else {
+        let before = call::read(self.db, &info.call_id)?.filter(|before| !has_ended(before));
+        // The device may have come into the call by a request whose answer is still on its way, or waits for the feed.
+        let is_of_device = entry.main_device == self.viewer.device && origin != Origin::First;
+        let is_unheard = is_of_device && !before.as_ref().is_some_and(|before| is_concerned(before, self.viewer));
+        if !has_ended(entry) || is_unheard {
             call::write(self.db, &info.call_id, entry, self.viewer.now_ms - FORGET_MS)?;
+        } else {
+            call::remove(self.db, &info.call_id)?;
         }
-        let mut events = news(before.as_ref(), entry, self.viewer, origin);
+        self.raise_call(news(before.as_ref(), entry, self.viewer, origin));
+        Ok(())
+    }
+
+    /// Applies a call as the answer to a request of this device has it, when the feed has passed that. The feed says what the call is
+    /// now. Only if the call has ended since, the device was not told: it did not know that it was in the call.
+    pub(super) fn late_call(&mut self, entry: &CallEntry) -> rusqlite::Result<()> {
+        let Some(info) = entry.info.as_ref().filter(|_| !has_ended(entry)) else { return Ok(()) };
+        let Some(end) = call::read(self.db, &info.call_id)?.filter(has_ended) else { return Ok(()) };
+        call::remove(self.db, &info.call_id)?;
+        self.raise_call(news(None, entry, self.viewer, Origin::Own));
+        self.raise_call(news(Some(entry), &end, self.viewer, Origin::Other));
+        Ok(())
+    }
+
+    fn raise_call(&mut self, mut events: Vec<Event>) {
         // The deprecated events are for handlers only.
         let heard = self.viewer.heard;
         events.retain(|event| !is_deprecated(event) || heard.is_handled(event.kind()));
         events.into_iter().for_each(|event| self.raise(event));
-        Ok(())
     }
+}
+
+fn has_ended(entry: &CallEntry) -> bool {
+    entry.info.as_ref().is_some_and(|info| info.state() == CallState::Ended)
+}
+
+/// Whether the user was in the call or asked into it.
+fn is_concerned(entry: &CallEntry, viewer: &Viewer) -> bool {
+    let state = entry.info.as_ref().map_or(CallUserState::Unknown, |info| state_of(info, &viewer.user_id));
+    is_pending(state) || state == CallUserState::Accepted
 }
 
 /// Whether an event repeats `callUserStateChanged` in the words of earlier versions.

@@ -123,6 +123,8 @@ pub(crate) enum Settle {
     Edit(Edit),
     /// A call, as the answer to a request of this device has it. The entries of the feed before it are missing.
     Call(Box<CallEntry>),
+    /// The same, when the feed has passed that.
+    LateCall(Box<CallEntry>),
 }
 
 /// The work of one transaction.
@@ -525,6 +527,7 @@ impl<'a> Transaction<'a> {
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),
             Settle::Edit(edit) => self.edit(edit)?,
             Settle::Call(entry) => self.call(&entry, Origin::Own)?,
+            Settle::LateCall(entry) => self.late_call(&entry)?,
         }
         Ok(())
     }

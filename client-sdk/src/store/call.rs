@@ -1,4 +1,4 @@
-//! Calls that have not ended.
+//! Calls that have not ended, and those of which this device does not know yet whether it has come into them.
 
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};

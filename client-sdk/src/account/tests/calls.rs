@@ -82,6 +82,47 @@ async fn it_hears_the_end_that_comes_while_it_has_no_connection() {
 }
 
 #[tokio::test]
+async fn it_hears_the_end_that_the_sync_brings_for_which_the_answer_waits() {
+    let (login, answer) = joined().await;
+    {
+        let mut world = login.fake.0.lock();
+        world.call = call(CallState::Ended, State::Ended);
+        world.changes_call();
+        world.holds_syncs = false;
+    }
+    answer.await.unwrap();
+    let all = users(&[("bob", State::Ended), (ME, State::Ended)]);
+    assert_eq!(told(&login), [users(&[("bob", State::Received), (ME, State::Accepted)]), Vec::new(), all]);
+}
+
+#[tokio::test]
+async fn it_hears_the_end_after_the_answer_that_comes_later_than_the_feed() {
+    let login = Login::online().await;
+    {
+        let mut world = login.fake.0.lock();
+        world.holds_answers = true;
+        world.call = call(CallState::Started, State::Received);
+    }
+    let answer = login.account.request(CallJoinRequest { call_id: "7".to_owned(), ..CallJoinRequest::default() });
+    let answer = tokio::spawn(async move { drop(answer.await.unwrap()) });
+    login.until(|login| login.fake.0.lock().requests.contains(&"Call/CallJoin")).await;
+    let end = {
+        let mut world = login.fake.0.lock();
+        world.call = call(CallState::Ended, State::Ended);
+        world.changes_call()
+    };
+    // The push of the end has a gap before it, and the sync brings it.
+    let feeds = login.fake.0.lock().pos;
+    login.frame(end).await;
+    login.until(|login| login.fake.0.lock().feeds.contains(&feeds)).await;
+    assert!(told(&login).is_empty(), "the app does not know yet that it is in the call");
+    login.fake.0.lock().holds_answers = false;
+    answer.await.unwrap();
+    let all = users(&[("bob", State::Ended), (ME, State::Ended)]);
+    assert_eq!(told(&login), [users(&[("bob", State::Received), (ME, State::Accepted)]), Vec::new(), all]);
+}
+
+#[tokio::test]
 async fn it_hears_what_is_new_since_it_has_joined() {
     let (login, answer) = joined().await;
     login.disconnect();

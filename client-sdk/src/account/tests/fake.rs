@@ -40,7 +40,7 @@ pub(super) struct World {
     pub(super) late_for_rooms: usize,
     /// Syncs wait until this is over.
     pub(super) holds_syncs: bool,
-    /// The answers to messages wait until this is over.
+    /// The answers to messages and to requests to join a call wait until this is over.
     pub(super) holds_answers: bool,
     /// The current profiles, for syncs that ask for changes.
     pub(super) profiles: Vec<UserFullInfo>,
@@ -140,7 +140,7 @@ impl Remote for Fake {
             let answer = fake.0.lock().serve(R::METHOD.path, &request.encode_to_vec());
             // An answer takes a while.
             tokio::task::yield_now().await;
-            while R::METHOD.path == "Message/SendMessage" && fake.0.lock().holds_answers {
+            while matches!(R::METHOD.path, "Message/SendMessage" | "Call/CallJoin") && fake.0.lock().holds_answers {
                 tokio::task::yield_now().await;
             }
             let (bytes, pushes) = answer?;
