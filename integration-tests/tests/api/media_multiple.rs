@@ -144,14 +144,13 @@ async fn cancel_sending_message_ends_all_parts_of_a_message() {
     let (small, large) = (files.add("small", b"small"), files.add("large", &vec![b'#'; 60_000_000]));
     let (begun, begins) = oneshot::channel();
     let mut begun = Some(begun);
-    let notification = MessageSendNotification::default().on_multiple_media_uploading_progress(
-        move |message, _, _, index, _, _| {
+    let notification =
+        MessageSendNotification::default().on_multiple_media_uploading_progress(move |message, _, _, index, _, _| {
             // The first part is there, and the second one is on its way.
             if index == 2 {
                 drop(begun.take().map(|begun| begun.send(message.clone())));
             }
-        },
-    );
+        });
     let message = multiple(vec![text("look"), file(&small), file(&large)]);
     // A part that is cancelled is none that may fail.
     let config = MessageSendConfig { is_allow_multiple_message_partial_failed: true, ..MessageSendConfig::default() };
