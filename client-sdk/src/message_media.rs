@@ -99,6 +99,7 @@ impl Zim {
     /// - 6000219: the message has no such file, or no URL for it.
     /// - 6000218: the file has more than 200 MB.
     /// - 6000220: the server of the file fails. 6000217: the file could not be downloaded or stored.
+    /// - 6000240: the folder of downloaded files cannot be created.
     pub async fn download_media_file(
         &self,
         message: &Message,

@@ -101,7 +101,8 @@ fn is_downloaded(path: &Path) -> bool {
 /// Returns the downloaded files of a folder that were written until a time, with their sizes.
 fn files(folder: &Path, until_ms: i64) -> io::Result<Vec<(PathBuf, u64)>> {
     let until = u64::try_from(until_ms).ok().filter(|until| *until > 0);
-    let until = until.map(|until| SystemTime::UNIX_EPOCH + Duration::from_millis(until));
+    // A time that the system does not know is later than all of its own.
+    let until = until.and_then(|until| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(until)));
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -105,6 +105,15 @@ fn execute(zim: &Zim, (clock, user): (&Clock, &str), command: Value) {
             let sent = zim.send_message(message, &peer, kind_of(&peer), config, notification);
             spawn(command, async move { to_json(&sent.await?.message) });
         }
+        "send_file" => {
+            let (peer, id) = (word("peer"), command["id"].clone());
+            let progress = move |_: &Message, moved: i64, size: i64| {
+                print_line(json!({"id": id, "moved": moved, "size": size}));
+            };
+            let (message, config) = (Message::file(word("path")), MessageSendConfig::default());
+            let sent = zim.send_media_message(message, &peer, kind_of(&peer), config, progress);
+            spawn(command, async move { to_json(&sent.await?.message) });
+        }
         "clear" => {
             let (zim, peer) = (zim.clone(), word("peer"));
             let kind = kind_of(&peer);

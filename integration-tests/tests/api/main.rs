@@ -59,6 +59,7 @@ mod media;
 mod media_again;
 mod media_download;
 mod media_film;
+mod media_group;
 mod media_multiple;
 mod media_orphans;
 mod media_s3;

@@ -267,7 +267,13 @@ async fn send_media_message_refuses_files_that_cannot_be_sent() {
     let empty = files.add("empty", b"");
     let text = files.add("lies.png", b"I am not a picture.");
     let broken = files.add("broken.png", &png(50, 50)[..40]);
-    let large = files.add("large.png", &[&png(10, 10)[..], &noise(2_000)[..]].concat());
+    // What follows the picture is none of it, but counts.
+    let of_size = |size: usize| {
+        let mut bytes = png(10, 10);
+        bytes.extend(noise(size - bytes.len()));
+        bytes
+    };
+    let (most, large) = (files.add("most.png", &of_size(2_000)), files.add("large.png", &of_size(2_001)));
     let bomb = files.add("bomb.png", &png(101, 100));
     let folder = files.path().to_str().unwrap().to_owned();
     let missing = format!("{folder}/missing");
@@ -298,7 +304,9 @@ async fn send_media_message_refuses_files_that_cannot_be_sent() {
     }
     // What was refused takes no space, and is retried when its reason is gone.
     let fits = files.add("fits.png", &png(100, 100));
-    assert!(send(&ann, Message::image(&fits)).await.is_ok());
+    for good in [&fits, &most] {
+        assert!(send(&ann, Message::image(good)).await.is_ok(), "{good}");
+    }
     let error = send(&ann, Message::file(&missing)).await.unwrap_err();
     std::fs::write(&missing, "now there is one").unwrap();
     let retry = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };

@@ -25,6 +25,32 @@ async fn send_media_message_uploads_a_file_of_two_messages_once() {
     world.end().await;
 }
 
+/// The server has one file for both, and one request at a time writes to it. The other one waits.
+#[tokio::test]
+async fn send_media_message_of_two_devices_uploads_a_file_once() {
+    let world = World::new().await;
+    // The clock of the test runs ahead while one waits.
+    let patient = || world.client_with(|config| config.resend_window_ms(3_600_000));
+    let (phone, tablet) = (world.login(patient(), "ann").await, world.login(patient(), "ann").await);
+    let (_bob, carl) = (world.user("bob").await, world.user("carl").await);
+    let files = Files::new();
+    let path = files.add("film", &vec![b'#'; 20_000_000]);
+    let mut both =
+        std::pin::pin!(join(phone.send("bob", Message::file(&path)), tablet.send("carl", Message::file(&path))));
+    let sent = world.advance_until("both messages are sent", async || match futures_util::poll!(&mut both) {
+        std::task::Poll::Ready(sent) => Some(sent),
+        std::task::Poll::Pending => None,
+    });
+    let (first, second) = sent.await;
+    // Devices may know the server by different names.
+    let secret = |mut sent: Message| sent.media_parts()[0].download_url.rsplit('/').next().map(str::to_owned);
+    assert_eq!(secret(first.unwrap()), secret(second.unwrap()));
+    assert_eq!(stored(&world), 1);
+    let got = download(&carl, &receives(&carl, MessageType::File).await, MediaFileType::OriginalFile).await.unwrap();
+    assert!(std::fs::read(got).unwrap() == std::fs::read(&path).unwrap(), "the file differs");
+    world.end().await;
+}
+
 #[tokio::test]
 async fn cancel_sending_message_and_send_media_message_of_another_leave_the_upload_to_it() {
     let world = World::new().await;

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use zim_client_sdk::Zim;
-use zim_integration_tests::{World, refusal, soon};
+use zim_integration_tests::{World, code_of, refusal, soon};
 use zim_protocol::message::Body;
 use zim_protocol::{
     CacheConfig, ErrorCode, FileCacheClearConfig, FileCacheQueryConfig, ImageMessage, MediaDownloadConfig,
@@ -12,6 +13,7 @@ use zim_protocol::{
 };
 
 use crate::media::{Files, download, noise, receives, send};
+use crate::media_tus::sha256;
 
 #[tokio::test]
 async fn download_media_file_tells_why_it_fails() {
@@ -74,6 +76,68 @@ async fn download_media_file_tells_why_it_fails() {
     world.end().await;
 }
 
+#[tokio::test]
+async fn download_media_file_goes_on_where_it_was_cut() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let files = Files::new();
+    let bytes = noise(8_000_000);
+    send(&ann, Message::file(files.add("film", &bytes))).await.unwrap();
+    let received = receives(&bob, MessageType::File).await;
+    let (kind, config) = (MediaFileType::OriginalFile, MediaDownloadConfig::default);
+    let (cut, is_cut) = oneshot::channel();
+    let cut = Mutex::new(Some(cut));
+    let until_cut = |_: &Message, moved: i64, _: i64| {
+        if moved > 3_000_000
+            && let Some(cut) = cut.lock().take()
+        {
+            cut.send(()).unwrap();
+        }
+    };
+    tokio::select! {
+        biased;
+        cut = soon(is_cut) => cut.unwrap(),
+        ended = bob.download_media_file(&received, kind, config(), until_cut) => {
+            panic!("the download was too fast for this test: {ended:?}")
+        }
+    }
+    assert!(bob.history("ann").await[0].media_parts()[0].local_path.is_empty(), "it is not there yet");
+    let progress: Mutex<Vec<i64>> = Mutex::default();
+    let noted = |_: &Message, moved: i64, _: i64| progress.lock().push(moved);
+    let downloaded = soon(bob.download_media_file(&received, kind, config(), noted)).await.unwrap();
+    assert!(std::fs::read(downloaded.file_local_path).unwrap() == bytes, "the file differs");
+    // What was on its way to the disk when it was cut comes again, and no more.
+    let progress = progress.lock().clone();
+    assert!(progress[0] > 2_000_000 && progress.is_sorted(), "{:?}", &progress[..progress.len().min(9)]);
+    assert_eq!(progress.last(), Some(&8_000_000));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn download_media_file_needs_a_place() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let files = Files::new();
+    let mut sent = send(&ann, Message::file(files.add("paper", b"paper"))).await.unwrap();
+    let received = receives(&bob, MessageType::File).await;
+    Zim::set_cache_config(CacheConfig { cache_path: files.add("file", b"") });
+    let refused = refusal(download(&bob, &received, MediaFileType::OriginalFile).await);
+    assert_eq!(refused, ErrorCode::MessageModuleCacheFileOpenFailed);
+    // The folder is there, but something else is where the file is to be written.
+    let cache = files.path().join("cache");
+    Zim::set_cache_config(CacheConfig { cache_path: cache.to_str().unwrap().to_owned() });
+    let hash = sha256(sent.media_parts()[0].download_url.as_bytes());
+    let taken = cache.join(format!("{}.part", zim_protocol::id::hex(&hash[..16])));
+    std::fs::create_dir_all(&taken).unwrap();
+    let error = download(&bob, &received, MediaFileType::OriginalFile).await.unwrap_err();
+    assert_eq!(code_of(&error), ErrorCode::MessageModuleFileDownloadFailed);
+    assert!(error.to_string().contains("cannot be stored"), "{error}");
+    std::fs::remove_dir(&taken).unwrap();
+    let path = download(&bob, &received, MediaFileType::OriginalFile).await.unwrap();
+    assert_eq!((path.parent(), std::fs::read(&path).unwrap()), (Some(&*cache), b"paper".to_vec()));
+    world.end().await;
+}
+
 /// A server of files that are elsewhere.
 struct Elsewhere {
     address: std::net::SocketAddr,
@@ -133,8 +197,8 @@ async fn query_local_file_cache_counts_downloads() {
     };
     assert_eq!(size(0).await, 0);
     download(&bob, &receives(&bob, MessageType::File).await, MediaFileType::OriginalFile).await.unwrap();
-    // Until a second after 1970, nothing was downloaded.
-    assert_eq!((size(0).await, size(1_000).await), (30_000, 0));
+    // Until a second after 1970, nothing was downloaded; until the latest time, everything.
+    assert_eq!((size(0).await, size(1_000).await, size(9_007_199_254_740_991).await), (30_000, 0, 30_000));
     for device in [&ann, &bob] {
         let negative = soon(device.query_local_file_cache(FileCacheQueryConfig { end_time: -1 })).await;
         assert_eq!(refusal(negative), ErrorCode::CommonModuleParamsInvalid);

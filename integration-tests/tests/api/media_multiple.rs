@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{World, eventually, refusal, send_text, soon};
+use zim_integration_tests::{World, code_of, eventually, refusal, send_text, soon, texts};
 use zim_protocol::message::Body;
 use zim_protocol::message_lite_info::Body as Lite;
 use zim_protocol::{
     ConversationType, CustomMessageLiteInfo, ErrorCode, Event, EventKind, FileMessageLiteInfo, ImageMessageLiteInfo,
     MediaDownloadConfig, MediaFileType, Message, MessageEditConfig, MessageLiteInfo, MessageQueryMode,
-    MessageSendConfig, MessageType, MultipleMessage, SendMessageRequest, TextMessageLiteInfo,
+    MessageSendConfig, MessageSentStatus, MessageType, MultipleMessage, SendMessageRequest, SendingMessageCancelConfig,
+    TextMessageLiteInfo,
 };
 
-use crate::media::{Files, noise, png, receives};
+use crate::media::{Files, noise, png, receives, stored};
 
 fn text(text: &str) -> MessageLiteInfo {
     let body = Lite::Text(TextMessageLiteInfo { message: text.to_owned() });
@@ -91,7 +93,9 @@ async fn send_message_may_leave_out_parts_that_fail() {
     let files = Files::new();
     let (good, missing) = (files.add("good", b"good"), files.add("missing", b"x"));
     std::fs::remove_file(&missing).unwrap();
-    let message = || multiple(vec![file(&missing), text("and"), file(&good)]);
+    // Only the server finds out that it is no picture.
+    let broken = files.add("broken.png", &png(50, 50)[..40]);
+    let message = || multiple(vec![file(&missing), text("and"), file(&good), image(&broken)]);
     let send = async |message, config| {
         soon(ann.send_message(message, "bob", ConversationType::Peer, config, MessageSendNotification::default())).await
     };
@@ -103,8 +107,8 @@ async fn send_message_may_leave_out_parts_that_fail() {
     // The sender sees what failed, also later; everybody else sees the rest.
     let own = ann.history("bob").await.pop().unwrap();
     for message in [&sent, &own] {
-        assert_eq!(parts(message).failed_index_list, [0]);
-        assert_eq!(parts(message).message_info_list.len(), 3);
+        assert_eq!(parts(message).failed_index_list, [0, 3]);
+        assert_eq!(parts(message).message_info_list.len(), 4);
     }
     let received = receives(&bob, MessageType::Multiple).await;
     let elsewhere = other.history("bob").await.pop().unwrap();
@@ -123,8 +127,44 @@ async fn send_message_may_leave_out_parts_that_fail() {
         other => panic!("{other:?}"),
     }
     // Not if nothing is left.
-    let nothing = send(multiple(vec![file(&missing)]), partial()).await;
-    assert_eq!(refusal(nothing), ErrorCode::MessageModuleFileNotExist);
+    for (nothing, code) in [
+        (vec![file(&missing)], ErrorCode::MessageModuleFileNotExist),
+        (vec![image(&broken), file(&missing)], ErrorCode::MessageModuleFileTypeUnsupported),
+    ] {
+        assert_eq!(refusal(send(multiple(nothing), partial()).await), code);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn cancel_sending_message_ends_all_parts_of_a_message() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let files = Files::new();
+    let (small, large) = (files.add("small", b"small"), files.add("large", &vec![b'#'; 60_000_000]));
+    let (begun, begins) = oneshot::channel();
+    let mut begun = Some(begun);
+    let notification =
+        MessageSendNotification::default().on_multiple_media_uploading_progress(move |message, _, _, index, _, _| {
+            // The first part is there, and the second one is on its way.
+            if index == 2 {
+                drop(begun.take().map(|begun| begun.send(message.clone())));
+            }
+        });
+    let message = multiple(vec![text("look"), file(&small), file(&large)]);
+    // A part that is cancelled is none that may fail.
+    let config = MessageSendConfig { is_allow_multiple_message_partial_failed: true, ..MessageSendConfig::default() };
+    let sending = ann.send_message(message, "bob", ConversationType::Peer, config, notification);
+    let message = soon(begins).await.unwrap();
+    soon(ann.cancel_sending_message(&message, SendingMessageCancelConfig {})).await.unwrap();
+    let error = soon(sending).await.unwrap_err();
+    assert_eq!(code_of(&error), ErrorCode::MessageModuleSendMessageFailedForCancelled);
+    assert_eq!(error.failed_message().unwrap().sent_status(), MessageSentStatus::Failed);
+    // The server forgets the part that was on its way; the one that is there goes after a day.
+    eventually("one file is left", async || (stored(&world) == 1).then_some(())).await;
+    ann.say("bob", "the end").await;
+    bob.receives("the end").await;
+    assert_eq!(texts(&bob.history("ann").await), ["the end"]);
     world.end().await;
 }
 

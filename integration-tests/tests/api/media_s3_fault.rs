@@ -204,7 +204,8 @@ async fn send_message_does_not_wait_for_a_slow_object_store() {
     let files = Files::new();
     // Until the test says otherwise, but not longer than the server waits.
     s3.fail(S3Fault::Slow(Duration::from_secs(8)));
-    let mut sending = std::pin::pin!(send(&ann, Message::file(files.add("paper", &noise(5_000)))));
+    let path = files.add("paper", &noise(5_000));
+    let mut sending = std::pin::pin!(send(&ann, Message::file(&path)));
     s3.take_requests();
     eventually("the object store is asked", async || {
         assert!(futures_util::poll!(&mut sending).is_pending());
@@ -214,6 +215,12 @@ async fn send_message_does_not_wait_for_a_slow_object_store() {
     ann.say("bob", "hi").await;
     bob.receives("hi").await;
     assert!(futures_util::poll!(&mut sending).is_pending(), "the file is not there yet");
+    // Until then, the sender alone has the message, where they sent it.
+    let shown = ann.history("bob").await.into_iter().find(|message| message.r#type() == MessageType::File);
+    let mut shown = shown.unwrap();
+    assert_eq!(shown.sent_status(), MessageSentStatus::Sending);
+    assert_eq!(*shown.media_parts()[0].local_path, path);
+    assert_eq!(bob.history("ann").await.len(), 1);
     s3.fail(S3Fault::None);
     assert_eq!(soon(sending).await.unwrap().sent_status(), MessageSentStatus::Success);
     receives(&bob, MessageType::File).await;

@@ -15,14 +15,28 @@ async fn send_media_message_stops_at_the_quota() {
     let world = World::with(|config| config.media.max_user_bytes = 30_000).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let files = Files::new();
-    send(&ann, Message::file(files.add("one", &noise(20_000)))).await.unwrap();
+    let one = files.add("one", &noise(20_000));
+    send(&ann, Message::file(&one)).await.unwrap();
     let error = send(&ann, Message::file(files.add("two", &noise(10_001)))).await.unwrap_err();
     assert_eq!((code_of(&error), error.detail("reason")), (ErrorCode::MessageModuleFileServerError, Some("quota")));
     send(&ann, Message::file(files.add("three", &noise(10_000)))).await.unwrap();
-    // Others have a quota of their own.
+    // Now it is used up. A file that the server has takes no more of it.
+    let least = files.add("least", b"x");
+    let error = send(&ann, Message::file(&least)).await.unwrap_err();
+    assert_eq!((code_of(&error), error.detail("reason")), (ErrorCode::MessageModuleFileServerError, Some("quota")));
+    send(&ann, Message::file(&one)).await.unwrap();
+    // Others have a quota of their own. What the server refuses takes none of it.
+    let broken = files.add("broken.png", &[&png(50, 50)[..40], &noise(20_000)[..]].concat());
+    let refused = refusal(soon(bob.send("ann", Message::image(broken))).await);
+    assert_eq!(refused, ErrorCode::MessageModuleFileTypeUnsupported);
     let path = files.add("four", &noise(30_000));
     let sent = bob.send("ann", Message::file(path));
     soon(sent).await.unwrap();
+    // The smallest file counts as 4 KB: of two, one has room here.
+    let carl = world.user("carl").await;
+    send(&carl, Message::file(files.add("five", &noise(25_000)))).await.unwrap();
+    send(&carl, Message::file(&least)).await.unwrap();
+    assert!(send(&carl, Message::file(files.add("other", b"y"))).await.is_err());
     world.end().await;
 }
 
@@ -38,6 +52,10 @@ async fn send_media_message_stops_at_the_quota_of_the_app() {
     let sent = send(&ann, Message::file(files.add("one", &noise(20_000)))).await.unwrap();
     let large = Message::file(files.add("two", &noise(10_001)));
     let error = soon(bob.send("ann", large.clone())).await.unwrap_err();
+    assert_eq!((code_of(&error), error.detail("reason")), (ErrorCode::MessageModuleFileServerError, Some("quota")));
+    // As much as there is can be used, by whomever.
+    soon(bob.send("ann", Message::file(files.add("three", &noise(10_000))))).await.unwrap();
+    let error = send(&ann, Message::file(files.add("least", b"x"))).await.unwrap_err();
     assert_eq!((code_of(&error), error.detail("reason")), (ErrorCode::MessageModuleFileServerError, Some("quota")));
     // When a file goes, there is room again.
     soon(ann.revoke_message(&sent, MessageRevokeConfig::default())).await.unwrap();

@@ -111,6 +111,11 @@ async fn create_media_upload_takes_a_file_in_pieces() {
         let lies = sent(patch(&client, url, wrong, b"x")).await;
         assert_eq!(lies.status(), StatusCode::CONFLICT, "{wrong}");
     }
+    for none in ["", "-1", "x", "18446744073709551616"] {
+        let lies = tus(&client, "PATCH", url).header("content-type", "application/offset+octet-stream");
+        let lies = sent(lies.header("upload-offset", none).body("x")).await;
+        assert_eq!(lies.status(), StatusCode::BAD_REQUEST, "{none}");
+    }
     // Nor do more bytes than were announced, or a wrong type or version of the request.
     let more = [&bytes[100_000..], b"x"].concat();
     assert_eq!(sent(patch(&client, url, 100_000, &more)).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -308,11 +313,16 @@ async fn create_media_upload_gives_a_url_with_ranges() {
     // A part of another version of the file is not mixed with this one.
     let other = sent(client.get(url).header("range", "bytes=5-").header("if-range", "\"other\"")).await;
     assert_eq!(other.status(), StatusCode::OK);
+    let same = sent(client.get(url).header("range", "bytes=5-").header("if-range", &tag)).await;
+    assert_eq!(
+        (same.status(), header(&same, "content-range").as_str()),
+        (StatusCode::PARTIAL_CONTENT, "bytes 5-99999/100000")
+    );
     for missing in [format!("{url}/thumbnail"), format!("{url}/../../etc"), url.replace("/media/", "/media/0")] {
         assert_eq!(sent(client.get(&missing)).await.status(), StatusCode::NOT_FOUND, "{missing}");
     }
     raw.end().await;
-    drop((client, head, outside, known, other));
+    drop((client, head, outside, known, other, same));
     world.end().await;
 }
 

@@ -2,13 +2,19 @@
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message as _;
+use serde_json::Value;
 use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{Device, World, is_text, refusal, soon, texts};
 use zim_protocol::{
-    ConversationType, ErrorCode, EventKind, Message, MessageDeleteConfig, MessageEditConfig, MessageExportConfig,
-    MessageImportConfig, MessagePinConfig, MessageQueryMode, MessageReceiptStatus, MessageRevokeConfig,
-    MessageSearchConfig, MessageSendConfig,
+    ConversationType, ErrorCode, EventKind, MediaFileType, Message, MessageDeleteConfig, MessageEditConfig,
+    MessageExportConfig, MessageImportConfig, MessagePinConfig, MessageQueryMode, MessageReceiptStatus,
+    MessageRevokeConfig, MessageSearchConfig, MessageSendConfig, MessageSentStatus, MessageType,
 };
+
+use crate::media::{Files, download, send};
 
 const PEER: ConversationType = ConversationType::Peer;
 
@@ -150,6 +156,10 @@ async fn import_local_messages_refuses_what_is_not_an_own_export() {
         (String::new(), ErrorCode::MessageModuleCacheFileJsonParseFailed),
         (good.replace("\"zimMessages\":1", "\"zimMessages\":2"), ErrorCode::MessageModuleCacheFileImportFailed),
         (
+            good.replacen(&format!("\"appID\":{}", world.app_id()), "\"appID\":1", 1),
+            ErrorCode::MessageModuleCacheFileOnlyCanImportCacheOfOneself,
+        ),
+        (
             good.replace(&ann.epoch().await.unwrap(), "00000000000000000000000000000000"),
             ErrorCode::MessageModuleCacheFileImportFailed,
         ),
@@ -169,6 +179,68 @@ async fn export_local_messages_fails_where_nothing_can_be_written() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let refused = refusal(export(&ann, file.path()).await);
     assert_eq!(refused, ErrorCode::MessageModuleCacheFileExportFailed);
+    // An earlier export stays until a new one is complete.
+    let folder = tempfile::tempdir().unwrap();
+    let exported = || std::fs::read(folder.path().join(FILE)).unwrap();
+    ann.say("bob", "one").await;
+    export(&ann, folder.path()).await.unwrap();
+    let (first, draft) = (exported(), folder.path().join(format!("{FILE}.new")));
+    ann.say("bob", "two").await;
+    std::fs::create_dir(&draft).unwrap();
+    assert_eq!(refusal(export(&ann, folder.path()).await), ErrorCode::MessageModuleCacheFileExportFailed);
+    assert_eq!(exported(), first);
+    std::fs::remove_dir(&draft).unwrap();
+    export(&ann, folder.path()).await.unwrap();
+    assert_ne!(exported(), first);
+    assert!(!draft.exists());
+    world.end().await;
+}
+
+/// The message of a line of the file.
+fn content(line: &Value) -> Message {
+    let content = STANDARD.decode(line["entry"]["content"].as_str().unwrap()).unwrap();
+    Message::decode(&content[..]).unwrap()
+}
+
+/// A path would name another file there, and a message that is sent again would upload it.
+#[tokio::test]
+async fn export_local_messages_and_import_local_messages_leave_out_where_files_are() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let (folder, files) = (tempfile::tempdir().unwrap(), Files::new());
+    let path = files.add("paper", b"paper");
+    send(&ann, Message::file(&path)).await.unwrap();
+    let missing = refusal(send(&ann, Message::file(format!("{path}.none"))).await);
+    assert_eq!(missing, ErrorCode::MessageModuleFileNotExist);
+    export(&ann, folder.path()).await.unwrap();
+    let file = folder.path().join(FILE);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    // Somebody writes paths into the file.
+    for line in &mut lines[1..] {
+        let mut message = content(line);
+        assert_eq!(*message.media_parts()[0].local_path, "");
+        message.media_parts()[0].local_path.clone_from(&path);
+        line["entry"]["content"] = STANDARD.encode(message.encode_to_vec()).into();
+    }
+    let forged: Vec<String> = lines.iter().map(Value::to_string).collect();
+    std::fs::write(&file, forged.join("\n")).unwrap();
+    let new = world.device("ann").await;
+    import(&new, folder.path()).await.unwrap();
+    let mut held = new.history_by("bob", MessageQueryMode::OnlyLocal).await;
+    assert_eq!(held.len(), 2);
+    for message in &mut held {
+        assert_eq!((message.r#type(), &**message.media_parts()[0].local_path), (MessageType::File, ""));
+    }
+    // What was sent can be downloaded; what has failed has no file here.
+    let failed = held.iter().position(|message| message.sent_status() == MessageSentStatus::Failed);
+    let failed = held.remove(failed.unwrap());
+    let got = download(&new, &held[0], MediaFileType::OriginalFile).await.unwrap();
+    assert_eq!(std::fs::read(got).unwrap(), b"paper");
+    let retry = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    let none = MessageSendNotification::default();
+    assert!(soon(new.send_message(failed, "bob", PEER, retry, none)).await.is_err());
     world.end().await;
 }
 

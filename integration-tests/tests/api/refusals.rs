@@ -33,6 +33,7 @@ async fn query_local_file_cache_and_clear_local_file_cache_need_a_folder() {
     let cleared = soon(ann.clear_local_file_cache(FileCacheClearConfig::default())).await;
     let failed = ErrorCode::MessageModuleCacheFileOpenFailed;
     assert_eq!((refusal(size), refusal(cleared)), (failed, failed));
+    assert_eq!(refusal(soon(ann.keep_media_bytes(b"paper".to_vec())).await), failed);
     Zim::set_cache_config(CacheConfig::default());
     soon(ann.clear_local_file_cache(FileCacheClearConfig::default())).await.unwrap();
     world.end().await;

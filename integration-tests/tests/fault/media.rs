@@ -1,5 +1,9 @@
-//! Uploads while the server is killed, and while its disk is full.
+//! Uploads while the server or the client is killed, and while the disk is full.
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
 use zim_client_sdk::{Config as ClientConfig, MessageSendNotification};
 use zim_integration_tests::{
     DataDir, Device, ServerInstallation, ServerProcess, TestDatabase, code_of, eventually, soon,
@@ -9,7 +13,47 @@ use zim_protocol::{
     MessageType,
 };
 
+use crate::slow_handler::client;
+
+#[cfg(target_os = "linux")]
 const SIZE: usize = 20_000_000;
+
+/// So large that it is still on its way when a process is killed.
+const LARGE: usize = 60_000_000;
+
+fn film(size: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size);
+    // A block at a time: without optimization, many steps take seconds.
+    for block in 0..size.div_ceil(4_096) {
+        bytes.resize(size.min((block + 1) * 4_096), block.to_le_bytes()[0]);
+    }
+    bytes
+}
+
+/// The files in the store of the server, with their sizes.
+fn stored(installation: &ServerInstallation) -> Vec<(PathBuf, u64)> {
+    let entries = |folder: &Path| {
+        let found = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        found.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    // Who uses the store is no file of a message.
+    let folders = entries(&installation.folder.join("media")).into_iter().filter(|path| !path.ends_with("owners"));
+    let files = folders.flat_map(|folder| entries(&folder));
+    files.map(|path| (path.clone(), std::fs::metadata(path).unwrap().len())).collect()
+}
+
+/// Waits until a part of an upload is stored; returns its file.
+async fn is_begun(installation: &ServerInstallation) -> PathBuf {
+    let begun =
+        eventually("some of it is stored", async || stored(installation).into_iter().find(|(_, size)| *size > 0));
+    begun.await.0
+}
+
+/// Asserts that the upload is not complete.
+fn assert_on_its_way(file: &Path) {
+    let size = std::fs::metadata(file).unwrap().len();
+    assert!(size < LARGE as u64, "the upload was too fast for this test");
+}
 
 async fn user(installation: &ServerInstallation, server: &ServerProcess, name: &str) -> Device {
     let app = installation.first_app().unwrap();
@@ -41,7 +85,7 @@ async fn an_upload_survives_a_kill_of_the_server() {
     let mut server = installation.start().await.unwrap();
     let (ann, bob) = (user(&installation, &server, "ann").await, user(&installation, &server, "bob").await);
     let path = dir.path().join("film");
-    let bytes: Vec<u8> = (0..SIZE).map(|index| (index / 4_096).to_le_bytes()[0]).collect();
+    let bytes = film(LARGE);
     std::fs::write(&path, &bytes).unwrap();
     let (begun, begins) = tokio::sync::oneshot::channel();
     let mut begun = Some(begun);
@@ -54,13 +98,53 @@ async fn an_upload_survives_a_kill_of_the_server() {
     let sending =
         ann.send_media_message(message, "bob", ConversationType::Peer, MessageSendConfig::default(), notification);
     soon(begins).await.unwrap();
+    let file = is_begun(&installation).await;
     server.kill();
+    assert_on_its_way(&file);
     server = installation.start().await.unwrap();
     soon(sending).await.unwrap();
     receives(&bob, &bytes).await;
+    assert_eq!(stored(&installation), [(file, LARGE as u64)], "the same upload went on");
     for device in [ann, bob] {
         device.quit().await;
     }
+    server.kill();
+}
+
+/// It has no time to note anything.
+#[tokio::test]
+async fn an_upload_survives_a_kill_of_the_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = TestDatabase::fresh(dir.path());
+    let mut installation =
+        ServerInstallation::new(env!("CARGO_BIN_EXE_test-server"), dir.path().join("data"), database.url());
+    let server = installation.start().await.unwrap();
+    let app = installation.first_app().unwrap();
+    let bob = user(&installation, &server, "bob").await;
+    let (path, folder) = (dir.path().join("film"), dir.path().join("ann"));
+    let bytes = film(LARGE);
+    std::fs::write(&path, &bytes).unwrap();
+    let address = server.address().to_string();
+    let (mut killed, mut lines) = client(&address, &app, "ann", &folder);
+    while soon(lines.recv()).await.unwrap()["logged_in"] != true {}
+    let command = json!({"do": "send_file", "peer": "bob", "path": path.to_str().unwrap()});
+    writeln!(killed.stdin.as_mut().unwrap(), "{command}").unwrap();
+    while soon(lines.recv()).await.unwrap()["moved"].as_i64().is_none_or(|moved| moved < 300_000) {}
+    let file = is_begun(&installation).await;
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_on_its_way(&file);
+
+    // Nobody tells the next process what to send.
+    let (mut again, lines) = client(&address, &app, "ann", &folder);
+    receives(&bob, &bytes).await;
+    assert_eq!(stored(&installation), [(file, LARGE as u64)], "the same upload went on");
+    let files = bob.history("ann").await.into_iter().filter(|message| message.r#type() == MessageType::File);
+    assert_eq!(files.count(), 1);
+    again.kill().unwrap();
+    again.wait().unwrap();
+    drop(lines);
+    bob.quit().await;
     server.kill();
 }
 

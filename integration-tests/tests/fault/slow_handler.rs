@@ -13,10 +13,15 @@ use zim_protocol::{LoginConfig, Message};
 
 const MESSAGES: usize = 200;
 
-/// Starts `test-client` for bob; returns the process and the lines that it prints.
-fn bob(server: &str, app: &FirstApp, folder: &Path) -> (Child, mpsc::UnboundedReceiver<Value>) {
+/// Starts `test-client` for a user; returns the process and the lines that it prints.
+pub(crate) fn client(
+    server: &str,
+    app: &FirstApp,
+    user: &str,
+    folder: &Path,
+) -> (Child, mpsc::UnboundedReceiver<Value>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_test-client"))
-        .args([server, &app.app_id.to_string(), &app.app_sign, &app.fingerprint, "bob"])
+        .args([server, &app.app_id.to_string(), &app.app_sign, &app.fingerprint, user])
         .arg(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -57,7 +62,7 @@ async fn a_killed_client_raises_again_what_its_handlers_did_not_finish() {
     soon(ann.login("ann", LoginConfig::default())).await.unwrap();
 
     let folder = dir.path().join("bob");
-    let (mut killed, mut lines) = bob(&address, &app, &folder);
+    let (mut killed, mut lines) = client(&address, &app, "bob", &folder);
     while soon(lines.recv()).await.unwrap()["event"]["name"] != "conversationSyncStateChanged" {}
     // Bob may be between two states of the sync. A device raises no messages that it finds at its first sync.
     ann.say("bob", "first").await;
@@ -77,7 +82,7 @@ async fn a_killed_client_raises_again_what_its_handlers_did_not_finish() {
     }
     assert!(handled.len() < MESSAGES, "the handlers were not behind");
 
-    let (mut again, mut lines) = bob(&address, &app, &folder);
+    let (mut again, mut lines) = client(&address, &app, "bob", &folder);
     let mut first = None;
     while handled.len() <= MESSAGES {
         let texts = texts(&soon(lines.recv()).await.unwrap());

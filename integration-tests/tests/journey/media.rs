@@ -134,6 +134,38 @@ async fn an_upload_goes_on_after_the_app_was_restarted() {
 }
 
 #[tokio::test]
+async fn an_upload_of_more_than_a_day_ago_fails_and_can_be_sent_again() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let (sending, progress, begins) = begin(&ann, &path);
+    soon(begins).await.unwrap();
+    let dir = ann.dir();
+    ann.quit().await;
+    assert!(soon(sending).await.is_err());
+    assert!(*progress.lock().last().unwrap() < 20_000_000, "the upload was too fast for this test");
+    drop(ann);
+    // The server has removed what it had of it.
+    world.clock.advance(86_400_000 + 1_000);
+    let (again, bob) = (world.user_at(dir, "ann").await, world.user("bob").await);
+    let of_status = async |status: MessageSentStatus| {
+        again.history("bob").await.into_iter().find(|message| message.sent_status() == status)
+    };
+    let mut failed = world.advance_until("it fails", async || of_status(MessageSentStatus::Failed).await).await;
+    assert_eq!(*failed.media_parts()[0].local_path, path);
+    again.say("bob", "it was too long ago").await;
+    bob.receives("it was too long ago").await;
+    assert_eq!(bob.history("ann").await.len(), 1);
+    let retry = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    let none = MessageSendNotification::default();
+    soon(again.send_media_message(failed, "bob", ConversationType::Peer, retry, none)).await.unwrap();
+    receives_file(&world, &bob, &path).await;
+    assert!(of_status(MessageSentStatus::Failed).await.is_none());
+    world.end().await;
+}
+
+#[tokio::test]
 async fn send_media_message_fails_if_the_file_changes_meanwhile() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);

@@ -365,6 +365,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_picture_is_unpacked_when_few_others_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::in_folder(dir.path());
+        let mut picture = io::Cursor::new(Vec::new());
+        image::DynamicImage::new_rgb8(4, 2).write_to(&mut picture, image::ImageFormat::Png).unwrap();
+        let path = dir.path().join(place(65, Version::Original));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, picture.into_inner()).unwrap();
+        let others = Arc::clone(&files.pictures).acquire_many_owned(u32::try_from(PICTURES_AT_ONCE).unwrap());
+        let others = others.await.unwrap();
+        let mut made = Box::pin(files.make_versions(65, 100));
+        assert!(futures_util::poll!(&mut made).is_pending());
+        drop(others);
+        assert_eq!(files.pictures.available_permits(), PICTURES_AT_ONCE - 1, "it waits for one of them");
+        assert_eq!(made.await.unwrap().large, (4, 2));
+        assert_eq!(files.pictures.available_permits(), PICTURES_AT_ONCE);
+    }
+
+    #[tokio::test]
     async fn files_are_written_examined_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::in_folder(&dir.path().join("media"));

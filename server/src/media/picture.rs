@@ -163,6 +163,61 @@ mod tests {
     }
 
     #[test]
+    fn pictures_of_the_other_formats_have_versions() {
+        let picture = DynamicImage::new_rgb8(800, 400);
+        for format in [image::ImageFormat::Gif, image::ImageFormat::WebP] {
+            let (versions, large, thumbnail) = made(&in_format(&picture, format), 2_000_000).unwrap();
+            let expected = Versions { original: (800, 400), large: (720, 360), thumbnail: (198, 99) };
+            assert_eq!(versions, expected, "{format:?}");
+            for (version, width) in [(large, 720), (thumbnail, 198)] {
+                assert_eq!(image::load_from_memory(&version).unwrap().width(), width, "{format:?}");
+            }
+        }
+    }
+
+    /// Where a color is in the small version of a picture whose corner at the top left is red and at the top right is green.
+    fn corners(orientation: u8) -> [(u32, u32); 2] {
+        let (width, height) = (64, 32);
+        let picture = image::RgbImage::from_fn(width, height, |x, y| match (x < width / 2, y < height / 2) {
+            (true, true) => image::Rgb([255, 0, 0]),
+            (false, true) => image::Rgb([0, 255, 0]),
+            _ => image::Rgb([0, 0, 0]),
+        });
+        let jpeg = with_exif(&in_format(&DynamicImage::ImageRgb8(picture), image::ImageFormat::Jpeg), orientation);
+        let (versions, _, thumbnail) = made(&jpeg, 2_000_000).unwrap();
+        let shown = image::load_from_memory(&thumbnail).unwrap().into_rgb8();
+        assert_eq!(versions.original, shown.dimensions(), "{orientation}");
+        let (width, height) = shown.dimensions();
+        let of_color = |color: usize| {
+            let is_there = |(x, y): &(u32, u32)| {
+                shown.get_pixel(width / 4 + x * width / 2, height / 4 + y * height / 2).0[color] > 128
+            };
+            let found: Vec<(u32, u32)> = [(0, 0), (1, 0), (0, 1), (1, 1)].into_iter().filter(is_there).collect();
+            assert_eq!(found.len(), 1, "{orientation}");
+            found[0]
+        };
+        [of_color(0), of_color(1)]
+    }
+
+    #[test]
+    fn a_picture_is_turned_and_mirrored_as_its_camera_says() {
+        for (orientation, expected) in [
+            (1, [(0, 0), (1, 0)]),
+            (2, [(1, 0), (0, 0)]),
+            (3, [(1, 1), (0, 1)]),
+            (4, [(0, 1), (1, 1)]),
+            (5, [(0, 0), (0, 1)]),
+            (6, [(1, 0), (1, 1)]),
+            (7, [(1, 1), (1, 0)]),
+            (8, [(0, 1), (0, 0)]),
+            // No orientation.
+            (9, [(0, 0), (1, 0)]),
+        ] {
+            assert_eq!(corners(orientation), expected, "{orientation}");
+        }
+    }
+
+    #[test]
     fn a_turned_picture_stands_upright_without_its_metadata() {
         let jpeg = with_exif(&in_format(&DynamicImage::new_rgb8(1_600, 800), image::ImageFormat::Jpeg), 6);
         assert!(jpeg.windows(3).any(|bytes| bytes == b"Rom"));
