@@ -67,6 +67,7 @@ impl Zim {
     /// - 6000286: it was sent more than 24 hours ago, unless the server has another `edit_window_s`.
     /// - 6000279: it was revoked.
     /// - 6000284: the other user has blocked this one.
+    /// - 6000541: this user is muted in the group.
     /// - 6000001: there is no such message, or the content could not be sent either.
     pub fn edit_message(
         &self,
@@ -96,6 +97,8 @@ impl Zim {
     /// - 6000287: there are 10, and `disableAutoReplace` is set.
     /// - 6000208: the message to unpin is not pinned.
     /// - 6000279: it was revoked.
+    /// - 6000284: the other user has blocked this one.
+    /// - 6000541: this user is muted in the group.
     /// - 6000001: there is no such message.
     pub fn pin_message(
         &self,

@@ -23,6 +23,7 @@ impl Zim {
     /// - 6000280: this user has reacted with this type, and `increaseCount` is 0.
     /// - 6000279: the message was revoked.
     /// - 6000284: the other user has blocked this one.
+    /// - 6000541: this user is muted in the group.
     /// - 6000001: there is no such message, it is older than seven days, or it has 100 types of reactions.
     pub fn add_message_reaction(
         &self,
@@ -41,7 +42,8 @@ impl Zim {
     /// `messageReactionsChanged`, this device included.
     ///
     /// # Errors
-    /// 6000001: there is no such message, or this user has not reacted with this type.
+    /// - 6000279: the message was revoked, and its reactions are gone with it.
+    /// - 6000001: there is no such message, or this user has not reacted with this type.
     pub fn delete_message_reaction(
         &self,
         reaction_type: &str,
@@ -57,7 +59,8 @@ impl Zim {
     /// `messageReactionsChanged` for each type, this device included. Without a reaction nothing changes.
     ///
     /// # Errors
-    /// 6000001: there is no such message.
+    /// - 6000279: the message was revoked, and its reactions are gone with it.
+    /// - 6000001: there is no such message.
     pub fn delete_message_all_reactions(
         &self,
         message: &Message,

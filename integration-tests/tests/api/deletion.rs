@@ -521,6 +521,12 @@ async fn update_message_local_extended_data_takes_128_kb_and_stays_on_the_device
     assert_eq!(phone.history("bob").await[0].local_extended_data, "");
     bob.receives("1").await;
     assert_eq!(bob.history("ann").await[0].local_extended_data, "");
+    // The same for a message that is inserted or sent with such data.
+    for (data, is_taken) in [(longest.clone(), true), (format!("{longest}x"), false)] {
+        let message = Message { local_extended_data: data, ..Message::text("2") };
+        let inserted = soon(ann.insert_message_to_local_db(message.clone(), "bob", PEER, "bob")).await;
+        assert_eq!((inserted.is_ok(), soon(ann.send("bob", message)).await.is_ok()), (is_taken, is_taken));
+    }
     let unknown = Message { message_id: "17".into(), message_seq: 17, ..sent };
     let refused = soon(ann.update_message_local_extended_data("x", &unknown)).await;
     assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid);

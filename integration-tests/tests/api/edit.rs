@@ -137,6 +137,14 @@ async fn edit_message_is_for_the_sender_within_the_window() {
     assert_eq!(refused(&ann, &first, Message::command(vec![1])).await, not_allowed, "a type that is not edited");
     assert_eq!(refused(&ann, &first, Message::text(" ")).await, invalid);
     assert_eq!(refused(&ann, &first, Message::text("x".repeat(2_049))).await, invalid);
+    let with = |data: usize, mentions: usize| Message {
+        extended_data: "x".repeat(data),
+        mentioned_user_ids: (0..mentions).map(|number| format!("user{number}")).collect(),
+        ..Message::text("x")
+    };
+    assert_eq!(refused(&ann, &first, with(1_025, 0)).await, invalid, "long extended data");
+    assert_eq!(refused(&ann, &first, with(0, 51)).await, invalid, "51 mentions");
+    edit(&ann, &first, with(1_024, 50)).await.unwrap();
     edit(&ann, &first, Message::text("x".repeat(2_048))).await.unwrap();
     let elsewhere = Message { message_id: "17".into(), message_seq: 0, ..first.clone() };
     assert_eq!(refused(&ann, &elsewhere, Message::text("x")).await, invalid);

@@ -210,6 +210,56 @@ async fn revoke_is_for_messages_of_its_conversation() {
 }
 
 #[tokio::test]
+async fn chat_does_to_its_messages_what_the_reference_does() {
+    let world = World::new().await;
+    let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    let (to_bob, to_ann) = (ann.peer("bob"), bob.peer("ann"));
+    let sent = soon(to_bob.send("hey").receipt().into_future()).await.unwrap();
+    let other = ann.say("carl", "elsewhere").await;
+    carl.receives("elsewhere").await;
+    let got = bob.receives("hey").await;
+    let edited = soon(to_bob.edit(&sent, "hello")).await.unwrap();
+    assert_eq!((edited.as_text(), &edited.message_id), (Some("hello"), &sent.message_id));
+    let reply = soon(to_ann.reply(&got, "yes").into_future()).await.unwrap();
+    assert_eq!(reply.replied_info.as_ref().unwrap().message_id, sent.message_id);
+    let replies = soon(to_bob.replies(&sent, 0, 10)).await.unwrap();
+    assert_eq!((texts(&replies.message_list), replies.next_flag), (vec!["yes".to_owned()], 0));
+    let reaction = soon(to_ann.react(&got, "like")).await.unwrap();
+    assert_eq!((reaction.total_count, reaction.is_self_included), (1, true));
+    assert_eq!(soon(to_ann.unreact(&got, "like")).await.unwrap().total_count, 0);
+    soon(to_bob.pin_message(&sent)).await.unwrap();
+    assert_eq!(texts(&soon(to_ann.pinned_messages()).await.unwrap()), ["hello"]);
+    soon(to_ann.unpin_message(&got)).await.unwrap();
+    assert!(soon(to_bob.pinned_messages()).await.unwrap().is_empty());
+    // One's own message asks for none.
+    let left = soon(to_ann.send_receipts(&[got.clone(), reply.clone()])).await.unwrap();
+    assert_eq!(left, [reply.message_id.clone()]);
+    let info = soon(ann.query_message_receipts_info(std::slice::from_ref(&sent), "bob", ConversationType::Peer));
+    assert_eq!(info.await.unwrap().infos[0].read_member_count, 1);
+    soon(to_ann.delete_messages(std::slice::from_ref(&got))).await.unwrap();
+    assert_eq!(texts(&bob.history("ann").await), ["yes"]);
+    soon(to_ann.delete_all_messages()).await.unwrap();
+    for device in [&bob, &world.device("bob").await] {
+        assert!(device.history("ann").await.is_empty());
+    }
+    assert_eq!(texts(&ann.history("bob").await), ["hello", "yes"]);
+    // A message of another conversation is refused here.
+    let refused = [
+        refusal(soon(to_bob.edit(&other, "x")).await),
+        refusal(soon(to_bob.reply(&other, "x").into_future()).await),
+        refusal(soon(to_bob.replies(&other, 0, 0)).await),
+        refusal(soon(to_bob.react(&other, "x")).await),
+        refusal(soon(to_bob.unreact(&other, "x")).await),
+        refusal(soon(to_bob.unreact_all(&other)).await),
+        refusal(soon(to_bob.pin_message(&other)).await),
+        refusal(soon(to_bob.unpin_message(&other)).await),
+    ];
+    assert_eq!(refused, [ErrorCode::CommonModuleParamsInvalid; 8]);
+    assert_eq!(texts(&carl.history("ann").await), ["elsewhere"]);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn chat_reads_its_conversation_and_single_messages() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);

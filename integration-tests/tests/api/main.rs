@@ -75,6 +75,8 @@ mod message_history;
 mod message_key;
 mod message_limits;
 mod message_race;
+mod message_reply;
+mod message_told;
 mod message_transfer;
 mod observed_members;
 mod operator_edit;

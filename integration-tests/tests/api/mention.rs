@@ -1,9 +1,13 @@
 //! Mentions that a user has not read, as their conversations list them.
 
 use zim_integration_tests::{Chat, Device, World, eventually, group, soon};
-use zim_protocol::{Message, MessageEditConfig, MessageMentionedType, MessageRevokeConfig};
+use zim_protocol::{
+    ConversationType, Message, MessageDeleteConfig, MessageEditConfig, MessageMentionedType, MessageRevokeConfig,
+};
 
 use crate::group::create;
+
+const EVERYWHERE: MessageDeleteConfig = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
 
 /// Waits until the conversation lists these mentions: who, in which message, and whom.
 async fn lists(device: &Device, chat: Chat<'_>, expected: &[(&str, &Message, MessageMentionedType)]) {
@@ -66,5 +70,46 @@ async fn a_conversation_lists_the_mentions_that_were_not_read() {
     // The same between two users.
     let peer = mention(&ann, "bob".into(), &["bob"], false).await;
     lists(&bob, "ann".into(), &[("ann", &peer, MentionMe)]).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_mention_ends_with_its_message() {
+    use MessageMentionedType::MentionMe;
+    let world = World::new().await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    let laptop = world.device("bob").await;
+    create(&ann, "crew", &["bob", "cai"]).await;
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        sent.push(mention(&ann, group("crew"), &["bob", "cai"], false).await);
+    }
+    // Something stays unread when all of them are gone.
+    ann.say(group("crew"), "later").await;
+    let has = async |device: &Device, mentions: &[Message]| {
+        let expected: Vec<_> = mentions.iter().map(|one| ("ann", one, MentionMe)).collect();
+        lists(device, group("crew"), &expected).await;
+    };
+    for device in [&bob, &laptop, &cai] {
+        has(device, &sent[..]).await;
+    }
+    let delete = async |messages: &[Message], everywhere| {
+        let config = MessageDeleteConfig { is_also_delete_server_message: Some(everywhere) };
+        soon(bob.delete_messages(messages, "crew", ConversationType::Group, config)).await.unwrap();
+    };
+    delete(&sent[..1], true).await;
+    for device in [&bob, &laptop, &world.device("bob").await] {
+        has(device, &sent[1..]).await;
+    }
+    // On this device alone.
+    delete(&sent[1..2], false).await;
+    has(&bob, &sent[2..]).await;
+    has(&laptop, &sent[1..]).await;
+    soon(bob.delete_all_message("crew", ConversationType::Group, EVERYWHERE)).await.unwrap();
+    for device in [&bob, &laptop] {
+        has(device, &[]).await;
+    }
+    // Others are mentioned as before.
+    has(&cai, &sent[..]).await;
     world.end().await;
 }

@@ -1,7 +1,7 @@
 //! What a sender gives a message, field by field, and what each device gets of it.
 
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{Chat, Device, RawClient, World, group, refusal, soon};
+use zim_integration_tests::{Chat, Device, RawClient, World, eventually, group, refusal, room, soon};
 use zim_protocol::{
     ErrorCode, Message, MessageEntry, MessageFlag, MessagePriority, MessageReceiptStatus, MessageSendConfig,
     event_frame,
@@ -205,6 +205,52 @@ async fn send_message_again_sends_every_field_again() {
         assert_eq!(receiver.history(from).await.len(), fields().len(), "each of them once");
         let counted = fields().iter().filter(|(_, _, config)| !config.disable_unread_message_count).count();
         receiver.has_unread(from, i64::try_from(counted).unwrap()).await;
+    }
+    world.end().await;
+}
+
+/// A reply has all that any other message has.
+#[tokio::test]
+async fn reply_message_fields_reach_the_receiver_with_the_reply() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "crew", &["bob"]).await;
+    for (to_bob, to_ann) in [(Chat::from("bob"), Chat::from("ann")), (group("crew"), group("crew"))] {
+        let id = bob.say(to_ann, "root").await.message_id;
+        let root =
+            eventually("the root", async || ann.history(to_bob).await.into_iter().find(|one| one.message_id == id))
+                .await;
+        let mut counted = 0;
+        for field in fields() {
+            let (name, message, config) = &field;
+            let text = format!("{name}, {:?}", to_bob.kind);
+            let (message, notification) = (with_text(message, &text), MessageSendNotification::default());
+            let sent = soon(ann.reply_message(message, &root, config.clone(), notification)).await;
+            let sent = sent.unwrap().message.unwrap();
+            assert_eq!((seen(&sent), sent.replied_info.is_some()), (expected(&field, true), true), "{text}");
+            let got = bob.receives(&text).await;
+            assert_eq!((seen(&got), got.replied_info.is_some()), (expected(&field, false), true), "{text}");
+            counted += i64::from(!config.disable_unread_message_count);
+        }
+        bob.has_unread(to_ann, counted).await;
+    }
+    world.end().await;
+}
+
+/// Nothing is read or counted in a room, and nothing is kept on the device. What the message itself has arrives.
+#[tokio::test]
+async fn send_message_fields_reach_those_who_are_in_a_room() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    crate::room::create(&ann, "stage").await;
+    soon(bob.join_room("stage")).await.unwrap();
+    for field in fields() {
+        let (name, message, config) = &field;
+        let sent = send(&ann, room("stage"), with_text(message, name), config.clone()).await;
+        let expected = Seen { receipt: MessageReceiptStatus::None, ..expected(&field, false) };
+        assert_eq!(Seen { local_extended_data: String::new(), ..seen(&sent) }, expected, "{name}");
+        let got = bob.receives(name).await;
+        assert_eq!((&got.message_id, seen(&got)), (&sent.message_id, expected), "{name}");
     }
     world.end().await;
 }

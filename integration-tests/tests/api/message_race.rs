@@ -335,6 +335,12 @@ async fn send_message_receipts_read_by_500_members_at_once_counts_each_of_them_o
             break;
         }
     }
+    // A page has a hundred, whoever asks for more.
+    for count in [0, 101] {
+        let config = GroupMessageReceiptMemberQueryConfig { next_flag: 0, count };
+        let page = soon(ann.query_group_message_receipt_read_member_list(&sent, "crew", config)).await.unwrap();
+        assert_eq!((page.user_list.len(), page.next_flag > 0), (100, true), "{count}");
+    }
     listed.sort();
     let mut names = names;
     names.sort();

@@ -2,8 +2,9 @@
 
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon};
 use zim_protocol::{
-    AddMessageReactionRequest, ErrorCode, Event, EventKind, Message, MessageReaction, MessageReactionAddConfig,
-    MessageReactionUserChangeAction, MessageReactionUserQueryConfig, MessageReactionsChangedEvent, MessageRevokeConfig,
+    AddMessageReactionRequest, ConversationType, ErrorCode, Event, EventKind, Message, MessageReaction,
+    MessageReactionAddConfig, MessageReactionUserChangeAction, MessageReactionUserQueryConfig,
+    MessageReactionsChangedEvent, MessageRevokeConfig,
 };
 
 use super::group::create;
@@ -324,5 +325,63 @@ async fn query_message_reaction_user_list_pages_in_order() {
     let none = MessageReactionUserQueryConfig { next_flag: 0, count: 0, reaction_type: String::new() };
     let refused = soon(ann.query_message_reaction_user_list(&sent, none)).await;
     assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid);
+    world.end().await;
+}
+
+/// Its reactions are gone with it, for everybody.
+#[tokio::test]
+async fn delete_message_reaction_and_delete_message_all_reactions_refuse_a_message_that_was_revoked() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let sent = ann.say("bob", "hi").await;
+    let got = bob.receives("hi").await;
+    add(&bob, "a", &got).await.unwrap();
+    assert_eq!(changed(&ann).await.reactions[0].message_id, sent.message_id);
+    soon(ann.revoke_message(&sent, MessageRevokeConfig::default())).await.unwrap();
+    let revoked = ErrorCode::MessageModuleMessageHasBeenRevoked;
+    assert_eq!(refusal(soon(bob.delete_message_reaction("a", &got)).await), revoked);
+    assert_eq!(refusal(soon(bob.delete_message_all_reactions(&got)).await), revoked);
+    // The next that anybody hears of is a reaction to another message.
+    let next = ann.say("bob", "next").await;
+    add(&bob, "b", &bob.receives("next").await).await.unwrap();
+    assert_eq!(changed(&ann).await.reactions[0].message_id, next.message_id);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_message_reaction_user_list_has_a_hundred_users_on_a_page() {
+    let world = World::with(|config| config.limits.handshakes_per_second_per_address = 1_000_000).await;
+    let ann = world.user("ann").await;
+    let names: Vec<String> = (0..101).map(|number| format!("user{number}")).collect();
+    let users = world.raw_users(&names).await;
+    create(&ann, "g", &[]).await;
+    for some in names.chunks(100) {
+        let invited = soon(ann.invite_users_into_group(some.to_vec(), "g")).await.unwrap();
+        assert!(invited.error_user_list.is_empty(), "{invited:?}");
+    }
+    let sent = ann.say(group("g"), "hi").await;
+    let named = Message {
+        conversation_id: "g".into(),
+        conversation_type: ConversationType::Group as i32,
+        message_seq: sent.message_seq,
+        ..Message::default()
+    };
+    for mut user in users {
+        let request =
+            AddMessageReactionRequest { reaction_type: "like".into(), message: Some(named.clone()), config: None };
+        user.call(&request).await.unwrap();
+        user.end().await;
+    }
+    let page = async |next_flag, count| {
+        let config = MessageReactionUserQueryConfig { next_flag, count, reaction_type: "like".into() };
+        let page = soon(ann.query_message_reaction_user_list(&sent, config)).await.unwrap();
+        assert_eq!(page.total_count, 101);
+        (page.user_info_list.into_iter().map(|user| user.user_id).collect::<Vec<_>>(), page.next_flag)
+    };
+    for count in [0, 100, 101] {
+        let (first, next_flag) = page(0, count).await;
+        assert_eq!(first, names[..100], "{count}");
+        assert_eq!(page(next_flag, count).await, (names[100..].to_vec(), 0), "{count}");
+    }
     world.end().await;
 }

@@ -137,6 +137,8 @@ async fn send_conversation_message_receipt_read_covers_everything_up_to_now() {
     let counts: Vec<(i64, i64)> = infos.iter().map(|info| (info.read_member_count, info.unread_member_count)).collect();
     assert_eq!(counts, [(1, 0), (1, 0), (0, 1)]);
     assert_eq!(infos[2].message_id, third.message_id);
+    // This receipt says nothing about the time of a single message.
+    assert!(infos.iter().all(|info| info.read_time == 0), "{infos:?}");
     for (id, kind, expected) in [
         ("ann", GROUP, ErrorCode::CommonModuleParamsInvalid),
         ("carl", PEER, ErrorCode::ConversationModuleConversationDoesNotExist),

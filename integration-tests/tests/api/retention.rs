@@ -1,10 +1,12 @@
 //! Retention: messages that are too old leave the server and the devices, and nothing else changes.
 
 use tonic::Code;
+use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{Chat, Device, OperatorClient, World, eventually, group, soon, texts};
 use zim_protocol::{
     ConversationType, GetRetentionRequest, ListAuditRequest, Message, MessageDeleteConfig, MessageQueryMode,
-    MessageRevokeConfig, Retention, SetRetentionRequest,
+    MessageRepliedInfoState, MessageRepliedListQueryConfig, MessageRevokeConfig, MessageSendConfig, Retention,
+    SetRetentionRequest,
 };
 use zim_server::db::{Scope, Tx, params};
 
@@ -92,6 +94,35 @@ async fn set_retention_of_an_app_removes_messages_from_the_server_and_the_device
     for device in [&bob, &new] {
         device.receives("newer").await;
         device.has_unread("ann", 1).await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn set_retention_leaves_a_reply_whose_source_is_not_found() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "old").await;
+    let got = bob.receives("old").await;
+    age(&world).await;
+    let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
+    soon(bob.reply_message(Message::text("re"), &got, config, notification)).await.unwrap();
+    ann.receives("re").await;
+    let mut operator = world.admin().await;
+    set(&mut operator, of_app(&world, 7)).await;
+    for (device, peer) in [(&ann, "bob"), (&bob, "ann")] {
+        holds(device, peer.into(), &["re"]).await;
+    }
+    let new = world.device("bob").await;
+    for (device, peer) in [(&ann, "bob"), (&bob, "ann"), (&new, "ann")] {
+        let reply = device.history(peer).await.remove(0);
+        let info = reply.replied_info.as_ref().unwrap();
+        assert_eq!((info.state(), &info.message_info), (MessageRepliedInfoState::NotFound, &None));
+        let config = MessageRepliedListQueryConfig::default();
+        let page = soon(device.query_message_replied_list(&reply, config)).await.unwrap();
+        let info = page.root_replied_info.unwrap();
+        assert_eq!((info.state(), info.message), (MessageRepliedInfoState::NotFound, None));
     }
     drop(operator);
     world.end().await;

@@ -46,7 +46,7 @@ impl MessageReactionService for App {
         let kind = request.reaction_type;
         let target = WriteTo::conversation(Scope::conversation(reference.conversation.key), reference.name.clone());
         let reaction = caller.write(&self.db, target, async move |tx, log| {
-            let (target, _) = reference.find_to_change(tx).await?;
+            let target = find_to_take_back(tx, &reference).await?;
             remove(tx, log, &reference, &target, &kind).await?;
             shown(tx, &reference, &target, &kind).await
         });
@@ -61,7 +61,7 @@ impl MessageReactionService for App {
         let reference = self.reference(caller, &request.message.unwrap_or_default()).await?;
         let target = WriteTo::conversation(Scope::conversation(reference.conversation.key), reference.name.clone());
         let removed = caller.write(&self.db, target, async move |tx, log| {
-            let (target, _) = reference.find_to_change(tx).await?;
+            let target = find_to_take_back(tx, &reference).await?;
             let sql = "SELECT type FROM reaction WHERE conversation = $1 AND seq = $2 AND account = $3 ORDER BY place";
             let own = tx.fetch(sql, &params![reference.conversation.key, target.seq, reference.user]).await?;
             for row in &own {
@@ -138,6 +138,15 @@ async fn find(tx: &mut Tx<'_>, reference: &Reference, window_ms: i64) -> Result<
     }
     if reference.now - target.ts > window_ms {
         return Err(Error::message_too_old(window_ms));
+    }
+    Ok(target)
+}
+
+/// Finds a message from which the caller takes a reaction back. Of a revoked message there is none left.
+async fn find_to_take_back(tx: &mut Tx<'_>, reference: &Reference) -> Result<Target, Error> {
+    let (target, _) = reference.find_to_change(tx).await?;
+    if target.kind == MessageType::Revoke as i32 {
+        return Err(Error::already_revoked());
     }
     Ok(target)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use zim_protocol::{
-    Message, MessageChange, MessageChangeKind, MessageFlag, MessageRepliedInfo, MessageRepliedInfoState,
+    Message, MessageChange, MessageChangeKind, MessageEntry, MessageFlag, MessageRepliedInfo, MessageRepliedInfoState,
     MessageRepliedListQueriedResult, MessageRootRepliedInfo, MessageState, MessageType, QueryMessageRepliedListRequest,
 };
 
@@ -14,7 +14,7 @@ use crate::connection::{Caller, WriteTo};
 use crate::db::{Bulk, Scope, Tx, params};
 use crate::effect::Audience;
 use crate::error::Error;
-use crate::journal::{self, Extra, LogWriter, NewMessage, Sent, state};
+use crate::journal::{self, Extra, LogWriter, NewMessage, Sent, Viewer, state};
 use crate::key::ConversationKey;
 
 /// Whether a message of this type can be replied to, and can be a reply.
@@ -52,17 +52,14 @@ impl App {
         let message_list =
             entries.into_iter().map(|entry| reference.message(entry)).collect::<Result<Vec<Message>, _>>()?;
         let root_replied_info = match root {
-            Some((entry, replied_count)) => {
+            Root::Shown(entry, replied_count) => {
                 let is_there = entry.kind != MessageType::Revoke as i32;
                 let state = if is_there { MessageRepliedInfoState::Normal } else { MessageRepliedInfoState::Deleted };
                 let (sender_user_id, sent_time) = (entry.sender.clone(), entry.ts);
-                let message = if is_there { Some(reference.message(entry)?) } else { None };
+                let message = if is_there { Some(reference.message(*entry)?) } else { None };
                 MessageRootRepliedInfo { state: state as i32, message, sender_user_id, sent_time, replied_count }
             }
-            None => MessageRootRepliedInfo {
-                state: MessageRepliedInfoState::NotFound as i32,
-                ..MessageRootRepliedInfo::default()
-            },
+            Root::Hidden(state) => MessageRootRepliedInfo { state: state as i32, ..MessageRootRepliedInfo::default() },
         };
         Ok(MessageRepliedListQueriedResult { message_list, next_flag, root_replied_info: Some(root_replied_info) })
     }
@@ -167,15 +164,21 @@ async fn replied_info(tx: &mut Tx<'_>, reference: &Reference, target: &Target) -
     })
 }
 
-type Root = Option<(zim_protocol::MessageEntry, i64)>;
+/// The root of a tree.
+enum Root {
+    /// The caller sees it, and it has so many replies.
+    Shown(Box<MessageEntry>, i64),
+    /// The caller does not see it, for this reason.
+    Hidden(MessageRepliedInfoState),
+}
 
-/// Reads the replies of a tree after a position, the position to go on from, and the root if the caller sees it.
+/// Reads the replies of a tree after a position, the position to go on from, and the root.
 async fn page(
     tx: &mut Tx<'_>,
     reference: &Reference,
     after: i64,
     most: usize,
-) -> Result<(Vec<zim_protocol::MessageEntry>, i64, Root), Error> {
+) -> Result<(Vec<MessageEntry>, i64, Root), Error> {
     let target = reference.find(tx).await?;
     let (conversation, viewer) = (reference.conversation.key, &target.viewer);
     let scrambler = Arc::clone(&reference.conversation.scrambler);
@@ -189,10 +192,13 @@ async fn page(
     let next = if rows.len() > most { seqs.last().copied().unwrap_or(0) } else { 0 };
     let entries = journal::messages_at(tx, conversation, &scrambler, viewer, &seqs).await?;
     let root_entry = journal::messages_at(tx, conversation, &scrambler, viewer, &[root]).await?.pop();
-    let root_entry = root_entry.map(|entry| {
-        let replies = entry.state.as_ref().map_or(0, |state| state.replied_count);
-        (entry, replies)
-    });
+    let root = match root_entry {
+        Some(entry) => {
+            let replies = entry.state.as_ref().map_or(0, |state| state.replied_count);
+            Root::Shown(Box::new(entry), replies)
+        }
+        None => Root::Hidden(why_hidden(tx, reference, viewer, root).await?),
+    };
     // Fewer may fit into the answer.
     let next = match entries.last() {
         Some(last) if seqs.iter().any(|seq| *seq > last.seq.cast_signed()) && entries.len() < seqs.len() => {
@@ -200,5 +206,21 @@ async fn page(
         }
         _ => next,
     };
-    Ok((entries, next, root_entry))
+    Ok((entries, next, root))
+}
+
+/// Says why the caller does not see a message: they have deleted it, or it is not found, because it was not for them, is no longer
+/// kept, or was deleted with all messages of the conversation.
+async fn why_hidden(
+    tx: &mut Tx<'_>,
+    reference: &Reference,
+    viewer: &Viewer,
+    seq: i64,
+) -> Result<MessageRepliedInfoState, Error> {
+    let sql = "SELECT 1 FROM hidden WHERE account = $1 AND conversation = $2 AND seq = $3";
+    let hidden = tx.fetch_one(sql, &params![reference.user, reference.conversation.key, seq]).await?;
+    Ok(match hidden {
+        Some(_) if viewer.is_in_stay(seq) => MessageRepliedInfoState::Deleted,
+        _ => MessageRepliedInfoState::NotFound,
+    })
 }
