@@ -46,6 +46,7 @@ mod group_search;
 mod group_tips;
 mod handlers;
 mod idiomatic;
+mod idiomatic_group;
 mod idempotency;
 mod isolation;
 mod large_group;
