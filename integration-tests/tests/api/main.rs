@@ -40,6 +40,7 @@ mod group_limit;
 mod group_member;
 mod group_message;
 mod group_permission;
+mod group_profiles;
 mod group_race;
 mod group_rules;
 mod group_search;
