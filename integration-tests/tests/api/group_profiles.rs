@@ -1,10 +1,15 @@
 //! Groups whose members have long profiles. The logs have the keys of users; who they are is read with each page and each answer.
 
+use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{World, group, soon};
-use zim_protocol::{Event, EventKind, GroupMemberEvent};
+use zim_protocol::{
+    ConversationType, Event, EventKind, GroupMemberEvent, GroupMessageReceiptMemberQueryConfig, Message,
+    MessageSendConfig,
+};
+use zim_server::db::{Scope, Tx, params};
 
 use crate::group::create;
-use crate::large_group::repeat_last_change;
+use crate::large_group::{add_members, repeat_last_change};
 
 /// A page of changes ends before it is too long for a frame: otherwise a device would ask for it again and again, and get no message
 /// either.
@@ -51,5 +56,35 @@ async fn an_invitation_of_users_with_long_profiles_is_answered() {
         _ => false,
     };
     ann.until("the arrival of all", |seen| seen.iter().any(are_in).then_some(())).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn members_with_long_profiles_who_have_not_read_a_message_come_in_pages() {
+    let world = World::with(|config| config.limits.max_user_extended_data_bytes = 32_768).await;
+    let ann = world.user("ann").await;
+    create(&ann, "crew", &[]).await;
+    add_members(&world, 40).await;
+    let written = world.server().app().db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
+        let sql = "UPDATE account SET extended_data = $1 WHERE name <> 'ann'";
+        Ok(tx.execute(sql, &params!["x".repeat(32_000)]).await?)
+    });
+    assert_eq!(written.await.unwrap(), 40);
+    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    let (text, notification) = (Message::text("read me"), MessageSendNotification::default());
+    let sent = ann.send_message(text, "crew", ConversationType::Group, config, notification);
+    let sent = soon(sent).await.unwrap().message.unwrap();
+    let (mut found, mut pages, mut next_flag) = (Vec::new(), 0, 0);
+    loop {
+        let config = GroupMessageReceiptMemberQueryConfig { next_flag, count: 100 };
+        let page = soon(ann.query_group_message_receipt_unread_member_list(&sent, "crew", config)).await.unwrap();
+        found.extend(page.user_list.into_iter().map(|member| member.user_id));
+        (pages, next_flag) = (pages + 1, page.next_flag);
+        if next_flag == 0 {
+            break;
+        }
+    }
+    assert_eq!(found, (1..=40).map(|number| format!("user{number}")).collect::<Vec<_>>());
+    assert!(pages > 1, "{pages}");
     world.end().await;
 }
