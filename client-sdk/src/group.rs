@@ -147,7 +147,7 @@ impl Zim {
     }
 
     /// Changes the notice of a group, for its members (reference: `updateGroupNotice`). All members get `groupNoticeUpdated`. A notice
-    /// has up to 300 characters.
+    /// has up to 300 bytes.
     ///
     /// # Errors
     /// 6000523: there is no such group. 6000521: the user is not a member. 6000001: the notice is too long.

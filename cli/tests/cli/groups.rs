@@ -283,3 +283,67 @@ async fn people_find_count_and_pick_members_and_attributes() {
     assert_eq!(total.trim(), "1 member");
     env.end().await;
 }
+
+#[tokio::test]
+async fn scripts_change_a_group_and_decide_who_writes() {
+    let env = three_users().await;
+    env.zim("ann", &["group", "create", "crew", "bob"]).await.ok();
+    let set = ["group", "set", "crew", "--name", "Us", "--avatar", "b.png", "--notice", "be kind"];
+    let modes = ["--join-mode", "auth", "--invite-mode", "admin", "--be-invite-mode", "auth"];
+    let set = env.zim("ann", &[&set[..], &modes].concat()).await.json();
+    let info = &set["groupInfo"];
+    assert_eq!(info["baseInfo"], json!({"groupID": "crew", "groupName": "Us", "groupAvatarUrl": "b.png"}));
+    assert_eq!(info["verifyInfo"], json!({"joinMode": 1, "inviteMode": 1, "beInviteMode": 1}));
+    assert_eq!(info["groupNotice"], "be kind");
+    let alias = env.zim("bob", &["group", "alias", "crew", "pals"]).await.json();
+    assert_eq!(alias, json!({"groupID": "crew", "groupAlias": "pals"}));
+    let listed = env.zim("bob", &["group", "list", "--with", "ann"]).await.json();
+    assert_eq!((&listed["baseInfo"]["groupID"], &listed["groupAlias"]), (&json!("crew"), &json!("pals")));
+
+    let muted = env.zim("ann", &["group", "mute", "crew", "bob"]).await.json();
+    assert_eq!((&muted["mutedUserIDs"], &muted["duration"]), (&json!(["bob"]), &json!(-1)));
+    let listed = env.zim("ann", &["group", "muted", "crew"]).await.json();
+    assert_eq!((&listed["userID"], &listed["muteExpiredTime"]), (&json!("bob"), &json!(-1)));
+    let send = ["send", "--group", "crew", "may I?"];
+    let refused = env.zim("bob", &send).await.fails(5);
+    assert!(refused.contains("6000541") && refused.contains("you are muted in the group crew"), "{refused}");
+    env.zim("ann", &["group", "unmute", "crew", "bob"]).await.ok();
+    assert_eq!(env.zim("ann", &["group", "muted", "crew", "--plain"]).await.ok().stdout.trim(), "Nobody is muted.");
+    let muted = env.zim("ann", &["group", "mute", "crew", "--role", "member"]).await.json();
+    assert_eq!((&muted["mutedInfo"]["mode"], &muted["mutedInfo"]["expiredTime"]), (&json!(1), &json!(-1)));
+    env.zim("bob", &send).await.fails(5);
+    env.zim("ann", &["group", "unmute", "crew"]).await.ok();
+    env.zim("bob", &send).await.ok();
+    let given = env.zim("ann", &["group", "transfer", "crew", "bob"]).await.json();
+    assert_eq!(given, json!({"groupID": "crew", "toUserID": "bob"}));
+    env.zim("bob", &["group", "dismiss", "crew"]).await.ok();
+    env.end().await;
+}
+
+#[tokio::test]
+async fn scripts_decide_who_enters_a_group() {
+    let env = three_users().await;
+    env.zim("ann", &["group", "create", "crew", "--join-mode", "auth", "--be-invite-mode", "auth"]).await.ok();
+    env.zim("cai", &["group", "apply", "crew", "--wording", "let me in"]).await.ok();
+    let waiting = env.zim("ann", &["group", "applications"]).await.json();
+    assert_eq!((&waiting["type"], &waiting["state"]), (&json!(1), &json!(1)));
+    assert_eq!((&waiting["applyUser"]["userID"], &waiting["wording"]), (&json!("cai"), &json!("let me in")));
+    env.zim("ann", &["group", "reject", "crew", "cai"]).await.ok();
+    assert_eq!(env.zim("cai", &["group", "applications"]).await.json()["state"], 3);
+    let refused = env.zim("ann", &["group", "accept", "crew", "cai"]).await.fails(5);
+    assert!(refused.contains("6000505"), "{refused}");
+
+    env.zim("ann", &["group", "invite", "crew", "cai", "--wording", "come"]).await.ok();
+    env.zim("cai", &["group", "decline", "crew", "ann"]).await.ok();
+    let refused = env.zim("cai", &["group", "agree", "crew", "ann"]).await.fails(5);
+    assert!(refused.contains("6000508"), "{refused}");
+    let asked = env.zim("ann", &["group", "invite", "crew", "cai", "bob", "--plain"]).await.ok().stdout;
+    assert!(asked.contains("cai must agree first.") && asked.contains("bob must agree first."), "{asked}");
+    for user in ["cai", "bob"] {
+        let entered = env.zim(user, &["group", "agree", "crew", "ann"]).await.json();
+        assert_eq!(entered["groupInfo"]["baseInfo"]["groupID"], "crew");
+    }
+    let total = env.zim("ann", &["group", "members", "crew", "--total"]).await.json();
+    assert_eq!(total, json!({"groupID": "crew", "count": 3}));
+    env.end().await;
+}

@@ -188,7 +188,7 @@ async fn create_group_has_limits_of_attributes_and_members() {
     assert_eq!(refusal(create("g", &["bob", "cai", "dan"], GroupAdvancedConfig::default()).await), full);
     let two = GroupAdvancedConfig { max_member_count: 2, ..attributes(10, 16, 1_024) };
     assert_eq!(refusal(create("g", &["bob", "cai"], two.clone()).await), full);
-    create("g", &["bob"], GroupAdvancedConfig { group_notice: "ä".repeat(300), ..two }).await.unwrap();
+    create("g", &["bob"], GroupAdvancedConfig { group_notice: "ä".repeat(150), ..two }).await.unwrap();
     create("h", &["bob", "cai"], GroupAdvancedConfig::default()).await.unwrap();
     // Both are in two groups now.
     let refused = create("i", &[], GroupAdvancedConfig::default()).await;

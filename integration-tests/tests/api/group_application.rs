@@ -53,6 +53,14 @@ pub(crate) async fn added(device: &Device) -> Shown {
     }
 }
 
+/// The applications that an event says are new.
+fn all_added(event: &Event) -> Vec<Shown> {
+    match event {
+        Event::GroupApplicationListChanged(event) => event.application_list.iter().map(show).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// The next application that was answered, and by whom.
 async fn answered(device: &Device) -> (Shown, String) {
     match device.next(EventKind::GroupApplicationUpdated).await {
@@ -403,6 +411,14 @@ async fn send_group_invite_applications_and_invite_users_into_group_follow_the_m
                     }
                     let sent = list(inviter).await;
                     assert_eq!(sent.len(), if name == "mia" { 0 } else { 2 }, "{cell}: {sent:?}");
+                    if name != "mia" {
+                        let told = inviter.until("both invitations", |seen| {
+                            let told: Vec<Shown> = seen.iter().flat_map(all_added).collect();
+                            (told.len() >= 2).then_some(told)
+                        });
+                        let invite = |user| shown(Kind::Invite, State::Waiting, user, "");
+                        assert_eq!(told.await, [invite("dan"), invite("eve")], "{cell}");
+                    }
                 }
             }
             crew.world.end().await;
@@ -532,6 +548,12 @@ async fn query_group_application_list_works_without_a_connection_and_events_wait
         })
         .await;
         assert_eq!(list(device).await, expected);
+    }
+    // What waits there expires, too.
+    crew.world.clock.advance(VALID_MS + 1_000);
+    for device in [&dan, &fresh] {
+        let states: Vec<State> = list(device).await.into_iter().map(|shown| shown.1).collect();
+        assert_eq!(states, [State::Expired; 2]);
     }
     crew.world.end().await;
 }

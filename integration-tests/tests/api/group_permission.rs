@@ -129,6 +129,11 @@ async fn set_group_member_role_and_all_others_follow_the_table_of_permissions() 
         })
         .await;
     court
+        .check("end a mute", [&[0, 2, 3, 77], MEMBERS, &[], &[]], |other, zim| async move {
+            zim.mute_group_members(false, [other], "crew", seconds(0)).await.map(drop)
+        })
+        .await;
+    court
         .check("role", [BELOW_OWNER, &[], &[], &[]], |other, zim| async move {
             zim.set_group_member_role(99, &other, "crew").await.map(drop)
         })
@@ -140,9 +145,17 @@ async fn set_group_member_role_and_all_others_follow_the_table_of_permissions() 
         .await;
     let deciders = [ALL, ALL, &[], &[]];
     court
-        .check("modes", deciders, |_, zim| async move {
-            zim.update_group_join_mode(GroupJoinMode::Auth, "crew").await?;
-            zim.update_group_invite_mode(GroupInviteMode::Any, "crew").await?;
+        .check("join mode", deciders, |_, zim| async move {
+            zim.update_group_join_mode(GroupJoinMode::Auth, "crew").await.map(drop)
+        })
+        .await;
+    court
+        .check("invite mode", deciders, |_, zim| async move {
+            zim.update_group_invite_mode(GroupInviteMode::Admin, "crew").await.map(drop)
+        })
+        .await;
+    court
+        .check("be-invite mode", deciders, |_, zim| async move {
             zim.update_group_be_invite_mode(GroupBeInviteMode::None, "crew").await.map(drop)
         })
         .await;
@@ -168,11 +181,23 @@ async fn set_group_member_role_and_all_others_follow_the_table_of_permissions() 
             })
             .await;
     }
-    // An administrator does not end what only the owner may begin.
+    // An administrator neither ends nor replaces what only the owner may begin, until it is over.
     let (ann, adam) = (court.device("ann"), court.device("adam"));
+    let members = mute(GroupMuteMode::Normal, 60, &[]);
     soon(ann.mute_group(true, "crew", mute(GroupMuteMode::All, 60, &[]))).await.unwrap();
+    court.world.clock.advance(59_999);
     assert_eq!(refusal(soon(adam.mute_group(false, "crew", GroupMuteConfig::default())).await), NOT_ALLOWED);
-    soon(ann.mute_group(false, "crew", GroupMuteConfig::default())).await.unwrap();
+    assert_eq!(refusal(soon(adam.mute_group(true, "crew", members.clone())).await), NOT_ALLOWED);
+    court.world.clock.advance(1);
+    soon(adam.mute_group(true, "crew", members)).await.unwrap();
+    soon(adam.mute_group(false, "crew", GroupMuteConfig::default())).await.unwrap();
+    // A list of roles needs the right to each of them.
+    for (roles, is_allowed) in [(&[3, 77][..], true), (&[2, 77], false), (&[1, 77], false)] {
+        let muted = soon(adam.mute_group(true, "crew", mute(GroupMuteMode::Custom, 60, roles))).await;
+        let code = muted.map_err(|error| error.code()).err();
+        assert_eq!(code, (!is_allowed).then_some(NOT_ALLOWED), "{roles:?}");
+        soon(ann.mute_group(false, "crew", GroupMuteConfig::default())).await.unwrap();
+    }
 
     court.world.end().await;
 }

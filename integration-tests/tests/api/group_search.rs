@@ -93,9 +93,12 @@ async fn search_local_groups_finds_names_and_members() {
     for count in [0, 31] {
         assert_eq!(refusal(page(0, count).await), INVALID);
     }
-    for bad in [&[][..], &["a"; 6], &[" "]] {
+    let (longest, too_long) = ("x".repeat(256), "x".repeat(257));
+    for bad in [&[][..], &["a"; 6], &[" "], &[too_long.as_str()]] {
         assert_eq!(refusal(soon(ann.search_local_groups(groups(bad, only))).await), INVALID);
     }
+    assert_eq!(found(&ann, groups(&["c", "r", "e", "w", "crew"], only)).await, hits(&[("g1", &[])]));
+    assert_eq!(found(&ann, groups(&[longest.as_str()], only)).await, hits(&[]));
     world.end().await;
 }
 
@@ -141,7 +144,12 @@ async fn search_local_group_members_finds_those_whom_the_device_knows() {
     for count in [0, 31] {
         assert_eq!(refusal(page(0, count).await), INVALID);
     }
-    assert_eq!(refusal(soon(bob.search_local_group_members("crew", members(&[], true))).await), INVALID);
+    let (longest, too_long) = ("x".repeat(256), "x".repeat(257));
+    for bad in [&[][..], &["a"; 6], &[" "], &[too_long.as_str()]] {
+        assert_eq!(refusal(soon(bob.search_local_group_members("crew", members(bad, true))).await), INVALID);
+    }
+    assert_eq!(found_in(&bob, "crew", members(&["c", "a", "r", "l", "carl"], false)).await, ["dan"]);
+    assert_eq!(found_in(&bob, "crew", members(&[longest.as_str()], true)).await, [""; 0]);
     soon(bob.leave_group("crew")).await.unwrap();
     assert_eq!(found_in(&bob, "crew", members(&["car"], true)).await, [""; 0]);
     world.end().await;

@@ -5,10 +5,11 @@ use zim_integration_tests::{Device, World, group, refusal, soon, texts};
 use zim_protocol::message::Body;
 use zim_protocol::tips_message_change_info::Body as Changed;
 use zim_protocol::{
-    ConversationRef, ConversationType, ErrorCode, Event, EventKind, GroupMemberMuteConfig,
-    GroupMessageReceiptMemberQueryConfig, GroupMuteConfig, GroupMuteMode, JoinGroupRequest, LeaveGroupRequest, Message,
-    MessageDeleteConfig, MessageEditConfig, MessagePinConfig, MessageReactionAddConfig, MessageRevokeConfig,
-    MessageSendConfig, MessageType, PullRequest, TipsMessage, TipsMessageEvent,
+    ConversationRef, ConversationType, ErrorCode, Event, EventKind, GroupAdvancedConfig, GroupBeInviteMode,
+    GroupJoinMode, GroupMemberMuteConfig, GroupMessageReceiptMemberQueryConfig, GroupMuteConfig, GroupMuteMode,
+    JoinGroupRequest, LeaveGroupRequest, Message, MessageDeleteConfig, MessageEditConfig, MessagePinConfig,
+    MessageReactionAddConfig, MessageRevokeConfig, MessageSendConfig, MessageType, PullRequest, TipsMessage,
+    TipsMessageChangeInfoType as Kind, TipsMessageEvent,
 };
 
 use crate::group::{create, members};
@@ -17,7 +18,10 @@ use crate::group::{create, members};
 fn tips(messages: &[Message]) -> Vec<(TipsMessageEvent, String, Vec<String>)> {
     let tip = |message: &Message| match &message.body {
         Some(Body::Tips(tip)) => {
+            use TipsMessageEvent as Tip;
             assert_eq!(message.r#type(), MessageType::Tips);
+            let changes = [Tip::GroupInfoChanged, Tip::GroupMemberInfoChanged, Tip::GroupMessagePinned];
+            assert_eq!(tip.change_info.is_some(), changes.contains(&tip.event()), "{tip:?}");
             let targets = tip.target_user_list.iter().map(|user| user.user_id.clone()).collect();
             Some((tip.event(), tip.operated_user.clone().unwrap().user_id, targets))
         }
@@ -30,8 +34,8 @@ fn tip(event: TipsMessageEvent, actor: &str, targets: &[&str]) -> (TipsMessageEv
     (event, actor.to_owned(), targets.iter().map(|user| (*user).to_owned()).collect())
 }
 
-/// What the last tip says has changed.
-fn changed(messages: &[Message]) -> Changed {
+/// What the last tip says has changed: the type of the change, and what is new.
+fn changed(messages: &[Message]) -> (Kind, Changed) {
     let tip: &TipsMessage = messages
         .iter()
         .rev()
@@ -40,7 +44,8 @@ fn changed(messages: &[Message]) -> Changed {
             _ => None,
         })
         .unwrap();
-    tip.change_info.clone().unwrap().body.unwrap()
+    let change = tip.change_info.clone().unwrap();
+    (change.r#type(), change.body.unwrap())
 }
 
 /// Waits until a device has the same number of tips in its history; returns the history.
@@ -77,13 +82,13 @@ async fn tips_say_what_happened_to_a_group() {
     soon(ann.update_group_name("Crew", "crew")).await.unwrap();
     expected.push(tip(Tip::GroupInfoChanged, "ann", &[]));
     match changed(&history(&bob, 3).await) {
-        Changed::Group(change) => assert_eq!(change.group_name, "Crew"),
+        (Kind::GroupNameChanged, Changed::Group(change)) => assert_eq!(change.group_name, "Crew"),
         other => panic!("{other:?}"),
     }
     soon(ann.update_group_notice("be kind", "crew")).await.unwrap();
     expected.push(tip(Tip::GroupInfoChanged, "ann", &[]));
     match changed(&history(&bob, 4).await) {
-        Changed::Group(change) => assert_eq!(change.group_notice, "be kind"),
+        (Kind::GroupNoticeChanged, Changed::Group(change)) => assert_eq!(change.group_notice, "be kind"),
         other => panic!("{other:?}"),
     }
     // What stays the same is no change.
@@ -91,38 +96,40 @@ async fn tips_say_what_happened_to_a_group() {
     soon(ann.update_group_avatar_url("b.png", "crew")).await.unwrap();
     expected.push(tip(Tip::GroupInfoChanged, "ann", &[]));
     match changed(&history(&bob, 5).await) {
-        Changed::Group(change) => assert_eq!(change.group_avatar_url, "b.png"),
+        (Kind::GroupAvatarUrlChanged, Changed::Group(change)) => assert_eq!(change.group_avatar_url, "b.png"),
         other => panic!("{other:?}"),
     }
     let some = GroupMuteConfig { mode: Some(GroupMuteMode::Custom as i32), duration: Some(60), roles: vec![7] };
     soon(ann.mute_group(true, "crew", some)).await.unwrap();
     expected.push(tip(Tip::GroupInfoChanged, "ann", &[]));
     match changed(&history(&bob, 6).await) {
-        Changed::Group(change) => assert_eq!(change.group_muted_info.unwrap().roles, [7]),
+        (Kind::GroupMuteChanged, Changed::Group(change)) => assert_eq!(change.group_muted_info.unwrap().roles, [7]),
         other => panic!("{other:?}"),
     }
     soon(ann.set_group_member_role(2, "bob", "crew")).await.unwrap();
     expected.push(tip(Tip::GroupMemberInfoChanged, "ann", &["bob"]));
     match changed(&history(&bob, 7).await) {
-        Changed::GroupMember(change) => assert_eq!(change.member_role, 2),
+        (Kind::GroupMemberRoleChanged, Changed::GroupMember(change)) => assert_eq!(change.member_role, 2),
         other => panic!("{other:?}"),
     }
     soon(ann.mute_group_members(true, ["cai"], "crew", GroupMemberMuteConfig { duration: 60 })).await.unwrap();
     expected.push(tip(Tip::GroupMemberInfoChanged, "ann", &["cai"]));
     match changed(&history(&bob, 8).await) {
-        Changed::GroupMember(change) => assert_eq!(change.mute_expired_time, world.clock.now_ms() + 60_000),
+        (Kind::GroupMemberMuteChanged, Changed::GroupMember(change)) => {
+            assert_eq!(change.mute_expired_time, world.clock.now_ms() + 60_000);
+        }
         other => panic!("{other:?}"),
     }
     soon(bob.pin_message(&said, true, MessagePinConfig::default())).await.unwrap();
     expected.push(tip(Tip::GroupMessagePinned, "bob", &[]));
     match changed(&history(&bob, 9).await) {
-        Changed::PinStatus(change) => assert!(change.is_pinned),
+        (Kind::GroupMessagePinInfoChanged, Changed::PinStatus(change)) => assert!(change.is_pinned),
         other => panic!("{other:?}"),
     }
     soon(bob.pin_message(&said, false, MessagePinConfig::default())).await.unwrap();
     expected.push(tip(Tip::GroupMessagePinned, "bob", &[]));
     match changed(&history(&bob, 10).await) {
-        Changed::PinStatus(change) => assert!(!change.is_pinned),
+        (Kind::GroupMessagePinInfoChanged, Changed::PinStatus(change)) => assert!(!change.is_pinned),
         other => panic!("{other:?}"),
     }
     soon(ann.kick_group_members(["cai"], "crew")).await.unwrap();
@@ -132,7 +139,9 @@ async fn tips_say_what_happened_to_a_group() {
     soon(ann.transfer_group_owner("bob", "crew")).await.unwrap();
     expected.push(tip(Tip::GroupMemberInfoChanged, "ann", &["bob"]));
     match changed(&history(&ann, 13).await) {
-        Changed::GroupMember(change) => assert_eq!(change.group_new_owner.unwrap().user_id, "bob"),
+        (Kind::GroupOwnerTransferred, Changed::GroupMember(change)) => {
+            assert_eq!(change.group_new_owner.unwrap().user_id, "bob");
+        }
         other => panic!("{other:?}"),
     }
     // The one who leaves does not see that they have left, and the group has another owner.
@@ -140,6 +149,17 @@ async fn tips_say_what_happened_to_a_group() {
     expected.push(tip(Tip::GroupLeft, "bob", &["bob"]));
     expected.push(tip(Tip::GroupMemberInfoChanged, "bob", &["ann"]));
     assert_eq!(tips(&history(&bob, 13).await), expected[..13]);
+    match changed(&history(&ann, 15).await) {
+        (Kind::GroupOwnerTransferred, Changed::GroupMember(change)) => {
+            assert_eq!(change.group_new_owner.unwrap().user_id, "ann");
+        }
+        other => panic!("{other:?}"),
+    }
+    // Modes, attributes, nicknames and aliases change without a tip.
+    soon(ann.update_group_join_mode(GroupJoinMode::Forbid, "crew")).await.unwrap();
+    soon(ann.set_group_attributes([("a".to_owned(), "1".to_owned())].into(), "crew")).await.unwrap();
+    soon(ann.set_group_member_nickname("Captain", "ann", "crew")).await.unwrap();
+    soon(ann.update_group_alias("pals", "crew")).await.unwrap();
     soon(ann.dismiss_group("crew")).await.unwrap();
     expected.push(tip(Tip::GroupDismissed, "ann", &[]));
     assert_eq!(tips(&history(&ann, 16).await), expected);
@@ -153,7 +173,6 @@ async fn tips_say_what_happened_to_a_group() {
 #[tokio::test]
 async fn tips_of_applications_say_who_came_and_who_asked_them_to() {
     use TipsMessageEvent as Tip;
-    use zim_protocol::{GroupAdvancedConfig, GroupBeInviteMode, GroupJoinMode};
     let world = World::with(|config| config.groups.tips = true).await;
     let (ann, cai, dan, eve) =
         (world.user("ann").await, world.user("cai").await, world.user("dan").await, world.user("eve").await);

@@ -200,6 +200,22 @@ async fn what_happens_in_a_group_writes_as_many_rows_however_many_members_it_has
     assert_eq!(costs(100_000).await, few);
 }
 
+/// Repeats the last change of the crew in its log.
+pub(crate) async fn repeat_last_change(world: &World, times: i64) {
+    let repeated = world.server().app().db.submit(Scope::none(), async move |tx: &mut Tx<'_>| {
+        let sql = "WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
+                   INSERT INTO change (conversation, rev, kind, actor, at, subject, detail) \
+                   SELECT h.conversation, h.rev + i, h.kind, h.actor, h.at, h.subject, h.detail FROM n \
+                   CROSS JOIN change h JOIN conversation c ON c.id = h.conversation AND c.rev = h.rev \
+                   WHERE c.type = 2 AND c.name = 'crew'";
+        let rows = tx.execute(sql, &params![times]).await?;
+        let sql = "UPDATE conversation SET rev = rev + $1 WHERE type = 2 AND name = 'crew'";
+        tx.execute(sql, &params![times]).await?;
+        Ok(rows)
+    });
+    assert_eq!(repeated.await.unwrap(), times.unsigned_abs());
+}
+
 /// Returns how many times clients have pulled.
 async fn pulls(world: &World) -> u64 {
     let metrics = world.metrics().await;
@@ -219,17 +235,7 @@ async fn a_device_that_missed_ten_thousand_joins_catches_up_in_one_page_and_lose
     bob.quit().await;
     soon(cai.join_group("crew")).await.unwrap();
     // That join, ten thousand times.
-    let repeated = world.server().app().db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
-        let sql = "WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < 9999) \
-                   INSERT INTO change (conversation, rev, kind, actor, at, subject, detail) \
-                   SELECT h.conversation, h.rev + i, h.kind, h.actor, h.at, h.subject, h.detail FROM n \
-                   CROSS JOIN change h JOIN conversation c ON c.id = h.conversation AND c.rev = h.rev \
-                   WHERE c.type = 2 AND c.name = 'crew'";
-        let rows = tx.execute(sql, &[]).await?;
-        tx.execute("UPDATE conversation SET rev = rev + 9999 WHERE type = 2 AND name = 'crew'", &[]).await?;
-        Ok(rows)
-    });
-    assert_eq!(repeated.await.unwrap(), 9_999);
+    repeat_last_change(&world, 9_999).await;
     let texts: Vec<String> = (1..=5).map(|number| number.to_string()).collect();
     for text in &texts {
         ann.say(group("crew"), text).await;

@@ -2,7 +2,9 @@
 
 use tonic::{Code, Status};
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{Device, OperatorClient, World, eventually, group, refusal, room, send_text, soon, texts};
+use zim_integration_tests::{
+    Device, OperatorClient, World, eventually, group, is_text, refusal, room, send_text, soon, texts,
+};
 use zim_protocol::{
     BroadcastMessageRequest, ConversationType, CreateAppRequest, ErrorCode, Event, EventKind, GroupMuteConfig,
     GroupMuteMode, LoginRequest, Message, MessageEditConfig, MessagePinConfig, MessageReactionAddConfig,
@@ -162,8 +164,8 @@ async fn send_server_message_is_for_some_members_of_a_group() {
     }
     // The others' last message is an earlier one.
     let last = async |device: &Device| texts(&device.conversation(group("crew")).await.last_message);
-    bob.receives("for bob").await;
-    cai.receives("not for bob").await;
+    assert!(bob.receives("for bob").await.is_group_targeted_message);
+    assert!(cai.receives("not for bob").await.is_group_targeted_message);
     eventually("the last messages", async || {
         (last(&bob).await == ["for bob"] && last(&cai).await == ["not for bob"]).then_some(())
     })
@@ -185,7 +187,12 @@ async fn send_server_message_is_for_some_members_of_a_group() {
         if device.user_id().as_deref() != Some("ann") {
             device.receives("all 2").await;
         }
-        assert_eq!(texts(&device.history(group("crew")).await), expected, "{:?}", device.user_id());
+        let history = device.history(group("crew")).await;
+        assert_eq!(texts(&history), expected, "{:?}", device.user_id());
+        for message in &history {
+            let is_for_some = is_text(message, "for bob") || is_text(message, "not for bob");
+            assert_eq!(message.is_group_targeted_message, is_for_some, "{message:?}");
+        }
         device.has_unread(group("crew"), unread).await;
         let config = MessageSearchConfig { keywords: vec!["bob".into()], ..MessageSearchConfig::default() };
         let found = soon(device.search_local_messages("crew", GROUP, config)).await.unwrap().message_list;

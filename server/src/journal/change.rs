@@ -96,6 +96,23 @@ pub struct Changes {
     pub is_without_roster: bool,
 }
 
+impl Changes {
+    /// Leaves out the last changes if all do not fit. What a change says of members is not in its row, and known only when it is
+    /// complete. The first one always fits.
+    fn fit(&mut self, max_bytes: usize) {
+        let mut bytes = 0;
+        let fits = |entry: &&ChangeEntry| {
+            bytes += entry.encoded_len() + 4;
+            bytes <= max_bytes
+        };
+        let count = self.entries.iter().take_while(fits).count().max(1);
+        if count < self.entries.len() {
+            self.entries.truncate(count);
+            self.through = self.entries.last().map_or(self.through, |last| last.rev.cast_signed());
+        }
+    }
+}
+
 /// Returns the changes of `after < rev <= through`, at most about `max_bytes` of them. Each is resolved to its present meaning
 /// for the viewer; without a viewer, for nobody in particular.
 ///
@@ -158,8 +175,12 @@ pub async fn changes(
     }
     // Who is in the group now, and as what, is not for somebody who has left it.
     let group = if viewer.is_some_and(Viewer::has_left) { ConversationKey(0) } else { conversation };
+    let has_estimates = !unresolved.is_empty();
     for (index, detail) in roster::resolve(tx, group, unresolved).await? {
         page.entries[index].detail = Some(detail);
+    }
+    if has_estimates {
+        page.fit(max_bytes);
     }
     Ok(page)
 }

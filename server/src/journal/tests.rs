@@ -352,6 +352,30 @@ async fn a_long_roster_is_left_out(database: Database) {
     fixture.db.close().await;
 }
 
+/// What a change of members says of them is not in the log.
+async fn a_page_of_changes_counts_the_members_that_it_names(database: Database) {
+    let fixture = Fixture::open(database).await;
+    fixture.execute("UPDATE conversation SET type = 2, rev = 10 WHERE id = 64").await;
+    let record = prost::Message::encode_to_vec(&RosterRecord::new(RosterEvent::Joined, [ANN]));
+    let job = async move |tx: &mut Tx<'_>| {
+        let long = "x".repeat(1_000);
+        tx.execute("UPDATE account SET extended_data = $2 WHERE id = $1", &params![ANN, long]).await?;
+        let sql = "INSERT INTO change (conversation, rev, kind, actor, at, subject, detail) WITH RECURSIVE n (rev) AS \
+                   (SELECT CAST(1 AS BIGINT) UNION ALL SELECT rev + 1 FROM n WHERE rev < 10) \
+                   SELECT 64, rev, 3, 1, 0, 0, $1 FROM n";
+        Ok(tx.execute(sql, &params![record]).await?)
+    };
+    assert_eq!(fixture.db.submit(Scope::none(), job).await.unwrap(), 10);
+    for (span, bytes, expected) in
+        [((0, 10), 3_500, (3, 3)), ((3, 10), 3_500, (3, 6)), ((0, 10), 1, (1, 1)), ((0, 10), 1 << 20, (10, 10))]
+    {
+        let page = fixture.changes(span, bytes).await;
+        assert_eq!((page.entries.len(), page.through), expected, "{span:?} {bytes}");
+        assert!(page.entries.iter().all(|entry| entry.detail.is_some()), "{page:?}");
+    }
+    fixture.db.close().await;
+}
+
 /// Each entry tells the last change that had ended a stay when it was stored, itself included.
 async fn entries_tell_the_last_end_of_a_stay(database: Database) {
     let fixture = Fixture::open(database).await;
@@ -387,6 +411,7 @@ async fn the_logs_are_dense_and_complete_on_sqlite() {
     read_marks_and_unread_counts(Database::Sqlite(dir.path().join("marks.db"))).await;
     a_read_mark_below_the_floor(Database::Sqlite(dir.path().join("floor.db"))).await;
     a_long_roster_is_left_out(Database::Sqlite(dir.path().join("roster.db"))).await;
+    a_page_of_changes_counts_the_members_that_it_names(Database::Sqlite(dir.path().join("members.db"))).await;
     entries_tell_the_last_end_of_a_stay(Database::Sqlite(dir.path().join("ends.db"))).await;
 }
 
@@ -397,6 +422,8 @@ async fn the_logs_are_dense_and_complete_on_postgresql() {
     read_marks_and_unread_counts(Database::Postgres(cluster.create_database("marks").unwrap())).await;
     a_read_mark_below_the_floor(Database::Postgres(cluster.create_database("floor").unwrap())).await;
     a_long_roster_is_left_out(Database::Postgres(cluster.create_database("roster").unwrap())).await;
+    let members = Database::Postgres(cluster.create_database("members").unwrap());
+    a_page_of_changes_counts_the_members_that_it_names(members).await;
     entries_tell_the_last_end_of_a_stay(Database::Postgres(cluster.create_database("ends").unwrap())).await;
 }
 

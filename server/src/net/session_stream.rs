@@ -17,7 +17,7 @@ use zim_protocol::response::Outcome;
 use zim_protocol::server_frame::Frame as ToClient;
 use zim_protocol::wire::{CloseCode, MAX_FRAME_BYTES, VERSION};
 use zim_protocol::{
-    ClientFrame, Hello, Limits, PlatformType, Request, Response, ServerFrame, SessionEndReason, Stored, Welcome,
+    ClientFrame, Hello, Limits, PlatformType, Push, Request, Response, ServerFrame, SessionEndReason, Stored, Welcome,
 };
 
 use super::handler::{self, Invocation};
@@ -25,7 +25,7 @@ use super::in_flight::{Done, InFlight};
 use super::unread::UNCOUNTED_BYTES;
 use super::writer::{Closing, Writer};
 use super::{Net, at, events, quic, reassembly, unread};
-use crate::connection::ConnectionState;
+use crate::connection::{ConnectionState, PushTarget};
 use crate::error::Error;
 
 /// No client needs longer frames before its login, and the server need not hold more for an unauthenticated connection.
@@ -391,7 +391,7 @@ impl<'a> Requests<'a> {
         match admitted {
             Ok(invocation) => self.in_flight.arrive(invocation),
             Err(refused) => {
-                respond(&mut self.writer, id, Outcome::Error(refused.to_wire()), Vec::new());
+                drop(respond(&mut self.writer, id, Outcome::Error(refused.to_wire()), Vec::new()));
                 self.count_refused();
             }
         }
@@ -429,12 +429,25 @@ fn respond_done(writer: &mut Writer, done: Done) {
         Ok(payload) => Outcome::Ok(payload),
         Err(failed) => Outcome::Error(failed.to_wire()),
     };
-    respond(writer, id, outcome, caller.take_pushes());
+    let left_out = respond(writer, id, outcome, caller.take_pushes());
+    let Ok(connection) = caller.connection() else { return };
+    for push in left_out {
+        // Others are told by a push of their own, and this device by its answer alone: now it pulls.
+        connection.queue.mark_dirty(&push.conversation.map_or(PushTarget::Feed, PushTarget::Conversation));
+    }
 }
 
-fn respond(writer: &mut Writer, id: u64, outcome: Outcome, pushes: Vec<zim_protocol::Push>) {
+/// Adds a response. Returns the log entries that do not fit into its frame: what a write changes may say as much of a hundred users as
+/// its answer does.
+fn respond(writer: &mut Writer, id: u64, outcome: Outcome, pushes: Vec<Push>) -> Vec<Push> {
     let mut frame = ServerFrame { frame: Some(ToClient::Response(Response { id, outcome: Some(outcome), pushes })) };
-    let length = frame.encoded_len();
+    let (mut length, mut left_out) = (frame.encoded_len(), Vec::new());
+    if length > MAX_FRAME_BYTES
+        && let Some(ToClient::Response(response)) = &mut frame.frame
+    {
+        left_out = std::mem::take(&mut response.pushes);
+        length = frame.encoded_len();
+    }
     if length > MAX_FRAME_BYTES {
         // Pages are limited in bytes, so this is a bug in a service. The connection must not end because of it.
         tracing::error!(id, length, "the response is longer than a frame");
@@ -442,4 +455,5 @@ fn respond(writer: &mut Writer, id: u64, outcome: Outcome, pushes: Vec<zim_proto
         frame.frame = Some(ToClient::Response(Response { id, outcome, pushes: Vec::new() }));
     }
     writer.add(&frame);
+    left_out
 }

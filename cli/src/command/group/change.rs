@@ -51,7 +51,7 @@ pub(crate) struct SetArgs {
     /// Address of an image
     #[arg(long, value_name = "URL")]
     avatar: Option<String>,
-    /// Notice that members see, up to 300 characters
+    /// Notice that members see, up to 300 bytes
     #[arg(long, value_name = "TEXT")]
     notice: Option<String>,
     /// Who joins: any (everybody), auth (by application) or forbid (nobody)

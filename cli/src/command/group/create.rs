@@ -36,7 +36,7 @@ pub(crate) struct CreateArgs {
     /// Address of an image
     #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
     avatar: String,
-    /// Notice that members see, up to 300 characters
+    /// Notice that members see, up to 300 bytes
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     notice: String,
     /// Attribute of the group; may be repeated

@@ -293,6 +293,24 @@ mod tests {
     }
 
     #[test]
+    fn a_mute_of_roles_needs_the_right_to_each_of_them() {
+        let allowed = |mode: GroupMuteMode, roles: &[i64]| {
+            let info = GroupMuteInfo { mode: mode as i32, expired_time: -1, roles: roles.to_vec() };
+            [OWNER, ADMIN, MEMBER, 77].into_iter().filter(|role| may_mute(*role, &info)).collect::<Vec<_>>()
+        };
+        for (mode, roles, expected) in [
+            (GroupMuteMode::None, &[][..], &[OWNER, ADMIN][..]),
+            (GroupMuteMode::Normal, &[], &[OWNER, ADMIN]),
+            (GroupMuteMode::All, &[], &[OWNER]),
+            (GroupMuteMode::Custom, &[MEMBER, 77], &[OWNER, ADMIN]),
+            (GroupMuteMode::Custom, &[ADMIN, 77], &[OWNER]),
+            (GroupMuteMode::Custom, &[OWNER, 77], &[OWNER]),
+        ] {
+            assert_eq!(allowed(mode, roles), expected, "{mode:?} {roles:?}");
+        }
+    }
+
+    #[test]
     fn a_group_is_muted_for_whom_its_config_says() {
         let of = |mode: GroupMuteMode, duration, roles: &[i64]| {
             let config = GroupMuteConfig { mode: Some(mode as i32), duration: Some(duration), roles: roles.to_vec() };

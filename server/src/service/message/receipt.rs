@@ -22,6 +22,7 @@ use crate::journal::state::{self, READERS};
 use crate::journal::{FeedKind, MEMBER, Viewer, member_info};
 use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::group::member_at;
+use crate::service::rows::PAGE_BYTES;
 
 /// A receipt of a message that the user sent or read; the key is the message.
 pub(crate) static RECEIPT: FeedKind =
@@ -286,14 +287,20 @@ impl App {
     }
 }
 
+/// Returns up to `most` members, or fewer if their profiles are long, and the place to go on from; 0: there are no more.
 fn members_page(rows: &[Row], most: usize, now: i64) -> Result<(Vec<zim_protocol::GroupMemberInfo>, i64), Error> {
-    let mut members = Vec::with_capacity(rows.len().min(most));
-    let mut last = 0;
+    let (mut members, mut bytes, mut last) = (Vec::with_capacity(rows.len().min(most)), 0, 0);
     for row in rows.iter().take(most) {
+        let member = member_at(member_info(row, 1)?.1, now);
+        bytes += prost::Message::encoded_len(&member);
+        if bytes > PAGE_BYTES && !members.is_empty() {
+            break;
+        }
+        members.push(member);
         last = row.get(0)?;
-        members.push(member_at(member_info(row, 1)?.1, now));
     }
-    Ok((members, if rows.len() > most { last } else { 0 }))
+    let is_last = members.len() == rows.len();
+    Ok((members, if is_last { 0 } else { last }))
 }
 
 /// Returns those of these users who are members. Who has left is not told of later readers.

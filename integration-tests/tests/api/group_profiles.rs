@@ -1,0 +1,90 @@
+//! Groups whose members have long profiles. The logs have the keys of users; who they are is read with each page and each answer.
+
+use zim_client_sdk::MessageSendNotification;
+use zim_integration_tests::{World, group, soon};
+use zim_protocol::{
+    ConversationType, Event, EventKind, GroupMemberEvent, GroupMessageReceiptMemberQueryConfig, Message,
+    MessageSendConfig,
+};
+use zim_server::db::{Scope, Tx, params};
+
+use crate::group::create;
+use crate::large_group::{add_members, repeat_last_change};
+
+/// A page of changes ends before it is too long for a frame: otherwise a device would ask for it again and again, and get no message
+/// either.
+#[tokio::test]
+async fn a_device_that_missed_the_joins_of_users_with_long_profiles_catches_up() {
+    let world = World::new().await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    soon(cai.update_user_extended_data(&"x".repeat(2_048))).await.unwrap();
+    create(&ann, "crew", &["bob"]).await;
+    ann.say(group("crew"), "before").await;
+    bob.receives("before").await;
+    let dir = bob.dir();
+    bob.quit().await;
+    soon(cai.join_group("crew")).await.unwrap();
+    // Not so many that the device goes without them: two megabytes.
+    repeat_last_change(&world, 899).await;
+    ann.say(group("crew"), "after").await;
+    let bob = world.user_at(dir, "bob").await;
+    bob.receives("after").await;
+    let joins = |seen: &[Event]| seen.iter().filter(|event| event.kind() == EventKind::GroupMemberStateChanged).count();
+    bob.until("all joins", |seen| (joins(seen) >= 900).then_some(())).await;
+    bob.caught_up(0).await;
+    assert_eq!(joins(&bob.seen()), 900);
+    world.end().await;
+}
+
+/// A write is answered with what it changed in the logs. What does not fit beside the answer is pulled.
+#[tokio::test]
+async fn an_invitation_of_users_with_long_profiles_is_answered() {
+    let world = World::with(|config| config.limits.max_user_extended_data_bytes = 32_768).await;
+    let ann = world.user("ann").await;
+    let users: Vec<String> = (0..20).map(|number| format!("u{number}")).collect();
+    for user in &users {
+        let device = world.user(user).await;
+        soon(device.update_user_extended_data(&"x".repeat(32_000))).await.unwrap();
+    }
+    create(&ann, "crew", &[]).await;
+    let invited = soon(ann.invite_users_into_group(&users, "crew")).await.unwrap();
+    assert_eq!((invited.user_list.len(), invited.error_user_list.len()), (20, 0));
+    let are_in = |event: &Event| match event {
+        Event::GroupMemberStateChanged(event) => {
+            event.event() == GroupMemberEvent::Invited && event.user_list.len() == 20
+        }
+        _ => false,
+    };
+    ann.until("the arrival of all", |seen| seen.iter().any(are_in).then_some(())).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn members_with_long_profiles_who_have_not_read_a_message_come_in_pages() {
+    let world = World::with(|config| config.limits.max_user_extended_data_bytes = 32_768).await;
+    let ann = world.user("ann").await;
+    create(&ann, "crew", &[]).await;
+    add_members(&world, 40).await;
+    let written = world.server().app().db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
+        let sql = "UPDATE account SET extended_data = $1 WHERE name <> 'ann'";
+        Ok(tx.execute(sql, &params!["x".repeat(32_000)]).await?)
+    });
+    assert_eq!(written.await.unwrap(), 40);
+    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    let (text, notification) = (Message::text("read me"), MessageSendNotification::default());
+    let sent = ann.send_message(text, "crew", ConversationType::Group, config, notification);
+    let sent = soon(sent).await.unwrap().message.unwrap();
+    let (mut found, mut pages, mut next_flag) = (Vec::new(), 0, 0);
+    loop {
+        let config = GroupMessageReceiptMemberQueryConfig { next_flag, count: 100 };
+        let page = soon(ann.query_group_message_receipt_unread_member_list(&sent, "crew", config)).await.unwrap();
+        found.extend(page.user_list.into_iter().map(|member| member.user_id));
+        (pages, next_flag) = (pages + 1, page.next_flag);
+        if next_flag == 0 {
+            break;
+        }
+    }
+    assert_eq!(found, (1..=40).map(|number| format!("user{number}")).collect::<Vec<_>>());
+    assert!(pages > 1, "{pages}");
+    world.end().await;
+}
