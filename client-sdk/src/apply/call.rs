@@ -33,9 +33,11 @@ impl Transaction<'_> {
     }
 
     /// Applies a call as the answer to a request of this device has it, when the feed has passed that. The feed says what the call is
-    /// now. Only if the call has ended since, the device was not told: it did not know that it was in the call.
+    /// now. Only if the call has ended since, the device was not told: it did not know that it was in the call. The answer to
+    /// a request to leave does not say that it was, and one to return may follow.
     pub(super) fn late_call(&mut self, entry: &CallEntry) -> rusqlite::Result<()> {
-        let Some(info) = entry.info.as_ref().filter(|_| !has_ended(entry)) else { return Ok(()) };
+        let is_in_it = !has_ended(entry) && is_concerned(entry, self.viewer);
+        let Some(info) = entry.info.as_ref().filter(|_| is_in_it) else { return Ok(()) };
         let Some(end) = call::read(self.db, &info.call_id)?.filter(has_ended) else { return Ok(()) };
         call::remove(self.db, &info.call_id)?;
         self.raise_call(news(None, entry, self.viewer, Origin::Own));

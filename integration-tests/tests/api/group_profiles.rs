@@ -41,22 +41,50 @@ async fn a_device_that_missed_the_joins_of_users_with_long_profiles_catches_up()
 async fn an_invitation_of_users_with_long_profiles_is_answered() {
     let world = World::with(|config| config.limits.max_user_extended_data_bytes = 32_768).await;
     let ann = world.user("ann").await;
+    let users = users_with_long_profiles(&world).await;
+    create(&ann, "crew", &[]).await;
+    let invited = soon(ann.invite_users_into_group(&users, "crew")).await.unwrap();
+    assert_eq!((invited.user_list.len(), invited.error_user_list.len()), (20, 0));
+    ann.until("the arrival of all", |seen| seen.iter().any(are_in).then_some(())).await;
+    world.end().await;
+}
+
+/// With what each of the members says of the user who has brought them in, the change would be longer than a frame.
+#[tokio::test]
+async fn an_invitation_by_a_user_with_a_long_profile_is_answered_and_told_to_the_members() {
+    let world = World::with(|config| config.limits.max_user_extended_data_bytes = 32_768).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    soon(ann.update_user_extended_data(&"x".repeat(32_000))).await.unwrap();
+    let users = users_with_long_profiles(&world).await;
+    create(&ann, "crew", &["bob"]).await;
+    let invited = soon(ann.invite_users_into_group(&users, "crew")).await.unwrap();
+    assert_eq!((invited.user_list.len(), invited.error_user_list.len()), (20, 0));
+    assert!(invited.user_list.iter().all(|member| member.user_extended_data.len() == 32_000));
+    ann.say(group("crew"), "after").await;
+    bob.receives("after").await;
+    for device in [&ann, &bob] {
+        device.until("the arrival of all", |seen| seen.iter().any(are_in).then_some(())).await;
+    }
+    world.end().await;
+}
+
+async fn users_with_long_profiles(world: &World) -> Vec<String> {
     let users: Vec<String> = (0..20).map(|number| format!("u{number}")).collect();
     for user in &users {
         let device = world.user(user).await;
         soon(device.update_user_extended_data(&"x".repeat(32_000))).await.unwrap();
     }
-    create(&ann, "crew", &[]).await;
-    let invited = soon(ann.invite_users_into_group(&users, "crew")).await.unwrap();
-    assert_eq!((invited.user_list.len(), invited.error_user_list.len()), (20, 0));
-    let are_in = |event: &Event| match event {
+    users
+}
+
+/// Whether twenty users have been brought into a group.
+fn are_in(event: &Event) -> bool {
+    match event {
         Event::GroupMemberStateChanged(event) => {
             event.event() == GroupMemberEvent::Invited && event.user_list.len() == 20
         }
         _ => false,
-    };
-    ann.until("the arrival of all", |seen| seen.iter().any(are_in).then_some(())).await;
-    world.end().await;
+    }
 }
 
 #[tokio::test]

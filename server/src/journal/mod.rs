@@ -23,7 +23,7 @@ pub use self::feed::{
 pub use self::log::{Cause, ChangedConversation, LogWriter};
 pub use self::push::{change_push, feed_push, message_push, message_push_of};
 pub use self::read::{Direction, around, messages, messages_at, newest, open_ends, seq_of, shown_content};
-pub use self::roster::{MEMBER, MEMBERS, RosterEvent, RosterRecord, enter_type, member_info, members};
+pub use self::roster::{MEMBER, MEMBERS, RosterEvent, RosterRecord, enter_type, member_info, members, shorten_members};
 pub use self::visible::{
     IS_LATER, LAST_MESSAGE_DEPTH, Viewer, Visit, dating_messages, deducted, deducted_positions, is_shown, last_message,
     last_time,

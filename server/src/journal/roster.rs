@@ -149,6 +149,28 @@ pub async fn members(
     rows.iter().map(|row| member_info(row, 0).map(|(user, info)| (user.0, info))).collect()
 }
 
+/// The most bytes of the members whom a change or an answer names. The rest of the frame is for what comes with them.
+const MEMBERS_BYTES: usize = 768 << 10;
+
+/// Leaves out extended data if members would not fit into a frame with it: first that of those who have brought them in,
+/// which repeats itself. Names and avatars of a hundred members always fit.
+pub fn shorten_members(members: &mut [GroupMemberInfo]) {
+    if !are_too_long(members) {
+        return;
+    }
+    let enter_infos = members.iter_mut().filter_map(|member| member.group_enter_info.as_mut());
+    for operator in enter_infos.filter_map(|info| info.operated_user.as_mut()) {
+        operator.user_extended_data.clear();
+    }
+    if are_too_long(members) {
+        members.iter_mut().for_each(|member| member.user_extended_data.clear());
+    }
+}
+
+fn are_too_long(members: &[GroupMemberInfo]) -> bool {
+    members.iter().map(Message::encoded_len).sum::<usize>() > MEMBERS_BYTES
+}
+
 /// What happened to a group, as the log stores it.
 #[derive(Clone, Debug)]
 pub(super) enum Record {
@@ -204,11 +226,14 @@ pub(super) async fn resolve(
                 // A later version may know more.
                 let event = record.event()?;
                 let state = if event.are_members() { GroupMemberState::Enter } else { GroupMemberState::Quit };
+                let users = record.users.iter().filter_map(|user| found.get(user).cloned());
+                let mut user_list: Vec<GroupMemberInfo> = users.collect();
+                shorten_members(&mut user_list);
                 Detail::Roster(RosterChange {
                     state: state as i32,
                     member_event: event.member_event() as i32,
                     group_event: event.group_event() as i32,
-                    user_list: record.users.iter().filter_map(|user| found.get(user).cloned()).collect(),
+                    user_list,
                     operated_info,
                 })
             }
@@ -225,5 +250,45 @@ pub fn enter_type(event: RosterEvent) -> GroupEnterType {
         RosterEvent::Joined => GroupEnterType::Joined,
         RosterEvent::Invited => GroupEnterType::Invited,
         _ => GroupEnterType::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Members with extended data of this length, brought in by a user with extended data.
+    fn brought_in(count: usize, own: usize, operators: usize) -> Vec<GroupMemberInfo> {
+        let operated_user = GroupMemberSimpleInfo {
+            user_extended_data: "x".repeat(operators),
+            ..GroupMemberSimpleInfo::default()
+        };
+        let enter_info = GroupEnterInfo { operated_user: Some(operated_user), ..GroupEnterInfo::default() };
+        let member = GroupMemberInfo {
+            user_extended_data: "x".repeat(own),
+            group_enter_info: Some(enter_info),
+            ..GroupMemberInfo::default()
+        };
+        vec![member; count]
+    }
+
+    #[test]
+    fn members_have_their_extended_data_if_a_frame_has_room_for_it() {
+        for (count, own, operators, expected) in [
+            // As long as they are without settings.
+            (101, 2_048, 2_048, (2_048, 2_048)),
+            (20, 32_000, 32_000, (32_000, 0)),
+            (101, 32_000, 32_000, (0, 0)),
+            (101, 32_000, 0, (0, 0)),
+        ] {
+            let mut members = brought_in(count, own, operators);
+            shorten_members(&mut members);
+            assert!(!are_too_long(&members));
+            for member in &members {
+                let operator = member.group_enter_info.as_ref().unwrap().operated_user.as_ref().unwrap();
+                let lengths = (member.user_extended_data.len(), operator.user_extended_data.len());
+                assert_eq!(lengths, expected, "{count} {own} {operators}");
+            }
+        }
     }
 }

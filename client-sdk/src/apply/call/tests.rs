@@ -275,6 +275,29 @@ fn the_device_that_has_joined_is_told_of_all_users() {
     assert!(told(None, &ended(entry(&HERE, &joined), "ann"), "eve").is_empty());
 }
 
+/// The user left the call and returned to it, and the call ended before the answers came.
+#[test]
+fn the_end_is_told_with_the_answer_to_the_return_and_not_with_the_one_to_the_leaving() {
+    let db = memory().unwrap();
+    let of_bob = |state| entry(&HERE, &[("ann", State::Accepted), ("bob", state)]);
+    let over = ended(entry(&HERE, &[("ann", State::Ended), ("bob", State::Ended)]), "ann");
+    let left = || Box::new(of_bob(State::Quit));
+    let jobs = [
+        vec![Settle::Call(left())],
+        vec![Settle::Call(Box::new(over))],
+        vec![Settle::LateCall(left())],
+        vec![Settle::LateCall(Box::new(of_bob(State::Accepted)))],
+    ];
+    let told = jobs.map(|settle| {
+        let bob = Viewer { last_event: pending::last(&db).unwrap(), ..viewer("bob") };
+        let applied = apply(&db, &bob, &mut Recent::default(), Job { settle, ..Job::default() }).unwrap();
+        applied.events.iter().map(|(_, event)| event.kind()).collect::<Vec<EventKind>>()
+    });
+    let all = vec![CHANGED, EventKind::CallInvitationEnded, CHANGED];
+    assert_eq!(told, [Vec::new(), Vec::new(), Vec::new(), all]);
+    assert!(call::read(&db, "7").unwrap().is_none());
+}
+
 /// Nobody tells a user who has left a call that it ended.
 #[test]
 fn a_call_that_must_have_ended_is_forgotten_with_the_next_one() {

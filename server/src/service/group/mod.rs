@@ -47,7 +47,7 @@ use crate::connection::{Caller, ConnectionState, WriteTo};
 use crate::db::{Scope, Tx};
 use crate::effect::Audience;
 use crate::error::Error;
-use crate::journal::{ChangedConversation, LogWriter, members};
+use crate::journal::{ChangedConversation, LogWriter, members, shorten_members};
 use crate::key::{AppKey, ConversationKey, UserKey};
 use crate::service::rows::Page;
 
@@ -73,7 +73,9 @@ impl GroupService for App {
             let users: Vec<i64> = [me].iter().chain(&others).map(|user| user.0).collect();
             let info = group.create(tx, log, app, name, others).await?;
             let mut found = members(tx, key, users.iter().copied()).await?;
-            Ok((info, users.iter().filter_map(|user| found.remove(user)).collect()))
+            let mut user_list: Vec<_> = users.iter().filter_map(|user| found.remove(user)).collect();
+            shorten_members(&mut user_list);
+            Ok((info, user_list))
         });
         let (group_info, user_list) = created.await?;
         self.tenants.of(app)?.groups.insert(Arc::from(group_id), key);

@@ -17,7 +17,7 @@ use crate::app::{App, Named};
 use crate::connection::Caller;
 use crate::db::{MAX_LOCKED_USERS, Scope};
 use crate::error::Error;
-use crate::journal::members;
+use crate::journal::{members, shorten_members};
 use crate::key::UserKey;
 use crate::push::{NewPush, PushKind};
 use crate::service::application::State;
@@ -175,7 +175,8 @@ impl App {
             let invited = group.invite(tx, log, users, ask).await?;
             let mut found = members(tx, key, invited.entered.iter().map(|user| user.0)).await?;
             let entered = invited.entered.iter().filter_map(|user| found.remove(&user.0));
-            let entered: Vec<GroupMemberInfo> = entered.map(|member| rules::member_at(member, now)).collect();
+            let mut entered: Vec<GroupMemberInfo> = entered.map(|member| rules::member_at(member, now)).collect();
+            shorten_members(&mut entered);
             Ok(((entered, invited.refused, invited.asked.clone()), invited.asked))
         });
         let (entered, refused, asked) = inviting.await?;
