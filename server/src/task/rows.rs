@@ -1,7 +1,7 @@
 //! Rows of both tables: what is due, what has failed, and what the operator does about it.
 
 use super::outbox::Delivery;
-use crate::db::{Row, Tx, params};
+use crate::db::{Dialect, Row, Tx, Value, params};
 use crate::effect::{Effect, Queue};
 use crate::error::Error;
 
@@ -98,16 +98,34 @@ fn entry(row: &Row) -> Result<Entry, Error> {
     })
 }
 
-/// Returns up to `limit` entries of these kinds by the time at which they run, those that are overdue first.
-pub(super) async fn next(tx: &mut Tx<'_>, queue: Queue, kinds: &[i64], limit: usize) -> Result<Vec<Entry>, Error> {
+/// Returns up to `limit` entries of these kinds that are due, by the time at which they run, and the next one that is not. Each look
+/// reads them, so it does not read what only a later one needs. The plus sign lets both databases read by time: by kind, they would
+/// sort all entries for each look.
+pub(super) async fn next(
+    tx: &mut Tx<'_>,
+    queue: Queue,
+    kinds: &[i64],
+    now: i64,
+    limit: usize,
+) -> Result<Vec<Entry>, Error> {
+    let (sql, values) = next_sql(queue, tx.dialect(), (kinds, now, limit));
+    let mut entries = tx.fetch(&sql, &values).await?.iter().map(entry).collect::<Result<Vec<Entry>, Error>>()?;
+    entries.sort_by_key(|entry| entry.next_at);
+    Ok(entries)
+}
+
+fn next_sql(queue: Queue, dialect: Dialect, (kinds, now, limit): (&[i64], i64, usize)) -> (String, Vec<Value>) {
     let (table, key, own) = names(queue);
-    let (list, mut values) = tx.dialect().in_list(kinds.iter().copied(), 3);
-    values.splice(0..0, params![NEVER, i64::try_from(limit).unwrap_or(i64::MAX)]);
-    let sql = format!(
-        "SELECT kind, {key}, next_at, attempts, last_error, {own} FROM {table} \
-         WHERE next_at < $1 AND kind IN {list} ORDER BY next_at LIMIT $2"
-    );
-    tx.fetch(&sql, &values).await?.iter().map(entry).collect()
+    let (list, mut values) = dialect.in_list(kinds.iter().copied(), 4);
+    values.splice(0..0, params![now, i64::try_from(limit).unwrap_or(i64::MAX), NEVER]);
+    let part = |times: &str, limit: &str| {
+        format!(
+            "SELECT kind, {key}, next_at, attempts, last_error, {own} FROM {table} \
+             WHERE {times} AND +kind IN {list} ORDER BY next_at LIMIT {limit}"
+        )
+    };
+    let (due, later) = (part("next_at <= $1", "$2"), part("next_at > $1 AND next_at < $3", "1"));
+    (format!("SELECT * FROM ({due}) AS due UNION ALL SELECT * FROM ({later}) AS later"), values)
 }
 
 /// Returns up to `limit` entries of a lane of the outbox, by the time at which they run.
@@ -220,4 +238,26 @@ pub(super) async fn put_off(tx: &mut Tx<'_>, id: i64, at: i64, now: i64) -> Resu
 pub async fn remove(tx: &mut Tx<'_>, queue: Queue, kind: i64, key: i64) -> Result<bool, Error> {
     let (table, column, _) = names(queue);
     Ok(tx.execute(&format!("DELETE FROM {table} WHERE kind = $1 AND {column} = $2"), &params![kind, key]).await? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Database;
+    use crate::journal::tests::Fixture;
+
+    /// A look costs the same, however many entries wait for a later time.
+    #[tokio::test]
+    async fn what_is_due_is_read_by_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
+        for (queue, index) in [(Queue::Tasks, "scheduled_task_next"), (Queue::Outbox, "outbox_next")] {
+            let (sql, values) = next_sql(queue, Dialect::Sqlite, (&[1, 2, 50], 9, 257));
+            let plan = fixture.plan(sql, values).await;
+            assert!(plan.contains(&format!("USING INDEX {index} (next_at<?)")), "{plan}");
+            assert!(plan.contains(&format!("USING INDEX {index} (next_at>? AND next_at<?)")), "{plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+        }
+        fixture.db.close().await;
+    }
 }

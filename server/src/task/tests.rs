@@ -240,7 +240,7 @@ async fn replaced_and_cancelled(database: Database) {
     node.prepare(2).await;
     let tasks = Tasks { context: Arc::clone(&node.context), kinds: kinds() };
     let read = async || {
-        let found = node.db.read(async |tx| next(tx, Queue::Tasks, &[1], 10).await).await.unwrap();
+        let found = node.db.read(async |tx| next(tx, Queue::Tasks, &[1], START, 10).await).await.unwrap();
         found.into_iter().next().unwrap()
     };
     let start = async |task: &Entry| tasks.start(&node.db, &node.clock, task).await.unwrap();

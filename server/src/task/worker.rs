@@ -149,7 +149,7 @@ impl<C, S: Source<C>> Worker<C, S> {
     async fn found(&self, kinds: Vec<i64>, now: i64, in_flight: &InFlight) -> Result<Found, Error> {
         let (queue, limit) = (self.queue(), Share::Outbox.places().all + 1);
         if self.source.share() != Share::Lanes {
-            let entries = self.db.read(async move |tx| rows::next(tx, queue, &kinds, limit).await).await?;
+            let entries = self.db.read(async move |tx| rows::next(tx, queue, &kinds, now, limit).await).await?;
             return Ok(Found { entries, has_more: false });
         }
         let full = in_flight.full();
