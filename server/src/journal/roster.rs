@@ -259,10 +259,8 @@ mod tests {
 
     /// Members with extended data of this length, brought in by a user with extended data.
     fn brought_in(count: usize, own: usize, operators: usize) -> Vec<GroupMemberInfo> {
-        let operated_user = GroupMemberSimpleInfo {
-            user_extended_data: "x".repeat(operators),
-            ..GroupMemberSimpleInfo::default()
-        };
+        let operated_user =
+            GroupMemberSimpleInfo { user_extended_data: "x".repeat(operators), ..GroupMemberSimpleInfo::default() };
         let enter_info = GroupEnterInfo { operated_user: Some(operated_user), ..GroupEnterInfo::default() };
         let member = GroupMemberInfo {
             user_extended_data: "x".repeat(own),
