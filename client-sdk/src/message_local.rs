@@ -101,13 +101,14 @@ impl Zim {
         if config.is_also_delete_server_message() {
             let last_row = account.store().read(message_change::last_row).await?;
             if !is_only_here {
+                let through_seq = standing.map_or(0, |standing| standing.head_seq);
                 let request = DeleteAllMessageRequest {
                     conversation_id: conversation_id.to_owned(),
                     conversation_type: conversation_type as i32,
                     config: Some(config),
-                    through_seq: Some(standing.map_or(0, |standing| standing.head_seq)),
+                    through_seq: Some(through_seq),
                 };
-                let own = account.deletes(Deleted::Conversation(name.clone()));
+                let own = account.deletes(Deleted::Conversation(name.clone(), through_seq.unsigned_abs()));
                 own.done(self.call(request).await)?;
             }
             // The server says nothing if it has nothing to delete. Messages that are being sent stay.

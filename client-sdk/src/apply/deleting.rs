@@ -17,8 +17,8 @@ use crate::types::Name;
 pub(crate) enum Deleted {
     /// Messages of a conversation.
     Messages(Name, Vec<Message>),
-    /// All messages of a conversation.
-    Conversation(Name),
+    /// All messages of a conversation up to a position.
+    Conversation(Name, u64),
     /// All messages.
     All,
 }
@@ -103,11 +103,13 @@ impl Deleting {
         })
     }
 
-    /// A sync tells that all messages of a conversation were deleted. Returns whether this device does so. Those of all
-    /// conversations are told one after the other, and then at once.
-    pub(super) fn tell_conversation(&self, name: &Name) -> bool {
+    /// A sync tells that all messages of a conversation up to a position were deleted. Returns whether this device does so: another
+    /// one may have deleted fewer. Those of all conversations are told one after the other, and then at once.
+    pub(super) fn tell_conversation(&self, name: &Name, cleared_seq: u64) -> bool {
         let has_all = self.0.lock().deletions.values().any(|one| matches!(one.deleted, Deleted::All));
-        self.tell(|deleted| matches!(deleted, Deleted::Conversation(of) if of == name).then_some(0)) || has_all
+        let is_told =
+            |deleted: &Deleted| matches!(deleted, Deleted::Conversation(of, seq) if of == name && *seq <= cleared_seq);
+        self.tell(|deleted| is_told(deleted).then_some(0)) || has_all
     }
 
     /// A sync tells that all messages were deleted. Returns whether this device does so.
@@ -136,6 +138,20 @@ mod tests {
             assert!(!deleting.tell_message(&name, &message(8)));
             let failed: Result<(), Error> = Err(Error::new(ErrorCode::CommonModuleImServerError, "the disk"));
             assert_eq!(own.done(failed).is_ok(), is_done, "{told:?}");
+        }
+    }
+
+    /// Another device of the user had seen less, and its request was stored first.
+    #[test]
+    fn a_request_that_failed_is_not_done_if_fewer_messages_were_deleted() {
+        let name = Name::new(2, "crew");
+        for (cleared_seq, is_done) in [(2, false), (3, true), (4, true)] {
+            let deleting = Arc::<Deleting>::default();
+            let own = deleting.begin(Deleted::Conversation(name.clone(), 3));
+            assert_eq!(deleting.tell_conversation(&name, cleared_seq), is_done);
+            assert!(!deleting.tell_conversation(&Name::new(0, "crew"), 9));
+            let failed: Result<(), Error> = Err(Error::new(ErrorCode::NetworkModuleRequestTimeout, "late"));
+            assert_eq!(own.done(failed).is_ok(), is_done, "{cleared_seq}");
         }
     }
 }

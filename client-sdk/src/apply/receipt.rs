@@ -140,7 +140,8 @@ impl Transaction<'_> {
         let had_any = rows::clear(self.db, id, entry.cleared_seq)?;
         // A reply that came after the deletion may have been here first.
         self.replies_to_some_changed(id, &to, 1..=entry.cleared_seq, not_found)?;
-        let is_own = origin == Origin::Own || self.viewer.deleting.tell_conversation(&Name::from(&to));
+        let (name, cleared_seq) = (Name::from(&to), entry.cleared_seq);
+        let is_own = origin == Origin::Own || self.viewer.deleting.tell_conversation(&name, cleared_seq);
         if self.is_news(origin)? && !is_own && had_any {
             self.deleted(&to.id, to.r#type, MessageDeleteType::ConversationAllMessagesDeleted, Vec::new());
         }

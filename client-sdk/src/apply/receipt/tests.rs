@@ -304,7 +304,7 @@ fn what_only_this_device_has_stays_until_the_caller_removes_it() {
         };
         device.run(insert(8));
         let last_row = message_change::last_row(&device.db).unwrap();
-        let asked = device.viewer.deleting.begin(Deleted::Conversation(name()));
+        let asked = device.viewer.deleting.begin(Deleted::Conversation(name(), 1));
         device.run(insert(9));
         let rows = |device: &Device| -> Vec<i64> {
             let mut rows = device.db.prepare("SELECT id - ?1 FROM message ORDER BY id").unwrap();
@@ -355,12 +355,13 @@ fn a_deletion_of_this_device_that_a_sync_brings_is_its_own() {
         (Deleted::Messages(name(), vec![by_id]), deletion(), true),
         (Deleted::Messages(Name::new(0, "cem"), vec![by_seq.clone()]), deletion(), false),
         (Deleted::Messages(name(), vec![Message { message_seq: 2, ..by_seq }]), deletion(), false),
-        (Deleted::Conversation(name()), deletion(), false),
-        (Deleted::Conversation(name()), cleared(), true),
-        (Deleted::Conversation(Name::new(0, "cem")), cleared(), false),
+        (Deleted::Conversation(name(), 1), deletion(), false),
+        (Deleted::Conversation(name(), 1), cleared(), true),
+        (Deleted::Conversation(name(), 2), cleared(), false),
+        (Deleted::Conversation(Name::new(0, "cem"), 1), cleared(), false),
         (Deleted::All, cleared(), true),
         (Deleted::All, all.clone(), true),
-        (Deleted::Conversation(name()), all, false),
+        (Deleted::Conversation(name(), 1), all, false),
     ];
     for (deleted, detail, is_own) in cases {
         let case = format!("{deleted:?} {detail:?}");
