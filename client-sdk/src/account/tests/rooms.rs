@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use zim_protocol::{
     ConversationRef, ConversationType, Dirty, ErrorCode, Event, EventFrame, LostRoom, MessageEntry, RoomEntrance,
-    RoomEvent, RoomFullInfo, RoomInfo, RoomPush, RoomState, Transient, event_frame::Frame, room_push::Detail,
+    RoomEvent, RoomExit, RoomFullInfo, RoomInfo, RoomPush, RoomState, Transient, event_frame::Frame, room_push::Detail,
 };
 
 use super::Login;
@@ -27,6 +27,11 @@ fn info(room_id: &str) -> RoomInfo {
 fn entrance(room_id: &str, entry_number: u64, rev: u64) -> RoomPush {
     let entrance = RoomEntrance { entry_number, ..RoomEntrance::default() };
     RoomPush { room_id: room_id.to_owned(), number: NUMBER, rev, detail: Some(Detail::Entrance(entrance)) }
+}
+
+fn exit(rev: u64) -> RoomPush {
+    let exit = RoomExit { event: RoomEvent::Success as i32, extended_data: String::new() };
+    RoomPush { room_id: ROOM.to_owned(), number: NUMBER, rev, detail: Some(Detail::Exit(exit)) }
 }
 
 /// Rooms without a server, and the states that they raised.
@@ -164,6 +169,34 @@ fn a_room_is_interrupted_while_nobody_knows_whether_it_was_left() {
     let stay = device.begin_leaving();
     assert!(!device.has_left(stay, Some(&Error::new(ErrorCode::Failed, "refused"))));
     assert!(device.is_connected());
+}
+
+/// The server carries out the request after the device has asked whether it is still in the room.
+#[test]
+fn a_room_that_is_left_after_the_device_has_asked_is_left() {
+    let device = Device::default();
+    device.enter();
+    let stay = device.begin_leaving();
+    assert!(device.has_left(stay, Some(&timeout())));
+    let asked = device.resume(Some(ROOM)).unwrap();
+    device.pushed(entrance(ROOM, asked, 9));
+    assert!(device.is_connected());
+    assert_eq!(device.pushed(exit(10)), None);
+    assert_eq!(device.last(), LEFT);
+    // The exit from one stay does not end the next one, and is told once.
+    let count = device.states.borrow().len();
+    assert_eq!(device.pushed(exit(10)), None);
+    assert_eq!(device.states.borrow().len(), count);
+    let stay = device.begin(ROOM).unwrap();
+    assert_eq!(device.pushed(exit(10)), None);
+    device.pushed(entrance(ROOM, stay, 11));
+    device.answered(stay, Ok(()));
+    assert_eq!(device.pushed(exit(10)), None);
+    assert!(device.is_connected());
+    assert_eq!(device.begin_leaving(), stay);
+    assert_eq!(device.pushed(exit(12)), None);
+    assert!(!device.has_left(stay, None));
+    assert_eq!(device.states.borrow().iter().filter(|state| **state == LEFT).count(), 2);
 }
 
 #[test]

@@ -296,10 +296,7 @@ impl Room {
         store::remove(tx, self.key, &users).await?;
         for (user, member) in members {
             self.tell_stay(tx, (*user, member.device), member.place, Some(rev));
-            if (*user, member.device) == (self.me, self.device) {
-                // It gets the answer.
-                continue;
-            }
+            // Also if it has asked for it: the answer may come too late, when the device has asked whether it is still in the room.
             let exit = RoomExit { event: event as i32, extended_data: String::new() };
             self.tell(tx, rev, RoomReceivers::Device(*user, member.device), Detail::Exit(exit));
         }
