@@ -99,8 +99,7 @@ fn entry(row: &Row) -> Result<Entry, Error> {
 }
 
 /// Returns up to `limit` entries of these kinds that are due, by the time at which they run, and the next one that is not. Each look
-/// reads them, so it does not read what only a later one needs. The plus sign lets both databases read by time: by kind, they would
-/// sort all entries for each look.
+/// reads them, so it does not read what only a later one needs.
 pub(super) async fn next(
     tx: &mut Tx<'_>,
     queue: Queue,
@@ -118,10 +117,13 @@ fn next_sql(queue: Queue, dialect: Dialect, (kinds, now, limit): (&[i64], i64, u
     let (table, key, own) = names(queue);
     let (list, mut values) = dialect.in_list(kinds.iter().copied(), 4);
     values.splice(0..0, params![now, i64::try_from(limit).unwrap_or(i64::MAX), NEVER]);
+    // All tasks are of these kinds, and the plus sign lets both databases read them by time: by kind, each look would sort them all. The
+    // outbox has entries of other kinds, of which many may wait.
+    let kind = if queue == Queue::Tasks { "+kind" } else { "kind" };
     let part = |times: &str, limit: &str| {
         format!(
             "SELECT kind, {key}, next_at, attempts, last_error, {own} FROM {table} \
-             WHERE {times} AND +kind IN {list} ORDER BY next_at LIMIT {limit}"
+             WHERE {times} AND {kind} IN {list} ORDER BY next_at LIMIT {limit}"
         )
     };
     let (due, later) = (part("next_at <= $1", "$2"), part("next_at > $1 AND next_at < $3", "1"));
@@ -246,18 +248,23 @@ mod tests {
     use crate::db::Database;
     use crate::journal::tests::Fixture;
 
-    /// A look costs the same, however many entries wait for a later time.
+    /// A look costs the same, however many tasks wait for a later time.
     #[tokio::test]
-    async fn what_is_due_is_read_by_time() {
+    async fn tasks_that_are_due_are_read_by_time() {
         let dir = tempfile::tempdir().unwrap();
         let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
-        for (queue, index) in [(Queue::Tasks, "scheduled_task_next"), (Queue::Outbox, "outbox_next")] {
+        let plan = async |queue| {
             let (sql, values) = next_sql(queue, Dialect::Sqlite, (&[1, 2, 50], 9, 257));
-            let plan = fixture.plan(sql, values).await;
-            assert!(plan.contains(&format!("USING INDEX {index} (next_at<?)")), "{plan}");
-            assert!(plan.contains(&format!("USING INDEX {index} (next_at>? AND next_at<?)")), "{plan}");
-            assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+            fixture.plan(sql, values).await
+        };
+        let tasks = plan(Queue::Tasks).await;
+        for times in ["next_at<?", "next_at>? AND next_at<?"] {
+            assert!(tasks.contains(&format!("USING INDEX scheduled_task_next ({times})")), "{tasks}");
         }
+        assert!(!tasks.contains("TEMP B-TREE"), "{tasks}");
+        // However many entries of the outbox wait that others run.
+        let outbox = plan(Queue::Outbox).await;
+        assert!(outbox.contains("USING INDEX outbox_lane (kind=?"), "{outbox}");
         fixture.db.close().await;
     }
 }
