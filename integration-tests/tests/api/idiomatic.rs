@@ -233,7 +233,7 @@ async fn chat_does_to_its_messages_what_the_reference_does() {
     assert!(soon(to_bob.pinned_messages()).await.unwrap().is_empty());
     // One's own message asks for none.
     let left = soon(to_ann.send_receipts(&[got.clone(), reply.clone()])).await.unwrap();
-    assert_eq!(left, [reply.message_id.clone()]);
+    assert_eq!(left, [reply.message_id.as_str()]);
     let info = soon(ann.query_message_receipts_info(std::slice::from_ref(&sent), "bob", ConversationType::Peer));
     assert_eq!(info.await.unwrap().infos[0].read_member_count, 1);
     soon(to_ann.delete_messages(std::slice::from_ref(&got))).await.unwrap();
