@@ -147,10 +147,10 @@ async fn cancel_sending_message_ends_all_parts_of_a_message() {
     let notification =
         MessageSendNotification::default().on_multiple_media_uploading_progress(move |message, _, _, index, _, _| {
             // The first part is there, and the second one is on its way.
-            if index == 2 {
-                if let Some(begun) = begun.take() {
-                    drop(begun.send(message.clone()));
-                }
+            if index == 2
+                && let Some(begun) = begun.take()
+            {
+                drop(begun.send(message.clone()));
             }
         });
     let message = multiple(vec![text("look"), file(&small), file(&large)]);
