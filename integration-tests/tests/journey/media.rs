@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{Device, World, code_of, soon};
+use zim_integration_tests::{DataDir, Device, World, code_of, soon};
 use zim_protocol::{
     ConnectionState, ConversationType, Event, MediaDownloadConfig, MediaFileType, Message, MessageSendConfig,
     MessageSentResult, MessageSentStatus, MessageType,
@@ -107,19 +107,24 @@ async fn an_upload_goes_on_after_the_server_was_restarted() {
     world.end().await;
 }
 
+/// The app quits while it sends a file. Returns the folder of its data.
+async fn quit_while_uploading(ann: Device, path: &str) -> DataDir {
+    let (sending, progress, begins) = begin(&ann, path);
+    soon(begins).await.unwrap();
+    let dir = ann.dir();
+    ann.quit().await;
+    assert!(soon(sending).await.is_err());
+    assert!(*progress.lock().last().unwrap() < 20_000_000, "the upload was too fast for this test");
+    dir
+}
+
 #[tokio::test]
 async fn an_upload_goes_on_after_the_app_was_restarted() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
-    let (sending, progress, begins) = begin(&ann, &path);
-    soon(begins).await.unwrap();
-    let dir = ann.dir();
-    ann.quit().await;
-    assert!(soon(sending).await.is_err());
-    assert!(*progress.lock().last().unwrap() < 20_000_000, "the upload was too fast for this test");
-    drop(ann);
+    let dir = quit_while_uploading(ann, &path).await;
     // Much later than other messages would wait.
     world.clock.advance(3_600_000);
     let again = world.user_at(dir, "ann").await;
@@ -139,13 +144,7 @@ async fn an_upload_of_more_than_a_day_ago_fails_and_can_be_sent_again() {
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
-    let (sending, progress, begins) = begin(&ann, &path);
-    soon(begins).await.unwrap();
-    let dir = ann.dir();
-    ann.quit().await;
-    assert!(soon(sending).await.is_err());
-    assert!(*progress.lock().last().unwrap() < 20_000_000, "the upload was too fast for this test");
-    drop(ann);
+    let dir = quit_while_uploading(ann, &path).await;
     // The server has removed what it had of it.
     world.clock.advance(86_400_000 + 1_000);
     let (again, bob) = (world.user_at(dir, "ann").await, world.user("bob").await);
