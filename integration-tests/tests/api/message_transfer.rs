@@ -4,6 +4,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::FutureExt as _;
 use prost::Message as _;
 use serde_json::Value;
 use zim_client_sdk::MessageSendNotification;
@@ -244,20 +245,23 @@ async fn export_local_messages_and_import_local_messages_leave_out_where_files_a
     world.end().await;
 }
 
-/// The others are begun within the first.
+/// The others are begun while the first is at its only message.
 #[tokio::test]
 async fn export_local_messages_and_import_local_messages_run_one_at_a_time() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "a").await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
-    let first = ann.export_local_messages(path, MessageExportConfig {}, |_, _| {});
-    let second = ann.export_local_messages(path, MessageExportConfig {}, |_, _| {});
-    let third = Box::pin(ann.import_local_messages(path, MessageImportConfig {}, |_, _| {}));
-    let (first, second, third) = soon(futures_util::future::join3(first, second, third)).await;
-    first.unwrap();
+    let mut refused = Vec::new();
+    let within = |_, _| {
+        let second = ann.export_local_messages(path, MessageExportConfig {}, |_, _| {}).now_or_never();
+        let third = ann.import_local_messages(path, MessageImportConfig {}, |_, _| {}).now_or_never();
+        refused.extend([second, third].map(|answer| refusal(answer.expect("it is refused at once"))));
+    };
+    soon(ann.export_local_messages(path, MessageExportConfig {}, within)).await.unwrap();
     let in_progress = ErrorCode::MessageModuleCacheFileExportOrImportIsInProgressCurrently;
-    assert_eq!((refusal(second), refusal(third)), (in_progress, in_progress));
+    assert_eq!(refused, [in_progress, in_progress]);
     import(&ann, folder.path()).await.unwrap();
     world.end().await;
 }
