@@ -294,7 +294,7 @@ async fn history(zim: &Zim, peer: &str) -> anyhow::Result<Value> {
     }
     let mut stored = Vec::new();
     for one in all.iter().filter(|message| message.message_seq > 0) {
-        let text = opened(zim, one).await;
+        let text = opened(zim, one).await?;
         stored.push(json!({"seq": one.message_seq, "text": text, "from": one.sender_user_id}));
     }
     Ok(stored.into())

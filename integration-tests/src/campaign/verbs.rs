@@ -1,11 +1,11 @@
 //! What a client does to a message or to a conversation when the campaign tells it to.
 
 use serde_json::{Value, json};
-use zim_client_sdk::{MessageSendNotification, Zim};
+use zim_client_sdk::{Error, MessageSendNotification, Zim};
 use zim_protocol::message::Body;
 use zim_protocol::{
     CombineMessage, ConversationBaseInfo, ConversationDeleteConfig, ConversationNotificationStatus, ConversationType,
-    GroupAdvancedConfig, GroupInfo, Message, MessageDeleteConfig, MessageEditConfig, MessagePinConfig,
+    ErrorCode, GroupAdvancedConfig, GroupInfo, Message, MessageDeleteConfig, MessageEditConfig, MessagePinConfig,
     MessageQueryConfig, MessageReactionAddConfig, MessageRevokeConfig, MessageSendConfig,
 };
 
@@ -233,19 +233,23 @@ fn said(message: &Message) -> Option<&str> {
 }
 
 /// Returns what a message shows; of a combined one also what it combines, as whoever opens it sees it.
-pub async fn opened(zim: &Zim, message: &Message) -> Option<String> {
-    let Some(Body::Combine(combine)) = &message.body else { return message.as_text().map(str::to_owned) };
+///
+/// # Errors
+/// There is no connection just then.
+pub async fn opened(zim: &Zim, message: &Message) -> Result<Option<String>, Error> {
+    let Some(Body::Combine(combine)) = &message.body else { return Ok(message.as_text().map(str::to_owned)) };
     let found = match zim.query_combine_message_detail(message).await {
         Ok(found) => found.message.unwrap_or_default(),
-        Err(error) => return Some(with_parts(&combine.title, &[error.to_string()])),
+        Err(error) if error.code() == ErrorCode::NetworkModuleNetworkError => return Err(error),
+        Err(error) => return Ok(Some(with_parts(&combine.title, &[error.to_string()]))),
     };
     let mut parts = Vec::new();
     if let Some(Body::Combine(found)) = &found.body {
         for part in &found.message_list {
-            parts.push(Box::pin(opened(zim, part)).await.unwrap_or_default());
+            parts.push(Box::pin(opened(zim, part)).await?.unwrap_or_default());
         }
     }
-    Some(with_parts(&combine.title, &parts))
+    Ok(Some(with_parts(&combine.title, &parts)))
 }
 
 /// Returns what a stored combined message shows.
