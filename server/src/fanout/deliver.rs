@@ -256,6 +256,7 @@ impl Fanout {
     pub(super) fn publish(&self, effects: Vec<Effect>) {
         let work = self.lanes.iter().map(|_| Vec::new()).collect();
         let mut handover = Handover { fanout: self, work, groups: HashMap::new(), leaves: Vec::new() };
+        let entered = self.entered(&effects);
         for effect in effects {
             match effect {
                 Effect::Message(message) => handover.add_message(message),
@@ -301,6 +302,7 @@ impl Fanout {
                 lane.add(work);
             }
         }
+        self.look_after_entrances(entered);
     }
 
     /// Pushes what is handed to a lane, until the lane is closed. Each user's devices belong to one lane.

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use zim_protocol::event_frame::Frame;
 use zim_protocol::feed_entry::Detail;
-use zim_protocol::{LogKind, MessagePriority, ReadMark, RoomEntrance, room_push};
+use zim_protocol::{LogKind, MessagePriority, ReadMark, RoomAttributesChange, RoomEntrance, room_push};
 
 use super::group_pushes_tests::{GROUP, Group, STAY};
 use super::pushes_tests::{dirty, frames, pushes};
@@ -202,6 +202,47 @@ async fn a_device_whose_stay_in_a_room_has_ended_before_it_was_told_to_begin_loo
     assert_eq!(ann.rooms().len(), 1);
     group.fanout.hear(vec![stay(GroupStay { to: Some((0, STAY.from_rev + 6)), ..later })]);
     assert!(ann.rooms().is_empty());
+    assert!(got_nothing(&group, 1, &ann).await);
+}
+
+/// What another node did in a room is told here before the entrance of a device, which came first.
+#[tokio::test]
+async fn a_device_that_is_told_of_its_entrance_after_a_later_change_of_the_room_looks() {
+    let group = shared();
+    let ann = group.session(1, 10, STAY);
+    let (room, name) = (ConversationKey(9), Arc::<str>::from("stage"));
+    let effect = |rev, to, detail| {
+        Effect::Room(Arc::new(RoomEffect { conversation: room, name: Arc::clone(&name), number: 12, rev, to, detail }))
+    };
+    let entrance = |rev| {
+        let to = RoomReceivers::Device(UserKey(1), ann.device);
+        effect(rev, to, room_push::Detail::Entrance(RoomEntrance::default()))
+    };
+    let change = |rev| {
+        let detail = room_push::Detail::Attributes(RoomAttributesChange::default());
+        effect(rev, RoomReceivers::All(LoginKey(0)), detail)
+    };
+    let stay = Effect::RoomStay {
+        user: UserKey(1),
+        device: ann.device,
+        conversation: room,
+        name: Arc::clone(&name),
+        stay: GroupStay { from_rev: 20, ..STAY },
+    };
+    group.fanout.hear(vec![change(21)]);
+    group.publisher.push(vec![stay, entrance(20)]);
+    let got = frames(&ann, 2).await;
+    let [Frame::Room(entered), Frame::Dirty(told)] = &got[..] else { panic!("{got:?}") };
+    assert_eq!(entered.rev, 20);
+    assert_eq!(told.conversations.iter().map(|name| (name.r#type, &*name.id)).collect::<Vec<_>>(), [(1, "stage")]);
+    // The answer has the change. What this node itself does afterwards comes in order, as does what it hears later.
+    group.publisher.push(vec![entrance(21), change(22)]);
+    group.fanout.hear(vec![change(23)]);
+    let revs = frames(&ann, 3).await.into_iter().map(|frame| match frame {
+        Frame::Room(push) => push.rev,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(revs.collect::<Vec<_>>(), [21, 22, 23]);
     assert!(got_nothing(&group, 1, &ann).await);
 }
 

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
-use zim_protocol::{ConversationRef, ConversationType, SessionEndReason, UserFullInfo, UserStatus};
+use zim_protocol::{ConversationRef, ConversationType, SessionEndReason, UserFullInfo, UserStatus, room_push};
 
 use self::conflated::Conflated;
 pub use self::ends::Knows;
@@ -36,7 +36,7 @@ use self::lane::{Lane, Mark, Marks, TransientPush, View, Viewers, Work};
 pub use self::one_shots::OneShots;
 use self::passed::Passed;
 use crate::connection::{ConnectionState, Happened};
-use crate::effect::{Audience, Effect, Look, TransientEffect};
+use crate::effect::{Audience, Effect, Look, RoomEffect, RoomReceivers, TransientEffect};
 use crate::key::{ConversationKey, LoginKey, UserKey};
 
 /// Ended logins that are remembered: more than can be between the store and the table of connections at the same time.
@@ -175,6 +175,13 @@ impl Fanout {
 
     /// Pushes what another node has committed.
     pub fn hear(&self, effects: Vec<Effect>) {
+        if let Some(passed) = self.passed.get() {
+            for effect in &effects {
+                if let Effect::Room(effect) = effect {
+                    passed.note_room(effect.conversation, effect.rev);
+                }
+            }
+        }
         self.publish(effects);
         self.lanes.iter().for_each(Lane::wake);
     }
@@ -189,6 +196,33 @@ impl Fanout {
             if index.has(conversation) {
                 lane.lose(&push);
                 lane.wake();
+            }
+        }
+    }
+
+    /// Returns the devices that have entered a room, or asked what it is, with the change after which that was said.
+    fn entered(&self, effects: &[Effect]) -> Vec<(UserKey, Arc<RoomEffect>)> {
+        if self.passed.get().is_none() {
+            return Vec::new();
+        }
+        let entered = effects.iter().filter_map(|effect| match effect {
+            Effect::Room(room) => match (&room.to, &room.detail) {
+                (RoomReceivers::Device(user, _), room_push::Detail::Entrance(_)) => Some((*user, Arc::clone(room))),
+                _ => None,
+            },
+            _ => None,
+        });
+        entered.collect()
+    }
+
+    /// Lets those devices ask again whose rooms another node has changed since, if this node heard of that before the device was told.
+    /// They are told by now: what this node hears from now on comes afterwards.
+    fn look_after_entrances(&self, entered: Vec<(UserKey, Arc<RoomEffect>)>) {
+        let Some(passed) = self.passed.get() else { return };
+        for (user, room) in entered {
+            if passed.has_room_after(room.conversation, room.rev) {
+                let view = View { user, kind: ConversationType::Room, name: Arc::clone(&room.name) };
+                self.lanes[self.shard_index(user) % self.lanes.len()].add([Work::Look(room.conversation, view)]);
             }
         }
     }

@@ -3,21 +3,28 @@
 //! was sent. So such a change is not pushed, and the client pulls.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use parking_lot::Mutex;
 use zim_protocol::ChangeEntry;
 use zim_protocol::change_entry::Detail;
 
 use crate::effect::Audience;
+use crate::key::ConversationKey;
 
 /// How long after a message its hint may still be under way, milliseconds. If it is missing by then, that has been noticed.
 const UNDER_WAY_MS: i64 = 60_000;
-/// Conversations that are remembered. A change in another one is pulled.
+/// Conversations, and rooms, that are remembered. A change in another conversation is pulled.
 const MAX: usize = 50_000;
 
-/// The last message of each conversation that was pushed here.
+/// What was pushed here last.
 #[derive(Debug, Default)]
-pub(super) struct Passed(Mutex<HashMap<(i64, i64), i64>>);
+pub(super) struct Passed {
+    /// The last message of each conversation.
+    messages: Mutex<HashMap<(i64, i64), i64>>,
+    /// The last change of each room that another node told.
+    rooms: Mutex<HashMap<ConversationKey, i64>>,
+}
 
 fn key(audience: &Audience) -> (i64, i64) {
     match audience {
@@ -26,15 +33,30 @@ fn key(audience: &Audience) -> (i64, i64) {
     }
 }
 
+/// Keeps the highest number of each key.
+fn keep<K: Eq + Hash>(numbers: &Mutex<HashMap<K, i64>>, key: K, number: i64) {
+    let mut numbers = numbers.lock();
+    if numbers.len() >= MAX {
+        numbers.clear();
+    }
+    let last = numbers.entry(key).or_default();
+    *last = number.max(*last);
+}
+
 impl Passed {
     /// Notes a message.
     pub(super) fn note(&self, audience: &Audience, seq: i64) {
-        let mut passed = self.0.lock();
-        if passed.len() >= MAX {
-            passed.clear();
-        }
-        let last = passed.entry(key(audience)).or_default();
-        *last = seq.max(*last);
+        keep(&self.messages, key(audience), seq);
+    }
+
+    /// Notes what another node did in a room.
+    pub(super) fn note_room(&self, room: ConversationKey, rev: i64) {
+        keep(&self.rooms, room, rev);
+    }
+
+    /// Whether another node has told something of a room that came after this change.
+    pub(super) fn has_room_after(&self, room: ConversationKey, rev: i64) -> bool {
+        self.rooms.lock().get(&room).is_some_and(|last| *last > rev)
     }
 
     /// Whether a change may come before its message.
@@ -43,7 +65,7 @@ impl Passed {
         if change.at.saturating_sub(message.ts) > UNDER_WAY_MS {
             return false;
         }
-        self.0.lock().get(&key(audience)).is_none_or(|last| *last < message.seq.cast_signed())
+        self.messages.lock().get(&key(audience)).is_none_or(|last| *last < message.seq.cast_signed())
     }
 }
 
