@@ -226,6 +226,11 @@ impl GroupStay {
         self.from_rev <= rev && self.to.is_none_or(|(_, to)| rev < to)
     }
 
+    /// Whether the user was a member right before a change and right after it.
+    pub fn is_member_throughout(&self, rev: i64) -> bool {
+        self.from_rev < rev && self.is_member_after(rev)
+    }
+
     /// Whether the stay includes a change.
     pub fn has_change(&self, rev: i64) -> bool {
         self.from_rev <= rev && self.to.is_none_or(|(_, to)| rev <= to)

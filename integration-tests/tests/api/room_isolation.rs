@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use zim_integration_tests::{Device, RawClient, World, room, send_text, soon};
 use zim_protocol::{
     ConversationType, CreateAppRequest, CreateRoomRequest, DeleteRoomAttributesRequest,
-    EndRoomAttributesBatchOperationRequest, ErrorCode, EventKind, JoinRoomRequest, LeaveRoomRequest, LoginRequest,
-    Message, QueryRoomAllAttributesRequest, QueryRoomMemberAttributesListRequest, QueryRoomMemberListRequest,
-    QueryRoomMembersAttributesRequest, QueryRoomMembersRequest, QueryRoomOnlineMemberCountRequest, ResumeRoomsRequest,
-    RoomAttributesSetConfig, RoomAttributesUpdateAction, RoomAttributesUpdateInfo, RoomEvent, RoomInfo,
-    RoomMemberAttributesQueryConfig, RoomMemberAttributesSetConfig, RoomMemberQueryConfig, RoomPush, RoomRef, Rpc,
-    SendBarrageRequest, SendMessageRequest, SetRoomAttributesRequest, SetRoomMembersAttributesRequest,
-    SwitchRoomRequest, SyncRequest, event_frame::Frame, room_push::Detail,
+    EndRoomAttributesBatchOperationRequest, ErrorCode, EventKind, JoinRoomRequest, LeaveAllRoomRequest,
+    LeaveRoomRequest, LoginRequest, Message, QueryRoomAllAttributesRequest, QueryRoomMemberAttributesListRequest,
+    QueryRoomMemberListRequest, QueryRoomMembersAttributesRequest, QueryRoomMembersRequest,
+    QueryRoomOnlineMemberCountRequest, ResumeRoomsRequest, RoomAttributesSetConfig, RoomAttributesUpdateAction,
+    RoomAttributesUpdateInfo, RoomEvent, RoomInfo, RoomMemberAttributesQueryConfig, RoomMemberAttributesSetConfig,
+    RoomMemberQueryConfig, RoomPush, RoomRef, Rpc, SendBarrageRequest, SendMessageRequest, SetRoomAttributesRequest,
+    SetRoomMembersAttributesRequest, SwitchRoomRequest, SyncRequest, event_frame::Frame, room_push::Detail,
 };
 
 use crate::room::{create, is_told};
@@ -123,6 +123,42 @@ async fn nothing_of_a_room_reaches_a_connection_that_is_not_in_it() {
     for raw in [never, other_device, gone, stranger, their_friend] {
         raw.end().await;
     }
+    world.end().await;
+}
+
+/// Returns what comes next of a room.
+async fn next_of_room(raw: &mut RawClient) -> Frame {
+    loop {
+        let frame = raw.event().await.unwrap();
+        if matches!(frame, Frame::Room(_) | Frame::Transient(_)) {
+            return frame;
+        }
+    }
+}
+
+/// Not all members are told of it, but the one who leaves is: the answer may come too late, or never.
+#[tokio::test]
+async fn who_leaves_a_large_room_gets_what_was_said_before_and_the_exit_and_nothing_more() {
+    let world = World::with(|config| config.limits.max_room_members_told = 1).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "stage").await;
+    let mut cai = world.raw_user("cai", 3).await;
+    cai.call(&SyncRequest::default()).await.unwrap();
+    cai.call(&JoinRoomRequest { room_id: "stage".into(), entry_number: 1 }).await.unwrap();
+    ann.say(room("stage"), "before").await;
+    let entered = next_of_room(&mut cai).await;
+    assert!(matches!(entered, Frame::Room(RoomPush { detail: Some(Detail::Entrance(_)), .. })), "{entered:?}");
+    let said = next_of_room(&mut cai).await;
+    assert!(matches!(said, Frame::Transient(_)), "{said:?}");
+    cai.send_request(&LeaveAllRoomRequest {}).await;
+    let left = next_of_room(&mut cai).await;
+    let Frame::Room(RoomPush { detail: Some(Detail::Exit(exit)), .. }) = &left else { panic!("{left:?}") };
+    assert_eq!(exit.event(), RoomEvent::Success);
+    is_told(&ann, "stage -cai").await;
+    everything(&ann, &bob).await;
+    let after = heard(&mut cai, &bob, "cai", "the end").await;
+    assert!(after.is_empty(), "{after:?}");
+    cai.end().await;
     world.end().await;
 }
 

@@ -1,14 +1,18 @@
 //! Rooms: limits, and what happens to many members.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use zim_integration_tests::{Device, RawClient, World, eventually, refusal, room, soon};
+use zim_protocol::server::RoomService;
 use zim_protocol::{
-    ErrorCode, JoinRoomRequest, LeaveRoomRequest, QueryRoomMemberAttributesListRequest,
+    ErrorCode, JoinRoomRequest, LeaveAllRoomRequest, LeaveRoomRequest, QueryRoomMemberAttributesListRequest,
     QueryRoomMembersAttributesRequest, RoomEvent, RoomMemberAttributesQueryConfig, RoomMemberQueryConfig, RoomState,
 };
+use zim_server::connection::{Caller, ConnectionState};
 use zim_server::db::{Scope, Tx, params};
 
-use crate::room::{create, delay, in_room, info, is_told, list, online, state, told};
+use crate::room::{create, delay, in_room, info, is_told, list, online, state, states, told};
 
 /// The user is in as many rooms as they may be.
 const OWN: ErrorCode = ErrorCode::RoomModuleTheNumberOfJoinedRoomsHasReachedLimit;
@@ -280,6 +284,34 @@ async fn leave_room_in_a_large_room_tells_of_20_a_second() {
     let expected = (0..20).map(|number| format!("u{number}")).chain(["last".to_owned()]);
     assert_eq!(left(&ann), expected.collect::<Vec<_>>());
     assert_eq!(list(&ann, "stage").await, ["ann"]);
+    world.end().await;
+}
+
+/// The server carries out a request that the device has given up, after the device was told that it is still in the rooms.
+#[tokio::test]
+async fn a_device_in_large_rooms_that_gets_no_answer_is_told_that_it_has_left_them() {
+    let world = World::with(|config| config.limits.max_room_members_told = 1).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let rooms = ["one", "two"];
+    for room_id in rooms {
+        create(&ann, room_id).await;
+        soon(bob.join_room(room_id)).await.unwrap();
+    }
+    for server in world.servers() {
+        let app = server.app();
+        let is_bobs = |one: &Arc<ConnectionState>| one.identity().is_some_and(|who| *who.user_id == *"bob");
+        for connection in app.fanout.all().into_iter().filter(is_bobs) {
+            let caller = Caller::connected(connection);
+            let left = soon(RoomService::leave_all_room(&**app, &caller, LeaveAllRoomRequest {})).await.unwrap();
+            assert_eq!(left.room_ids, rooms);
+        }
+    }
+    for room_id in rooms {
+        let left = in_room(room_id, RoomState::Disconnected, RoomEvent::Success);
+        eventually("Bob is told", async || states(&bob).contains(&left).then_some(())).await;
+        is_told(&ann, &format!("{room_id} -bob")).await;
+    }
+    assert_eq!(states(&bob).len(), 6, "{:?}", states(&bob));
     world.end().await;
 }
 

@@ -327,8 +327,8 @@ impl Fanout {
                 }
                 self.mark(index, &marks);
                 self.report_lost(index, &lost);
-                for (room, user) in ended {
-                    walks.add(&self.groups[index], room, Item::Forget(user), Instant::now());
+                for (room, user, rev) in ended {
+                    walks.forget(&self.groups[index], room, (user, rev));
                 }
                 walks.advance(&self.groups[index], Instant::now());
             }));
@@ -378,7 +378,7 @@ impl Fanout {
                     self.mark(index, &Marks::Of([Mark::Conversation(viewers)].into()));
                 }
                 Work::Look(room, view) => walks.add(groups, room, Item::Look(view), now),
-                Work::Forget(room, user) => walks.add(groups, room, Item::Forget(user), now),
+                Work::Forget(room, user, rev) => walks.forget(groups, room, (user, rev)),
                 Work::Group(push) => walks.add(groups, push.group.key, Item::Push(push), now),
                 Work::Feed { user, pos, entry, cause } => {
                     let last = self.connections(user).iter().map(|connection| connection.fed()).max().unwrap_or(0);

@@ -82,6 +82,15 @@ enum Entries {
     Room(Vec<Arc<RoomEffect>>),
 }
 
+/// What a push tells a device of its own stay in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// It is in the room, as that is after this change.
+    Entrance(i64),
+    /// It is no longer in the room.
+    Exit,
+}
+
 /// Whether members entered or left.
 fn is_of_members(effect: &RoomEffect) -> bool {
     matches!((&effect.detail, &effect.to), (room_push::Detail::Members(_), RoomReceivers::All(_)))
@@ -105,6 +114,18 @@ impl GroupPush {
     /// Whether it only tells of members who entered and left a room.
     pub(super) fn is_of_members(&self) -> bool {
         matches!(&self.entries, Entries::Room(effects) if effects.iter().all(|effect| is_of_members(effect)))
+    }
+
+    /// Returns what it tells of the own stay of a device, and the user of that device, if it tells this alone.
+    pub(super) fn passage(&self) -> Option<(UserKey, Passage)> {
+        let Entries::Room(effects) = &self.entries else { return None };
+        let [effect] = &effects[..] else { return None };
+        let RoomReceivers::Device(user, _) = effect.to else { return None };
+        match effect.detail {
+            room_push::Detail::Entrance(_) => Some((user, Passage::Entrance(effect.rev))),
+            room_push::Detail::Exit(_) => Some((user, Passage::Exit)),
+            _ => None,
+        }
     }
 
     /// Returns this push and the next one in one frame, if members of a room entered or left in both.
@@ -167,10 +188,15 @@ impl GroupPush {
         let conversation = || self.group.conversation();
         match &self.entries {
             Entries::Room(effects) => {
+                // Who enters or leaves has a push of their own for that. Who else enters or leaves with the same change, and what that
+                // does to the room, is for those who were in it before and still are: an exit is the last of its stay.
+                let is_of_all = |effect: &RoomEffect| {
+                    stay.is_member_throughout(effect.rev) || matches!(effect.detail, room_push::Detail::Exit(_))
+                };
                 let is_for = |effect: &&Arc<RoomEffect>| {
                     stay.has_change(effect.rev)
                         && match &effect.to {
-                            RoomReceivers::All(except) => *except != login,
+                            RoomReceivers::All(except) => *except != login && is_of_all(effect),
                             RoomReceivers::Users(users) => users.contains(&identity.user),
                             RoomReceivers::Device(user, device) => *user == identity.user && *device == session.device,
                         }
@@ -351,8 +377,8 @@ impl Fanout {
                 then.push((lane, Work::Look(room.0, view)));
             }
             // Of a stay whose beginning is not told yet, the end stays known: until the session enters again or ends, if it never is.
-            if can_be_forgotten {
-                then.push((lane, Work::Forget(room.0, user)));
+            if let Some((_, rev)) = newest.to.filter(|_| can_be_forgotten) {
+                then.push((lane, Work::Forget(room.0, user, rev)));
             }
         }
         then

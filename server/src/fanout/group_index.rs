@@ -190,14 +190,14 @@ impl GroupIndex {
         }
     }
 
-    /// Removes the sessions of a room whose stay is over, once everything that belongs to it has been pushed. If the beginning of that
-    /// stay is still to come, it would let them in again.
-    pub(super) fn forget_ended(&self, conversation: ConversationKey, user: UserKey) {
+    /// Removes the sessions of a room whose stay is over by this change, once everything that belongs to it has been pushed. If the
+    /// beginning of that stay is still to come, it would let them in again. A later stay that is over, too, has its own end to be told.
+    pub(super) fn forget_ended(&self, conversation: ConversationKey, user: UserKey, rev: i64) {
         let mut inner = self.0.write();
         let Inner { groups, sessions } = &mut *inner;
         let Some(group) = groups.get_mut(&conversation) else { return };
         let of_user = group.places.range((user, usize::MIN)..=(user, usize::MAX));
-        let is_over = |member: &Member| member.stay.to.is_some() && member.has_begun;
+        let is_over = |member: &Member| member.stay.to.is_some_and(|(_, to)| to <= rev) && member.has_begun;
         let ended: Vec<Place> = of_user.filter(|(_, member)| is_over(member)).map(|(place, _)| *place).collect();
         for place in ended {
             group.places.remove(&place);
@@ -211,6 +211,18 @@ impl GroupIndex {
         if group.places.is_empty() {
             groups.remove(&conversation);
         }
+    }
+
+    /// Returns the sessions of a user that are or were in the group, with their stays.
+    pub(super) fn of_user(
+        &self,
+        conversation: ConversationKey,
+        user: UserKey,
+    ) -> Vec<(Arc<ConnectionState>, GroupStay)> {
+        let inner = self.0.read();
+        let Some(group) = inner.groups.get(&conversation) else { return Vec::new() };
+        let of_user = group.places.range((user, usize::MIN)..=(user, usize::MAX));
+        of_user.map(|(_, member)| (Arc::clone(&member.session), member.stay)).collect()
     }
 
     /// Whether a session of this lane is or was in the group.

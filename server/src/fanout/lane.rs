@@ -101,8 +101,8 @@ pub(super) enum Work {
     Pull(Viewers),
     /// The sessions of a user in a room have to ask what it is now, once they have what was pushed to it before.
     Look(ConversationKey, View),
-    /// The last that a user's sessions get of a room that they have left.
-    Forget(ConversationKey, UserKey),
+    /// A user's sessions whose stay in a room is over by this change are in it no more, once they have what was pushed to it before.
+    Forget(ConversationKey, UserKey, i64),
 }
 
 /// A message that is never stored.
@@ -264,8 +264,8 @@ pub(super) struct Step {
     pub(super) marks: Marks,
     /// The numbers of dropped transients.
     pub(super) lost: HashMap<Viewers, Lost>,
-    /// Users whose sessions are to be forgotten in these rooms, after the marks.
-    pub(super) ended: Vec<(ConversationKey, UserKey)>,
+    /// Users whose sessions are to be forgotten in these rooms, after the marks, and the changes that have ended their stays.
+    pub(super) ended: Vec<(ConversationKey, UserKey, i64)>,
 }
 
 impl Step {
@@ -281,7 +281,7 @@ struct Waiting {
     transient_bytes: usize,
     marks: Marks,
     lost: HashMap<Viewers, Lost>,
-    ended: Vec<(ConversationKey, UserKey)>,
+    ended: Vec<(ConversationKey, UserKey, i64)>,
     is_closed: bool,
 }
 
@@ -332,10 +332,10 @@ impl Lane {
             if waiting.marks.is_empty() && waiting.bytes + bytes <= MAX_BYTES {
                 waiting.bytes += bytes;
                 waiting.work.push_back(work);
-            } else if let Work::Forget(room, user) = work {
+            } else if let Work::Forget(room, user, rev) = work {
                 // It is never dropped: the session would get what is pushed to the room for ever. It comes after the notice that
                 // something is missing.
-                waiting.ended.push((room, user));
+                waiting.ended.push((room, user, rev));
             } else {
                 dropped += 1;
                 Mark::of(work).into_iter().for_each(|mark| waiting.marks.add(mark));

@@ -5,6 +5,18 @@
 //! Most of what a push costs is to wake the session, so a group with many sessions wakes them at a pace, and others wait for a few
 //! wakes at most. A message to a group that was quiet is with all sooner; in the long run the pace is the same. Members who enter and
 //! leave a room with many sessions wait until something else is pushed to it, or for a while.
+//!
+//! What a session gets of a room has this order:
+//! - Its entrance comes first. Nothing that waits when a stay begins is told to who enters, so the entrance waits for nothing: it is pushed
+//!   at once, to this device alone. A device that returns has a stay in which something may wait for it. Its entrance keeps its place in
+//!   the walk, and what comes later does not pass it.
+//! - All that happens in the stay comes next, in the order in which it was handed over. Changes of members are one push if nothing is
+//!   between them, so a later one joins an earlier one.
+//! - Its exit comes last, after the walk with all that was told to the room before. What is told later may join this walk, but it is
+//!   outside of the stay, so the device does not get it.
+//!
+//! So an entrance and an exit are no part of what the sessions get, other than their own one: they cost nothing for each session of the
+//! room, they do not hasten the walk, and changes of members before and after them are one push.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -13,7 +25,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::group::GroupPush;
+use super::group::{GroupPush, Passage};
 use super::group_index::{GroupIndex, Place};
 use super::lane::{TransientPush, View};
 use crate::connection::{ConnectionState, PushTarget};
@@ -52,8 +64,6 @@ pub(super) enum Item {
     Transient(Arc<TransientPush>),
     /// The sessions of this user have to ask what the room is now.
     Look(View),
-    /// The last that a user's sessions get of a room that they have left.
-    Forget(UserKey),
 }
 
 impl Item {
@@ -61,7 +71,7 @@ impl Item {
         let content = match self {
             Self::Push(push) => push.bytes(),
             Self::Transient(push) => push.message.content.len(),
-            Self::Look(_) | Self::Forget(_) => 0,
+            Self::Look(_) => 0,
         };
         content + ITEM_BYTES
     }
@@ -71,8 +81,46 @@ impl Item {
         match self {
             Self::Push(push) => push.is_of_members(),
             Self::Transient(_) | Self::Look(_) => false,
-            Self::Forget(_) => true,
         }
+    }
+}
+
+/// What concerns the sessions of one user alone, once all sessions have what was told before.
+#[derive(Debug)]
+enum Last {
+    /// They are told that they have left the room.
+    Exit(UserKey, Arc<GroupPush>),
+    /// Those whose stay is over by this change are in the room no more.
+    Forget(UserKey, i64),
+}
+
+impl Last {
+    fn bytes(&self) -> usize {
+        let content = if let Self::Exit(_, push) = self { push.bytes() } else { 0 };
+        content + ITEM_BYTES
+    }
+
+    fn finish(self, index: &GroupIndex, group: ConversationKey) {
+        match self {
+            Self::Exit(user, push) => push_to(&index.of_user(group, user), &push),
+            Self::Forget(user, rev) => index.forget_ended(group, user, rev),
+        }
+    }
+}
+
+/// What one walk brings.
+#[derive(Debug, Default)]
+struct Load {
+    /// What all sessions of the group are asked about.
+    items: Vec<Item>,
+    /// What follows. Without items there is nothing to wait for, so there is none.
+    last: Vec<Last>,
+}
+
+impl Load {
+    fn bytes(&self) -> usize {
+        let items = self.items.iter().map(Item::bytes).sum::<usize>();
+        items + self.last.iter().map(Last::bytes).sum::<usize>()
     }
 }
 
@@ -86,12 +134,12 @@ struct Walk {
     rested: Option<Instant>,
     /// The group was quiet before this walk.
     is_quick: bool,
-    /// What this walk pushes.
-    items: Vec<Item>,
+    /// What this walk brings.
+    load: Load,
     /// The last session that has it.
     after: Option<Place>,
-    /// What the next walk pushes.
-    next: Vec<Item>,
+    /// What the next walk brings.
+    next: Load,
 }
 
 impl Walk {
@@ -103,7 +151,12 @@ impl Walk {
     /// Decides how fast a walk is that begins.
     fn begin(&mut self, now: Instant) {
         let is_quiet = self.rested.and_then(|rested| rested.checked_sub(QUICK_WALK)).is_none_or(|at| at <= now);
-        self.is_quick = is_quiet && !self.items.iter().all(Item::can_wait);
+        self.is_quick = is_quiet && !self.load.items.iter().all(Item::can_wait);
+    }
+
+    /// Returns the load with what was told last, if the sessions do not have that yet.
+    fn last_load(&mut self) -> Option<&mut Load> {
+        [&mut self.next, &mut self.load].into_iter().find(|load| !load.items.is_empty())
     }
 
     /// Notes that this many of the sessions of a group were woken.
@@ -153,6 +206,14 @@ impl Walks {
 
     /// Adds what the sessions of a group get, behind what they get already.
     pub(super) fn add(&mut self, index: &GroupIndex, group: ConversationKey, item: Item, now: Instant) {
+        let item = match item {
+            Item::Push(push) => match push.passage() {
+                Some((user, Passage::Exit)) => return self.add_last(index, group, Last::Exit(user, push)),
+                Some((user, Passage::Entrance(rev))) if has_entered(index, group, (user, rev), &push) => return,
+                _ => Item::Push(push),
+            },
+            item => item,
+        };
         let (walk, is_new) = match self.walks.entry(group) {
             Entry::Occupied(walk) => (walk.into_mut(), false),
             Entry::Vacant(place) => (place.insert(Walk::default()), true),
@@ -163,16 +224,13 @@ impl Walks {
             let due = now + if item.can_wait() { MEMBERS_DELAY } else { DELAY };
             let due = walk.may_wake().map_or(due, |at| at.max(due));
             // Those who wait are not delayed by what comes.
-            let due = walk.due.filter(|_| !walk.items.is_empty()).map_or(due, |before| before.min(due));
+            let due = walk.due.filter(|_| !walk.load.items.is_empty()).map_or(due, |before| before.min(due));
             walk.wait(&mut self.delayed, group, due);
         }
         // Until its first session is reached, a walk takes what arrives.
-        let list = if walk.after.is_none() { &mut walk.items } else { &mut walk.next };
-        // Many who enter and leave a room in a short time are one push. Who has left is forgotten after all of the walk.
-        let last = match &item {
-            Item::Push(_) => list.iter_mut().rev().find(|item| !matches!(item, Item::Forget(_))),
-            _ => None,
-        };
+        let list = if walk.after.is_none() { &mut walk.load.items } else { &mut walk.next.items };
+        // Many who enter and leave a room in a short time are one push.
+        let last = list.last_mut();
         let merged = match (&last, &item) {
             (Some(Item::Push(last)), Item::Push(push)) => last.merged(push),
             _ => None,
@@ -186,6 +244,22 @@ impl Walks {
                 self.bytes += item.bytes();
                 list.push(item);
             }
+        }
+    }
+
+    /// Lets a user's sessions whose stay in a room is over by a change be in it no more, behind what they get already.
+    pub(super) fn forget(&mut self, index: &GroupIndex, room: ConversationKey, (user, rev): (UserKey, i64)) {
+        self.add_last(index, room, Last::Forget(user, rev));
+    }
+
+    /// Adds what follows all that the sessions of a group get already: at once if they have it.
+    fn add_last(&mut self, index: &GroupIndex, group: ConversationKey, last: Last) {
+        match self.walks.get_mut(&group).and_then(Walk::last_load) {
+            Some(load) => {
+                self.bytes += last.bytes();
+                load.last.push(last);
+            }
+            None => last.finish(index, group),
         }
     }
 
@@ -204,7 +278,7 @@ impl Walks {
         {
             self.delayed.pop_first();
             match self.walks.get_mut(&group) {
-                Some(walk) if !walk.items.is_empty() => {
+                Some(walk) if !walk.load.items.is_empty() => {
                     walk.due = None;
                     self.turns.push_back(group);
                 }
@@ -223,7 +297,7 @@ impl Walks {
             }
             let (page, next) = index.page(group, walk.after, if is_paced { PACED_PAGE } else { PAGE });
             for (session, stay) in &page {
-                push(session, stay, &walk.items);
+                push(session, stay, &walk.load.items);
             }
             woken += if is_paced { TURN } else { page.len().max(1) };
             if is_paced {
@@ -231,24 +305,21 @@ impl Walks {
             }
             walk.after = next;
             if next.is_none() {
-                self.bytes -= walk.items.iter().map(Item::bytes).sum::<usize>();
-                for item in std::mem::replace(&mut walk.items, std::mem::take(&mut walk.next)) {
-                    if let Item::Forget(user) = item {
-                        index.forget_ended(group, user);
-                    }
-                }
+                let done = std::mem::replace(&mut walk.load, std::mem::take(&mut walk.next));
+                self.bytes -= done.bytes();
+                done.last.into_iter().for_each(|last| last.finish(index, group));
             }
-            let due = match walk.items.is_empty() {
+            let due = match walk.load.items.is_empty() {
                 // The walk is kept for its pace.
                 true => walk.paced.max(walk.rested),
-                false if next.is_none() && is_paced && walk.items.iter().all(Item::can_wait) => {
+                false if next.is_none() && is_paced && walk.load.items.iter().all(Item::can_wait) => {
                     Some(walk.may_wake().map_or(now + MEMBERS_DELAY, |at| at.max(now + MEMBERS_DELAY)))
                 }
                 false => walk.may_wake().filter(|_| !is_full),
             };
             match due.filter(|due| *due > now) {
                 Some(due) => walk.wait(&mut self.delayed, group, due),
-                None if walk.items.is_empty() => drop(self.walks.remove(&group)),
+                None if walk.load.items.is_empty() => drop(self.walks.remove(&group)),
                 None => self.turns.push_back(group),
             }
         }
@@ -272,9 +343,6 @@ fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
             }
             continue;
         }
-        if let [Item::Forget(_)] = run {
-            continue;
-        }
         let pushes = || run.iter().filter_map(|item| if let Item::Push(push) = item { Some(push) } else { None });
         let Some(first) = pushes().next() else { continue };
         let target = PushTarget::Conversation(first.group.conversation());
@@ -285,6 +353,27 @@ fn push(session: &ConnectionState, stay: &GroupStay, items: &[Item]) {
             session.queue.push_all(pushes().filter_map(|push| push.frame(stay, session)), &target);
         }
     }
+}
+
+/// Pushes to the sessions of one user alone.
+fn push_to(sessions: &[(Arc<ConnectionState>, GroupStay)], push: &GroupPush) {
+    let target = PushTarget::Conversation(push.group.conversation());
+    for (session, stay) in sessions {
+        if let Some(frame) = push.frame(stay, session) {
+            session.queue.push(frame, &target);
+        }
+    }
+}
+
+/// Tells a device at once that it has entered, if its stay begins with that. Returns false if it has returned to an earlier stay: what
+/// waits may be for it, and comes first.
+fn has_entered(index: &GroupIndex, group: ConversationKey, (user, rev): (UserKey, i64), push: &GroupPush) -> bool {
+    let sessions = index.of_user(group, user);
+    let is_new = sessions.iter().all(|(session, stay)| stay.from_rev == rev || push.frame(stay, session).is_none());
+    if is_new {
+        push_to(&sessions, push);
+    }
+    is_new
 }
 
 #[cfg(test)]

@@ -43,13 +43,13 @@ fn a_lane_that_is_behind_drops_bodies_and_no_position() {
 #[test]
 fn who_has_left_a_room_is_forgotten_although_the_lane_is_behind() {
     let lane = Lane::default();
-    let forget = || Work::Forget(ConversationKey(5), UserKey(7));
+    let forget = || Work::Forget(ConversationKey(5), UserKey(7), 3);
     lane.add([forget()]);
     let in_time = lane.take().unwrap();
     assert!(matches!(in_time.work[..], [Work::Forget(..)]) && in_time.ended.is_empty());
     lane.add([message(1, 1, MAX_BYTES), forget()]);
     let late = lane.take().unwrap();
-    assert_eq!((late.marks, late.ended), (marks(&[1]), vec![(ConversationKey(5), UserKey(7))]));
+    assert_eq!((late.marks, late.ended), (marks(&[1]), vec![(ConversationKey(5), UserKey(7), 3)]));
     assert!(lane.take().unwrap().is_empty());
 }
 

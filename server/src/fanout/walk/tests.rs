@@ -4,7 +4,7 @@ use bytes::Bytes;
 use zim_protocol::event_frame::Frame;
 use zim_protocol::frame::FrameDecoder;
 use zim_protocol::room_push::Detail;
-use zim_protocol::{EventFrame, RoomExit, RoomMemberChange, RoomMembersChange, UserInfo};
+use zim_protocol::{EventFrame, RoomEntrance, RoomExit, RoomMemberChange, RoomMembersChange, UserInfo};
 
 use super::super::group::Group;
 use super::super::pushes_tests::message_to;
@@ -219,6 +219,16 @@ fn room(rev: i64, to: RoomReceivers, detail: Detail) -> Item {
     Item::Push(Arc::new(GroupPush::of_room(Arc::new(effect))))
 }
 
+/// A user's device has entered, or is told what the room is.
+fn own_entrance(rev: i64, user: i64) -> Item {
+    room(rev, RoomReceivers::Device(UserKey(user), [1; 16]), Detail::Entrance(RoomEntrance::default()))
+}
+
+/// A user's device has left.
+fn own_exit(rev: i64, user: i64) -> Item {
+    room(rev, RoomReceivers::Device(UserKey(user), [1; 16]), Detail::Exit(RoomExit::default()))
+}
+
 /// What a session gets of a room: the number of users in each push, with the change.
 fn told(session: &ConnectionState) -> Vec<(u64, usize)> {
     let mut decoder = FrameDecoder::new(1 << 20);
@@ -263,7 +273,7 @@ fn members_who_enter_a_large_room_are_told_with_the_next_message_or_after_a_whil
     let key = ConversationKey(1);
     walks.add(&index, key, entrance(2, 9_999), start);
     // Who left is forgotten after all of it, and separates nothing.
-    walks.add(&index, key, Item::Forget(UserKey(9_999)), start);
+    walks.forget(&index, key, (UserKey(9_999), 2));
     walks.add(&index, key, entrance(3, 9_999), start + DELAY);
     walks.advance(&index, start + MEMBERS_DELAY.checked_sub(Duration::from_nanos(1)).unwrap());
     assert_eq!((woken(), walks.deadline()), (0, Some(start + MEMBERS_DELAY)));
@@ -300,18 +310,111 @@ fn members_who_enter_a_large_room_are_told_with_the_next_message_or_after_a_whil
 #[test]
 fn a_session_that_has_left_a_room_is_forgotten_after_its_last_push() {
     let (index, mut walks, now) = (GroupIndex::default(), Walks::default(), Instant::now());
-    let sessions = group(1, &index, 2);
-    let over = GroupStay { to: Some((0, 4)), ..STAY };
-    index.enter(ConversationKey(1), UserKey(1), &sessions[0], over);
-    for item in [entrance(4, 99), Item::Forget(UserKey(1)), entrance(5, 99)] {
-        walks.add(&index, ConversationKey(1), item, now);
+    let (key, sessions) = (ConversationKey(1), group(1, &index, 2));
+    index.enter(key, UserKey(1), &sessions[0], GroupStay { to: Some((0, 5)), ..STAY });
+    walks.add(&index, key, entrance(4, 99), now);
+    walks.add(&index, key, own_exit(5, 1), now);
+    walks.forget(&index, key, (UserKey(1), 5));
+    walks.add(&index, key, entrance(6, 99), now);
+    assert_eq!(index.len(key), 2);
+    walks.finish(&index);
+    assert_eq!((told(&sessions[0]), told(&sessions[1])), (vec![(4, 1), (5, 0)], vec![(6, 2)]));
+    assert_eq!(index.len(key), 1);
+    // Who has returned meanwhile stays.
+    index.enter(key, UserKey(1), &sessions[0], GroupStay { from_rev: 6, ..STAY });
+    walks.forget(&index, key, (UserKey(1), 5));
+    walks.finish(&index);
+    assert_eq!(index.len(key), 2);
+}
+
+#[test]
+fn those_who_enter_and_leave_neither_separate_nor_hasten_the_changes_of_members() {
+    let most = i64::try_from(TURN).unwrap();
+    let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
+    let (key, sessions) = (ConversationKey(1), group(1, &index, most + 1));
+    walks.add(&index, key, entrance(3, 9_999), start);
+    // The first user leaves, and another one enters. The members are told of both.
+    index.enter(key, UserKey(1), &sessions[0], GroupStay { to: Some((0, 4)), ..STAY });
+    walks.add(&index, key, own_exit(4, 1), start);
+    walks.add(&index, key, entrance(4, 9_999), start);
+    walks.forget(&index, key, (UserKey(1), 4));
+    let late = connection_of(UserKey(most + 2), 9);
+    index.enter(key, UserKey(most + 2), &late, GroupStay { from_rev: 5, ..STAY });
+    walks.add(&index, key, own_entrance(5, most + 2), start);
+    walks.add(&index, key, entrance(5, 9), start);
+    walks.add(&index, key, entrance(6, 9_999), start);
+    assert_eq!(walks.deadline(), Some(start + MEMBERS_DELAY), "nobody is in a hurry");
+    assert_eq!(told(&late), [(5, 0)], "an entrance waits for nothing");
+    assert!(sessions.iter().all(|session| session.queue.is_empty()));
+    work(&mut walks, &index, start + 2 * MEMBERS_DELAY);
+    assert_eq!(told(&sessions[1]), [(6, 4)], "one push");
+    assert_eq!(told(&sessions[0]), [(3, 1), (4, 0)], "nothing follows an exit");
+    assert_eq!(told(&late), [(5, 0), (6, 1)]);
+    assert_eq!((index.len(key), walks.bytes), (sessions.len(), 0));
+}
+
+#[test]
+fn an_exit_follows_all_that_was_told_before() {
+    let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
+    let (key, sessions) = (ConversationKey(1), group(1, &index, 300));
+    let leaves = |walks: &mut Walks, rev: i64, user: i64, session: &Arc<ConnectionState>| {
+        index.enter(key, UserKey(user), session, GroupStay { to: Some((0, rev)), ..STAY });
+        walks.add(&index, key, own_exit(rev, user), start);
+        walks.add(&index, key, entrance(rev, 9_999), start);
+        walks.forget(&index, key, (UserKey(user), rev));
+    };
+    walks.add(&index, key, entrance(2, 9_999), start);
+    turns(&mut walks, &index, start + MEMBERS_DELAY);
+    // During the walk, one leaves who does not have the first change yet, and then one who has it.
+    assert_eq!((told(&sessions[299]), told(&sessions[0])), (vec![], vec![(2, 1)]));
+    leaves(&mut walks, 3, 300, &sessions[299]);
+    leaves(&mut walks, 4, 1, &sessions[0]);
+    assert_eq!((told(&sessions[299]), told(&sessions[0])), (vec![], vec![(2, 1)]));
+    walks.finish(&index);
+    assert_eq!(told(&sessions[299]), [(2, 1), (3, 0)]);
+    assert_eq!(told(&sessions[0]), [(2, 1), (3, 1), (4, 0)]);
+    assert_eq!(told(&sessions[1]), [(2, 1), (4, 2)]);
+    assert_eq!((index.len(key), walks.bytes, walks.walks.len()), (298, 0, 0));
+    // An exit waits for nothing if nothing was told, and the others do not notice it.
+    index.enter(key, UserKey(2), &sessions[1], GroupStay { to: Some((0, 5)), ..STAY });
+    walks.add(&index, key, own_exit(5, 2), start);
+    walks.forget(&index, key, (UserKey(2), 5));
+    assert_eq!(told(&sessions[1]), [(2, 1), (4, 2), (5, 0)]);
+    assert_eq!((index.len(key), walks.deadline(), walks.walks.len()), (297, None, 0));
+}
+
+#[test]
+fn who_enters_again_and_leaves_again_during_a_walk_gets_the_second_exit() {
+    let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
+    let (key, sessions) = (ConversationKey(1), group(1, &index, 300));
+    let (user, last) = (UserKey(300), &sessions[299]);
+    walks.add(&index, key, entrance(2, 9_999), start);
+    turns(&mut walks, &index, start + MEMBERS_DELAY);
+    index.enter(key, user, last, GroupStay { to: Some((0, 3)), ..STAY });
+    walks.add(&index, key, own_exit(3, 300), start);
+    walks.forget(&index, key, (user, 3));
+    let again = GroupStay { from_rev: 4, ..STAY };
+    index.enter(key, user, last, again);
+    walks.add(&index, key, own_entrance(4, 300), start);
+    assert_eq!(told(last), [(4, 0)]);
+    walks.add(&index, key, entrance(5, 9_999), start);
+    index.enter(key, user, last, GroupStay { to: Some((0, 6)), ..again });
+    walks.add(&index, key, own_exit(6, 300), start);
+    walks.forget(&index, key, (user, 6));
+    walks.finish(&index);
+    assert_eq!(told(last), [(4, 0), (5, 1), (6, 0)], "nothing of the first stay, and all of the second");
+    assert_eq!((index.len(key), walks.bytes), (299, 0));
+}
+
+/// Something may wait for it that it does not have yet.
+#[test]
+fn the_entrance_of_a_device_that_returns_keeps_its_place() {
+    let (index, mut walks, now) = (GroupIndex::default(), Walks::default(), Instant::now());
+    let (key, sessions) = (ConversationKey(1), group(1, &index, 2));
+    for item in [entrance(2, 99), own_entrance(2, 1), entrance(3, 99)] {
+        walks.add(&index, key, item, now);
     }
     walks.finish(&index);
-    assert_eq!((told(&sessions[0]), told(&sessions[1])), (vec![(4, 1)], vec![(5, 2)]));
-    assert_eq!(index.len(ConversationKey(1)), 1);
-    // Who has returned meanwhile stays.
-    index.enter(ConversationKey(1), UserKey(1), &sessions[0], GroupStay { from_rev: 6, ..STAY });
-    walks.add(&index, ConversationKey(1), Item::Forget(UserKey(1)), now);
-    walks.finish(&index);
-    assert_eq!(index.len(ConversationKey(1)), 2);
+    assert_eq!(told(&sessions[0]), [(2, 1), (2, 0), (3, 1)]);
+    assert_eq!(told(&sessions[1]), [(2, 1), (3, 1)]);
 }

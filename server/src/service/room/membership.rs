@@ -297,10 +297,6 @@ impl Room {
         for (user, member) in members {
             self.tell_stay(tx, (*user, member.device), member.place, Some(rev));
             // Also if it has asked for it: the answer may come too late, when the device has asked whether it is still in the room.
-            // In a large room, exits would keep the news of members from being merged.
-            if (*user, member.device) == (self.me, self.device) && head.members > self.limits.told {
-                continue;
-            }
             let exit = RoomExit { event: event as i32, extended_data: String::new() };
             self.tell(tx, rev, RoomReceivers::Device(*user, member.device), Detail::Exit(exit));
         }
