@@ -12,13 +12,15 @@ use zim_protocol::{
 
 use crate::account::Remote;
 use crate::error::Error;
+use crate::store::user::Gap;
 use crate::store::{rule, status, user};
 use crate::types::strings;
 use crate::zim::Zim;
 
 impl Zim {
     /// Returns the profiles of up to 10 users: known ones from this device and the others from the server, or all from
-    /// the server with `isQueryFromServer`. The server can be asked for 10 users in 10 seconds.
+    /// the server with `isQueryFromServer`. The server can be asked for 10 users in 10 seconds. It is also asked for a known profile
+    /// whose extended data had no room in a change of the members of a group.
     pub async fn query_users_info<I>(
         &self,
         user_ids: I,
@@ -37,8 +39,11 @@ impl Zim {
         let mut found: Vec<UserFullInfo> = Vec::new();
         if !config.is_query_from_server {
             let wanted = ids.clone();
+            // The server is asked for extended data that came without others. Without a connection, older ones are better than none.
+            let most = if account.is_online() { Gap::Nothing } else { Gap::Older };
             let known = account.store().read(move |db| {
-                wanted.iter().filter_map(|id| user::read(db, id).transpose()).collect::<rusqlite::Result<Vec<_>>>()
+                let known = wanted.iter().filter_map(|id| user::read_within(db, id, most).transpose());
+                known.collect::<rusqlite::Result<Vec<_>>>()
             });
             found = known.await?;
             request.user_ids.retain(|id| !found.iter().any(|info| id_of(info) == id));

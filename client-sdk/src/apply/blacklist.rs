@@ -11,7 +11,7 @@ impl Transaction<'_> {
     /// Applies an entry of the blacklist. The device that made the change gets the event as well.
     pub(super) fn block(&mut self, entry: BlockEntry, origin: Origin) -> rusqlite::Result<()> {
         let Some(user) = entry.user.filter(|user| !user.user_id.is_empty()) else { return Ok(()) };
-        self.store_incidental_profile(full_info(user.clone()))?;
+        self.store_incidental_profile(&full_info(user.clone()))?;
         let (is_news, action) = if entry.is_deleted {
             (block::remove(self.db, &user.user_id)?, BlacklistChangeAction::Removed)
         } else {

@@ -39,7 +39,7 @@ impl Transaction<'_> {
         let Some(to) = head.conversation else { return Ok(()) };
         let id = self.touch(&Name::from(&to))?;
         if let Some(peer) = head.peer {
-            self.store_incidental_profile(peer)?;
+            self.store_incidental_profile(&peer)?;
         }
         conversation::begin_stay(self.db, id, head.from_rev)?;
         if let Some(info) = head.group {

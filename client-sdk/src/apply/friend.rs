@@ -1,6 +1,7 @@
 //! Friends and friend applications. The local copy tells whether an entry is news, so a push, a pull and a sync raise
 //! the same events.
 
+use rusqlite::Connection;
 use zim_protocol::{
     ConversationType, Event, FriendApplicationEntry, FriendApplicationInfo, FriendApplicationListChangeAction,
     FriendApplicationListChangedEvent, FriendApplicationUpdatedEvent, FriendEntry, FriendInfo, FriendInfoUpdatedEvent,
@@ -10,8 +11,12 @@ use zim_protocol::{
 use super::Transaction;
 use super::user::full_info;
 use crate::engine::Origin;
+use crate::store::user::Gap;
 use crate::store::{conversation, friend, friend_application, user};
 use crate::types::Name;
+
+/// Writes a profile; returns whether it is new.
+type Write = fn(&Connection, &UserFullInfo) -> rusqlite::Result<bool>;
 
 impl Transaction<'_> {
     /// Applies an entry of the list of friends. The alias of a friend is the alias of the conversation.
@@ -44,7 +49,7 @@ impl Transaction<'_> {
             friend_application::remove(self.db, &peer.user_id)?;
             before.map(|before| (Some(FriendApplicationListChangeAction::Deleted), before))
         } else {
-            self.store_incidental_profile(full_info(peer.clone()))?;
+            self.store_incidental_profile(&full_info(peer.clone()))?;
             friend_application::write(self.db, &peer.user_id, &entry)?;
             match before {
                 None => Some((Some(FriendApplicationListChangeAction::Added), entry)),
@@ -78,22 +83,35 @@ impl Transaction<'_> {
     /// Applies a profile that came with something else. A slow answer may arrive after a newer profile was pushed, so a
     /// difference from the known profile may be older; the next sync resolves it. It has no profile of the user, whose own comes with
     /// the login and with the feed only.
-    pub(super) fn store_incidental_profile(&mut self, info: UserFullInfo) -> rusqlite::Result<()> {
+    pub(super) fn store_incidental_profile(&mut self, info: &UserFullInfo) -> rusqlite::Result<()> {
+        self.store_incidentally(info, user::write)
+    }
+
+    /// The same for a profile that came without extended data.
+    pub(super) fn store_profile_without_data(&mut self, info: &UserFullInfo) -> rusqlite::Result<()> {
+        self.store_incidentally(info, user::write_without_data)
+    }
+
+    fn store_incidentally(&mut self, info: &UserFullInfo, write: Write) -> rusqlite::Result<()> {
         let user_id = info.base_info.as_ref().map(|base| base.user_id.as_str()).unwrap_or_default();
         if *user_id == *self.viewer.user_id {
             return Ok(());
         }
-        let is_known = user::read(self.db, user_id)?.is_some();
-        self.needs_audit |= self.store_profile(info)? && is_known;
+        let is_known = user::read_within(self.db, user_id, Gap::Older)?.is_some();
+        self.needs_audit |= self.store_by(info, write)? && is_known;
         Ok(())
     }
 
     /// Stores a profile and updates the conversation; if the user is a friend, the app gets an event. Returns whether
     /// the profile is new.
-    pub(super) fn store_profile(&mut self, info: UserFullInfo) -> rusqlite::Result<bool> {
+    pub(super) fn store_profile(&mut self, info: &UserFullInfo) -> rusqlite::Result<bool> {
+        self.store_by(info, user::write)
+    }
+
+    fn store_by(&mut self, info: &UserFullInfo, write: Write) -> rusqlite::Result<bool> {
         let Some(user_id) = info.base_info.as_ref().map(|base| base.user_id.clone()) else { return Ok(false) };
         self.touch_peer(&user_id)?;
-        let is_new = user::write(self.db, &info)?;
+        let is_new = write(self.db, info)?;
         if is_new && let Some(friend) = friend::read(self.db, &user_id)? {
             self.friend_updated(friend);
         }

@@ -5,8 +5,8 @@ use zim_protocol::{
     GroupAttributesUpdateInfo, GroupAttributesUpdatedEvent, GroupAvatarUrlUpdatedEvent, GroupChange, GroupEvent,
     GroupFullInfo, GroupInfo, GroupMemberEvent, GroupMemberInfo, GroupMemberInfoUpdatedEvent, GroupMemberState,
     GroupMemberStateChangedEvent, GroupMuteInfo, GroupMutedInfoUpdatedEvent, GroupNameUpdatedEvent,
-    GroupNoticeUpdatedEvent, GroupState, GroupStateChangedEvent, GroupVerifyInfoUpdatedEvent, RosterChange, UserInfo,
-    group_change::Detail,
+    GroupNoticeUpdatedEvent, GroupState, GroupStateChangedEvent, GroupVerifyInfoUpdatedEvent, RosterChange,
+    UserFullInfo, UserInfo, group_change::Detail,
 };
 
 use super::user::full_info;
@@ -14,7 +14,7 @@ use super::{Awaited, Transaction};
 use crate::engine::Origin;
 use crate::store::conversation::set_disabled;
 use crate::store::member_list::{self, MemberPage};
-use crate::store::{conversation_setting, group, group_application};
+use crate::store::{conversation_setting, group, group_application, user};
 use crate::types::Name;
 
 impl Transaction<'_> {
@@ -38,6 +38,11 @@ impl Transaction<'_> {
         let RosterChange { mut user_list, operated_info, .. } = change.clone();
         for member in &mut user_list {
             member.mute_expired_time = group::mute_at(member.mute_expired_time, self.viewer.now_ms);
+            if change.without_extended_data
+                && let Some(known) = user::read(self.db, &member.user_id)?
+            {
+                member.user_extended_data = known.extended_data;
+            }
         }
         if change.group_event() == GroupEvent::Unspecified {
             if let Some(own) = own.filter(|own| own.member_role != 0) {
@@ -101,7 +106,12 @@ impl Transaction<'_> {
         let user_ids = change.user_list.iter().map(|member| member.user_id.as_str());
         self.viewer.rosters.changed(group_id, user_ids.clone());
         for member in &change.user_list {
-            self.store_profile_of(member.clone())?;
+            let profile = profile_of(member.clone());
+            if change.without_extended_data {
+                self.store_profile_without_data(&profile)?;
+            } else {
+                self.store_incidental_profile(&profile)?;
+            }
             if change.state() == GroupMemberState::Enter && member.member_role != 0 {
                 group::write_member(self.db, group_id, member)?;
             } else {
@@ -137,7 +147,7 @@ impl Transaction<'_> {
         if member_list::add_page(self.db, group_id, &page, |user_id| changed.contains(user_id))? {
             self.touch(&Name::new(ConversationType::Group as i32, group_id))?;
             for member in page.members {
-                self.store_profile_of(member)?;
+                self.store_incidental_profile(&profile_of(member))?;
             }
         }
         Ok(())
@@ -146,16 +156,7 @@ impl Transaction<'_> {
     /// Stores a member that was requested.
     pub(super) fn store_member(&mut self, group_id: &str, member: GroupMemberInfo) -> rusqlite::Result<()> {
         group::write_requested(self.db, group_id, &member)?;
-        self.store_profile_of(member)
-    }
-
-    fn store_profile_of(&mut self, member: GroupMemberInfo) -> rusqlite::Result<()> {
-        self.store_incidental_profile(full_info(UserInfo {
-            user_id: member.user_id,
-            user_name: member.user_name,
-            user_avatar_url: member.user_avatar_url,
-            user_extended_data: member.user_extended_data,
-        }))
+        self.store_incidental_profile(&profile_of(member))
     }
 
     /// Returns what this device knows of a group.
@@ -227,6 +228,15 @@ impl Transaction<'_> {
         }
         Ok(())
     }
+}
+
+fn profile_of(member: GroupMemberInfo) -> UserFullInfo {
+    full_info(UserInfo {
+        user_id: member.user_id,
+        user_name: member.user_name,
+        user_avatar_url: member.user_avatar_url,
+        user_extended_data: member.user_extended_data,
+    })
 }
 
 fn apply(info: &mut GroupFullInfo, detail: &Detail) {

@@ -396,7 +396,7 @@ impl<'a> Transaction<'a> {
             Change::Head(head) => self.head(*head),
             Change::Own { detail, origin } => self.own(*detail, origin),
             Change::LoggedIn { info, is_named } => self.logged_in(*info, is_named),
-            Change::Profiles(profiles) => self.profiles(profiles),
+            Change::Profiles(profiles) => self.profiles(&profiles),
             Change::Statuses(statuses) => {
                 // A status of a user without a subscription is ahead of the feed here; the subscription follows in this
                 // sync, so no audit is needed.
@@ -455,7 +455,7 @@ impl<'a> Transaction<'a> {
     fn own(&mut self, detail: Detail, origin: Origin) -> rusqlite::Result<()> {
         match detail {
             Detail::Profile(info) => {
-                if self.store_profile(info.clone())? && origin == Origin::Other {
+                if self.store_profile(&info)? && origin == Origin::Other {
                     self.raise(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
                 }
                 Ok(())
@@ -517,7 +517,7 @@ impl<'a> Transaction<'a> {
                 }
                 store::outgoing::date_back(self.db, now_ms)?;
             }
-            Settle::Users(users) => users.into_iter().try_for_each(|info| self.store_incidental_profile(info))?,
+            Settle::Users(users) => users.iter().try_for_each(|info| self.store_incidental_profile(info))?,
             Settle::Members { group_id, members } => {
                 members.into_iter().try_for_each(|member| self.store_member(&group_id, member))?;
             }

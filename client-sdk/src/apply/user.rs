@@ -15,7 +15,7 @@ impl Transaction<'_> {
         {
             before.user_name.clone_from(&now.user_name);
         }
-        self.store_profile(info.clone())?;
+        self.store_profile(&info)?;
         if before.is_some_and(|before| before != info) {
             self.raise(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
         }
@@ -24,12 +24,12 @@ impl Transaction<'_> {
 
     /// Applies a snapshot of other users. Their conversations are updated too.
     pub(super) fn snapshot(&mut self, snapshot: Snapshot) -> rusqlite::Result<()> {
-        self.profiles(snapshot.profiles)?;
+        self.profiles(&snapshot.profiles)?;
         snapshot.statuses.into_iter().try_for_each(|status| self.user_status(status).map(drop))
     }
 
-    pub(super) fn profiles(&mut self, profiles: Vec<UserFullInfo>) -> rusqlite::Result<()> {
-        profiles.into_iter().try_for_each(|info| self.store_profile(info).map(drop))
+    pub(super) fn profiles(&mut self, profiles: &[UserFullInfo]) -> rusqlite::Result<()> {
+        profiles.iter().try_for_each(|info| self.store_profile(info).map(drop))
     }
 }
 

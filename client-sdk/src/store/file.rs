@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/017_receipt_before_message.sql"),
     include_str!("migrations/018_member_list.sql"),
     include_str!("migrations/019_entrance.sql"),
+    include_str!("migrations/020_data_gap.sql"),
 ];
 /// The longest wait for a lock. Only a checkpoint causes one, and a short one.
 const BUSY: Duration = Duration::from_secs(5);

@@ -1,10 +1,10 @@
 //! Groups whose members have long profiles. The logs have the keys of users; who they are is read with each page and each answer.
 
 use zim_client_sdk::MessageSendNotification;
-use zim_integration_tests::{World, group, soon};
+use zim_integration_tests::{Device, World, group, soon};
 use zim_protocol::{
-    ConversationType, Event, EventKind, GroupMemberEvent, GroupMessageReceiptMemberQueryConfig, Message,
-    MessageSendConfig,
+    ConversationType, Event, EventKind, FriendAddConfig, FriendListQueryConfig, GroupMemberEvent,
+    GroupMessageReceiptMemberQueryConfig, Message, MessageSendConfig, UsersInfoQueryConfig,
 };
 use zim_server::db::{Scope, Tx, params};
 
@@ -85,6 +85,65 @@ fn are_in(event: &Event) -> bool {
         }
         _ => false,
     }
+}
+
+/// Gives users whose names match extended data of 32,000 times this letter.
+async fn set_extended_data(world: &World, names: &'static str, letter: &str) {
+    let data = letter.repeat(32_000);
+    let written = world.server().app().db.submit(Scope::none(), async move |tx: &mut Tx<'_>| {
+        Ok(tx.execute("UPDATE account SET extended_data = $2 WHERE name LIKE $1", &params![names, data]).await?)
+    });
+    assert!(written.await.unwrap() > 0);
+}
+
+/// Returns what a device knows, or asks the server for.
+async fn extended_data(device: &Device, user: &str, config: UsersInfoQueryConfig) -> String {
+    let found = soon(device.query_users_info([user], config)).await.unwrap();
+    found.user_list[0].extended_data.clone()
+}
+
+/// A change of forty members has no room for what their profiles say. That is not empty for the devices of the others.
+#[tokio::test]
+async fn query_users_info_asks_for_extended_data_that_a_change_of_a_group_had_no_room_for() {
+    let world = World::with(|config| config.limits.max_user_extended_data_bytes = 32_768).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let users: Vec<String> = (0..40).map(|number| format!("u{number}")).collect();
+    world.register(&users).await;
+    set_extended_data(&world, "u%", "x").await;
+    // Bob has a friend among them, and has met another one, whose profile changes unseen.
+    soon(bob.add_friend("u0", FriendAddConfig::default())).await.unwrap();
+    extended_data(&bob, "u1", UsersInfoQueryConfig { is_query_from_server: true }).await;
+    set_extended_data(&world, "u1", "y").await;
+    create(&ann, "crew", &["bob"]).await;
+    let invited = soon(ann.invite_users_into_group(&users, "crew")).await.unwrap();
+    assert_eq!((invited.user_list.len(), invited.error_user_list.len()), (40, 0));
+    let members = bob.until("the arrival of all", |seen| {
+        seen.iter().find_map(|event| match event {
+            Event::GroupMemberStateChanged(event) if event.user_list.len() == 40 => Some(event.user_list.clone()),
+            _ => None,
+        })
+    });
+    let mut with_data: Vec<(String, String)> = members
+        .await
+        .into_iter()
+        .filter(|member| !member.user_extended_data.is_empty())
+        .map(|member| (member.user_id, member.user_extended_data))
+        .collect();
+    with_data.sort();
+    let known = |user: &str| (user.to_owned(), "x".repeat(32_000));
+    assert!(with_data == [known("u0"), known("u1")], "what bob knew before");
+    assert!(bob.seen_of(EventKind::FriendInfoUpdated).is_empty(), "nothing of the friend has changed");
+    let config = FriendListQueryConfig { count: 10, ..FriendListQueryConfig::default() };
+    let friends = soon(bob.query_friend_list(config)).await.unwrap().friend_list;
+    assert!(friends.len() == 1 && friends[0].user_extended_data == "x".repeat(32_000));
+    // The server is asked once for each: a device may ask for ten users in ten seconds.
+    for _ in 0..5 {
+        for (user, letter) in [("u0", "x"), ("u1", "y"), ("u2", "x"), ("u39", "x")] {
+            let data = extended_data(&bob, user, UsersInfoQueryConfig::default()).await;
+            assert!(data == letter.repeat(32_000), "{user}: {} bytes", data.len());
+        }
+    }
+    world.end().await;
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ mod media_film;
 mod media_group;
 mod media_multiple;
 mod media_orphans;
+mod media_quota;
 mod media_s3;
 mod media_s3_fault;
 mod media_store;

@@ -9,6 +9,7 @@ use zim_protocol::{
 use zim_server::config::PublicListen;
 
 use crate::media::{Files, image_of, noise, png, send, stored};
+use crate::media_quota::number;
 
 #[tokio::test]
 async fn send_media_message_stops_at_the_quota() {
@@ -149,7 +150,7 @@ async fn send_media_message_fails_if_the_store_or_the_url_of_the_server_is_wrong
 
 #[tokio::test]
 async fn delete_app_removes_its_files() {
-    let world = World::new().await;
+    let world = World::with(|config| config.media.max_app_bytes = 1 << 30).await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let files = Files::new();
     send(&ann, Message::image(files.add("cat.png", &png(10, 10)))).await.unwrap();
@@ -157,7 +158,9 @@ async fn delete_app_removes_its_files() {
     let (mut operator, first) = (world.admin().await, world.app_id());
     soon(operator.create_app(CreateAppRequest { app_id: first ^ 1, name: "Other".into() })).await.unwrap();
     let delete = || DeleteAppRequest { app_id: first, confirm: first };
+    assert_eq!(number(&world, "SELECT COUNT(*) FROM media_total").await, 1);
     while !soon(operator.delete_app(delete())).await.unwrap().into_inner().is_done {}
+    assert_eq!(number(&world, "SELECT COUNT(*) FROM media_total").await, 0);
     world.advance_until("the files are removed", async || (stored(&world) == 0).then_some(())).await;
     drop(operator);
     world.end().await;

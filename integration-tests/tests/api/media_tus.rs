@@ -20,7 +20,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> Bytes {
     Bytes::copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
-fn request(kind: MessageType, bytes: &[u8]) -> CreateMediaUploadRequest {
+pub(crate) fn request(kind: MessageType, bytes: &[u8]) -> CreateMediaUploadRequest {
     CreateMediaUploadRequest {
         r#type: kind as i32,
         file_name: "paper.bin".to_owned(),

@@ -53,6 +53,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0021_group_application",
     "0022_privacy",
     "0023_ended_rev",
+    "0024_media_total",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

@@ -153,18 +153,20 @@ pub async fn members(
 const MEMBERS_BYTES: usize = 768 << 10;
 
 /// Leaves out extended data if members would not fit into a frame with it: first that of those who have brought them in,
-/// which repeats itself. Names and avatars of a hundred members always fit.
-pub fn shorten_members(members: &mut [GroupMemberInfo]) {
+/// which repeats itself. Names and avatars of a hundred members always fit. Returns whether the members are without their own.
+pub fn shorten_members(members: &mut [GroupMemberInfo]) -> bool {
     if !are_too_long(members) {
-        return;
+        return false;
     }
     let enter_infos = members.iter_mut().filter_map(|member| member.group_enter_info.as_mut());
     for operator in enter_infos.filter_map(|info| info.operated_user.as_mut()) {
         operator.user_extended_data.clear();
     }
-    if are_too_long(members) {
+    let has_too_much = are_too_long(members);
+    if has_too_much {
         members.iter_mut().for_each(|member| member.user_extended_data.clear());
     }
+    has_too_much
 }
 
 fn are_too_long(members: &[GroupMemberInfo]) -> bool {
@@ -228,13 +230,14 @@ pub(super) async fn resolve(
                 let state = if event.are_members() { GroupMemberState::Enter } else { GroupMemberState::Quit };
                 let users = record.users.iter().filter_map(|user| found.get(user).cloned());
                 let mut user_list: Vec<GroupMemberInfo> = users.collect();
-                shorten_members(&mut user_list);
+                let without_extended_data = shorten_members(&mut user_list);
                 Detail::Roster(RosterChange {
                     state: state as i32,
                     member_event: event.member_event() as i32,
                     group_event: event.group_event() as i32,
                     user_list,
                     operated_info,
+                    without_extended_data,
                 })
             }
         };
@@ -280,7 +283,7 @@ mod tests {
             (101, 32_000, 0, (0, 0)),
         ] {
             let mut members = brought_in(count, own, operators);
-            shorten_members(&mut members);
+            assert_eq!(shorten_members(&mut members), expected.0 == 0, "{count} {own} {operators}");
             assert!(!are_too_long(&members));
             for member in &members {
                 let operator = member.group_enter_info.as_ref().unwrap().operated_user.as_ref().unwrap();

@@ -89,6 +89,7 @@ pub(crate) async fn delete_page(tx: &mut Tx<'_>, app: AppKey, now: i64) -> Resul
         }
     }
     rows += tx.execute("DELETE FROM push_provider WHERE app = $1", &params![app]).await?;
+    rows += tx.execute("DELETE FROM media_total WHERE app = $1", &params![app]).await?;
     rows += tx.execute("DELETE FROM app WHERE id = $1", &params![app]).await?;
     Ok(Deleted { rows, is_done: true })
 }
@@ -115,7 +116,7 @@ mod tests {
         // Deleted first, with the files.
         known.insert("media");
         // Deleted last, with the app.
-        known.insert("push_provider");
+        known.extend(["push_provider", "media_total"]);
         known.extend(OF_USER.iter().chain(&OF_CONVERSATION).map(|(table, _)| *table));
         assert_eq!(created, known, "a table with rows of an app must be deleted with it");
     }

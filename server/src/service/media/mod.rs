@@ -3,6 +3,7 @@
 mod complete;
 mod log;
 mod rules;
+mod space;
 mod store;
 mod sweep;
 mod task;
@@ -91,9 +92,12 @@ impl App {
             now: self.clock.now_ms(),
         };
         let create = async |new: store::New, is_lost: bool| {
-            let settings = self.config.media.clone();
-            let scope = Scope::user(identity.user);
-            caller.write(&self.db, scope, async move |tx, _| store::create(tx, new, is_lost, &settings).await).await
+            let (settings, started_at) = (self.config.media.clone(), self.started_at);
+            let scope = space::announcing(identity.app, identity.user, &settings);
+            let created = caller.write(&self.db, scope, async move |tx, _| {
+                store::create(tx, new, is_lost, (&settings, started_at)).await
+            });
+            created.await.and_then(|file| file.ok_or_else(|| Error::file_quota_used_up("this app")))
         };
         let file = create(new.clone(), false).await?;
         if !file.is_complete || !self.has_lost(file.id).await {

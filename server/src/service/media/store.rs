@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::log::LOG;
+use super::space::{self, count, counted};
 use super::task::{MEDIA_EXPIRED, MEDIA_UNUSED, PIECE_REMOVAL};
 use crate::config;
 use crate::db::{Row, Tx, params};
@@ -13,8 +14,6 @@ use crate::key::{AppKey, ConversationKey, UserKey};
 use crate::media::{self, Version, Versions};
 use crate::task;
 
-/// What the smallest file counts for: the space that it takes with its rows.
-const LEAST_BYTES: i64 = 4_096;
 /// The files that one job removes.
 const PAGE: i64 = 100;
 const DAY_MS: i64 = 86_400_000;
@@ -103,14 +102,15 @@ impl File {
     }
 }
 
-fn counted(size: i64) -> i64 {
-    size.max(LEAST_BYTES)
-}
-
 /// Adds a file that is to be uploaded, or returns the one of the same user with the same content, of which the upload goes on
-/// or is done. `is_lost`: the bytes of those that are done are not there. Their rows stay, because they may be there again: a folder
-/// may not be mounted.
-pub(super) async fn create(tx: &mut Tx<'_>, new: New, is_lost: bool, settings: &config::Media) -> Result<File, Error> {
+/// or is done; `None`: the app has no space left. `is_lost`: the bytes of those that are done are not there. Their rows stay, because
+/// they may be there again: a folder may not be mounted. `started_at` is when this server started.
+pub(super) async fn create(
+    tx: &mut Tx<'_>,
+    new: New,
+    is_lost: bool,
+    (settings, started_at): (&config::Media, i64),
+) -> Result<Option<File>, Error> {
     let sql = format!(
         "SELECT {COLUMNS} FROM media m WHERE m.account = $1 AND m.hash = $2 AND m.size = $3 AND m.kind = $4 AND m.state < $5 \
          ORDER BY m.state DESC, m.id DESC LIMIT 1"
@@ -121,9 +121,11 @@ pub(super) async fn create(tx: &mut Tx<'_>, new: New, is_lost: bool, settings: &
         // It must not be removed before it is sent, and the server may have another address than when it was announced first.
         let sql = "UPDATE media SET base = $3, unused_since = $2, created_at = $2 WHERE id = $1";
         tx.execute(sql, &params![file.id, new.now, new.base.clone()]).await?;
-        return Ok(File { base: new.base, ..file });
+        return Ok(Some(File { base: new.base, ..file }));
     }
-    check_room(tx, &new, settings).await?;
+    if !space::take(tx, (new.app, new.user), new.size, (new.now, started_at), settings).await? {
+        return Ok(None);
+    }
     let sql = "INSERT INTO media (id, app, account, secret, token, base, kind, name, size, hash, state, created_at, unused_since, \
                media_type, width, height, large_width, large_height, thumbnail_width, thumbnail_height) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $11, $11, '', 0, 0, 0, 0, 0, 0)";
@@ -144,12 +146,11 @@ pub(super) async fn create(tx: &mut Tx<'_>, new: New, is_lost: bool, settings: &
         ],
     )
     .await?;
-    count(tx, (new.app, new.user), counted(new.size)).await?;
     task::schedule_by(tx, &MEDIA_UNUSED, new.user, new.now + i64::from(settings.upload_valid_s) * 1_000).await?;
     if settings.kept_days > 0 {
         task::schedule_by(tx, &MEDIA_EXPIRED, new.user, new.now + i64::from(settings.kept_days) * DAY_MS).await?;
     }
-    Ok(File {
+    Ok(Some(File {
         id: new.id,
         app: new.app,
         user: new.user,
@@ -164,54 +165,7 @@ pub(super) async fn create(tx: &mut Tx<'_>, new: New, is_lost: bool, settings: &
         created_at: new.now,
         media_type: String::new(),
         versions: Versions::default(),
-    })
-}
-
-async fn check_room(tx: &mut Tx<'_>, new: &New, settings: &config::Media) -> Result<(), Error> {
-    let is_full = |used: i64, most: u64| most > 0 && used.saturating_add(counted(new.size)).unsigned_abs() > most;
-    let usage = Usage::of(tx, new.app, new.user, settings.max_app_bytes > 0).await?;
-    if is_full(usage.user, settings.max_user_bytes) {
-        return Err(Error::file_quota_used_up("this user"));
-    }
-    if is_full(usage.app, settings.max_app_bytes) {
-        return Err(Error::file_quota_used_up("this app"));
-    }
-    Ok(())
-}
-
-/// The bytes of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usage {
-    /// Those of a user.
-    pub(crate) user: i64,
-    /// Those of their app; 0 unless they are asked for.
-    pub(crate) app: i64,
-}
-
-impl Usage {
-    /// Reads how much space files take.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub(crate) async fn of(tx: &mut Tx<'_>, app: AppKey, user: UserKey, with_app: bool) -> Result<Self, Error> {
-        let sql = "SELECT bytes FROM media_usage WHERE app = $1 AND account = $2";
-        let row = tx.fetch_one(sql, &params![app, user]).await?;
-        let of_user = row.map_or(Ok(0), |row| row.get(0))?;
-        let mut of_app = 0;
-        if with_app {
-            let sql = "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM media_usage WHERE app = $1";
-            of_app = tx.fetch_one(sql, &params![app]).await?.map_or(Ok(0), |row| row.get(0))?;
-        }
-        Ok(Self { user: of_user, app: of_app })
-    }
-}
-
-/// Changes the number of bytes of a user, whose lock the job has.
-async fn count(tx: &mut Tx<'_>, (app, user): (AppKey, UserKey), bytes: i64) -> Result<(), Error> {
-    let sql = "INSERT INTO media_usage (app, account, bytes) VALUES ($1, $2, $3) \
-               ON CONFLICT (app, account) DO UPDATE SET bytes = media_usage.bytes + excluded.bytes";
-    tx.execute(sql, &params![app, user, bytes]).await?;
-    Ok(())
+    }))
 }
 
 /// Returns the file whose column, `secret` or `token`, has this value.

@@ -1,8 +1,10 @@
 use zim_protocol::{
-    GroupChange, GroupEvent, GroupMemberEvent, GroupMemberInfo, GroupMemberState, RosterChange, group_change,
+    GroupChange, GroupEvent, GroupMemberEvent, GroupMemberInfo, GroupMemberState, RosterChange, UserFullInfo, UserInfo,
+    group_change,
 };
 
 use super::*;
+use crate::store::user::{self, Gap};
 
 /// Pages of changes may be read again.
 #[test]
@@ -74,4 +76,38 @@ fn a_stay_of_an_ended_epoch_is_not_compared_with_changes_of_the_next() {
     let told = [EventKind::GroupNameUpdated];
     assert_eq!(all_events(&db, &mut recent, Job { batch, ..Job::default() }, &told), told);
     assert_eq!(known_name(&db), "now");
+}
+
+/// What had no room in a change is not empty.
+#[test]
+fn a_change_without_extended_data_leaves_what_is_known_of_it() {
+    let (db, mut recent) = (memory().unwrap(), Recent::default());
+    let base = UserInfo { user_id: "bob".into(), user_extended_data: "chess".into(), ..UserInfo::default() };
+    let bob = UserFullInfo { base_info: Some(base), extended_data: "chess".into(), ..UserFullInfo::default() };
+    all_events(&db, &mut recent, settling(Settle::Users(vec![bob])), &[]);
+    let member = |user_id: &str| GroupMemberInfo { user_id: user_id.into(), member_role: 3, ..Default::default() };
+    let invited = RosterChange {
+        state: GroupMemberState::Enter as i32,
+        member_event: GroupMemberEvent::Invited as i32,
+        group_event: GroupEvent::Invited as i32,
+        user_list: vec![member("bob"), member("carl")],
+        without_extended_data: true,
+        ..RosterChange::default()
+    };
+    let entry = ChangeEntry { rev: 1, detail: Some(Detail::Roster(invited)), ..ChangeEntry::default() };
+    let crew = Name::new(ConversationType::Group as i32, "crew");
+    let change = Change::Changes { name: crew, entries: vec![entry], origin: Origin::Other };
+    let applied = apply(&db, &Viewer::in_test("ann", 10), &mut recent, changing(change)).unwrap();
+    let told = applied.events.iter().find_map(|(_, event)| match event {
+        Event::GroupMemberStateChanged(event) => Some(&event.user_list),
+        _ => None,
+    });
+    let told: Vec<(&str, &str)> =
+        told.unwrap().iter().map(|member| (&*member.user_id, &*member.user_extended_data)).collect();
+    assert_eq!(told, [("bob", "chess"), ("carl", "")]);
+    let is_found =
+        |user_id| [Gap::Nothing, Gap::Older, Gap::All].map(|most| user::read_within(&db, user_id, most).unwrap());
+    let chess = Some("chess".to_owned());
+    assert_eq!(is_found("bob").map(|found| found.map(|bob| bob.extended_data)), [None, chess.clone(), chess]);
+    assert_eq!(is_found("carl").map(|found| found.is_some()), [false, false, true]);
 }
