@@ -1,5 +1,6 @@
 //! The modules of each crate stand in dependency order in `lib.rs` (or `main.rs`): a module uses only modules above it, so there
-//! are no cycles, and a reader can start at the top. Every file has fewer than 600 lines.
+//! are no cycles, and a reader can start at the top. Every file has fewer than 600 lines, and a plain method takes few lines of the
+//! server.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,6 +21,17 @@ const CRATES: [(&str, &[&str], &[Use]); 5] = [
 
 /// A source file has fewer lines.
 const LINES: usize = 600;
+
+/// The nouns whose methods mostly read and write rows, with their services.
+const PLAIN_NOUNS: [(&str, &str); 4] = [
+    ("blacklist", "BlacklistService"),
+    ("friend", "FriendService"),
+    ("status", "StatusService"),
+    ("user", "UserService"),
+];
+
+/// One of their methods has at most so many lines in the server. More would mean that it repeats what others have.
+const LINES_OF_METHOD: usize = 85;
 
 /// Folders with sources that nobody edits: what is built, and the programs that made the files of old builds.
 const NOT_EDITED: [&str; 2] = ["target", "fixtures"];
@@ -224,4 +236,20 @@ fn paths_are_found_in_groups_and_in_code() {
     let found: Vec<String> =
         paths(text, "crate::").into_iter().map(|(line, path)| format!("{line} {}", path.join("::"))).collect();
     assert_eq!(found, ["1 a", "1 b", "1 b::C", "1 d::e", "2 g::h"]);
+}
+
+#[test]
+fn a_plain_method_takes_few_lines_of_the_server() {
+    for (noun, service) in PLAIN_NOUNS {
+        let contract = read(&root().join("protocol/proto/zim/v1").join(noun).with_extension("proto"));
+        let (_, service) = contract.split_once(&format!("\nservice {service} {{\n")).unwrap();
+        let of_service = service.lines().take_while(|line| *line != "}");
+        let methods = of_service.filter(|line| line.starts_with("  rpc ")).count();
+        let files = rust_files(&root().join("server/src/service").join(noun));
+        let sources = files.iter().filter(|file| !file.to_string_lossy().ends_with("tests.rs"));
+        let lines = |file: &PathBuf| read(file).split("\n#[cfg(test)]\nmod tests {").next().unwrap().lines().count();
+        let lines: usize = sources.map(lines).sum();
+        assert!(methods > 0 && lines > 0, "{noun}: {lines} lines for {methods} methods");
+        assert!(lines <= LINES_OF_METHOD * methods, "{noun}: {lines} lines for {methods} methods");
+    }
 }

@@ -223,7 +223,7 @@ pub(crate) fn number(rule: &DynamicMessage, name: &str) -> i64 {
 
 /// Returns prost's name of an enum option's variant. A number that the enum does not name is an error: a method must not
 /// become open to every user because the generator does not know its access.
-fn variant(rule: &DynamicMessage, name: &str) -> Result<String> {
+pub(crate) fn variant(rule: &DynamicMessage, name: &str) -> Result<String> {
     let field = rule.descriptor().get_field_by_name(name).with_context(|| format!("no option {name}"))?;
     let Kind::Enum(options) = field.kind() else { bail!("the option {name} is not an enum") };
     let number = i32::try_from(number(rule, name))?;

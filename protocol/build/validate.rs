@@ -3,11 +3,11 @@
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor};
 
 use crate::message::is_flat;
-use crate::model::{camel, field_rule, flag, number, rust_field, snake, texts, type_name};
+use crate::model::{camel, field_rule, flag, number, rust_field, snake, texts, type_name, variant};
 
 const DEFAULT_CODE: i64 = 6_000_001;
 
@@ -196,7 +196,7 @@ impl<'a> Limits<'a> {
         let required = flag(rule, "required") && !self.field.is_list() && !self.field.supports_presence();
         let mut checks = Vec::new();
         match self.field.kind() {
-            Kind::String => checks.push(self.text(reference)),
+            Kind::String => checks.push(self.text(reference)?),
             Kind::Bytes => {
                 let (most, exact) = (number(rule, "max_bytes"), number(rule, "exact_bytes"));
                 if required || most > 0 || exact > 0 {
@@ -237,14 +237,19 @@ impl<'a> Limits<'a> {
         Ok(checks)
     }
 
-    fn text(&self, reference: &str) -> String {
+    fn text(&self, reference: &str) -> Result<String> {
         let (rule, at) = (&self.rule, &self.at);
         let (bytes, chars) = (number(rule, "max_bytes"), number(rule, "max_chars"));
-        let (is_id, not_blank) = (number(rule, "charset") == 1, flag(rule, "not_blank"));
+        let not_blank = flag(rule, "not_blank");
+        let is_id = match &*variant(rule, "charset")? {
+            "Text" => false,
+            "Id" => true,
+            other => bail!("the alphabet {other} is checked by nothing"),
+        };
         // A required list may contain an empty text, but never an empty ID.
         let required = if self.field.is_list() { is_id } else { flag(rule, "required") };
-        format!(
+        Ok(format!(
             "check::text({at}, {reference}, Text {{ required: {required}, max_bytes: {bytes}, max_chars: {chars}, is_id: {is_id}, not_blank: {not_blank} }})"
-        )
+        ))
     }
 }

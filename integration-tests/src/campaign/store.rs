@@ -128,6 +128,13 @@ pub(super) struct StoredTask {
     pub(super) effects: Vec<i64>,
 }
 
+impl StoredTask {
+    /// Whether somebody has scheduled it, and it took effect exactly once and not before its time.
+    pub(super) fn is_right(&self) -> bool {
+        matches!((self.at, &*self.effects), (Some(at), [now]) if *now >= at)
+    }
+}
+
 impl StoredConversation {
     /// Returns what a user calls it; `None` if they are not in it and never were.
     pub(super) fn called_by(&self, user: &str) -> Option<&str> {
@@ -468,4 +475,19 @@ pub(super) fn decoded<M: prost::Message + Default>(hex: &str) -> anyhow::Result<
     let bytes: Vec<u8> =
         (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16)).collect::<Result<_, _>>()?;
     Ok(M::decode(&bytes[..])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_takes_effect_once_and_not_before_its_time() {
+        let is_right = |at, effects: &[i64]| StoredTask { at, effects: effects.to_vec() }.is_right();
+        assert!(is_right(Some(5), &[5]) && is_right(Some(5), &[6]));
+        assert!(!is_right(Some(5), &[]), "never");
+        assert!(!is_right(Some(5), &[5, 5]), "twice");
+        assert!(!is_right(Some(5), &[4]), "too early");
+        assert!(!is_right(None, &[5]), "although nobody has scheduled it");
+    }
 }

@@ -4,9 +4,9 @@ use tonic::Code;
 use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{Chat, Device, OperatorClient, World, eventually, group, soon, texts};
 use zim_protocol::{
-    ConversationType, GetRetentionRequest, ListAuditRequest, Message, MessageDeleteConfig, MessageQueryMode,
-    MessageRepliedInfoState, MessageRepliedListQueryConfig, MessageRevokeConfig, MessageSendConfig, Retention,
-    SetRetentionRequest,
+    ConversationType, EventKind, GetRetentionRequest, ListAuditRequest, Message, MessageDeleteConfig, MessageQueryMode,
+    MessageReceiptStatus, MessageRepliedInfoState, MessageRepliedListQueryConfig, MessageRevokeConfig,
+    MessageSendConfig, Retention, SetRetentionRequest,
 };
 use zim_server::db::{Scope, Tx, params};
 
@@ -125,6 +125,40 @@ async fn set_retention_leaves_a_reply_whose_source_is_not_found() {
         assert_eq!((info.state(), info.message), (MessageRepliedInfoState::NotFound, None));
     }
     drop(operator);
+    world.end().await;
+}
+
+/// Otherwise every message that was ever read would leave a row for its sender and for each reader.
+#[tokio::test]
+async fn set_retention_removes_what_feeds_say_of_receipts() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let is_read = async |text: &str| {
+        let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+        let (message, notification) = (Message::text(text), MessageSendNotification::default());
+        soon(ann.send_message(message, "bob", ConversationType::Peer, config, notification)).await.unwrap();
+        let got = bob.receives(text).await;
+        soon(bob.send_message_receipts_read(std::slice::from_ref(&got), "ann", ConversationType::Peer)).await.unwrap();
+        ann.next(EventKind::MessageReceiptChanged).await;
+    };
+    is_read("old").await;
+    age(&world).await;
+    is_read("new").await;
+    let told = "SELECT COUNT(*) FROM feed WHERE kind = 20";
+    assert_eq!(count(&world, told).await, 4, "each of the two is told of both");
+    set(&mut world.admin().await, of_app(&world, 7)).await;
+    for (device, peer) in [(&ann, "bob"), (&bob, "ann")] {
+        holds(device, peer.into(), &["new"]).await;
+    }
+    eventually("the rows are gone", async || (count(&world, told).await == 2).then_some(())).await;
+    let of_new = "SELECT COUNT(*) FROM feed f JOIN message m ON m.id = f.key WHERE f.kind = 20";
+    assert_eq!(count(&world, of_new).await, 2);
+    assert_eq!(count(&world, "SELECT COUNT(*) FROM receipt").await, 1);
+    // A device that comes later lacks nothing.
+    let new = world.device("bob").await;
+    let left = new.history("ann").await;
+    assert_eq!(texts(&left), ["new"]);
+    assert_eq!(left[0].receipt_status(), MessageReceiptStatus::Done);
     world.end().await;
 }
 

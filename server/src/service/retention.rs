@@ -9,6 +9,7 @@ use std::sync::Arc;
 use zim_protocol::{ConversationType, Retention, SetRetentionRequest};
 
 use super::media::drop_refs;
+use super::message::RECEIPT;
 use crate::app::App;
 use crate::db::{Scope, Tx, params};
 use crate::effect::Audience;
@@ -302,6 +303,15 @@ async fn remove(
     for row in tx.fetch(&format!("SELECT DISTINCT seq {} ORDER BY seq", of("push")), &span).await? {
         push::forget(tx, key, row.get(0)?).await?;
     }
+    // What the feeds of those who sent and read them say of receipts would otherwise stay for ever.
+    let sql = format!(
+        "DELETE FROM feed WHERE (account, kind, key) IN \
+         (SELECT r.account, {0}, x.id FROM receipt r JOIN message x ON x.conversation = r.conversation AND x.seq = r.seq \
+         WHERE r.conversation = $1 AND r.seq > $2 AND r.seq <= $3 \
+         UNION ALL SELECT x.sender, {0}, x.id FROM message x WHERE x.conversation = $1 AND x.seq > $2 AND x.seq <= $3)",
+        RECEIPT.number
+    );
+    tx.execute(&sql, &span).await?;
     for table in ["message_state", "reaction", "reaction_total", "receipt", "combine"] {
         tx.execute(&format!("DELETE {}", of(table)), &span).await?;
     }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use zim_protocol::{ConversationHead, Page};
 
 use super::{heads, pull_page, sums, viewer};
 use crate::db::tests::{with_postgres, with_sqlite};
 use crate::db::{Database, Tx};
 use crate::journal::tests::{ANN, BOB, CHAT, Fixture};
+use crate::journal::{Direction, LAST_MESSAGE_DEPTH, around};
 
 async fn head(fixture: &Fixture) -> ConversationHead {
     let scrambler = Arc::clone(&fixture.scrambler);
@@ -78,4 +80,41 @@ async fn a_member_sees_only_their_part_on_sqlite() {
 #[tokio::test]
 async fn a_member_sees_only_their_part_on_postgresql() {
     with_postgres("sync", heads_and_pages_show_the_members_part).await;
+}
+
+/// A head has the newest message that the user sees, if it is near the end. Otherwise a page of history has it.
+async fn a_head_looks_for_the_last_message_near_the_end(database: Database) {
+    let fixture = Fixture::open(database).await;
+    let count = u8::try_from(LAST_MESSAGE_DEPTH + 1).unwrap();
+    let sent = (1..=count).map(|id| fixture.db.submit_bulk(fixture.message(id.into(), id, "hi")));
+    for sent in join_all(sent).await {
+        sent.unwrap();
+    }
+    // Only the first one is further from the end than the search goes.
+    let hide = "INSERT INTO hidden (account, conversation, seq) SELECT 2, conversation, seq FROM message WHERE seq > 2";
+    fixture.execute(hide).await;
+    let near = head(&fixture).await;
+    assert_eq!((near.end_seq, near.last_message.map(|last| last.seq)), (count.into(), Some(2)));
+    let hide = "INSERT INTO hidden (account, conversation, seq) SELECT 2, conversation, seq FROM message WHERE seq = 2";
+    fixture.execute(hide).await;
+    let far = head(&fixture).await;
+    assert_eq!((far.end_seq, far.last_message), (count.into(), None));
+    let scrambler = Arc::clone(&fixture.scrambler);
+    let page = fixture.db.read(async move |tx: &mut Tx<'_>| {
+        let viewer = viewer(tx, CHAT, BOB).await?;
+        around(tx, CHAT, &scrambler, &viewer, (0, Direction::Older), 1, 1 << 20).await
+    });
+    let seqs: Vec<u64> = page.await.unwrap().iter().map(|entry| entry.seq).collect();
+    assert_eq!(seqs, [1]);
+    fixture.db.close().await;
+}
+
+#[tokio::test]
+async fn a_head_has_the_last_message_that_is_near_on_sqlite() {
+    with_sqlite(a_head_looks_for_the_last_message_near_the_end).await;
+}
+
+#[tokio::test]
+async fn a_head_has_the_last_message_that_is_near_on_postgresql() {
+    with_postgres("sync_last", a_head_looks_for_the_last_message_near_the_end).await;
 }
