@@ -135,8 +135,10 @@ impl Zim {
         let account = self.account()?;
         if config.is_also_delete_server_message() {
             let last_row = account.store().read(message_change::last_row).await?;
-            let own = account.deletes(Deleted::All);
-            own.done(self.call(DeleteAllConversationMessagesRequest { config: Some(config) }).await)?;
+            let deletion_number = deletion_number()?;
+            let own = account.deletes(Deleted::All(deletion_number));
+            let request = DeleteAllConversationMessagesRequest { config: Some(config), deletion_number };
+            own.done(self.call(request).await)?;
             // The server says nothing of conversations in which it has nothing to delete.
             for name in account.store().read(message_change::with_unsent).await? {
                 account.change_here(Local::ClearUnsent(name, last_row), None).await?;
@@ -288,6 +290,13 @@ pub(crate) async fn found<L: Remote>(
     let row = row(account, name, message).await?;
     let message = row.and_then(|row| messages(account, name, vec![row]).pop());
     message.ok_or_else(|| invalid("this device does not hold the message"))
+}
+
+/// Returns the number of a deletion of all messages: 53 random bits, and not 0. No other deletion of the user has the same.
+fn deletion_number() -> Result<i64, Error> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|_| invalid("the system cannot provide random bytes"))?;
+    Ok((u64::from_le_bytes(random) >> 11).max(1).cast_signed())
 }
 
 fn not_held() -> Error {

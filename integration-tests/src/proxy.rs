@@ -41,6 +41,8 @@ struct State {
     is_cut: bool,
     /// Drops the datagrams of the server.
     is_cut_back: bool,
+    /// Drops the datagrams of the clients.
+    is_cut_forth: bool,
     random: Random,
     /// Counts the changes of source ports.
     generation: u64,
@@ -74,6 +76,7 @@ impl Proxy {
             conditions: NetworkConditions::default(),
             is_cut: false,
             is_cut_back: false,
+            is_cut_forth: false,
             random,
             generation: 0,
         };
@@ -101,10 +104,15 @@ impl Proxy {
         self.state.lock().is_cut_back = true;
     }
 
-    /// Forwards datagrams again after [`Proxy::cut`] or [`Proxy::cut_back`].
+    /// Drops the clients' datagrams from now on: a client receives from the server, and the server hears nothing.
+    pub fn cut_forth(&self) {
+        self.state.lock().is_cut_forth = true;
+    }
+
+    /// Forwards datagrams again after [`Proxy::cut`], [`Proxy::cut_back`] or [`Proxy::cut_forth`].
     pub fn restore(&self) {
         let mut state = self.state.lock();
-        (state.is_cut, state.is_cut_back) = (false, false);
+        (state.is_cut, state.is_cut_back, state.is_cut_forth) = (false, false, false);
     }
 
     /// Sets the network conditions from now on.
@@ -146,6 +154,9 @@ async fn relay(front: Arc<UdpSocket>, state: Arc<Mutex<State>>) {
         let Ok((length, client)) = front.recv_from(&mut buffer).await else { continue };
         let (server, generation) = {
             let state = state.lock();
+            if state.is_cut_forth {
+                continue;
+            }
             (state.server, state.generation)
         };
         if upstreams.get(&client).is_none_or(|upstream| upstream.generation != generation) {

@@ -19,8 +19,8 @@ pub(crate) enum Deleted {
     Messages(Name, Vec<Message>),
     /// All messages of a conversation up to a position.
     Conversation(Name, u64),
-    /// All messages.
-    All,
+    /// All messages, by a request with this number.
+    All(i64),
 }
 
 /// The deletions that are asked for. See the module.
@@ -106,15 +106,16 @@ impl Deleting {
     /// A sync tells that all messages of a conversation up to a position were deleted. Returns whether this device does so: another
     /// one may have deleted fewer. Those of all conversations are told one after the other, and then at once.
     pub(super) fn tell_conversation(&self, name: &Name, cleared_seq: u64) -> bool {
-        let has_all = self.0.lock().deletions.values().any(|one| matches!(one.deleted, Deleted::All));
+        let has_all = self.0.lock().deletions.values().any(|one| matches!(one.deleted, Deleted::All(_)));
         let is_told =
             |deleted: &Deleted| matches!(deleted, Deleted::Conversation(of, seq) if of == name && *seq <= cleared_seq);
         self.tell(|deleted| is_told(deleted).then_some(0)) || has_all
     }
 
-    /// A sync tells that all messages were deleted. Returns whether this device does so.
-    pub(super) fn tell_all(&self) -> bool {
-        self.tell(|deleted| matches!(deleted, Deleted::All).then_some(0))
+    /// A sync tells that all messages were deleted, by a request with this number. Returns whether this device does so: what another one
+    /// deletes is what the server had when that request came, and there may be more by now.
+    pub(super) fn tell_all(&self, number: i64) -> bool {
+        self.tell(|deleted| matches!(deleted, Deleted::All(own) if *own == number).then_some(0))
     }
 }
 
@@ -152,6 +153,19 @@ mod tests {
             assert!(!deleting.tell_conversation(&Name::new(0, "crew"), 9));
             let failed: Result<(), Error> = Err(Error::new(ErrorCode::NetworkModuleRequestTimeout, "late"));
             assert_eq!(own.done(failed).is_ok(), is_done, "{cleared_seq}");
+        }
+    }
+
+    /// Another device of the user deleted all messages as well, or this device did so by an earlier request. A server of an earlier
+    /// version gives no number.
+    #[test]
+    fn a_request_for_all_messages_that_failed_is_done_only_if_it_is_the_one_that_was_told() {
+        for (number, is_done) in [(8, false), (0, false), (7, true)] {
+            let deleting = Arc::<Deleting>::default();
+            let own = deleting.begin(Deleted::All(7));
+            assert_eq!(deleting.tell_all(number), is_done, "{number}");
+            let failed: Result<(), Error> = Err(Error::new(ErrorCode::NetworkModuleRequestTimeout, "late"));
+            assert_eq!(own.done(failed).is_ok(), is_done, "{number}");
         }
     }
 }

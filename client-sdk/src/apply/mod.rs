@@ -479,7 +479,7 @@ impl<'a> Transaction<'a> {
             Detail::ConversationReceipt(entry) => self.conversation_receipt(entry, origin),
             Detail::MessageDeletion(entry) => self.message_deletion(entry, origin),
             Detail::Cleared(entry) => self.cleared(entry, origin),
-            Detail::AllCleared(_) => self.all_cleared(origin),
+            Detail::AllCleared(all) => self.all_cleared(all, origin),
             Detail::Setting(setting) => self.setting(&setting),
             Detail::AllDeleted(all) => self.all_deleted(&all, origin),
             // The engine handles entries about conversations.

@@ -1,7 +1,7 @@
 //! Receipts, and messages that the user deleted on some device.
 
 use zim_protocol::{
-    ConversationCleared, ConversationMessageReceiptChangedEvent, ConversationReceiptEntry, Event, Message,
+    AllCleared, ConversationCleared, ConversationMessageReceiptChangedEvent, ConversationReceiptEntry, Event, Message,
     MessageDeleteType, MessageDeletedEvent, MessageDeletion, MessageEntry, MessageFlag, MessageReceiptChangedEvent,
     MessageReceiptInfo, MessageReceiptStatus, MessageType, ReceiptEntry,
 };
@@ -157,8 +157,8 @@ impl Transaction<'_> {
     }
 
     /// The user deleted all messages of all conversations for themselves.
-    pub(super) fn all_cleared(&mut self, origin: Origin) -> rusqlite::Result<()> {
-        let is_own = self.viewer.deleting.tell_all();
+    pub(super) fn all_cleared(&mut self, all: AllCleared, origin: Origin) -> rusqlite::Result<()> {
+        let is_own = self.viewer.deleting.tell_all(all.deletion_number);
         if self.is_news(origin)? && !is_own {
             self.deleted("", 0, MessageDeleteType::AllConversationMessagesDeleted, Vec::new());
         }

@@ -21,6 +21,7 @@ mod conversation_list;
 mod conversation_settings;
 mod coverage;
 mod deletion;
+mod deletion_told;
 mod edit;
 mod erasure;
 mod experimental;

@@ -326,7 +326,7 @@ impl Server {
                     ..ConversationReceiptEntry::default()
                 })
             }
-            Kind::AllCleared => Detail::AllCleared(AllCleared {}),
+            Kind::AllCleared => Detail::AllCleared(AllCleared::default()),
         };
         FeedEntry { pos, detail: Some(detail) }
     }

@@ -32,7 +32,7 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 28] = [
+const OUR_PARAMETERS: [&str; 29] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
@@ -49,6 +49,8 @@ const OUR_PARAMETERS: [&str; 28] = [
     "DeleteConversationRequest.throughSeq",
     "DeleteAllMessageRequest.throughSeq",
     "SendConversationMessageReceiptReadRequest.throughSeq",
+    // Tells the client which of its requests a deletion belongs to.
+    "DeleteAllConversationMessagesRequest.deletionNumber",
     // Tells the client which of its requests an entrance belongs to.
     "CreateRoomRequest.entryNumber",
     "EnterRoomRequest.entryNumber",

@@ -349,7 +349,7 @@ fn a_deletion_of_this_device_that_a_sync_brings_is_its_own() {
     let by_seq = Message { message_seq: 1, ..Message::default() };
     let by_id = Message { message_id: "7".into(), ..Message::default() };
     let name = || Name::from(&peer());
-    let all = Detail::AllCleared(AllCleared {});
+    let all = |deletion_number| Detail::AllCleared(AllCleared { deletion_number });
     let cases = [
         (Deleted::Messages(name(), vec![by_seq.clone()]), deletion(), true),
         (Deleted::Messages(name(), vec![by_id]), deletion(), true),
@@ -359,9 +359,11 @@ fn a_deletion_of_this_device_that_a_sync_brings_is_its_own() {
         (Deleted::Conversation(name(), 1), cleared(), true),
         (Deleted::Conversation(name(), 2), cleared(), false),
         (Deleted::Conversation(Name::new(0, "cem"), 1), cleared(), false),
-        (Deleted::All, cleared(), true),
-        (Deleted::All, all.clone(), true),
-        (Deleted::Conversation(name(), 1), all, false),
+        (Deleted::All(7), cleared(), true),
+        (Deleted::All(7), all(7), true),
+        (Deleted::All(7), all(8), false),
+        (Deleted::All(7), all(0), false),
+        (Deleted::Conversation(name(), 1), all(7), false),
     ];
     for (deleted, detail, is_own) in cases {
         let case = format!("{deleted:?} {detail:?}");
@@ -392,7 +394,7 @@ fn what_a_new_epoch_tells_again_is_no_news() {
             (read(peer(), true), EventKind::MessageReceiptChanged),
             (read_all(2, 1), EventKind::ConversationMessageReceiptChanged),
             (deletion(), EventKind::MessageDeleted),
-            (Detail::AllCleared(AllCleared {}), EventKind::MessageDeleted),
+            (Detail::AllCleared(AllCleared::default()), EventKind::MessageDeleted),
         ] {
             device.page(&asking("bob"));
             let told = if is_again { Vec::new() } else { vec![kind] };

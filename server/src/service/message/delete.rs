@@ -25,11 +25,13 @@ pub(crate) static DELETION: FeedKind =
 pub(crate) static CLEARED: FeedKind =
     FeedKind { number: 23, resolve: |tx, user, keys| Box::pin(cleared(tx, user, keys)) };
 
-/// The user deleted all messages of all conversations for themselves.
+/// The user deleted all messages of all conversations for themselves; the key is the number of the request, which its client chose.
+/// There is one entry, that of the last deletion.
 pub(crate) static ALL_CLEARED: FeedKind = FeedKind {
     number: 24,
     resolve: |_, _, keys| {
-        let found = keys.iter().map(|key| (*key, Detail::AllCleared(AllCleared {}))).collect();
+        let detail = |key: &i64| (*key, Detail::AllCleared(AllCleared { deletion_number: *key }));
+        let found = keys.iter().map(detail).collect();
         Box::pin(std::future::ready(Ok(found)))
     },
 };
@@ -110,7 +112,7 @@ impl App {
         caller: &Caller,
         request: DeleteAllConversationMessagesRequest,
     ) -> Result<(), Error> {
-        let user = caller.identity()?.user;
+        let (user, number) = (caller.identity()?.user, request.deletion_number);
         if !request.config.unwrap_or_default().is_also_delete_server_message() {
             return Ok(());
         }
@@ -137,7 +139,10 @@ impl App {
                 .await?;
         }
         let done = caller.write(&self.db, Scope::user(user), async move |tx, log| {
-            log.feed(tx, user, &ALL_CLEARED, 0).await?;
+            // The entry of the deletion before has another key, so the new one does not replace it. Entries would pile up.
+            let sql = "DELETE FROM feed WHERE account = $1 AND kind = $2";
+            tx.execute(sql, &params![user, ALL_CLEARED.number]).await?;
+            log.feed(tx, user, &ALL_CLEARED, number).await?;
             Ok(())
         });
         done.await
