@@ -231,8 +231,9 @@ impl Config {
     }
 
     /// Sets where tokens come from: your back end, which signs them. The client asks for a token when a login has none,
-    /// before its token expires, and when the server refuses it as expired, until it gets one. With it, a client stays
-    /// logged in for ever without calling [`Zim::renew_token`](crate::Zim::renew_token).
+    /// before its token expires, and when the server refuses it, because it has expired or the operator has revoked it or
+    /// replaced the server secret. It asks until it gets one; if the server refuses that, too, the login ends. With it, a
+    /// client stays logged in for ever without calling [`Zim::renew_token`](crate::Zim::renew_token).
     ///
     /// ```
     /// # async fn token_of(user_id: &str) -> Result<String, std::io::Error> { Ok(String::new()) }
@@ -249,9 +250,10 @@ impl Config {
         self
     }
 
-    /// Retries the first login of a user like a reconnect, without a limit, while the server cannot be reached. Default:
-    /// false; the login fails after the connect timeout, as in the reference. A refusal of the server or of its
-    /// certificate ends the login in either case.
+    /// Retries the first login of a user like a reconnect, without a limit, while the server cannot be reached, or accepts no
+    /// logins for now: its database does not answer, or too many users log in. Default: false; the login fails after the
+    /// connect timeout, or with that refusal, as in the reference. A refusal of the user, of the token or app sign, or of
+    /// the server's certificate ends the login in either case.
     #[must_use]
     pub fn retry_login(mut self, retry: bool) -> Self {
         self.retries_login = retry;

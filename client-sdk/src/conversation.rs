@@ -27,6 +27,9 @@ use crate::zim::Zim;
 
 impl Zim {
     /// Returns one conversation of the list.
+    ///
+    /// # Errors
+    /// 6000603: there is no such conversation in the list.
     pub async fn query_conversation(
         &self,
         conversation_id: &str,
@@ -111,6 +114,9 @@ impl Zim {
     }
 
     /// Marks all conversations as read, on all devices of this user.
+    ///
+    /// # Errors
+    /// None but those of [every method](crate#errors).
     pub fn clear_conversation_total_unread_message_count(
         &self,
     ) -> impl Future<Output = Result<ConversationTotalUnreadMessageCountClearedResult, Error>> + Send + 'static + use<>
@@ -168,6 +174,9 @@ impl Zim {
     /// Sets the draft of a conversation: what the user has written and not sent. It never leaves this device. An empty one removes
     /// it. A conversation with a draft is in the list, even if there are no messages yet, in the place of a message that is as old
     /// as the draft. Deleting the conversation from the list deletes its draft.
+    ///
+    /// # Errors
+    /// 6000001: this is a room, or no ID of a conversation.
     pub fn set_conversation_draft(
         &self,
         draft: &str,
@@ -215,6 +224,9 @@ impl Zim {
     ///
     /// With `isAlsoDeleteServerConversation`, messages count that the server has stored by then, even those that this device has
     /// not received yet; otherwise those that it has.
+    ///
+    /// # Errors
+    /// None but those of [every method](crate#errors).
     pub fn delete_all_conversations(
         &self,
         config: ConversationDeleteConfig,
@@ -239,6 +251,9 @@ impl Zim {
 
     /// Marks a conversation as read: its unread count becomes 0 on all devices of this user. Messages that this device
     /// has not received yet stay unread.
+    ///
+    /// # Errors
+    /// 6000603: there is no such conversation.
     pub fn clear_conversation_unread_message_count(
         &self,
         conversation_id: &str,

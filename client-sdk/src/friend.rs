@@ -27,6 +27,11 @@ fn valid<R: Validate>(request: R) -> Result<R, Error> {
 impl Zim {
     /// Adds a user as a friend, and this user as theirs, at once and without their consent. Alias and attributes are
     /// visible to this user only.
+    ///
+    /// # Errors
+    /// - 6000811: there is no such user. 6000810: it is the user themselves. 6000803: they are friends already.
+    /// - 6000801: one of the two lists is full. 6000021: the other one has blocked the user.
+    /// - 6000001: the alias or the attributes are too long.
     pub fn add_friend(
         &self,
         user_id: &str,
@@ -37,6 +42,11 @@ impl Zim {
 
     /// Sends a friend application. If this user is on the other's list already, both are friends at once, and the
     /// result says that the application is accepted.
+    ///
+    /// # Errors
+    /// - 6000811: there is no such user. 6000810: it is the user themselves. 6000803: they are friends already.
+    /// - 6000801: one of the two lists is full. 6000021: the other one has blocked the user.
+    /// - 6000001: the wording, the alias or the attributes are too long.
     pub fn send_friend_application(
         &self,
         user_id: &str,
@@ -48,6 +58,11 @@ impl Zim {
     /// Deletes up to 20 users from the list of friends; with type `Both`, the default, this user is deleted from their
     /// lists as well. The result lists the users who could not be deleted, with the reason; if that is all of them, the
     /// call fails.
+    ///
+    /// # Errors
+    /// - 6000809: more than 20 users. 6000001: none, or an ID that is none.
+    /// - If no user was deleted, the reason: 6000812: not a friend. 6000811: no such user. 6000813: the user
+    ///   themselves.
     pub fn delete_friends<I>(
         &self,
         user_ids: I,
@@ -62,6 +77,9 @@ impl Zim {
 
     /// Checks whether up to 20 users are on the list of friends; with type `Both`, the default, also whether this user
     /// is on theirs.
+    ///
+    /// # Errors
+    /// 6000809: more than 20 users. 6000811: none of them is registered.
     pub fn check_friends_relation<I>(
         &self,
         user_ids: I,
@@ -76,6 +94,10 @@ impl Zim {
 
     /// Changes the alias of a friend, which is also the alias of the conversation with them. Only the devices of this
     /// user see it. An empty alias removes it.
+    ///
+    /// # Errors
+    /// 6000812: the other one is not a friend. 6000811: there is no such user. 6000001: the alias is longer than 256
+    /// characters.
     pub fn update_friend_alias(
         &self,
         friend_alias: &str,
@@ -86,6 +108,10 @@ impl Zim {
     }
 
     /// Sets attributes `k0` to `k4` of a friend. Attributes that are not given stay, and an empty value removes one.
+    ///
+    /// # Errors
+    /// 6000812: the other one is not a friend. 6000001: no attribute, another one than `k0` to `k4`, or all together
+    /// are longer than 1,024 bytes.
     pub fn update_friend_attributes(
         &self,
         friend_attributes: HashMap<String, String>,
@@ -95,6 +121,10 @@ impl Zim {
     }
 
     /// Accepts a friend application: both users become friends.
+    ///
+    /// # Errors
+    /// - 6000802: no application of this user waits. 6000814: it has expired.
+    /// - 6000801: one of the two lists is full. 6000811: there is no such user. 6000810: it is the user themselves.
     pub fn accept_friend_application(
         &self,
         user_id: &str,
@@ -104,6 +134,9 @@ impl Zim {
     }
 
     /// Rejects a friend application.
+    ///
+    /// # Errors
+    /// 6000802: no application of this user waits. 6000814: it has expired. 6000811: there is no such user.
     pub fn reject_friend_application(
         &self,
         user_id: &str,
@@ -113,6 +146,9 @@ impl Zim {
     }
 
     /// Returns up to 20 friends with alias and attributes.
+    ///
+    /// # Errors
+    /// 6000809: more than 20 users. 6000812: none of them is a friend.
     pub async fn query_friends_info<I>(&self, user_ids: I) -> Result<FriendsInfoQueriedResult, Error>
     where
         I: IntoIterator,
@@ -144,6 +180,9 @@ impl Zim {
 
     /// Returns a page of the list of friends, newest friendship first. `nextFlag` of the result is the cursor of the
     /// next page; 0 is the end.
+    ///
+    /// # Errors
+    /// 6000001: `count` is not between 1 and 100.
     pub async fn query_friend_list(&self, config: FriendListQueryConfig) -> Result<FriendListQueriedResult, Error> {
         let request = valid(QueryFriendListRequest { config: Some(config) })?;
         let account = self.account()?;
@@ -157,6 +196,9 @@ impl Zim {
 
     /// Returns a page of friend applications, sent and received, most recently changed first. `nextFlag` of the result
     /// is the cursor of the next page; 0 is the end.
+    ///
+    /// # Errors
+    /// 6000001: `count` is not between 1 and 100.
     pub async fn query_friend_application_list(
         &self,
         config: FriendApplicationListQueryConfig,
@@ -176,6 +218,9 @@ impl Zim {
     /// `isAlsoMatchFriendAlias` a keyword may also be in the alias. The search works in any script, and ignores case and whether letters are composed. A
     /// page has 1 to 30 friends; `nextFlag` of the result is the cursor of the next page; 0 is the end. The server is
     /// not asked.
+    ///
+    /// # Errors
+    /// 6000001: `count` or the keywords are out of bounds.
     pub async fn search_local_friends(&self, config: FriendSearchConfig) -> Result<FriendsSearchedResult, Error> {
         let config = valid(config)?;
         let account = self.account()?;

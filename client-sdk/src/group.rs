@@ -271,6 +271,9 @@ impl Zim {
 
     /// Returns all groups that the user is in, the last entered first (reference: `queryGroupList` without parameters).
     /// [`Zim::query_group_list_page`] returns a part of them.
+    ///
+    /// # Errors
+    /// None but those of [every method](crate#errors).
     pub async fn query_group_list(&self) -> Result<GroupListQueriedResult, Error> {
         let (mut all, mut next_flag) = (Vec::new(), 0);
         loop {

@@ -132,6 +132,9 @@ impl Zim {
     /// administrator, those of others to join and those of the user to bring others in. `nextFlag` of the result is the cursor of the
     /// next page; 0 is the end. Without a connection the result is what this device was told: applications of others of which it has
     /// heard, also in groups where the user does not decide any more.
+    ///
+    /// # Errors
+    /// 6000001: `count` is not between 1 and 100.
     pub async fn query_group_application_list(
         &self,
         config: GroupApplicationListQueryConfig,

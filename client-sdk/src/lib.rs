@@ -21,6 +21,15 @@
 //!   all events from now on, and [`Zim::connection_states`] one of the connection's states.
 //! - [`message::Body`] is what a message contains. [`Error`] has the reference's code and says whether a retry may help.
 //!
+//! # Errors
+//! The documentation of each method lists the codes of its own errors. In addition, every method may fail with these:
+//! - 6000001: a parameter is out of its bounds, for example an ID with a character that no ID has. The message names it.
+//! - 6000121: nobody is logged in. 6000002: the client has ended.
+//! - 6000104: there is no connection. 6000105: the server did not answer in time; it may have done what was asked.
+//! - 6000005: the server limits the rate. [`Error::detail`] has `retry_after_ms`.
+//! - 6000007: something of the server does not work. 6000008: its database.
+//! - 6000702, 6000704, 6000710: the local database cannot be written or read, or is closed.
+//!
 //! # ZEGOCLOUD ZIM
 //! If you know ZEGOCLOUD ZIM, you know the rest: every method, type, event and error code that exists has the reference's name,
 //! in Rust's spelling ([`Zim::send_message`], [`Zim::query_history_message`], [`Zim::on`]). The handles call these methods,

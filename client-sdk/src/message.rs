@@ -118,6 +118,13 @@ impl Zim {
     /// them. It is not stored, unless the server's settings say so. It fails with 6000203 unless this device is in the room. Under load
     /// messages of low priority are dropped first. A barrage message goes to rooms only, and is not limited in its rate. A combined
     /// message needs a room whose messages are stored.
+    ///
+    /// # Errors
+    /// - 6000001: the message has no content of its type, or it is too long; or it is to the user themselves.
+    /// - 6000204: there is no such user. 6000284: they have blocked the user.
+    /// - 6000523: there is no such group. 6000521: the user is not in it. 6000541: they are muted there.
+    /// - 6000203: this device is not in the room.
+    /// - For a message with files, see also [`Zim::send_media_message`].
     pub fn send_message(
         &self,
         message: Message,
@@ -139,6 +146,9 @@ impl Zim {
     }
 
     /// The older form of [`Zim::send_message`] in the reference.
+    ///
+    /// # Errors
+    /// See [`Zim::send_message`].
     #[deprecated = "use `send_message`"]
     pub fn send_peer_message(
         &self,
@@ -150,6 +160,9 @@ impl Zim {
     }
 
     /// The older form of [`Zim::send_message`] to a group in the reference.
+    ///
+    /// # Errors
+    /// See [`Zim::send_message`].
     #[deprecated = "use `send_message`"]
     pub fn send_group_message(
         &self,
@@ -161,6 +174,9 @@ impl Zim {
     }
 
     /// The older form of [`Zim::send_message`] to a room in the reference.
+    ///
+    /// # Errors
+    /// See [`Zim::send_message`].
     #[deprecated = "use `send_message`"]
     pub fn send_room_message(
         &self,
@@ -211,6 +227,9 @@ impl Zim {
     }
 
     /// Returns messages by their positions, at most 10. Those that this device has deleted are not there.
+    ///
+    /// # Errors
+    /// 6000001: not 1 to 10 positions.
     pub async fn query_messages(
         &self,
         message_seqs: &[i64],

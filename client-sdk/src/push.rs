@@ -87,6 +87,9 @@ impl Zim {
     }
 
     /// Ends the pushes to this device.
+    ///
+    /// # Errors
+    /// None but those of [every method](crate#errors).
     pub fn unregister_push(
         &self,
     ) -> impl Future<Output = Result<PushUnregisteredResult, Error>> + Send + 'static + use<> {
@@ -94,6 +97,9 @@ impl Zim {
     }
 
     /// Returns where the devices of this user get pushes, the newest first.
+    ///
+    /// # Errors
+    /// None but those of [every method](crate#errors).
     pub fn query_push_list(
         &self,
     ) -> impl Future<Output = Result<PushListQueriedResult, Error>> + Send + 'static + use<> {
@@ -102,6 +108,9 @@ impl Zim {
 
     /// Tells the server the number on the icon of the app, for all devices of this user (reference: `updateUserBadge`). The next push
     /// with `enableBadge` counts on from it.
+    ///
+    /// # Errors
+    /// 6000001: the number is negative, or greater than a million.
     pub fn update_user_badge(
         &self,
         badge: i64,

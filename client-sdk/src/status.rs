@@ -21,6 +21,10 @@ impl Zim {
     /// up. A user can have 3,000 subscriptions unless the server is configured otherwise; a further one replaces the
     /// earliest. Subscribing again restarts the time. The result lists the users who could not be subscribed to; if
     /// that is all of them, the call fails.
+    ///
+    /// # Errors
+    /// 6000001: not 1 to 100 users, none but oneself, or not 1 to 43,200 minutes. 6000011: none of the users is
+    /// registered.
     pub fn subscribe_users_status<I>(
         &self,
         user_ids: I,
@@ -36,6 +40,10 @@ impl Zim {
 
     /// Ends the subscriptions to up to 100 users. The result lists the users without a subscription; if that is all of
     /// them, the call fails.
+    ///
+    /// # Errors
+    /// 6000001: not 1 to 100 users, or there is no subscription to any of them. 6000011: none of the users is
+    /// registered.
     pub fn unsubscribe_users_status<I>(
         &self,
         user_ids: I,
@@ -49,6 +57,9 @@ impl Zim {
 
     /// Returns the current status of up to 200 users. The result lists the users who are not registered; if that is all
     /// of them, the call fails.
+    ///
+    /// # Errors
+    /// 6000001: not 1 to 200 users. 6000011: none of them is registered.
     pub fn query_users_status<I>(
         &self,
         user_ids: I,
@@ -62,6 +73,9 @@ impl Zim {
 
     /// Returns the subscriptions, earliest first, with the known status: from the local copy, with or without a
     /// connection. Without one it is unknown who is online. `userIDs` of the config selects users; empty selects all.
+    ///
+    /// # Errors
+    /// None but those of [every method](crate#errors).
     pub async fn query_subscribed_user_status_list(
         &self,
         config: SubscribedUserStatusQueryConfig,
@@ -88,6 +102,10 @@ impl Zim {
     /// Changes the user's own custom status (`"busy"`), up to 64 bytes; an empty one removes it. At most once a second.
     /// The user's other devices and their subscribers get `userStatusUpdated`. The status expires by itself: `duration`
     /// of the config is in seconds, 0 means a day, -1 means until the next change.
+    ///
+    /// # Errors
+    /// 6000001: the status is longer than 64 bytes, or there is no such `duration`. 6000004: it was changed less than
+    /// a second ago.
     pub fn update_user_custom_status(
         &self,
         custom_status: &str,

@@ -21,6 +21,9 @@ impl Zim {
     /// Returns the profiles of up to 10 users: known ones from this device and the others from the server, or all from
     /// the server with `isQueryFromServer`. The server can be asked for 10 users in 10 seconds. It is also asked for a known profile
     /// whose extended data had no room in a change of the members of a group.
+    ///
+    /// # Errors
+    /// 6000001: no user, or an ID that is none. 6000012: more than 10 users, at once or in 10 seconds.
     pub async fn query_users_info<I>(
         &self,
         user_ids: I,
@@ -69,6 +72,9 @@ impl Zim {
     }
 
     /// Changes the user's own name. Their other devices get `userInfoUpdated`.
+    ///
+    /// # Errors
+    /// 6000001: the name is longer than 256 bytes.
     pub fn update_user_name(
         &self,
         user_name: &str,
@@ -78,6 +84,9 @@ impl Zim {
 
     /// Changes the address of the user's own avatar. Their other devices get `userInfoUpdated`. The image itself is
     /// stored wherever the app likes.
+    ///
+    /// # Errors
+    /// 6000001: the address is longer than 500 bytes.
     pub fn update_user_avatar_url(
         &self,
         user_avatar_url: &str,
@@ -87,6 +96,9 @@ impl Zim {
 
     /// Changes the extended data of the user's own profile, up to 2 KB unless the server allows more. Their other
     /// devices get `userInfoUpdated`.
+    ///
+    /// # Errors
+    /// 6000001: it is longer than the server allows.
     pub fn update_user_extended_data(
         &self,
         extended_data: &str,
@@ -96,6 +108,9 @@ impl Zim {
 
     /// Replaces the rule that suppresses offline pushes on some devices while others are online. All devices of the
     /// user get `userRuleUpdated`, including this one.
+    ///
+    /// # Errors
+    /// 6000001: more than 16 platforms, or one that does not exist.
     pub fn update_user_offline_push_rule(
         &self,
         offline_push_rule: UserOfflinePushRule,
@@ -104,6 +119,9 @@ impl Zim {
     }
 
     /// Returns the user's own profile, rules and status. Without a connection the result is what this device knows.
+    ///
+    /// # Errors
+    /// None but those of [every method](crate#errors).
     pub async fn query_self_user_info(&self) -> Result<SelfUserInfoQueriedResult, Error> {
         let account = self.account()?;
         if account.remote().is_online() {

@@ -48,6 +48,64 @@ fn every_page_of_the_guide_with_code_is_tested() {
     assert!(count >= 14, "{count}");
 }
 
+/// The public methods in a source of the SDK that can fail, and whose documentation does not say with which errors.
+fn without_errors(source: &str) -> Vec<String> {
+    let (mut found, mut has_errors) = (Vec::new(), false);
+    let mut lines = source.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        let method = ["pub fn ", "pub async fn "].into_iter().find_map(|start| line.strip_prefix(start));
+        has_errors = !line.is_empty() && (has_errors || line == "/// # Errors");
+        let Some(method) = method else { continue };
+        let mut signature = line.to_owned();
+        while !signature.ends_with('{') {
+            signature = format!("{signature} {}", lines.next().unwrap());
+        }
+        let result = signature.split_once("->").map_or("", |(_, result)| result);
+        let result = result.split_once(" where ").map_or(result, |(result, _)| result);
+        if result.contains(", Error>") && !has_errors {
+            found.push(method.split(['(', '<']).next().unwrap().to_owned());
+        }
+        has_errors = false;
+    }
+    found
+}
+
+#[test]
+fn every_method_of_the_sdk_says_with_which_errors_it_fails() {
+    let source = [
+        "/// # Errors",
+        "/// 6000001: x.",
+        "#[must_use]",
+        "pub fn one(&self) -> Result<(), Error> {",
+        "}",
+        "",
+        "/// Text.",
+        "pub fn two<I>(",
+        "&self,",
+        ") -> impl Future<Output = Result<(), Error>>",
+        "where",
+        "I: IntoIterator,",
+        "{",
+        "}",
+        "",
+        "pub async fn three() -> Result<A, Error> {",
+        "pub fn four<F>(f: F) -> Self",
+        "where",
+        "F: Fn() -> Result<A, Error>,",
+        "{",
+    ];
+    assert_eq!(without_errors(&source.join("\n")), ["two", "three"]);
+    let mut count = 0;
+    for path in files("client-sdk/src").into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs")) {
+        let source = std::fs::read_to_string(&path).unwrap();
+        count += source.matches("/// # Errors").count();
+        // It fails with nothing but what every method may fail with.
+        let silent: Vec<String> = without_errors(&source).into_iter().filter(|name| name != "leave_all_room").collect();
+        assert!(silent.is_empty(), "{}: write `# Errors` for {silent:?}", path.display());
+    }
+    assert!(count > 200, "{count}");
+}
+
 #[test]
 fn the_figures_of_the_first_page_are_those_that_were_measured() {
     let first = std::fs::read_to_string(root().join("README.md")).unwrap();

@@ -106,7 +106,7 @@ pub(crate) struct Settings {
 pub(crate) fn erase(config: &Config, app_id: u32, user_id: &str) -> std::io::Result<()> {
     let Some(folder) = config.folder() else { return Ok(()) };
     let file = database_file(folder.to_owned(), app_id, user_id);
-    for kind in ["db", "db-wal", "db-shm"] {
+    for kind in std::iter::once("db").chain(store::BESIDE) {
         match std::fs::remove_file(file.with_extension(kind)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}

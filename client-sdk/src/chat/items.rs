@@ -32,6 +32,9 @@ impl<T: Send + 'static> Items<T> {
     }
 
     /// Returns the next item, or `None` at the end. This method is cancel safe.
+    ///
+    /// # Errors
+    /// Those of the method that returned the stream.
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         StreamExt::next(&mut self.0).await
     }

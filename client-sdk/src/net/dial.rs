@@ -80,6 +80,19 @@ impl Drop for Dialed {
     }
 }
 
+/// The packets of a connection so far.
+#[derive(Clone, Copy, Debug)]
+struct Traffic {
+    sent: u64,
+    received: u64,
+}
+
+/// Returns whether something is wrong: there is no connection, or the server has not reacted to what this device has sent.
+fn is_unanswered(before: Option<Traffic>, now: Option<Traffic>) -> bool {
+    let (Some(before), Some(now)) = (before, now) else { return true };
+    now.sent > before.sent && now.received == before.received
+}
+
 /// Why a connection could not be made.
 #[derive(Debug)]
 pub(crate) struct Unreachable {
@@ -225,7 +238,10 @@ impl Dialer {
     /// while the server does not react to what this device sends.
     pub(crate) async fn network_changed(&self, seen: &AtomicU64, connection: Option<&Connection>) {
         let route = || self.endpoints.lock().server.map(|server| (server, quic::local_address(server)));
-        let traffic = || connection.map(Connection::stats).map(|stats| (stats.udp_tx, stats.udp_rx));
+        let traffic = || {
+            let stats = connection?.stats();
+            Some(Traffic { sent: stats.udp_tx.datagrams, received: stats.udp_rx.datagrams })
+        };
         let (before, mut changes) = (route(), self.changes.subscribe());
         let mut last = traffic();
         loop {
@@ -238,12 +254,11 @@ impl Dialer {
                 () = sleep(ROUTE_CHECK) => {}
             }
             let now = traffic();
-            if let (Some((sent_before, received_before)), Some((sent, received))) = (last, now)
-                && (received.datagrams > received_before.datagrams || sent.datagrams == sent_before.datagrams)
-            {
+            if !is_unanswered(last, now) {
                 last = now;
                 continue;
             }
+            // This opens a socket.
             let now = route();
             if now != before && now.is_some_and(|(_, local)| local.is_some()) {
                 return;
@@ -426,6 +441,16 @@ mod tests {
         ports.dedup();
         assert_eq!(ports.len(), 2, "{ports:?}");
         dialer.close().await;
+    }
+
+    #[test]
+    fn the_route_is_checked_only_while_something_is_wrong() {
+        let traffic = |sent, received| Some(Traffic { sent, received });
+        let after = |sent, received| is_unanswered(traffic(5, 5), traffic(sent, received));
+        assert!(!after(5, 5), "nothing was sent: an idle phone sleeps");
+        assert!(!after(9, 6) && !after(5, 6), "the server reacts");
+        assert!(after(6, 5));
+        assert!(is_unanswered(None, None), "there is no connection");
     }
 
     #[tokio::test]

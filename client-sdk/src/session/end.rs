@@ -104,6 +104,33 @@ pub(super) fn verdict(error: &Error) -> Option<End> {
     }
 }
 
+/// Decides whether a failed attempt ends a login that was never accepted, and how. `is_retried`: the app wants it retried as a
+/// reconnect is.
+pub(super) fn first_verdict(failed: &Failed, is_retried: bool) -> Option<End> {
+    let may_pass = failed.is_network() || (is_retried && is_temporary(&failed.error));
+    if !may_pass {
+        return Some(End::Refused(failed.error.clone()));
+    }
+    failed.is_final.then(|| End::GaveUp(failed.error.clone()))
+}
+
+/// Returns whether the server accepts no login for now: something of it does not work, or there are too many.
+fn is_temporary(error: &Error) -> bool {
+    error.is_retryable() || error.code() == ErrorCode::CommonModuleImServerError
+}
+
+/// Returns whether the server may accept the same login with another token: this one has expired or was revoked, or its secret was
+/// replaced.
+pub(super) fn needs_other_token(failed: &Failed) -> bool {
+    let is_of_token = matches!(
+        failed.error.code(),
+        ErrorCode::NetworkModuleTokenExpired
+            | ErrorCode::NetworkModuleTokenTimeIsTooShort
+            | ErrorCode::NetworkModuleTokenInvalid
+    );
+    is_of_token && !failed.is_final && failed.error.detail("reason") != Some("banned")
+}
+
 /// The error of a connection that ended before the answer to the login.
 pub(super) fn before_login(ended: Ended) -> Failed {
     let (error, is_final) = match ended {
@@ -144,6 +171,54 @@ mod tests {
     fn outcome(end: Option<End>) -> Option<(ConnectionEvent, Option<ErrorCode>)> {
         let (event, error) = end?.outcome()?;
         Some((event, error.map(|error| error.code())))
+    }
+
+    fn failed(code: ErrorCode, is_final: bool) -> Failed {
+        Failed { error: Error::new(code, ""), is_final }
+    }
+
+    #[test]
+    fn a_first_login_that_is_retried_goes_on_after_what_passes() {
+        use ErrorCode::{
+            CommonModuleImDatabaseError, CommonModuleImServerError, CommonModuleTriggerServerFrequencyLimit,
+            CommonModuleUserIsNotExist, NetworkModuleNetworkError, NetworkModuleRequestTimeout,
+            NetworkModuleTokenExpired, NetworkModuleTokenInvalid,
+        };
+
+        let verdict = |code, is_final, is_retried| outcome(first_verdict(&failed(code, is_final), is_retried));
+        let refused = |code| Some((ConnectionEvent::LoginInterrupted, Some(code)));
+        for code in [NetworkModuleNetworkError, NetworkModuleRequestTimeout] {
+            for is_retried in [false, true] {
+                assert_eq!(verdict(code, false, is_retried), None);
+                // Such as a certificate that is not trusted.
+                assert_eq!(verdict(code, true, is_retried), Some((ConnectionEvent::LoginTimeout, Some(code))));
+            }
+        }
+        for code in [CommonModuleImDatabaseError, CommonModuleImServerError, CommonModuleTriggerServerFrequencyLimit] {
+            assert_eq!(verdict(code, false, false), refused(code));
+            assert_eq!(verdict(code, false, true), None);
+        }
+        for code in [NetworkModuleTokenInvalid, NetworkModuleTokenExpired, CommonModuleUserIsNotExist] {
+            assert_eq!(verdict(code, false, true), refused(code));
+        }
+    }
+
+    #[test]
+    fn another_token_helps_unless_the_user_is_banned() {
+        use ErrorCode::{
+            NetworkModuleTokenExpired, NetworkModuleTokenInvalid, NetworkModuleTokenTimeIsTooShort,
+            NetworkModuleUserHasAlreadyLoggedOut,
+        };
+
+        for code in [NetworkModuleTokenExpired, NetworkModuleTokenTimeIsTooShort, NetworkModuleTokenInvalid] {
+            assert!(needs_other_token(&failed(code, false)), "{code:?}");
+            // The app provides something that is no token.
+            assert!(!needs_other_token(&failed(code, true)), "{code:?}");
+        }
+        let mut banned = failed(NetworkModuleTokenInvalid, false);
+        banned.error = banned.error.with_detail("reason", "banned");
+        assert!(!needs_other_token(&banned));
+        assert!(!needs_other_token(&failed(NetworkModuleUserHasAlreadyLoggedOut, false)));
     }
 
     #[test]

@@ -15,11 +15,12 @@ use zim_protocol::{
 
 use super::Account;
 use super::client::Client;
-use super::end::{End, Failed, before_login, verdict, wrong_version};
+use super::end::{End, Failed, before_login, first_verdict, needs_other_token, verdict, wrong_version};
 use super::login::Login;
 use crate::error::Error;
 use crate::media::Http;
 use crate::net::{Address, Backoff, Dialed, Ended, LinkRemote, drive, https_config};
+use crate::outbox::is_network;
 use crate::{account, last_user, logged_out};
 
 /// The app is warned this long before its token expires.
@@ -188,9 +189,7 @@ impl LoginTask {
                     self.pause(&mut backoff).await;
                 }
                 Err(failed) => {
-                    let is_expired = failed.error.code() == ErrorCode::NetworkModuleTokenExpired
-                        || failed.error.code() == ErrorCode::NetworkModuleTokenTimeIsTooShort;
-                    if !(is_expired && self.needs_token())
+                    if !(needs_other_token(&failed) && self.needs_token())
                         && let Some(end) = self.verdict(&failed)
                     {
                         return end;
@@ -213,7 +212,7 @@ impl LoginTask {
         }
     }
 
-    /// Notes that the server refuses the token as expired. Returns whether another one can be provided; one that was just
+    /// Notes that the server refuses the token. Returns whether another one can be provided; one that was just
     /// provided will not be better the next time.
     fn needs_token(&self) -> bool {
         let mut token = self.token.lock();
@@ -227,7 +226,8 @@ impl LoginTask {
             return Ok(());
         }
         let Some(token) = self.provided().await else { return Ok(()) };
-        let (token, ends_at_s) = token.map_err(|error| Failed { error, is_final: false })?;
+        // A provider that fails may work later. What is no token remains none.
+        let (token, ends_at_s) = token.map_err(|error| Failed { is_final: !is_network(&error), error })?;
         self.login.set_token(token, ends_at_s);
         *self.token.lock() = TokenState::Fresh;
         Ok(())
@@ -248,13 +248,10 @@ impl LoginTask {
 
     /// Decides whether a failed attempt ends the login.
     fn verdict(&self, failed: &Failed) -> Option<End> {
-        if self.login.is_accepted() {
-            return verdict(&failed.error);
+        match self.login.is_accepted() {
+            true => verdict(&failed.error),
+            false => first_verdict(failed, self.client.config.retries_login),
         }
-        if !failed.is_network() {
-            return Some(End::Refused(failed.error.clone()));
-        }
-        failed.is_final.then(|| End::GaveUp(failed.error.clone()))
     }
 
     async fn pause(&self, backoff: &mut Backoff) {

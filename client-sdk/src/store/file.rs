@@ -38,6 +38,8 @@ const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 128;
 /// How much a database needs to open: its tables, its shared memory, and a page of its log.
 const LEAST_SPACE: usize = 1 << 20;
+/// What the name of the file ends with that says that a database is damaged.
+pub(super) const IS_DAMAGED: &str = "is-damaged";
 
 /// The lock of a database. While it lives, no other process and no other instance opens the same file.
 #[derive(Debug)]
@@ -88,7 +90,29 @@ fn private(path: &Path) -> io::Result<File> {
 
 /// Opens the connection that writes.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+    if path.with_extension(IS_DAMAGED).exists() {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        return Err(rusqlite::Error::SqliteFailure(code, Some("an earlier login found damage".to_owned())));
+    }
     open_file(path).map_err(|error| explained(path, error))
+}
+
+/// Returns whether an error of SQLite means that the file is damaged.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+/// Notes damage that a query has found, for the next time that the database is opened. Opening reads a small part of it, and
+/// reading everything would take long.
+pub(super) fn note_damage(path: &Path, error: &rusqlite::Error) {
+    if is_damage(error)
+        && let Err(failed) = private(&path.with_extension(IS_DAMAGED))
+    {
+        // The next query that finds the damage notes it.
+        tracing::warn!(error = %failed, "it cannot be noted that the local database is damaged");
+    }
 }
 
 /// Replaces an error of opening if its cause is that there is no space: SQLite only says that a call of the system failed.

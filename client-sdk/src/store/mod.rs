@@ -47,6 +47,8 @@ use crate::error::Error;
 
 /// The most readers at a time; more would only compete for the disk.
 const READERS: usize = 4;
+/// What the names of the files beside a database end with.
+pub(crate) const BESIDE: [&str; 3] = ["db-wal", "db-shm", file::IS_DAMAGED];
 
 /// The local database. See the module.
 #[derive(Debug)]
@@ -84,7 +86,8 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.writer.run(length, move |connection| in_transaction(connection, job)).await?.map_err(writing)
+        let done = self.writer.run(length, move |connection| in_transaction(connection, job)).await?;
+        done.map_err(|error| writing(self.noted(error)))
     }
 
     /// Like [`Store::write`], for a write whose result no caller waits for.
@@ -92,9 +95,13 @@ impl Store {
     where
         F: FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     {
+        let readers = self.readers.clone();
         self.writer.run_later(move |connection| {
             if let Err(error) = job(connection) {
                 tracing::warn!(%error, "a write to the local database failed");
+                if let Some(readers) = readers {
+                    file::note_damage(&readers.file, &error);
+                }
             }
         });
     }
@@ -124,12 +131,21 @@ impl Store {
             }
             value
         });
-        done.await.map_err(|_| closed())?.map_err(reading)
+        done.await.map_err(|_| closed())?.map_err(|error| reading(self.noted(error)))
     }
 
     /// Like [`Store::write`], but blocks until it is done: for opening, before the database is shared.
     pub(crate) fn write_now<T>(&self, job: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
-        self.writer.run_now(move |connection| in_transaction(connection, job))?.map_err(writing)
+        let done = self.writer.run_now(move |connection| in_transaction(connection, job))?;
+        done.map_err(|error| writing(self.noted(error)))
+    }
+
+    /// Notes damage that an error shows. Returns the error.
+    fn noted(&self, error: rusqlite::Error) -> rusqlite::Error {
+        if let Some(readers) = &self.readers {
+            file::note_damage(&readers.file, &error);
+        }
+        error
     }
 
     /// Waits until a write panics: the database is closed then. Never returns if none does.
@@ -205,8 +221,7 @@ fn cause(error: &rusqlite::Error) -> String {
 /// Returns whether an error of the store means that its file is damaged.
 pub(crate) fn is_damaged(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<rusqlite::Error>());
-    let code = source.and_then(rusqlite::Error::sqlite_error_code);
-    matches!(code, Some(RusqliteCode::DatabaseCorrupt | RusqliteCode::NotADatabase))
+    source.is_some_and(file::is_damage)
 }
 
 /// Sets a damaged database aside, for whoever wants to look at it; returns the new name. It must be closed.
@@ -216,7 +231,7 @@ pub(crate) fn set_aside(path: &Path) -> std::io::Result<std::path::PathBuf> {
     // An earlier one may hold what nobody has looked at yet.
     let aside = (1..).map(named).find(|aside| !aside.exists()).unwrap_or_else(|| named(1));
     std::fs::rename(path, &aside)?;
-    for beside in ["db-wal", "db-shm"] {
+    for beside in BESIDE {
         match std::fs::remove_file(path.with_extension(beside)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}

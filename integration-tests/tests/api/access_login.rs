@@ -1,14 +1,16 @@
 //! Logins under access control: the allowances for failed ones and for new users, and what a change of the app does to them.
 
-use zim_integration_tests::{RawClient, World, soon};
+use zim_integration_tests::{DataDir, RawClient, World, eventually, refusal, soon};
 use zim_protocol::response::Outcome;
 use zim_protocol::server_frame::Frame;
 use zim_protocol::token::Token;
 use zim_protocol::{
-    CbcTokens, ErrorCode, LoginRequest, RenewTokenRequest, Response, SecretKind, SessionEndReason, UpdateAppRequest,
+    CbcTokens, ConnectionEvent, ConnectionState, ErrorCode, LoginConfig, LoginRequest, RenewTokenRequest, Response,
+    SecretKind, SessionEndReason, UpdateAppRequest,
 };
 
 use crate::access::{DAY_S, by_token, disconnected, end_of, rotate, set, token_of, try_login};
+use crate::session::{reaches, states};
 
 const INVALID: i32 = ErrorCode::NetworkModuleTokenInvalid as i32;
 const EXPIRED: i32 = ErrorCode::NetworkModuleTokenExpired as i32;
@@ -184,6 +186,36 @@ async fn login_with_the_app_sign_limits_registrations_per_address() {
     world.clock.advance(1_000);
     assert!(try_login(&world, &world.login_request("d")).await.is_ok());
     assert_eq!(try_login(&world, &world.login_request("f")).await.unwrap_err(), TOO_FAST);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_that_is_retried_waits_while_there_are_too_many_new_users() {
+    let world = World::with(|settings| {
+        settings.limits.first_logins_per_second_per_address = 1;
+        settings.limits.first_login_burst_per_address = 1;
+    })
+    .await;
+    let sign = world.server().first_app().app_sign.clone();
+    // All log in to one node, which counts.
+    let proxy = world.proxy(1).await;
+    let [once, again] = [false, true].map(|retries| {
+        world.client_via(&proxy, DataDir::default(), |config| config.app_sign(sign.as_str()).retry_login(retries))
+    });
+    assert!(try_login(&world, &world.login_request("ann")).await.is_ok());
+    assert_eq!(refusal(soon(once.login("bob", LoginConfig::default())).await) as i32, TOO_FAST);
+    let login = again.login("carl", LoginConfig::default());
+    let start = format!("zim_requests_total{{method=\"Session/Login\",code=\"{TOO_FAST}\"}} ");
+    eventually("both are refused", async || {
+        let metrics = world.metrics().await;
+        let count = metrics.lines().find_map(|line| line.strip_prefix(start.as_str())?.parse::<u64>().ok());
+        count.filter(|count| *count >= 2)
+    })
+    .await;
+    world.clock.advance(1_000);
+    soon(login).await.unwrap();
+    reaches(&again, ConnectionState::Connected, ConnectionEvent::Success).await;
+    assert_eq!(states(&again).len(), 2, "it was connecting all the time");
     world.end().await;
 }
 

@@ -1,10 +1,14 @@
 //! Logins with tokens: which are accepted, how long they last, and how they are renewed.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use zim_integration_tests::{DataDir, World, eventually, refusal, soon};
 use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
-use zim_protocol::{ConnectionEvent, ConnectionState, ErrorCode, Event, EventKind, LoginConfig};
+use zim_protocol::{ConnectionEvent, ConnectionState, ErrorCode, Event, EventKind, LoginConfig, Message, SecretKind};
 
+use crate::access::{DAY_S, rotate};
 use crate::session::{reaches, states};
 
 #[tokio::test]
@@ -175,6 +179,39 @@ async fn login_with_a_token_provider_lasts_for_ever() {
     world.end().await;
 }
 
+/// The operator replaces the server secret while a client that has a token of the old one is away.
+#[tokio::test]
+async fn login_with_a_token_provider_outlasts_the_server_secret() {
+    let world = World::new().await;
+    world.register(["bob"]).await;
+    let proxy = world.proxy(3).await;
+    let (app, clock) = (world.server().first_app().clone(), world.clock.clone());
+    let secret = Arc::new(Mutex::new(app.server_secret.clone()));
+    let current = Arc::clone(&secret);
+    let provider = move |user: String| {
+        let token = Token::generate(app.app_id, &user, &current.lock(), clock.now_s(), DAY_S).unwrap();
+        async move { Ok(token) }
+    };
+    let ann = world.client_via(&proxy, DataDir::default(), |config| {
+        let config = config.request_timeout_ms(1_000).connect_timeout_ms(2_000).resend_window_ms(600_000);
+        config.token_provider(provider)
+    });
+    soon(ann.login("ann", LoginConfig::default())).await.unwrap();
+    proxy.cut();
+    let call = ann.send("bob", Message::text("hi"));
+    reaches(&ann, ConnectionState::Reconnecting, ConnectionEvent::LoginInterrupted).await;
+    let mut operator = world.admin().await;
+    let new = rotate(&mut operator, world.app_id(), SecretKind::ServerSecret, 60).await;
+    drop(operator);
+    *secret.lock() = new;
+    world.clock.advance(60_000);
+    proxy.restore();
+    // The server refuses the old token, and the client gets another one.
+    soon(call).await.unwrap();
+    assert!(!states(&ann).iter().any(|(state, _)| *state == ConnectionState::Disconnected));
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_session_ends_without_renew_token() {
     let world = World::new().await;
@@ -184,7 +221,7 @@ async fn a_session_ends_without_renew_token() {
     world.clock.advance(100_000);
     reaches(&ann, ConnectionState::Disconnected, ConnectionEvent::TokenExpired).await;
     assert_eq!(
-        refusal(soon(ann.send("bob", zim_protocol::Message::text("no"))).await),
+        refusal(soon(ann.send("bob", Message::text("no"))).await),
         ErrorCode::NetworkModuleUserIsNotLogged
     );
     // A new token logs the user in again.

@@ -1,7 +1,8 @@
-//! Writes that are done after their deadline: the response carries nothing, so the device is told which log changed.
+//! Writes that are done after their deadline: the response carries nothing, or comes too late, so the device is told which log
+//! changed.
 
-use zim_integration_tests::{RawClient, World, send_text};
-use zim_protocol::{ErrorCode, UpdateUserNameRequest, event_frame};
+use zim_integration_tests::{RawClient, World, refusal, send_text, soon};
+use zim_protocol::{ErrorCode, Event, EventKind, UpdateUserNameRequest, event_frame};
 use zim_server::db::{Scope, Tx};
 use zim_server::key::AppKey;
 
@@ -63,4 +64,31 @@ async fn a_device_learns_which_log_a_late_write_of_its_own_changed() {
     ann.end().await;
     bob.end().await;
     world.end().await;
+}
+
+/// The app is told of a timeout, and of the change once it is made: by the answer that comes too late, or by the hint of a server
+/// that has given up. Nothing else would tell it: the clock stands still, and so does the audit.
+#[tokio::test]
+async fn a_device_shows_what_a_write_changed_after_its_timeout() {
+    for (of_client_ms, of_server_ms) in [(2_000, 10_000), (10_000, 2_000)] {
+        let world = World::with(|config| config.limits.request_timeout_ms = of_server_ms).await;
+        let ann = world.client_with(|config| config.request_timeout_ms(of_client_ms));
+        let ann = world.login(ann, "ann").await;
+        let app = world.server().app();
+        let key = app.user_key(AppKey(world.app_id().into()), "ann").await.unwrap().unwrap();
+        let gate = hold(&world, Scope::user(key)).await;
+        let timed_out = refusal(soon(ann.update_user_name("Ann")).await);
+        assert_eq!(timed_out, ErrorCode::NetworkModuleRequestTimeout);
+        assert!(ann.seen_of(EventKind::UserInfoUpdated).is_empty());
+        drop(gate);
+        match ann.next(EventKind::UserInfoUpdated).await {
+            Event::UserInfoUpdated(event) => {
+                assert_eq!(event.info.unwrap().base_info.unwrap().user_name, "Ann");
+            }
+            other => panic!("{other:?}"),
+        }
+        let states = ann.seen_of(EventKind::ConnectionStateChanged);
+        assert_eq!(states.len(), 2, "a reconnect would tell it: {states:?}");
+        world.end().await;
+    }
 }

@@ -1,6 +1,6 @@
 //! The examples of the SDK, as processes that somebody starts and kills.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ impl Example {
             .args([world.address().to_string(), app.app_id.to_string(), app.app_sign.clone()])
             .arg(world.server().fingerprint().to_string())
             .args(arguments)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -48,6 +49,18 @@ impl Example {
         }
     }
 
+    /// Types a line.
+    fn types(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Ends the input, and waits until it has ended by itself.
+    async fn ends(mut self) {
+        drop(self.child.stdin.take());
+        while soon(self.lines.recv()).await.is_some() {}
+        assert!(self.child.wait().unwrap().success());
+    }
+
     fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -60,6 +73,26 @@ impl Drop for Example {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chat_shows_what_came_meanwhile_and_sends_what_is_typed() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    world.register(["ann"]).await;
+    bob.say("ann", "are you there?").await;
+    let mut chat = Example::start(env!("CARGO_BIN_EXE_test-chat"), &world, &["ann", "bob"]);
+    chat.prints("bob: are you there?").await;
+    // What others write does not control the terminal.
+    bob.say("ann", "ring\u{7}").await;
+    chat.prints("bob: ring ").await;
+    for line in ["yes", "and now?"] {
+        chat.types(line);
+        bob.receives(line).await;
+    }
+    chat.ends().await;
+    assert_eq!(texts(&bob.history("ann").await), ["are you there?", "ring\u{7}", "yes", "and now?"]);
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

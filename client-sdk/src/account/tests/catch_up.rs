@@ -1,9 +1,11 @@
 //! What other devices and users did.
 
+use std::path::Path;
+
 use futures_util::FutureExt;
 use zim_protocol::{
-    ClearConversationUnreadMessageCountRequest, ConversationSyncState, ErrorCode, Event, EventFrame, LogKind, Message,
-    MessageSentStatus, Push, Snapshot, UserFullInfo, UserInfo, UserStatus, event_frame::Frame,
+    ClearConversationUnreadMessageCountRequest, ConversationSyncState, ErrorCode, ErrorEvent, Event, EventFrame,
+    LogKind, Message, MessageSentStatus, Push, Snapshot, UserFullInfo, UserInfo, UserStatus, event_frame::Frame,
 };
 
 use super::fake::{Fake, ME};
@@ -204,18 +206,11 @@ async fn a_damaged_database_is_set_aside_and_filled_again() {
         login.connect().await;
         login.until(|login| login.received().len() == 1).await;
         login.account.close(false).await;
-        let bytes = if is_garbage { vec![7; 100_000] } else { damaged(&file) };
+        let bytes = if is_garbage { vec![7; 100_000] } else { damaged(&file, "conversation") };
         std::fs::write(&file, &bytes).unwrap();
 
-        let fake = login.fake.clone();
-        fake.0.lock().events.clear();
-        // Opening blocks its thread.
-        let path = file.clone();
-        let login = tokio::task::spawn_blocking(move || Login::with(fake, Some(&path))).await.unwrap();
-        let errors = login.events(|event| match event {
-            Event::Error(error) => Some(error.clone()),
-            _ => None,
-        });
+        let login = reopened(&login, &file).await;
+        let errors = errors(&login);
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].code, ErrorCode::DatabaseModuleOpenDatabaseError as i32);
         assert!(errors[0].message.contains("are lost"), "{errors:?}");
@@ -227,12 +222,64 @@ async fn a_damaged_database_is_set_aside_and_filled_again() {
     }
 }
 
-/// The bytes of a database whose table of conversations is damaged.
+/// A login reads a small part of the database when it opens it.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_a_query_finds_is_repaired_by_the_next_login() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let login = Login::with(Fake::default(), Some(&file));
+    login.fake.0.lock().write("bob", "bob", "hi");
+    login.connect().await;
+    login.until(|login| login.received().len() == 1).await;
+    login.account.close(false).await;
+    std::fs::write(&file, damaged(&file, "friend")).unwrap();
+
+    let login = reopened(&login, &file).await;
+    assert!(errors(&login).is_empty(), "opening does not read the friends");
+    let sql = "SELECT COUNT(*) FROM friend NOT INDEXED";
+    let friends = login.account.store().read(move |db| db.query_row(sql, [], |row| row.get::<_, i64>(0)));
+    let refused = friends.await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::DatabaseModuleSeleteDatabaseError);
+    assert!(refused.message().contains("it is damaged; the next login replaces it"), "{refused}");
+    login.account.close(false).await;
+
+    let login = reopened(&login, &file).await;
+    let told = errors(&login);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].message.contains("ann.damaged, ") && told[0].message.contains("are lost"), "{told:?}");
+    assert!(file.with_extension("damaged").exists());
+    login.connect().await;
+    assert_eq!(login.history(10, true, None).await, ["hi"]);
+    login.account.close(false).await;
+    // The new one is sound.
+    let login = reopened(&login, &file).await;
+    assert!(errors(&login).is_empty());
+    assert_eq!(login.history(10, true, None).await, ["hi"]);
+    login.account.close(false).await;
+}
+
+/// The next login of the same user, with the same server and file.
+async fn reopened(login: &Login, file: &Path) -> Login {
+    let (fake, file) = (login.fake.clone(), file.to_owned());
+    fake.0.lock().events.clear();
+    fake.0.lock().is_online = false;
+    // Opening blocks its thread.
+    tokio::task::spawn_blocking(move || Login::with(fake, Some(&file))).await.unwrap()
+}
+
+fn errors(login: &Login) -> Vec<ErrorEvent> {
+    login.events(|event| match event {
+        Event::Error(error) => Some(error.clone()),
+        _ => None,
+    })
+}
+
+/// The bytes of a database of which one table is damaged.
 #[expect(clippy::disallowed_methods, reason = "the database is damaged from outside")]
-fn damaged(file: &std::path::Path) -> Vec<u8> {
+fn damaged(file: &Path, table: &str) -> Vec<u8> {
     let db = rusqlite::Connection::open(file).unwrap();
     let root: u32 =
-        db.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'conversation'", [], |row| row.get(0)).unwrap();
+        db.query_row("SELECT rootpage FROM sqlite_schema WHERE name = ?1", [table], |row| row.get(0)).unwrap();
     let size: u32 = db.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
     db.pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap();
     drop(db);
