@@ -28,7 +28,8 @@ const MAX_QUERIED: usize = 10;
 impl Zim {
     /// Deletes messages of a conversation for this user; others keep them (reference: `deleteMessages`). With
     /// `isAlsoDeleteServerMessage` the server and this user's other devices delete them as well; these get
-    /// `messageDeleted`, and this one does if there is no answer and a sync brings the deletion. Without it, only this device does. A deleted message no longer counts as unread.
+    /// `messageDeleted`, and this one does if there is no answer and a sync brings the deletion, and for what another device deletes
+    /// beyond. Without it, only this device does. A deleted message no longer counts as unread.
     ///
     /// A message is named by its `messageID`, its `messageSeq`, or the object that the app got when it was sent.
     ///

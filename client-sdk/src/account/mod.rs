@@ -343,7 +343,11 @@ impl<L: Remote> Account<L> {
 
     /// Notes what this device asks the server to delete, until the answer is stored.
     pub(crate) fn deletes(&self, deleted: Deleted) -> OwnDeletion {
-        self.deleting.begin(deleted)
+        let inbox = self.inbox.clone();
+        self.deleting.begin(deleted, move |gone| {
+            // Fails when the login has ended: no event is raised any more.
+            let _ = inbox.send(Input::Local(Box::new(Local::Gone(gone)), Some(Vec::new()), Box::new(|_| ())));
+        })
     }
 
     /// Ends the upload of a message. Returns false if nothing of it is being uploaded.

@@ -3,8 +3,8 @@
 use prost::Message as _;
 use zim_protocol::Message;
 
-use super::Transaction;
 use super::message_change::deleted;
+use super::{Gone, Transaction};
 use crate::store::message_transfer::{self, Exported};
 use crate::store::outgoing::Pending;
 use crate::store::{conversation, conversation_setting, message, message_change as rows};
@@ -29,6 +29,8 @@ pub(crate) enum Local {
     Import(Vec<Exported>),
     /// Files are no longer on this device.
     NoFiles(Vec<String>),
+    /// The app hears of what is gone already.
+    Gone(Vec<Gone>),
 }
 
 impl Transaction<'_> {
@@ -119,6 +121,7 @@ impl Transaction<'_> {
                     }
                 }
             }
+            Local::Gone(gone) => gone.into_iter().for_each(|gone| self.gone(gone)),
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ use zim_protocol::{
 
 pub(crate) use self::conversation::Edit;
 use self::conversation::disturbing;
-pub(crate) use self::deleting::{Deleted, Deleting, OwnDeletion};
+pub(crate) use self::deleting::{Deleted, Deleting, Gone, OwnDeletion};
 pub(crate) use self::local::Local;
 use self::recent::Known;
 pub(crate) use self::recent::Recent;

@@ -6,8 +6,8 @@ use zim_protocol::{
     MessageReceiptInfo, MessageReceiptStatus, MessageType, ReceiptEntry,
 };
 
-use super::Transaction;
 use super::message_change::{deleted, not_found};
+use super::{Gone, Transaction};
 use crate::engine::Origin;
 use crate::store::message_change::Hidden;
 use crate::store::{conversation, done_receipt, message, message_change as rows};
@@ -106,8 +106,9 @@ impl Transaction<'_> {
         self.replies_changed(id, &to, entry.seq, deleted)?;
         let Some(row) = deleted_row else { return Ok(()) };
         let message = row.into_message(&self.viewer.user_id, &to);
-        let is_own = self.viewer.deleting.tell_message(&Name::from(&to), &message);
-        if self.is_news(origin)? && !is_own {
+        let is_news = self.is_news(origin)?;
+        let is_own = self.viewer.deleting.tell_message(&Name::from(&to), &message, is_news);
+        if is_news && !is_own {
             self.deleted(&to.id, to.r#type, MessageDeleteType::MessageListDeleted, vec![message]);
         }
         Ok(())
@@ -134,15 +135,17 @@ impl Transaction<'_> {
     /// the deletion, the caller removes what was there by then.
     pub(super) fn cleared(&mut self, entry: ConversationCleared, origin: Origin) -> rusqlite::Result<()> {
         let Some(to) = entry.conversation else { return Ok(()) };
-        let id = self.touch(&Name::from(&to))?;
+        let name = Name::from(&to);
+        let id = self.touch(&name)?;
         rows::set_cleared(self.db, id, entry.cleared_seq)?;
         self.recent.forget_deleted();
-        let had_any = rows::clear(self.db, id, entry.cleared_seq)?;
+        // Another device of the user may have deleted more than this one.
+        let own_seq = self.viewer.deleting.tell_conversation(&name, entry.cleared_seq);
+        rows::clear(self.db, id, own_seq)?;
+        let had_more = rows::clear(self.db, id, entry.cleared_seq)?;
         // A reply that came after the deletion may have been here first.
         self.replies_to_some_changed(id, &to, 1..=entry.cleared_seq, not_found)?;
-        let (name, cleared_seq) = (Name::from(&to), entry.cleared_seq);
-        let is_own = origin == Origin::Own || self.viewer.deleting.tell_conversation(&name, cleared_seq);
-        if self.is_news(origin)? && !is_own && had_any {
+        if had_more && self.is_news(origin)? && !self.viewer.deleting.hold_conversation(&name) {
             self.deleted(&to.id, to.r#type, MessageDeleteType::ConversationAllMessagesDeleted, Vec::new());
         }
         Ok(())
@@ -169,6 +172,16 @@ impl Transaction<'_> {
     /// which are old: the event about the epoch stands for them.
     fn is_news(&mut self, origin: Origin) -> rusqlite::Result<bool> {
         Ok(origin == Origin::Other && !self.recent.is_told_again(self.db)?)
+    }
+
+    /// What this device was deleting is gone, and its own request has failed.
+    pub(super) fn gone(&mut self, Gone { name, messages }: Gone) {
+        let delete_type = if messages.is_empty() {
+            MessageDeleteType::ConversationAllMessagesDeleted
+        } else {
+            MessageDeleteType::MessageListDeleted
+        };
+        self.deleted(&name.id, name.kind, delete_type, messages);
     }
 
     fn deleted(&mut self, id: &str, kind: i32, delete_type: MessageDeleteType, message_list: Vec<Message>) {

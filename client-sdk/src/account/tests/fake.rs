@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use zim_protocol::{
     Base, BlockEntry, CallEntry, CallJoinSentResult, ChangeEntry, ClearConversationUnreadMessageCountRequest,
-    ConversationDeletedResult, ConversationHead, ConversationRef, ErrorCode, Event, FeedEntry, FillRequest, FillResult,
-    FriendEntry, FriendInfo, Limits, LogKind, Message, MessageEntry, MessageFlag, MessageSentResult, MessageType, Page,
-    PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult, UserFullInfo, UserInfo,
-    UserStatus, change_entry, clock::Clock, feed_entry::Detail, message::Body,
+    ConversationCleared, ConversationDeletedResult, ConversationHead, ConversationRef, ErrorCode, Event, FeedEntry,
+    FillRequest, FillResult, FriendEntry, FriendInfo, Limits, LogKind, Message, MessageEntry, MessageFlag,
+    MessageSentResult, MessageType, Page, PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest,
+    SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry, clock::Clock, feed_entry::Detail, message::Body,
 };
 
 use crate::account::Remote;
@@ -324,6 +324,16 @@ impl World {
         let push = self.clear(&request).1.remove(0);
         self.feed.extend(push.feed.iter().cloned());
         push
+    }
+
+    /// The user deletes all messages with another user up to one, on another device; returns the push for the session.
+    pub(super) fn clear_messages(&mut self, peer: &str, cleared_seq: u64) -> Push {
+        self.pos += 1;
+        let conversation = Some(conversation_ref(peer));
+        let cleared = ConversationCleared { conversation, cleared_seq, ..ConversationCleared::default() };
+        let entry = FeedEntry { pos: self.pos, detail: Some(Detail::Cleared(cleared)) };
+        self.feed.push(entry.clone());
+        Push { log: LogKind::Feed as i32, from: self.pos, to: self.pos, feed: vec![entry], ..Push::default() }
     }
 
     fn append(&mut self, peer: &str, sender: &str, client_key: Bytes, content: Bytes) -> MessageEntry {

@@ -2,13 +2,14 @@ use bytes::Bytes;
 use prost::Message as _;
 use rusqlite::Connection;
 use zim_protocol::{
-    AllCleared, ConversationCleared, ConversationHead, ConversationReceiptEntry, ConversationRef, Event, EventKind,
-    Message, MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus, MessageRepliedInfo,
-    MessageRepliedInfoState, MessageState, MessageType, ReceiptEntry, feed_entry::Detail,
+    AllCleared, ConversationCleared, ConversationHead, ConversationReceiptEntry, ConversationRef, ErrorCode, Event,
+    EventKind, Message, MessageDeleteType, MessageDeletion, MessageEntry, MessageFlag, MessageReceiptStatus,
+    MessageRepliedInfo, MessageRepliedInfoState, MessageState, MessageType, ReceiptEntry, feed_entry::Detail,
 };
 
-use crate::apply::{Attach, Deleted, Job, Local, Recent, Settle, Viewer, apply};
+use crate::apply::{Attach, Deleted, Gone, Job, Local, Recent, Settle, Viewer, apply};
 use crate::engine::{Batch, Change, Origin};
+use crate::error::Error;
 use crate::store::{memory, message, message_change, outgoing};
 use crate::types::Name;
 
@@ -202,11 +203,11 @@ fn deletion() -> Detail {
 }
 
 fn cleared() -> Detail {
-    Detail::Cleared(ConversationCleared {
-        conversation: Some(peer()),
-        cleared_seq: 1,
-        ..ConversationCleared::default()
-    })
+    cleared_to(1)
+}
+
+fn cleared_to(cleared_seq: u64) -> Detail {
+    Detail::Cleared(ConversationCleared { conversation: Some(peer()), cleared_seq, ..ConversationCleared::default() })
 }
 
 /// The second message, which replies to the first, as all see it or as the user sees it.
@@ -304,7 +305,7 @@ fn what_only_this_device_has_stays_until_the_caller_removes_it() {
         };
         device.run(insert(8));
         let last_row = message_change::last_row(&device.db).unwrap();
-        let asked = device.viewer.deleting.begin(Deleted::Conversation(name(), 1));
+        let asked = device.viewer.deleting.begin(Deleted::Conversation(name(), 1), drop);
         device.run(insert(9));
         let rows = |device: &Device| -> Vec<i64> {
             let mut rows = device.db.prepare("SELECT id - ?1 FROM message ORDER BY id").unwrap();
@@ -369,7 +370,7 @@ fn a_deletion_of_this_device_that_a_sync_brings_is_its_own() {
         let case = format!("{deleted:?} {detail:?}");
         let mut device = Device::new();
         device.page(&asking("bob"));
-        let asked = device.viewer.deleting.begin(deleted);
+        let asked = device.viewer.deleting.begin(deleted, drop);
         let told = if is_own { Vec::new() } else { vec![EventKind::MessageDeleted] };
         assert_eq!(kinds(&device.feed(detail.clone())), told, "{case}");
         // The request has ended.
@@ -378,6 +379,94 @@ fn a_deletion_of_this_device_that_a_sync_brings_is_its_own() {
         other.page(&asking("bob"));
         assert_eq!(kinds(&other.feed(detail)), [EventKind::MessageDeleted], "{case}");
     }
+}
+
+/// What an event tells of a deletion: the conversation, the type, and the positions of messages.
+type Told = (String, MessageDeleteType, Vec<i64>);
+
+/// All messages with a user are gone.
+fn all(id: &str) -> Told {
+    (id.to_owned(), MessageDeleteType::ConversationAllMessagesDeleted, Vec::new())
+}
+
+/// The second message.
+fn second() -> MessageEntry {
+    MessageEntry { seq: 2, n: 2, message_id: 8, client_key: vec![4; 16].into(), ..asking("bob") }
+}
+
+fn gone(events: &[Event]) -> Vec<Told> {
+    let of = |event: &Event| match event {
+        Event::MessageDeleted(event) => {
+            let is_all = event.message_delete_type() != MessageDeleteType::MessageListDeleted;
+            assert_eq!(event.is_delete_conversation_all_message, is_all);
+            let seqs = event.message_list.iter().map(|message| message.message_seq).collect();
+            Some((event.conversation_id.clone(), event.message_delete_type(), seqs))
+        }
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+/// This device has seen the first message, and the other one the second, too. Both delete all that they have seen.
+#[test]
+fn what_another_device_deletes_beyond_is_news() {
+    // How far the feed has got at each step, and whether that is news.
+    let cases: [(u64, bool, &[(u64, bool)]); 5] = [
+        (1, true, &[(2, true)]),
+        (1, true, &[(1, false), (2, true)]),
+        (2, true, &[(2, false)]),
+        // The device does not have the second message.
+        (1, false, &[(2, false)]),
+        (0, true, &[(1, true), (2, true)]),
+    ];
+    for (own_seq, has_second, steps) in cases {
+        let mut device = Device::new();
+        device.page(&asking("bob"));
+        if has_second {
+            device.page(&second());
+        }
+        let own = device.viewer.deleting.begin(Deleted::Conversation(Name::from(&peer()), own_seq), drop);
+        for (cleared_seq, is_news) in steps {
+            let told = gone(&device.feed(cleared_to(*cleared_seq)));
+            let expected = if *is_news { vec![all("bob")] } else { Vec::new() };
+            assert_eq!(told, expected, "{own_seq} {has_second} {steps:?} {cleared_seq}");
+        }
+        for seq in [1, 2] {
+            assert!(message::held(&device.db, 1, seq).unwrap().is_none());
+        }
+        let late: Result<(), Error> = Err(Error::new(ErrorCode::NetworkModuleRequestTimeout, "late"));
+        assert!(own.done(late).is_ok(), "{own_seq} {steps:?}");
+    }
+}
+
+/// This device deletes all messages. It hears of the end of that before the answer, and then of another deletion.
+#[test]
+fn what_another_device_deletes_after_the_end_of_a_deletion_of_everything_is_news() {
+    let everything = |deletion_number| Detail::AllCleared(AllCleared { deletion_number });
+    let mut device = Device::new();
+    device.page(&asking("bob"));
+    let own = device.viewer.deleting.begin(Deleted::All(7), drop);
+    for detail in [cleared(), everything(7)] {
+        assert!(gone(&device.feed(detail)).is_empty());
+    }
+    device.page(&second());
+    assert_eq!(gone(&device.feed(cleared_to(2))), [all("bob")]);
+    let told: Told = (String::new(), MessageDeleteType::AllConversationMessagesDeleted, Vec::new());
+    assert_eq!(gone(&device.feed(everything(8))), [told]);
+    drop(own);
+}
+
+/// Another device has deleted a part of what this one wants to delete, and the request of this one fails.
+#[test]
+fn what_is_gone_is_told_when_the_own_request_has_failed() {
+    let from = |id: &str, messages: Vec<Message>| Gone { name: Name::new(0, id), messages };
+    let one = |message_seq| vec![Message { message_seq, ..Message::default() }];
+    let mut device = Device::new();
+    let what = vec![from("bob", one(1)), from("bob", one(2)), from("cem", Vec::new()), from("dan", Vec::new())];
+    let settle = vec![Settle::Local(Box::new(Local::Gone(what)))];
+    let events = device.run(Job { settle, ..Job::default() });
+    let two: Told = ("bob".to_owned(), MessageDeleteType::MessageListDeleted, vec![1, 2]);
+    assert_eq!(gone(&events), [two, all("cem"), all("dan")]);
 }
 
 /// A restored backup begins an epoch, and its first sync reads the feed from the beginning.
