@@ -75,3 +75,19 @@ fn a_stay_of_an_ended_epoch_is_not_compared_with_changes_of_the_next() {
     assert_eq!(all_events(&db, &mut recent, Job { batch, ..Job::default() }, &told), told);
     assert_eq!(known_name(&db), "now");
 }
+
+/// The head alone tells a device that was away that its user is out.
+#[test]
+fn a_head_forgets_the_members_of_a_group_that_the_user_is_not_in() {
+    let crew = Name::new(ConversationType::Group as i32, "crew");
+    let (db, mut recent) = (memory().unwrap(), Recent::default());
+    let mut members_after = |role| {
+        let Change::Head(head) = head_of(&crew, 7, "Crew") else { panic!("a head") };
+        let head = Change::Head(Box::new(ConversationHead { role, ..*head }));
+        all_events(&db, &mut recent, changing(head), &[]);
+        db.query_row("SELECT COUNT(*) FROM group_member", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(members_after(3), 0);
+    group::write_member(&db, "crew", &GroupMemberInfo { user_id: "bob".into(), ..GroupMemberInfo::default() }).unwrap();
+    assert_eq!([3, 0].map(members_after), [1, 0]);
+}
