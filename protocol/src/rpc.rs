@@ -235,6 +235,7 @@ mod tests {
         let request = send("bob", ConversationType::Peer);
         let method = method("Message/SendMessage").unwrap();
         assert_eq!(method, SendMessageRequest::METHOD);
+        assert_ne!(method, JoinGroupRequest::METHOD);
         let read = AnyRequest::decode(method, request.encode_to_vec().into()).unwrap();
         assert_eq!((read.method(), read.encode()), (method, request.encode_to_vec()));
         let json = AnyRequest::from_json(method, serde_json::to_value(&request).unwrap()).unwrap();

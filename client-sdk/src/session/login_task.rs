@@ -29,8 +29,6 @@ const WARN_MS: i64 = 30_000;
 const TOKEN_RETRY: Duration = Duration::from_secs(5);
 /// The longest wait for the answer to a logout.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
-/// After a connection that lasted this long, the back-off starts again with a short pause.
-const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// The task of one login, from its first connection to its end.
 pub(super) struct LoginTask {
@@ -179,9 +177,7 @@ impl LoginTask {
                         Ended::Version => return End::Refused(wrong_version()),
                         Ended::Lost(why) => why,
                     };
-                    if lasted >= STABLE_AFTER {
-                        backoff = Backoff::default();
-                    }
+                    backoff.note_connection(lasted);
                     if !self.login.is_leaving() {
                         tracing::info!(user = self.login.user_id, why, "the connection is lost");
                         self.client.enter(ConnectionState::Reconnecting, ConnectionEvent::LoginInterrupted);

@@ -527,6 +527,9 @@ async fn update_message_local_extended_data_takes_128_kb_and_stays_on_the_device
         let inserted = soon(ann.insert_message_to_local_db(message.clone(), "bob", PEER, "bob")).await;
         assert_eq!((inserted.is_ok(), soon(ann.send("bob", message)).await.is_ok()), (is_taken, is_taken));
     }
+    let kept = ann.history("bob").await;
+    assert_eq!(texts(&kept), ["1", "2", "2"]);
+    assert!(kept.iter().all(|message| message.local_extended_data == longest));
     let unknown = Message { message_id: "17".into(), message_seq: 17, ..sent };
     let refused = soon(ann.update_message_local_extended_data("x", &unknown)).await;
     assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid);

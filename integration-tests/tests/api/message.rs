@@ -207,8 +207,10 @@ async fn send_message_that_failed_is_sent_again_as_a_new_last_message() {
     let ann = world.user("ann").await;
     refusal(soon(ann.send("bob", Message::text("first try"))).await);
     let failed = ann.history("bob").await.remove(0);
+    assert!(ann.conversation("bob").await.is_disabled);
     let bob = world.user("bob").await;
     ann.say("bob", "meanwhile").await;
+    eventually("it is enabled", async || (!ann.conversation("bob").await.is_disabled).then_some(())).await;
     let config = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
     let sent = ann.send_message(failed.clone(), "bob", PEER, config, MessageSendNotification::default());
     let sent = soon(sent).await.unwrap().message.unwrap();

@@ -105,6 +105,7 @@ async fn sync_of_another_epoch_or_of_a_client_that_is_ahead_starts_over() {
         ("another epoch", SyncRequest { epoch: vec![9; 16].into(), ..known.clone() }),
         ("ahead in its feed", SyncRequest { pos: here.pos + 1, ..known.clone() }),
         ("ahead in a conversation", SyncRequest { sums: Some(Sums { seq: sums.seq + 1, ..sums }), ..known.clone() }),
+        ("ahead in its changes", SyncRequest { sums: Some(Sums { rev: sums.rev + 1, ..sums }), ..known.clone() }),
     ] {
         let result = bob.call(&request).await.unwrap();
         assert!(result.reset, "{what}");

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use zim_integration_tests::{DataDir, Device, Proxy, World, soon, texts};
-use zim_protocol::{ConnectionEvent, ConnectionState, Event, Message, MessageSentStatus};
+use zim_protocol::{
+    ConnectionEvent, ConnectionState, Event, LoginConfig, Message, MessageSentStatus, UserCustomStatusUpdateConfig,
+};
 use zim_server::config::Config;
 
 /// Shortens the time after which the server counts a silent connection as lost.
@@ -225,6 +227,32 @@ async fn a_reconnect_ends_no_other_login() {
     phone.receives("both?").await;
     laptop.receives("both?").await;
     assert_eq!(count_states(&phone, ConnectionState::Disconnected, ConnectionEvent::KickedOut), 0);
+    world.end().await;
+}
+
+/// The first connection of a login sets it. What was set since then stays.
+#[tokio::test]
+async fn a_reconnect_does_not_set_the_custom_status_again() {
+    let world = World::with(short_timeout).await;
+    let proxy = world.proxy(9).await;
+    let bob = world.user("bob").await;
+    let ann = world.client_via(&proxy, DataDir::default(), |config| config.connect_timeout_ms(2_000));
+    let busy = LoginConfig { custom_status: "busy".to_owned(), ..world.with_token("ann") };
+    soon(ann.login("ann", busy)).await.unwrap();
+    ann.caught_up(0).await;
+    let custom_status = async || {
+        let found = soon(bob.query_users_status(["ann"])).await.unwrap().user_status_list;
+        found[0].custom_status.clone()
+    };
+    assert_eq!(custom_status().await, "busy");
+    world.clock.advance(2_000);
+    soon(ann.update_user_custom_status("free", UserCustomStatusUpdateConfig::default())).await.unwrap();
+    proxy.cut();
+    is_in(&ann, ConnectionState::Reconnecting).await;
+    let before = ann.times_caught_up();
+    proxy.restore();
+    ann.caught_up(before).await;
+    assert_eq!(custom_status().await, "free");
     world.end().await;
 }
 

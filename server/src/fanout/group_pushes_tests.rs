@@ -3,12 +3,12 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use zim_protocol::event_frame::Frame;
-use zim_protocol::{ChangeEntry, LogKind, MessageEntry, MessagePriority, MessageType};
+use zim_protocol::{ChangeEntry, LogKind, MessageEntry, MessagePriority, MessageType, RoomEntrance, room_push};
 
 use super::pushes_tests::{dirty, frames, message_to, pushes};
 use super::tests::connection_of;
 use super::*;
-use crate::effect::{Audience, GroupStay, MessageEffect, Receivers, TransientEffect};
+use crate::effect::{Audience, GroupStay, MessageEffect, Receivers, RoomEffect, RoomReceivers, TransientEffect};
 use crate::key::ConversationKey;
 
 pub(super) const GROUP: ConversationKey = ConversationKey(7);
@@ -350,6 +350,34 @@ async fn a_change_of_a_message_for_some_is_pulled() {
     group.publisher.push(vec![Effect::Change { audience, entry, cause, ended_rev: 0 }]);
     assert_eq!(dirty(&ann).await.conversations.len(), 1);
     assert!(has_nothing(&bob), "who caused it gets it with the answer");
+}
+
+/// A device is one of a user: others of them, and devices of others that call themselves the same, get nothing.
+#[tokio::test]
+async fn what_is_for_one_device_in_a_room_reaches_no_other() {
+    let group = Group::new();
+    let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
+    group.publisher.push(vec![room_stay(1), room_stay(2)]);
+    let device = |user, device| RoomReceivers::Device(UserKey(user), [device; 16]);
+    let all = RoomReceivers::All(LoginKey(0));
+    for (rev, to) in [(2, device(1, 1)), (3, device(1, 2)), (4, device(2, 1)), (5, all)] {
+        group.publisher.push(vec![Effect::Room(Arc::new(RoomEffect {
+            conversation: ROOM,
+            name: "stage".into(),
+            number: 12,
+            rev,
+            to,
+            detail: room_push::Detail::Entrance(RoomEntrance::default()),
+        }))]);
+    }
+    for (session, expected) in [(&ann, [2, 5]), (&bob, [4, 5])] {
+        let rev = |frame| match frame {
+            Frame::Room(push) => push.rev,
+            other => panic!("{other:?}"),
+        };
+        let revs: Vec<u64> = frames(session, 2).await.into_iter().map(rev).collect();
+        assert_eq!(revs, expected);
+    }
 }
 
 /// Nobody could be told what was committed: who is in the room asks what it is now.

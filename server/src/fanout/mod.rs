@@ -452,6 +452,26 @@ mod tests {
         assert_eq!((fanout.len(), fanout.connections(UserKey(1)).len()), (1, 1));
     }
 
+    /// Many logins can end while one of them is between the store and the table.
+    #[test]
+    fn the_last_4096_logins_that_ended_are_remembered() {
+        let fanout = Fanout::default();
+        let end = |login| fanout.end_login(UserKey(1), LoginKey(login), SessionEndReason::KickedOut);
+        let is_ended = |login| {
+            let late = connection(login);
+            fanout.register(UserKey(1), Arc::clone(&late));
+            late.queue.is_ended()
+        };
+        (1..=4_096).for_each(end);
+        for login in [1, 2, 2_048, 4_096] {
+            assert!(is_ended(login), "{login}");
+        }
+        assert!(!is_ended(4_097));
+        // There is room for no more: the first is forgotten.
+        end(4_097);
+        assert_eq!([1, 2, 4_097].map(is_ended), [false, true, true]);
+    }
+
     #[test]
     fn a_login_is_known_from_before_it_is_stored_until_its_connection_ends() {
         let (fanout, ann) = (Fanout::default(), connection(10));

@@ -5,12 +5,15 @@ use std::path::Path;
 use futures_util::FutureExt;
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, ConversationSyncState, ErrorCode, ErrorEvent, Event, EventFrame,
-    LogKind, Message, MessageSentStatus, Push, Snapshot, UserFullInfo, UserInfo, UserStatus, event_frame::Frame,
+    LogKind, Message, MessageQueryConfig, MessageQueryMode, MessageSentStatus, Push, Snapshot, UserFullInfo, UserInfo,
+    UserStatus, event_frame::Frame,
 };
 
 use super::fake::{Fake, ME};
 use super::{Login, numbered, text};
+use crate::message::history;
 use crate::store::{Length, friend};
+use crate::types::Name;
 
 #[tokio::test]
 async fn a_login_catches_up_and_reports_its_progress() {
@@ -85,6 +88,27 @@ async fn history_pages_in_both_directions_across_gaps() {
     login.disconnect();
     assert_eq!(login.history(100, true, Some(anchor)).await, numbered(1_480..=1_509));
     assert_eq!(login.history(100, false, None).await, numbered(1..=35));
+}
+
+/// The pages are equal in all modes, so what the server was asked for counts.
+#[tokio::test]
+async fn the_server_is_asked_for_history_that_is_held_only_if_the_app_prefers_it() {
+    use MessageQueryMode::{General, OnlyLocal, PreferServer};
+    let login = Login::online().await;
+    for number in 1..=3 {
+        let push = login.fake.0.lock().write("bob", "bob", &number.to_string());
+        login.frame(push).await;
+    }
+    login.until(|login| login.received().len() == 3).await;
+    // From now on all of it is held.
+    assert_eq!(login.history(9, true, None).await, numbered(1..=3));
+    for (mode, fills) in [(General, 0), (OnlyLocal, 0), (PreferServer, 1)] {
+        login.fake.0.lock().requests.clear();
+        let config = MessageQueryConfig { mode: mode as i32, reverse: true, count: 9, ..MessageQueryConfig::default() };
+        let page = history(&login.account, &Name::new(0, "bob"), &config, 9).await.unwrap();
+        assert_eq!(page.iter().map(text).collect::<Vec<_>>(), numbered(1..=3), "{mode:?}");
+        assert_eq!(login.fake.0.lock().requests, vec!["Sync/Fill"; fills], "{mode:?}");
+    }
 }
 
 #[tokio::test]

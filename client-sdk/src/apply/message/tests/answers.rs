@@ -1,3 +1,5 @@
+use zim_protocol::MessageSentStatus;
+
 use super::*;
 use crate::store::conversation_setting;
 
@@ -22,6 +24,29 @@ fn a_message_whose_answer_came_before_a_drop_stays_until_its_push_comes() {
         let held = message::held(&db, 1, 1).unwrap().map(|(_, row)| row.into_message("ann", &bob().to_ref()));
         let expected = (!has_push).then(|| Message::text("hi").body.unwrap());
         assert_eq!(held.and_then(|message| message.body), expected, "{has_push}");
+    }
+}
+
+/// The answer is lost, another device changes the message, and a page shows it as it is now.
+#[test]
+fn a_message_that_was_changed_before_its_answer_came_is_what_it_has_become() {
+    for (kind, text, edited_time) in [(MessageType::Text, "edited", 9), (MessageType::Revoke, "revoked", 0)] {
+        for is_remembered in [false, true] {
+            let (db, mut recent) = (memory().unwrap(), Recent::default());
+            attach(&db, &mut recent, Message::text("sent").encode_to_vec().into());
+            if !is_remembered {
+                recent.clear();
+            }
+            let now = MessageEntry {
+                sender: "ann".into(),
+                client_key: vec![3; 16].into(),
+                ..entry(kind, text, edited_time)
+            };
+            all_events(&db, &mut recent, changing(page(now)), &[]);
+            let (_, row) = message::held(&db, 1, 1).unwrap().unwrap();
+            assert_eq!((row.kind, row.status), (kind as i32, MessageSentStatus::Success as i32), "{is_remembered}");
+            assert_eq!(row.content, Message::text(text).encode_to_vec(), "{is_remembered}");
+        }
     }
 }
 

@@ -111,3 +111,19 @@ fn a_change_without_extended_data_leaves_what_is_known_of_it() {
     assert_eq!(is_found("bob").map(|found| found.map(|bob| bob.extended_data)), [None, chess.clone(), chess]);
     assert_eq!(is_found("carl").map(|found| found.is_some()), [false, false, true]);
 }
+
+/// The head alone tells a device that was away that its user is out.
+#[test]
+fn a_head_forgets_the_members_of_a_group_that_the_user_is_not_in() {
+    let crew = Name::new(ConversationType::Group as i32, "crew");
+    let (db, mut recent) = (memory().unwrap(), Recent::default());
+    let mut members_after = |role| {
+        let Change::Head(head) = head_of(&crew, 7, "Crew") else { panic!("a head") };
+        let head = Change::Head(Box::new(ConversationHead { role, ..*head }));
+        all_events(&db, &mut recent, changing(head), &[]);
+        db.query_row("SELECT COUNT(*) FROM group_member", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(members_after(3), 0);
+    group::write_member(&db, "crew", &GroupMemberInfo { user_id: "bob".into(), ..GroupMemberInfo::default() }).unwrap();
+    assert_eq!([3, 0].map(members_after), [1, 0]);
+}
