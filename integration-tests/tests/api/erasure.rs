@@ -1,14 +1,16 @@
 //! Erasing a user: what is removed, what others keep, and that it survives a restart.
 
 use tonic::Code;
-use zim_integration_tests::{Device, OperatorClient, World, eventually, group, soon, texts};
+use zim_client_sdk::{MessageSendNotification, PushToken};
+use zim_integration_tests::{Device, OperatorClient, PushServer, World, eventually, group, is_text, soon, texts};
 use zim_protocol::message::Body;
 use zim_protocol::server::{MessageService, UserService};
 use zim_protocol::{
-    CallInvitationMode as Mode, CallUserState as State, ConnectionEvent, ConversationType, EraseUserRequest, ErrorCode,
-    Event, EventKind, FriendApplicationListQueryConfig, FriendApplicationSendConfig, GetGroupRequest, GetUserRequest,
-    ListAuditRequest, ListWorkRequest, Message, MessageQueryMode, SendMessageRequest, SendServerMessageRequest,
-    UnbanUserRequest, UpdateUserNameRequest, Work, WorkQueue,
+    CallInvitationMode as Mode, CallUserState as State, ConnectionEvent, ConversationDeleteConfig, ConversationType,
+    EraseUserRequest, ErrorCode, Event, EventKind, FriendApplicationListQueryConfig, FriendApplicationSendConfig,
+    FriendDeleteConfig, FriendDeleteType, GetGroupRequest, GetUserRequest, ListAuditRequest, ListWorkRequest, Message,
+    MessageDeleteConfig, MessageQueryMode, MessageRevokeConfig, MessageSendConfig, PlatformType, SendMessageRequest,
+    SendServerMessageRequest, UnbanUserRequest, UpdateUserNameRequest, UserOfflinePushRule, Work, WorkQueue,
 };
 use zim_server::connection::{Audit, Caller, Identity};
 use zim_server::db::{Tx, params};
@@ -17,10 +19,12 @@ use zim_server::key::{AppKey, LoginKey};
 use crate::audit::{actions, rows};
 use crate::call::{accept, becomes, end, invite};
 use crate::export::export;
-use crate::friend::add;
+use crate::friend::{add, friends};
 use crate::group::create;
 use crate::group_application::{Crew, apply, ask, list};
 use crate::media::{Files, png, send, stored};
+use crate::push_delivery::{self, DELAY_MS, set_webhook, titled};
+use crate::status::{set_custom_status, subscribe};
 
 fn erase(world: &World, user_id: &str, confirm: &str) -> EraseUserRequest {
     EraseUserRequest { app_id: world.app_id(), user_id: user_id.into(), confirm: confirm.into() }
@@ -167,6 +171,110 @@ async fn erase_user_removes_what_is_theirs_and_the_content_of_their_messages() {
     let expected = ["EraseUser", "UnbanUser", "ExportUser", "EraseUser"].map(|action| (action, "ann"));
     assert_eq!(actions(&log), expected);
     drop(operator);
+    world.end().await;
+}
+
+/// Tables with rows that are of one user alone.
+const OWN: [&str; 9] = [
+    "session",
+    "feed",
+    "push_id",
+    "push_log",
+    "push",
+    "conversation_setting",
+    "all_deleted",
+    "hidden",
+    "subscription",
+];
+
+/// What the profiles and the statuses of all users have: avatars, extended data, push rules, badges, custom statuses.
+async fn profiles(world: &World) -> [i64; 5] {
+    let read = world.server().app().db.read(async |tx: &mut Tx<'_>| {
+        let sql = "SELECT (SELECT COUNT(*) FROM account WHERE avatar_url <> ''), \
+                   (SELECT COUNT(*) FROM account WHERE extended_data <> ''), \
+                   (SELECT COUNT(*) FROM account WHERE push_rule IS NOT NULL), \
+                   (SELECT COUNT(*) FROM account WHERE badge <> 0), \
+                   (SELECT COUNT(*) FROM presence WHERE custom <> '')";
+        let row = tx.fetch_one(sql, &[]).await?.unwrap();
+        Ok([row.get::<i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
+    });
+    soon(read).await.unwrap()
+}
+
+/// The number of messages on the server that have the word `secret`.
+async fn secrets(world: &World) -> usize {
+    let read = world.server().app().db.read(async |tx: &mut Tx<'_>| {
+        let rows = tx.fetch("SELECT body FROM message", &[]).await?;
+        let bodies = rows.iter().map(|row| row.get::<Vec<u8>>(0)).collect::<Result<Vec<_>, _>>()?;
+        Ok(bodies.iter().filter(|body| body.windows(6).any(|text| text == b"secret")).count())
+    });
+    soon(read).await.unwrap()
+}
+
+#[tokio::test]
+async fn erase_user_deletes_every_row_that_is_theirs_alone() {
+    const PEER: ConversationType = ConversationType::Peer;
+    let service = PushServer::http();
+    let world = World::new().await;
+    set_webhook(&world, &service).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    soon(ann.update_user_avatar_url("https://img.example/ann.png")).await.unwrap();
+    soon(ann.update_user_extended_data("of Bern")).await.unwrap();
+    soon(ann.update_user_badge(7)).await.unwrap();
+    let rule = UserOfflinePushRule {
+        online_platforms: vec![PlatformType::Win as i32],
+        not_to_receive_offline_push_platforms: vec![PlatformType::Android as i32],
+    };
+    soon(ann.update_user_offline_push_rule(rule)).await.unwrap();
+    set_custom_status(&ann, "lunch").await;
+    subscribe(&ann, "bob").await;
+    // Ann is on the list of Bob, who is not on theirs.
+    add(&ann, "bob").await;
+    let single = FriendDeleteConfig { r#type: FriendDeleteType::Single as i32 };
+    soon(ann.delete_friends(["bob"], single)).await.unwrap();
+    eventually("bob has a friend", async || (friends(&bob).await == ["ann"]).then_some(())).await;
+
+    ann.say("bob", "first").await;
+    let all = ConversationDeleteConfig { is_also_delete_server_conversation: true };
+    soon(ann.delete_all_conversations(all)).await.unwrap();
+    for (device, token) in [(&ann, "phone of ann"), (&bob, "phone of bob")] {
+        soon(device.register_push(PushToken::webhook(token))).await.unwrap();
+    }
+    let sent = push_delivery::send(&ann, "bob", "secret", titled("secret")).await;
+    let source = bob.receives("secret").await;
+    let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
+    soon(bob.reply_message(Message::text("an answer"), &source, config, notification)).await.unwrap();
+    push_delivery::send(&bob, "ann", "of bob", titled("of bob")).await;
+    ann.receives("of bob").await;
+    soon(ann.update_conversation_pinned_state(true, "bob", PEER)).await.unwrap();
+    let mistake = ann.say("bob", "secret, taken back").await;
+    soon(ann.revoke_message(&mistake, MessageRevokeConfig::default())).await.unwrap();
+    let everywhere = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
+    soon(ann.delete_messages(&[sent], "bob", PEER, everywhere)).await.unwrap();
+    world.clock.advance(DELAY_MS);
+    push_delivery::log(&world, "ann", 1).await;
+
+    // There is something to erase.
+    assert_eq!((profiles(&world).await, secrets(&world).await), ([1; 5], 2));
+    for table in OWN {
+        assert!(count(&world, table, "ann").await > 0, "{table}");
+    }
+    let quote = async || {
+        let held = bob.history_by("ann", MessageQueryMode::OnlyLocal).await;
+        let answer = held.into_iter().find(|message| is_text(message, "an answer")).unwrap();
+        format!("{:?}", answer.replied_info)
+    };
+    let quoted = quote().await;
+    assert!(quoted.contains("secret"), "{quoted}");
+
+    soon(world.admin().await.erase_user(erase(&world, "ann", "ann"))).await.unwrap();
+    is_done(&world).await;
+    assert_eq!((profiles(&world).await, secrets(&world).await), ([0; 5], 0));
+    for table in OWN {
+        assert_eq!(count(&world, table, "ann").await, 0, "{table}");
+    }
+    eventually("bob has no friend", async || friends(&bob).await.is_empty().then_some(())).await;
+    eventually("the answer quotes nothing", async || (!quote().await.contains("secret")).then_some(())).await;
     world.end().await;
 }
 

@@ -1,15 +1,19 @@
 //! The export of a user: everything that they see, and nothing else.
 
 use tonic::Code;
+use zim_client_sdk::PushToken;
 use zim_integration_tests::{OperatorClient, World, eventually, group, soon};
 use zim_protocol::message::Body;
 use zim_protocol::{
-    ConversationType, ExportUserRequest, ExportUserResult, ListAuditRequest, Message, MessageDeleteConfig, MessageType,
+    CallInvitationMode as Mode, ConversationType, ExportUserRequest, ExportUserResult, FriendApplicationSendConfig,
+    ListAuditRequest, Message, MessageDeleteConfig, MessageType,
 };
 
 use crate::audit::{actions, rows};
+use crate::call::invite;
 use crate::friend::add;
 use crate::group::create;
+use crate::group_application::{Crew, apply};
 use crate::media::{Files, image_of, png, send};
 
 pub(crate) async fn export(operator: &mut OperatorClient, app_id: u32, user_id: &str) -> Vec<ExportUserResult> {
@@ -110,6 +114,44 @@ async fn export_user_has_what_the_user_sees() {
         let request = ExportUserRequest { app_id: world.app_id(), user_id: user_id.into(), after: after.into() };
         assert_eq!(soon(operator.export_user(request)).await.unwrap_err().code(), code);
     }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn export_user_has_applications_calls_and_what_was_said_before_they_left() {
+    let Crew { world, ann, adam: _adam, mia: _mia, dan, eve: _eve } = Crew::asking().await;
+    apply(&dan, "let dan in").await.unwrap();
+    let config = FriendApplicationSendConfig { wording: "it is Dan".into(), ..FriendApplicationSendConfig::default() };
+    soon(dan.send_friend_application("eve", config)).await.unwrap();
+    let push_id = soon(dan.register_push(PushToken::webhook("phone"))).await.unwrap().push_id;
+    let call_id = invite(&dan, Mode::General, &["ann"]).await;
+    create(&ann, "club", &["dan"]).await;
+    ann.say(group("club"), "with dan").await;
+    dan.receives("with dan").await;
+    soon(dan.leave_group("club")).await.unwrap();
+    ann.say(group("club"), "without dan").await;
+
+    let mut operator = world.admin().await;
+    let parts = export(&mut operator, world.app_id(), "dan").await;
+    let registered: Vec<&str> = parts[0].push_registrations.iter().map(|it| it.push_id.as_str()).collect();
+    assert_eq!(registered, [push_id]);
+    let asked: Vec<&str> =
+        parts.iter().flat_map(|part| &part.group_applications).map(|it| it.wording.as_str()).collect();
+    assert_eq!(asked, ["let dan in"]);
+    let asked: Vec<&str> =
+        parts.iter().flat_map(|part| &part.friend_applications).map(|it| it.wording.as_str()).collect();
+    assert_eq!(asked, ["it is Dan"]);
+    let calls: Vec<&str> = parts.iter().flat_map(|part| &part.calls).map(|it| it.call_id.as_str()).collect();
+    assert_eq!(calls, [call_id]);
+    let left: Vec<(&str, bool)> = parts
+        .iter()
+        .filter_map(|part| part.conversation.as_ref())
+        .map(|it| (it.conversation_id.as_str(), it.has_left))
+        .collect();
+    assert_eq!(left, [("club", true)]);
+    let said: Vec<String> = conversations(&parts)[0].1.iter().map(text).collect();
+    assert_eq!(said, ["with dan"]);
     drop(operator);
     world.end().await;
 }

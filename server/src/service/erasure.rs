@@ -302,3 +302,53 @@ async fn delete_rows(tx: &mut Tx<'_>, user: UserKey) -> Result<bool, Error> {
     rows += tx.execute(sql, &params![user, ROWS]).await?;
     Ok(rows > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::db::MIGRATIONS;
+
+    /// Tables whose rows of the user, or the texts in them, the other steps remove.
+    const IN_STEPS: [&str; 10] = [
+        "block",
+        "call_user",
+        "chat_call",
+        "friend",
+        "friend_application",
+        "group_application",
+        "group_member",
+        "media",
+        "member",
+        "presence",
+    ];
+    /// Tables that only say that the user was there, and those that end with their room.
+    const STAYS: [&str; 7] =
+        ["media_usage", "reaction", "receipt", "room_member", "room_member_attribute", "span", "target"];
+
+    /// The tables that have rows of one user.
+    fn of_a_user() -> BTreeSet<&'static str> {
+        let (mut found, mut table) = (BTreeSet::new(), "");
+        for line in MIGRATIONS.iter().flat_map(|migration| migration.sql.lines()) {
+            if let Some((name, _)) = line.strip_prefix("CREATE TABLE ").and_then(|rest| rest.split_once(' ')) {
+                table = name;
+            } else if line.starts_with(')') {
+                table = "";
+            } else if !table.is_empty() && line.trim_start().starts_with("account ") {
+                found.insert(table);
+            }
+            let added = line.strip_prefix("ALTER TABLE ").and_then(|rest| rest.split_once(" ADD COLUMN account "));
+            found.extend(added.map(|(name, _)| name));
+        }
+        found
+    }
+
+    #[test]
+    fn what_becomes_of_every_table_with_rows_of_a_user_is_known() {
+        let known: Vec<&str> = OWN.iter().map(|(table, _)| *table).chain(IN_STEPS).chain(STAYS).collect();
+        let distinct: BTreeSet<&str> = known.iter().copied().collect();
+        assert_eq!(known.len(), distinct.len(), "one of the lists has it");
+        assert_eq!(of_a_user(), distinct, "decide what becomes of it when its user is erased, and add it to the page");
+    }
+}
