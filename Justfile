@@ -11,8 +11,9 @@ coverage_notes := justfile_directory() / "target/coverage"
 # Tests that use the database that ZIM_TEST_DATABASE names. Those of the server name theirs themselves.
 on_a_database := "package(zim-integration-tests)"
 
-# Those of them that open no database, or always SQLite: planted faults, which are caught by the same checks on every database.
-same_on_each := "binary(model) | binary(layout) | binary(docs) | binary(capacity) | binary(decoders) | (binary(api) & test(/^(coverage|measured|owner|seen)::/)) | (binary(fault) & test(/^campaign::.*_caught$/))"
+# Those of them that open no database, or always SQLite: planted faults, which are caught by the same checks on every database. And
+# those of handshakes, of lost packets and of slow HTTP clients, in which the database has no part.
+same_on_each := "binary(model) | binary(layout) | binary(docs) | binary(capacity) | binary(decoders) | (binary(api) & test(/^(coverage|measured|owner|seen)::/)) | (binary(fault) & (test(/^campaign::.*_caught$/) | test(/^(storm|lossy|slow_http)::/)))"
 
 # The server's own tests on PostgreSQL.
 server_on_postgres := "package(zim-server) & test(/postgres/)"
@@ -83,9 +84,9 @@ test-nodes *args: (_tools "cargo-nextest")
     ZIM_TEST_DATABASE=postgres ZIM_TEST_NODES=2 "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
         cargo nextest run --locked --workspace -E '(binary(nodes) | binary(api) | binary(journey) | test(/^cluster::/)) & not ({{ same_on_each }} | {{ with_other_programs }} | {{ once }})' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
-# The tests of files, with the files in an object store.
+# The tests of files, with the files in an object store. Those that use one in every run are left out.
 test-s3 *args: (_tools "cargo-nextest")
-    ZIM_TEST_MEDIA=s3 cargo nextest run --locked --workspace -E 'package(zim-integration-tests) & (test(/media/) | test(/log_upload/))' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
+    ZIM_TEST_MEDIA=s3 cargo nextest run --locked --workspace -E 'package(zim-integration-tests) & (test(/media/) | test(/log_upload/)) & not test(/media_s3/)' {{ if args == "" { "" } else { "--no-tests pass " + args } }}
 
 # The examples in the documentation of the SDK and the protocol.
 test-docs:

@@ -99,6 +99,8 @@ async fn edit_message_replaces_the_content_for_everybody() {
     world.clock.advance(1_000);
     edit(&ann, &sent, Message::text("hello!")).await.unwrap();
     assert_eq!(edited(&bob).await.edited_time, world.clock.now_ms());
+    bob.say("ann", "seen").await;
+    ann.receives("seen").await;
     assert!(ann.seen_of(EventKind::MessageEdited).is_empty());
     world.end().await;
 }

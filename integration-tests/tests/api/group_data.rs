@@ -248,6 +248,8 @@ async fn update_group_alias_is_seen_by_the_own_devices_alone() {
         assert_eq!(device.conversation(group("crew")).await.conversation_alias, longest);
         assert_eq!(full(device, "crew").await.group_alias, longest);
     }
+    crew.bob.say(group("crew"), "nothing, ann").await;
+    crew.ann.receives("nothing, ann").await;
     // A fresh device knows it and gets no event.
     let new = crew.world.device("bob").await;
     assert_eq!(new.conversation(group("crew")).await.conversation_alias, longest);

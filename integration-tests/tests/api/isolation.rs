@@ -11,6 +11,7 @@ use zim_protocol::{
 };
 use zim_server::config::MultiDevice;
 
+use crate::call::barrier;
 use crate::media::noise;
 use crate::media_tus::{create, patch, sent};
 
@@ -239,9 +240,9 @@ async fn friends_in_one_app_are_not_friends_in_the_other() {
     assert_eq!(relation, UserRelationType::BothAllHave);
     let checked = soon(ann.check_friends_relation(["bob"], FriendRelationCheckConfig::default())).await.unwrap();
     assert_eq!(checked.relation_infos[0].r#type(), UserRelationType::BothAllNo);
-    // A later message has arrived, and no user of the first app has raised an event.
-    ann.say("bob", "done").await;
-    bob.receives("done").await;
+    // Later messages have arrived, and no user of the first app has raised an event.
+    barrier(&ann, &[("bob", &bob)], "done").await;
+    barrier(&bob, &[("ann", &ann)], "done, too").await;
     for device in [&ann, &bob] {
         assert!(device.seen_of(EventKind::FriendListChanged).is_empty());
         assert!(device.seen_of(EventKind::FriendApplicationListChanged).is_empty());

@@ -45,6 +45,8 @@ async fn send_media_message_reaches_all_devices_of_a_group_and_those_who_were_aw
     // Neither the device that sent it nor another user is told of it.
     ann.say("dan", "the end").await;
     dan.receives("the end").await;
+    dan.say("ann", "no, this").await;
+    ann.receives("no, this").await;
     assert!(pictures(&ann).is_empty());
     assert!(dan.seen_of(EventKind::GroupMessageReceived).is_empty());
     world.end().await;

@@ -356,6 +356,8 @@ async fn update_user_custom_status_reaches_subscribers_and_other_devices() {
     }
     phone.say("carl", "done").await;
     carl.receives("done").await;
+    carl.say("ann", "thanks").await;
+    phone.receives("thanks").await;
     laptop.receives("done").await;
     assert_eq!(statuses_of(&phone.seen(), "ann").len(), told_before, "the calling device raises no event");
     assert!(carl.seen_of(EventKind::UserStatusUpdated).is_empty());

@@ -105,6 +105,8 @@ async fn update_user_name_reaches_the_other_devices_only() {
     // A later message has arrived everywhere, and nobody else has raised an event.
     phone.say("bob", "done").await;
     bob.receives("done").await;
+    bob.say("ann", "thanks").await;
+    phone.receives("thanks").await;
     assert!(phone.seen_of(EventKind::UserInfoUpdated).is_empty());
     assert!(bob.seen_of(EventKind::UserInfoUpdated).is_empty());
     let found = soon(bob.query_users_info(["ann"], FRESH)).await.unwrap();
@@ -238,9 +240,11 @@ async fn update_user_name_reaches_conversation_peers_and_nobody_else() {
     // The known profile of this device changes too, without a query.
     let held = soon(bob.query_users_info(["ann"], UsersInfoQueryConfig::default())).await.unwrap();
     assert_eq!(held.user_list, [profile("ann", "Ann", "https://a/1.png", "")]);
-    // A profile change is sent to all peers at once, so what arrives at carl now comes after it.
+    // A profile change is sent to all peers at once, so what arrives at carl and bob now comes after it.
     bob.say("carl", "anything new?").await;
     carl.receives("anything new?").await;
+    carl.say("bob", "no").await;
+    bob.receives("no").await;
     assert_eq!(carl.conversations().await.len(), 1);
     for other in [&bob, &carl] {
         assert!(other.seen_of(EventKind::UserInfoUpdated).is_empty());
