@@ -20,7 +20,7 @@ use zim_protocol::{
     RoomSwitchedResult, Rpc, SetRoomAttributesRequest, SetRoomMembersAttributesRequest, SwitchRoomRequest, Validate,
 };
 
-use crate::account::{Entering, Start};
+use crate::account::{Entering, Remote, Start};
 use crate::error::Error;
 use crate::outbox::is_network;
 use crate::session::Account;
@@ -384,6 +384,8 @@ impl Zim {
                 if let (Some(left), Some(stay)) = (leaving, stay) {
                     match &answer {
                         Ok(_) => drop(of.rooms().has_left((&left, stay), None, raise)),
+                        // A push has said that the device is out of it.
+                        Err(_) if of.rooms().has_ended(&left, stay) => {}
                         // The device has entered one room, and is still in the other one. If it cannot leave it now, it stays in
                         // both, and the app learns that the switch has failed.
                         Err(_) if answered.inside.is_some() => {
@@ -437,10 +439,10 @@ impl Zim {
 }
 
 /// Asks the server to leave a room, unless that needs no server.
-fn leave(
-    account: &Arc<Account>,
+pub(crate) fn leave<L: Remote>(
+    account: &Arc<crate::account::Account<L>>,
     room_id: &str,
-) -> Result<Option<impl Future<Output = Result<(), Error>> + Send + 'static + use<>>, Error> {
+) -> Result<Option<impl Future<Output = Result<(), Error>> + Send + 'static + use<L>>, Error> {
     let request = LeaveRoomRequest { room_id: room_id.to_owned() };
     request.validate()?;
     let raise = |event| account.raise(event);
@@ -452,7 +454,11 @@ fn leave(
         if of.rooms().has_left((&room_id, stay), left.as_ref().err(), |event| of.raise(event)) {
             of.resume_room(&room_id);
         }
-        left
+        match left {
+            // The push of the exit has come, and the answer was lost.
+            Err(error) if is_network(&error) && of.rooms().has_ended(&room_id, stay) => Ok(()),
+            left => left,
+        }
     })))
 }
 

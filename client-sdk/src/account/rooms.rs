@@ -331,6 +331,12 @@ impl Rooms {
         room.is_some_and(|room| stays(room_id, room, error.is_some_and(is_network), raise))
     }
 
+    /// Whether this device was told that a stay is over.
+    pub(crate) fn has_ended(&self, room_id: &str, stay: u64) -> bool {
+        let inner = self.0.lock();
+        inner.rooms.get(room_id).is_none_or(|room| room.stay != stay) && inner.has_ended(room_id, stay)
+    }
+
     /// Begins to leave all rooms: they take no other request until that is done. Returns the stays in them.
     pub(crate) fn begin_leaving_all(&self) -> BTreeMap<String, u64> {
         let mut inner = self.0.lock();

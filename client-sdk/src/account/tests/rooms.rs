@@ -11,6 +11,7 @@ use zim_protocol::{
 use super::Login;
 use crate::account::rooms::{Answered, Entering, Rooms, Start, Wish};
 use crate::error::Error;
+use crate::room::leave;
 use crate::store::Length;
 
 const ROOM: &str = "lobby";
@@ -381,6 +382,20 @@ async fn a_device_that_may_have_switched_asks_again_once_it_is_out_of_the_second
     login.account.leave_stray("other", Some(ROOM));
     login.until(|login| asked(login, "Sync/ResumeRooms") == before + 1).await;
     assert_eq!(asked(&login, "Room/LeaveRoom"), 2);
+}
+
+#[tokio::test]
+async fn a_device_has_left_a_room_if_the_push_of_its_exit_comes_and_the_answer_does_not() {
+    for is_told in [true, false] {
+        let login = inside().await;
+        login.fake.0.lock().late_for_rooms = 1;
+        let leaving = leave(&login.account, ROOM).unwrap().unwrap();
+        if is_told {
+            login.account.rooms().pushed(exit(2), |event| login.account.raise(event));
+        }
+        let left = leaving.await.map_err(|error| error.code());
+        assert_eq!(left, if is_told { Ok(()) } else { Err(ErrorCode::NetworkModuleRequestTimeout) });
+    }
 }
 
 /// The account asks nobody anything while it cannot read its database. The room must not be closed for that.
