@@ -192,6 +192,8 @@ Files:
 }
 
 #[cfg(test)]
+mod book;
+#[cfg(test)]
 mod methods;
 
 #[cfg(test)]

@@ -306,6 +306,16 @@ fn every_link_has_a_target() {
     assert!(broken.is_empty(), "links without a target:\n{}", broken.join("\n"));
 }
 
+#[test]
+fn the_book_has_every_page() {
+    let docs = root().join("docs");
+    let summary = std::fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
+    let listed: BTreeSet<PathBuf> = links(&summary).map(|link| docs.join(link)).collect();
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|end| end == "md") && !path.ends_with("SUMMARY.md");
+    let written: BTreeSet<PathBuf> = files("docs").into_iter().filter(is_page).collect();
+    assert_eq!(listed, written);
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }

@@ -1,7 +1,7 @@
 //! The page of methods and commands says the truth: it is compared with the contract, the command line and the sources.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory};
 
@@ -19,6 +19,9 @@ const CALLED_AS: [(&str, &str); 4] = [
     ("register", "register_push"),
     ("unregister", "unregister_push"),
 ];
+
+/// What all commands share.
+const SHARED: [&str; 4] = ["args.rs", "context.rs", "deliver.rs", "options.rs"];
 
 /// A method of the contract.
 struct Method {
@@ -56,23 +59,49 @@ fn rows() -> Vec<(&'static str, &'static str, &'static str)> {
     rows
 }
 
-/// The sources of the commands: what calls methods for people, without benchmarks and tests.
-fn sources() -> String {
+/// The sources of the commands of a noun, and of what all commands share, without tests.
+fn sources(noun: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let (mut folders, mut all) = (vec![root.clone()], String::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && path != root.join("bench") && path != root.join("args") {
-                folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "rs") {
-                let text = fs::read_to_string(path).unwrap();
-                let text = text.split("#[cfg(test)]").next().unwrap();
-                text.lines().filter(|line| !line.trim_start().starts_with("//")).for_each(|line| all.push_str(line));
-            }
+    let mut files: Vec<PathBuf> = SHARED.iter().map(|file| root.join(file)).collect();
+    let mut paths = vec![root.join("command").join(noun), root.join("command").join(format!("{noun}.rs"))];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.is_file() {
+            files.push(path);
         }
     }
+    let mut all = String::new();
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).for_each(|line| all.push_str(line));
+    }
     all
+}
+
+/// What the page says of commands: those that stand in backticks.
+fn said_commands(said: &'static str) -> impl Iterator<Item = &'static str> {
+    said.split('`').skip(1).step_by(2).filter(|code| code.starts_with("zim "))
+}
+
+/// The examples in the help of a command and of all below it.
+fn examples(command: &Command, all: &mut Vec<String>) {
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let lines = help.lines().skip_while(|line| *line != "Examples:").skip(1);
+    all.extend(lines.take_while(|line| line.starts_with("  ")).map(str::to_owned));
+    command.get_subcommands().for_each(|command| examples(command, all));
+}
+
+/// Whether an example calls a command with all of its options, such as `zim group set --name`.
+fn calls(example: &str, command: &str) -> bool {
+    let (options, words): (Vec<&str>, Vec<&str>) = command.split(' ').skip(1).partition(|word| word.starts_with("--"));
+    let is_called = example.split("zim ").skip(1).any(|call| {
+        // Who calls stands before the command.
+        let call = call.strip_prefix("--profile ").and_then(|rest| rest.split_once(' ')).map_or(call, |(_, rest)| rest);
+        call.split_whitespace().take(words.len()).eq(words.iter().copied())
+    });
+    is_called && options.iter().all(|option| example.split_whitespace().any(|word| word == *option))
 }
 
 /// Returns the command that a line such as `zim room enter --commands` names, whose options must exist.
@@ -127,7 +156,6 @@ fn every_command_on_the_page_exists() {
 
 #[test]
 fn the_commands_call_every_method() {
-    let sources = sources();
     let rows = rows();
     for method in methods() {
         let said = rows.iter().find(|(module, name, _)| (*module, *name) == (method.module, method.name));
@@ -138,7 +166,25 @@ fn the_commands_call_every_method() {
         }
         let called = CALLED_AS.into_iter().find(|(name, _)| *name == method.rust_name);
         let called = called.map_or(method.rust_name, |(_, called)| called);
-        let is_called = [".", "::"].into_iter().any(|before| sources.contains(&format!("{before}{called}(")));
-        assert!(is_called, "no command calls {}", method.name);
+        for command in said_commands(said) {
+            let sources = sources(command.split(' ').nth(1).unwrap());
+            let is_called = [".", "::"].into_iter().any(|before| sources.contains(&format!("{before}{called}(")));
+            assert!(is_called, "nothing of {command} calls {}", method.name);
+        }
+    }
+}
+
+#[test]
+fn the_help_has_an_example_of_every_command_on_the_page() {
+    let mut all = Vec::new();
+    examples(&Args::command(), &mut all);
+    // Another test runs the examples.
+    for (_, name, said) in rows() {
+        for command in said_commands(said) {
+            // Options of all commands are explained in the help of `zim`.
+            let is_of_all = command.starts_with("zim --");
+            let has_one = is_of_all || all.iter().any(|example| calls(example, command));
+            assert!(has_one, "{name}: no help has an example of {command}");
+        }
     }
 }

@@ -26,14 +26,19 @@ Examples:
   zim conversation mark bob 3
   zim conversation mark bob 3 --also carl --also dora
   zim conversation list --mark 3
+  zim conversation unmark bob 3
   zim conversation list --type group --unpinned
   zim conversation pin bob
   zim conversation pinned
+  zim conversation unpin bob
   zim conversation mute --group crew
+  zim conversation unmute --group crew
   zim conversation unread
   zim conversation draft bob \"see you at\"
   zim conversation draft bob
-  zim conversation show --group crew")]
+  zim conversation show --group crew
+  zim conversation delete bob
+  zim conversation delete --all")]
 pub(crate) enum ConversationCommand {
     /// List conversations, newest first
     List(ListArgs),

@@ -34,7 +34,13 @@ Examples:
   zim friend applications
   zim friend alias bob Bobby
   zim friend attributes bob k0=work
-  zim friend check bob")]
+  zim friend check bob
+  zim friend show bob
+  zim friend search bob
+  zim friend add carol
+  zim friend delete carol
+  zim friend apply mallory
+  zim --profile mallory friend reject ann")]
 pub(crate) enum FriendCommand {
     /// Become friends with a user at once, without an application
     Add(RequestArgs),

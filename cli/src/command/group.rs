@@ -53,6 +53,9 @@ pub(crate) enum GroupCommand {
     /// Create a group, with yourself as its owner
     Create(CreateArgs),
     /// Join a group that is open to everybody
+    #[command(after_help = "\
+Examples:
+  zim group join chess")]
     Join {
         /// The group
         group: String,
@@ -63,6 +66,9 @@ pub(crate) enum GroupCommand {
         group: String,
     },
     /// End a group for all of its members, for its owner
+    #[command(after_help = "\
+Examples:
+  zim group dismiss old-crew")]
     Dismiss {
         /// The group
         group: String,
@@ -76,6 +82,9 @@ pub(crate) enum GroupCommand {
         users: Vec<String>,
     },
     /// Show what a group is
+    #[command(after_help = "\
+Examples:
+  zim group info crew2")]
     Info {
         /// The group
         group: String,
@@ -91,6 +100,10 @@ pub(crate) enum GroupCommand {
         list: ListArgs,
     },
     /// Search your groups by name, or by their members
+    #[command(after_help = "\
+Examples:
+  zim group search crew
+  zim group search bob --members")]
     Search {
         /// Text that must occur, ignoring case
         #[arg(value_name = "KEYWORD", required = true, num_args = 1..=5)]

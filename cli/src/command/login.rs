@@ -27,6 +27,8 @@ Examples:
   zim login ann --server chat.example.com:4710 --app-id 1 --token-file token
   zim login ann --server 10.0.0.5:4710 --app-id 1 --app-sign-file sign --fingerprint HEX
   make-token ann | zim login ann --server chat.example.com:4710 --app-id 1 --token -
+  zim login ann --area europe
+  zim login ann --area any
   zim --profile bob login bob")]
 pub(crate) struct LoginArgs {
     /// Your user ID; the first login creates the user

@@ -30,6 +30,7 @@ Examples:
   zim media download bob 118
   zim media download bob 118 --version thumbnail --to small.jpg
   zim media cache
+  zim media cache --folder saved-files
   zim media cache --clear
 
 An upload that breaks off goes on where it was when the command is repeated.")]

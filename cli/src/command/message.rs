@@ -18,6 +18,8 @@ use crate::exit::Failure;
 use crate::target::Target;
 use crate::text::{cut, preview};
 
+/// The limit of messages in a request for messages by their numbers.
+const MAX_QUERIED: usize = 10;
 /// The longest summary of a combined message, unless the server has another limit.
 const MAX_SUMMARY_BYTES: usize = 100;
 /// The messages of which a summary shows something.
@@ -29,20 +31,32 @@ const SUMMARISED: usize = 3;
 A message is named by its conversation and its number in zim history.
 
 Examples:
+  zim message show bob 116 118
   zim message edit bob 118 'what I meant'
   zim message reply bob 118 yes
   zim message replies bob 118
   zim message react --group crew 2 like
   zim message reactions --group crew 2 like
+  zim message unreact --group crew 2 like
+  zim message unreact --group crew 2 --all
   zim message pin bob 118
   zim message pinned bob
+  zim message unpin bob 118
+  zim --profile bob message receipt ann 118
+  zim message receipts bob 118
+  zim message receipts --group crew 2
+  zim message receipts --group crew 2 --unread
   zim message combine bob 116 118 --title 'The plan' --to-group crew
+  zim message detail --group crew $(zim history --group crew -n 1 | jq -r .messageSeq)
   zim message delete bob 116 117
+  zim message delete mallory --all
   zim message note bob 118 'ask again on Monday'
   zim message insert bob 'You are friends now.' --from bob
   zim message export messages
   zim message import messages")]
 pub(crate) enum MessageCommand {
+    /// Show messages by their numbers
+    Show(ShowArgs),
     /// Replace the text of a message that you sent
     Edit(TextArgs),
     /// Reply to a message
@@ -68,6 +82,9 @@ pub(crate) enum MessageCommand {
     /// Delete messages for yourself, on all of your devices
     Delete(DeleteArgs),
     /// Delete all messages of all conversations for yourself, on all of your devices
+    #[command(after_help = "\
+Examples:
+  zim message delete-everywhere")]
     DeleteEverywhere,
     /// Combine messages and send them as one
     Combine(CombineArgs),
@@ -85,6 +102,16 @@ pub(crate) struct OneArgs {
     /// The sequence number of the message
     #[arg(value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]
     seq: i64,
+}
+
+/// Messages to show.
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    with: Target,
+    /// The sequence numbers of the messages
+    #[arg(value_name = "SEQ", required = true, num_args = 1..=100, value_parser = clap::value_parser!(i64).range(1..))]
+    seqs: Vec<i64>,
 }
 
 /// Messages to combine, and who gets them.
@@ -194,6 +221,7 @@ pub(crate) async fn run(command: MessageCommand, context: &Context) -> Result<()
     let session = context.one_shot().await?;
     let outcome = match command {
         MessageCommand::Local(_) => Ok(()),
+        MessageCommand::Show(args) => numbered(&args, context, &session).await,
         MessageCommand::Edit(args) => edit(args, context, &session).await,
         MessageCommand::Reply(args) => reply(args, context, &session).await,
         MessageCommand::Replies(args) => replies(&args, context, &session).await,
@@ -231,7 +259,10 @@ impl OneArgs {
 
 /// Fetches messages, all of which must be there.
 async fn fetch(with: &Target, seqs: &[i64], session: &Session) -> Result<Vec<Message>, Failure> {
-    let found = session.zim.query_messages(seqs, &with.id, with.kind()).await?.message_list;
+    let mut found = Vec::with_capacity(seqs.len());
+    for some in seqs.chunks(MAX_QUERIED) {
+        found.extend(session.zim.query_messages(some, &with.id, with.kind()).await?.message_list);
+    }
     match seqs.iter().find(|seq| !found.iter().any(|message| message.message_seq == **seq)) {
         Some(missing) => Err(Failure::other(format!("there is no message {missing} {}", with.place("with")))),
         None => Ok(found),
@@ -249,6 +280,12 @@ fn show(context: &Context, messages: &[Message], nothing: String) -> Result<(), 
     let columns = describe::sender_columns(messages);
     let lines = messages.iter().flat_map(|message| describe::message(context.output, message, columns));
     lines.into_iter().try_for_each(|line| context.output.line(line))
+}
+
+async fn numbered(args: &ShowArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let mut found = fetch(&args.with, &args.seqs, session).await?;
+    found.sort_by_key(|message| message.message_seq);
+    show(context, &found, String::new())
 }
 
 async fn edit(args: TextArgs, context: &Context, session: &Session) -> Result<(), Failure> {

@@ -31,7 +31,13 @@ Examples:
   zim ring start bob carol --advanced --for 5m | jq -r .callID
   zim listen --event callInvitationReceived | jq -r .callID
   zim --profile bob ring accept $(zim --profile bob ring list -n 1 | jq -r .callID)
-  zim ring end $(zim ring list -n 1 | jq -r .callID)")]
+  zim ring invite $(zim ring list -n 1 | jq -r .callID) mallory
+  zim --profile carol ring join $(zim --profile carol ring list -n 1 | jq -r .callID)
+  zim --profile carol ring quit $(zim --profile carol ring list -n 1 | jq -r .callID)
+  zim ring end $(zim ring list -n 1 | jq -r .callID)
+  zim ring start bob carol
+  zim --profile bob ring reject $(zim --profile bob ring list -n 1 | jq -r .callID)
+  zim ring cancel $(zim ring list -n 1 | jq -r .callID)")]
 pub(crate) enum RingCommand {
     /// Begin a call and invite up to 9 users
     Start(StartArgs),

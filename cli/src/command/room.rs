@@ -37,8 +37,10 @@ Examples:
   zim room send stage --type barrage \"wow\"
   zim room members stage | jq -r .userID
   zim room members stage ann bob
+  zim room count stage
   zim room history stage --before 120
   zim room attributes stage song=Blackbird
+  zim room attributes stage --delete song
   zim room of stage bob --set seat=1
   zim room of stage
   zim room leave stage

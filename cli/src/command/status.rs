@@ -26,7 +26,10 @@ Examples:
   zim status set busy --for 1h
   zim status set \"on holiday\" --for forever
   zim status subscribe bob carol --for 7d
-  zim listen --event userStatusUpdated")]
+  zim listen --event userStatusUpdated
+  zim status list
+  zim status unsubscribe carol
+  zim status clear")]
 pub(crate) enum StatusCommand {
     /// Show whether users are online, where, and their custom statuses
     Show {

@@ -35,6 +35,8 @@ Examples:
   zim user show bob carol
   zim user self
   zim user name \"Ann B.\"
+  zim user avatar https://img.example/ann.png
+  zim user data '{\"team\":\"red\"}'
   zim user push-rule --online win,macos,linux --no-push android,iphone")]
 pub(crate) enum UserCommand {
     /// Show names, avatars and data of users

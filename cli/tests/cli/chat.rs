@@ -112,6 +112,42 @@ async fn a_group_sees_mentions_and_how_many_have_read() {
 }
 
 #[tokio::test]
+async fn a_group_sees_replies_reactions_edits_and_files() {
+    let env = users(&["ann", "bob"]).await;
+    env.zim("ann", &["group", "create", "crew", "bob"]).await.ok();
+    std::fs::write(env.folder().join("notes.txt"), b"notes\n").unwrap();
+    let mut ann = Terminal::start(&env, "xterm", 100, "ann", &["chat", "--group", "crew"]);
+    let mut bob = Terminal::start(&env, "xterm", 100, "bob", &["chat", "--group", "crew"]);
+    ann.until("ann in the group crew").await;
+    bob.until("bob in the group crew").await;
+    ann.press("lunch?\n");
+    bob.until("ann  lunch?").await;
+    bob.press("/reply 1 yes\n");
+    for chat in [&mut ann, &mut bob] {
+        chat.until("↪ ann: lunch?").await;
+        chat.until("bob  yes").await;
+    }
+    ann.press("/react 2 👍\n");
+    for chat in [&mut ann, &mut bob] {
+        chat.until("ann reacted with 👍 to message 2").await;
+    }
+    bob.press("/edit 2 yes, at noon\n");
+    ann.until("bob edited message 2: yes, at noon").await;
+    ann.press("/file notes.txt\n");
+    ann.until("ann  [file] notes.txt, 6 bytes ✓").await;
+    bob.until("ann  [file] notes.txt, 6 bytes").await;
+    bob.press("/revoke 2\n");
+    ann.until("bob revoked message 2").await;
+    ann.end().await;
+    bob.end().await;
+    let history = env.zim("ann", &["history", "--group", "crew"]).await.ok().lines();
+    let types: Vec<Value> =
+        history.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].clone()).collect();
+    assert_eq!(types, [json!(1), json!(31), json!(12)], "no command became a message");
+    env.end().await;
+}
+
+#[tokio::test]
 async fn a_room_is_entered_for_a_chat_and_left_after_it() {
     let env = users(&["ann", "bob"]).await;
     let mut ann = open(&env, "ann", &["--room", "stage"]).await;
@@ -124,6 +160,9 @@ async fn a_room_is_entered_for_a_chat_and_left_after_it() {
     bob.until("messages of a room have no numbers").await;
     ann.press("to you\n");
     bob.until("ann  to you").await;
+    std::fs::write(env.folder().join("notes.txt"), b"notes\n").unwrap();
+    ann.press("/file notes.txt\n");
+    bob.until("ann  [file] notes.txt, 6 bytes").await;
     bob.end().await;
     ann.until("room stage: bob left").await;
     ann.end().await;

@@ -135,6 +135,11 @@ async fn message_edits_answers_reacts_pins_and_deletes() {
     assert!(refused.stderr.contains("message 1 was sent without a receipt"), "{}", refused.stderr);
     let refused = env.zim("bob", &["message", "receipts", "ann", "1"]).await;
     assert!(refused.stderr.contains("only the sender of a message learns who has read it"), "{}", refused.stderr);
+    let shown = said("bob", &["show", "ann", "2", "1"]).await;
+    let shown: Vec<&str> = shown.lines().map(|line| line.split_once("  ").unwrap().1).collect();
+    assert_eq!(shown, ["ann  hello", "bob  yes"], "as they stand in the history");
+    let refused = env.zim("bob", &["message", "show", "ann", "1", "9"]).await;
+    assert!(refused.stderr.contains("there is no message 9 with ann"), "{}", refused.stderr);
     // Two levels of what bob forwards to ann, oldest first.
     let combine = ["combine", "ann", "2", "1", "--title", "talk", "--to", "ann"];
     assert_eq!(said("bob", &combine).await, "Sent message 3 to ann, which combines 2 messages.");
@@ -151,6 +156,28 @@ async fn message_edits_answers_reacts_pins_and_deletes() {
     assert_eq!(said("bob", &["delete", "ann", "--all"]).await, "Deleted all messages with ann, for you alone.");
     let history = env.zim("ann", &["history", "bob", "--plain"]).await.ok().stdout;
     assert!(history.contains("hello") && history.contains("yes"), "{history}");
+    env.end().await;
+}
+
+/// A request takes ten of them.
+#[tokio::test]
+async fn more_messages_than_a_request_takes_are_shown_and_combined() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    let text: String = (1..=21).map(|number| format!("n {number}\n")).collect();
+    env.zim_with("ann", &["send", "bob", "--lines", "-"], &text).await.ok();
+    let seqs: Vec<String> = (1..=21).map(|seq: i64| seq.to_string()).collect();
+    let seqs: Vec<&str> = seqs.iter().map(String::as_str).collect();
+    let shown = env.zim("bob", &[&["message", "show", "ann"], &seqs[..], &["--json"]].concat()).await.ok().lines();
+    let texts: Vec<Value> =
+        shown.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()["message"].clone()).collect();
+    assert_eq!(texts, (1..=21).map(|number| Value::from(format!("n {number}"))).collect::<Vec<_>>());
+    let combine = [&["message", "combine", "bob"], &seqs[..], &["--title", "all", "--to", "bob", "--plain"]].concat();
+    let said = env.zim("ann", &combine).await.ok().stdout;
+    assert_eq!(said.trim(), "Sent message 22 to bob, which combines 21 messages.");
+    let inner = env.zim("bob", &["message", "detail", "ann", "22", "--plain"]).await.ok().lines();
+    assert_eq!((inner.len(), inner[20].ends_with("ann  n 21")), (21, true), "{inner:?}");
     env.end().await;
 }
 

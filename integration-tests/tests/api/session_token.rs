@@ -220,10 +220,7 @@ async fn a_session_ends_without_renew_token() {
     soon(ann.login("ann", config)).await.unwrap();
     world.clock.advance(100_000);
     reaches(&ann, ConnectionState::Disconnected, ConnectionEvent::TokenExpired).await;
-    assert_eq!(
-        refusal(soon(ann.send("bob", Message::text("no"))).await),
-        ErrorCode::NetworkModuleUserIsNotLogged
-    );
+    assert_eq!(refusal(soon(ann.send("bob", Message::text("no"))).await), ErrorCode::NetworkModuleUserIsNotLogged);
     // A new token logs the user in again.
     world.login(ann, "ann").await;
     world.end().await;

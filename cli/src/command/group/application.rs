@@ -34,6 +34,9 @@ pub(crate) enum ApplicationCommand {
         user: String,
     },
     /// Reject an applicant, for the owner and administrators
+    #[command(after_help = "\
+Examples:
+  zim group reject crew2 bob")]
     Reject {
         /// The group
         group: String,
@@ -41,6 +44,9 @@ pub(crate) enum ApplicationCommand {
         user: String,
     },
     /// Enter a group that a member has asked you to enter
+    #[command(after_help = "\
+Examples:
+  zim --profile mallory group agree crew2 ann")]
     Agree {
         /// The group
         group: String,
@@ -48,6 +54,9 @@ pub(crate) enum ApplicationCommand {
         inviter: String,
     },
     /// Tell a member that you do not want to enter a group
+    #[command(after_help = "\
+Examples:
+  zim --profile mallory group decline crew2 ann")]
     Decline {
         /// The group
         group: String,

@@ -15,6 +15,10 @@ pub(crate) enum ChangeCommand {
     /// Change what a group is: its name, avatar, notice; for the owner and administrators, who enters
     Set(SetArgs),
     /// Change the name that only you see for a group
+    #[command(after_help = "\
+Examples:
+  zim group alias crew2 pals
+  zim group alias crew2")]
     Alias {
         /// The group
         group: String,
@@ -23,6 +27,12 @@ pub(crate) enum ChangeCommand {
         alias: String,
     },
     /// Show, set and delete attributes of a group
+    #[command(after_help = "\
+Examples:
+  zim group attributes crew2 city=Bern day=Monday
+  zim group attributes crew2
+  zim group attributes crew2 --only city
+  zim group attributes crew2 --delete day")]
     Attributes {
         /// The group
         group: String,
@@ -40,6 +50,10 @@ pub(crate) enum ChangeCommand {
 
 /// `zim group set`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zim group set crew2 --notice \"We meet on Monday\" --avatar https://img.example/crew.png
+  zim group set crew2 --join-mode auth --invite-mode admin --be-invite-mode auth")]
 #[group(required = true, multiple = true)]
 pub(crate) struct SetArgs {
     /// The group

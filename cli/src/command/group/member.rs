@@ -22,6 +22,11 @@ use crate::text::preview;
 #[derive(Debug, Subcommand)]
 pub(crate) enum MemberCommand {
     /// Bring users into a group, or ask them if they must agree
+    #[command(after_help = "\
+With --be-invite-mode auth in `zim group set`, users must agree: zim group agree.
+
+Examples:
+  zim group invite crew2 mallory --wording \"come to us\"")]
     Invite {
         /// The group
         group: String,
@@ -33,6 +38,9 @@ pub(crate) enum MemberCommand {
         wording: Option<String>,
     },
     /// Make another member the owner of a group, for its owner
+    #[command(after_help = "\
+Examples:
+  zim group transfer trip bob")]
     Transfer {
         /// The group
         group: String,
@@ -50,6 +58,10 @@ pub(crate) enum MemberCommand {
         role: i64,
     },
     /// Give a member of a group a nickname
+    #[command(after_help = "\
+Examples:
+  zim group nickname crew2 bob Bobby
+  zim group nickname crew2 bob")]
     Nickname {
         /// The group
         group: String,
@@ -62,6 +74,10 @@ pub(crate) enum MemberCommand {
     /// Mute members of a group, or without users everybody or some roles
     Mute(MuteArgs),
     /// Let members write again, or without users end the mute of the group
+    #[command(after_help = "\
+Examples:
+  zim group unmute crew2 bob carol
+  zim group unmute crew2")]
     Unmute {
         /// The group
         group: String,
@@ -70,6 +86,9 @@ pub(crate) enum MemberCommand {
         users: Vec<String>,
     },
     /// List the members of a group who are muted themselves
+    #[command(after_help = "\
+Examples:
+  zim group muted crew2 | jq -r .userID")]
     Muted {
         /// The group
         group: String,
@@ -80,6 +99,11 @@ pub(crate) enum MemberCommand {
 
 /// `zim group mute`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zim group mute crew2 bob carol --for 15m
+  zim group mute crew2 --role member --for 1h
+  zim group mute crew2")]
 pub(crate) struct MuteArgs {
     /// The group
     group: String,

@@ -37,6 +37,11 @@ pub(super) enum Entry {
 
 /// `zim room enter`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zim room enter stage
+  zim room enter stage --join
+  printf '/set song=Yesterday\\n/switch hall\\n/leave-all\\n' | zim room enter stage --commands")]
 pub(crate) struct EnterArgs {
     #[command(flatten)]
     pub(super) stay: StayArgs,

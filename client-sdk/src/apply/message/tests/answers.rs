@@ -37,11 +37,8 @@ fn a_message_that_was_changed_before_its_answer_came_is_what_it_has_become() {
             if !is_remembered {
                 recent.clear();
             }
-            let now = MessageEntry {
-                sender: "ann".into(),
-                client_key: vec![3; 16].into(),
-                ..entry(kind, text, edited_time)
-            };
+            let now =
+                MessageEntry { sender: "ann".into(), client_key: vec![3; 16].into(), ..entry(kind, text, edited_time) };
             all_events(&db, &mut recent, changing(page(now)), &[]);
             let (_, row) = message::held(&db, 1, 1).unwrap().unwrap();
             assert_eq!((row.kind, row.status), (kind as i32, MessageSentStatus::Success as i32), "{is_remembered}");
