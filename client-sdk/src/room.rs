@@ -20,10 +20,9 @@ use zim_protocol::{
     RoomSwitchedResult, Rpc, SetRoomAttributesRequest, SetRoomMembersAttributesRequest, SwitchRoomRequest, Validate,
 };
 
-use crate::account::{Entering, Remote, Start};
+use crate::account::{Account, Entering, Remote, Start, is_out_of_room};
 use crate::error::Error;
 use crate::outbox::is_network;
-use crate::session::Account;
 use crate::types::strings;
 use crate::zim::Zim;
 
@@ -117,7 +116,8 @@ impl Zim {
     }
 
     /// Leaves a room (reference: `leaveRoom`). Its members get `roomMemberLeft`, and this device `roomStateChanged` (Disconnected,
-    /// Success). When the last member leaves, the room ends, at once or after the delay that it was created with.
+    /// Success). When the last member leaves, the room ends, at once or after the delay that it was created with. If the answer is lost
+    /// when the device already knows that it is out of the room, the call succeeds.
     ///
     /// # Errors
     /// 6000321: the device is not in the room. 6000326: it is about to enter it, or to leave it.
@@ -135,16 +135,17 @@ impl Zim {
         }
     }
 
-    /// Leaves all rooms that this device is in (reference: `leaveAllRoom`). Other devices of the user stay in theirs.
+    /// Leaves all rooms that this device is in (reference: `leaveAllRoom`). Other devices of the user stay in theirs. If the answer is
+    /// lost when the device already knows that it is out of all of them, the call succeeds.
     pub fn leave_all_room(&self) -> impl Future<Output = Result<RoomAllLeftResult, Error>> + Send + 'static + use<> {
         let left = self.account().map(|account| {
-            let stays = account.rooms().begin_leaving_all();
+            let leaving = account.rooms().begin_leaving_all();
             let response = account.send_request(LeaveAllRoomRequest {});
             let of = Arc::clone(&account);
             account.own(async move {
                 let answer = response.await;
-                let left = answer.as_ref().map(|left| left.room_ids.as_slice());
-                for room_id in of.rooms().have_left_all(&stays, left, |event| of.raise(event)) {
+                let (answer, unclear) = of.rooms().have_left_all(&leaving, answer, |event| of.raise(event));
+                for room_id in unclear {
                     of.resume_room(&room_id);
                 }
                 answer
@@ -341,10 +342,10 @@ impl Zim {
         self.call(QueryRoomMemberAttributesListRequest { room_id: room_id.to_owned(), config: Some(config) })
     }
 
-    /// Enters a room. The states are reported here, so that they come in the order of what happened.
+    /// Enters a room, and leaves another one if there is one to leave.
     fn enter<R: Rpc + Send + Sync, F: Fn(u64) -> R + 'static>(
         &self,
-        (room_info, leaving): (RoomInfo, Option<String>),
+        rooms: (RoomInfo, Option<String>),
         entering: Entering,
         request: F,
         info_of: fn(R::Response) -> Option<RoomFullInfo>,
@@ -352,66 +353,8 @@ impl Zim {
     where
         R::Response: Send,
     {
-        let entered = self.account().and_then(|account| {
-            // A wrong parameter is no attempt to enter.
-            request(0).validate()?;
-            let raise = |event| account.raise(event);
-            let (entry, stay) = match account.rooms().begin((room_info.clone(), leaving.as_deref()), entering, raise)? {
-                Start::Inside(info) => {
-                    let left = leaving.filter(|left| *left != room_info.room_id);
-                    return Ok(Err((info, left.map(|left| leave(&account, &left)).transpose()?.flatten())));
-                }
-                Start::Request(entry, stay) => (entry, stay),
-            };
-            let response = account.send_request(request(entry));
-            let of = Arc::clone(&account);
-            Ok(Ok(account.own(async move {
-                let answer = match response.await {
-                    Ok(result) => Ok(info_of(result).unwrap_or_default()),
-                    Err(error) if error.code() == ErrorCode::RoomModuleUserIsAlreadyInTheRoom => {
-                        resumed(&of, room_info.clone(), entry).await.ok_or(error)
-                    }
-                    Err(error) => Err(error),
-                };
-                let raise = |event| of.raise(event);
-                let answered = of.rooms().answered((&room_info.room_id, entry), answer.as_ref(), raise);
-                if answered.resumes {
-                    of.resume_room(&room_info.room_id);
-                }
-                if answered.leaves {
-                    of.leave_stray(&room_info.room_id, leaving.as_deref());
-                }
-                if let (Some(left), Some(stay)) = (leaving, stay) {
-                    match &answer {
-                        Ok(_) => drop(of.rooms().has_left((&left, stay), None, raise)),
-                        // A push has said that the device is out of it.
-                        Err(_) if of.rooms().has_ended(&left, stay) => {}
-                        // The device has entered one room, and is still in the other one. If it cannot leave it now, it stays in
-                        // both, and the app learns that the switch has failed.
-                        Err(_) if answered.inside.is_some() => {
-                            if let Some(leaving) = leave(&of, &left)? {
-                                leaving.await?;
-                            }
-                        }
-                        // The server may have let the device out of it.
-                        Err(error) if is_network(error) => of.resume_room(&left),
-                        Err(_) => {}
-                    }
-                }
-                answered.inside.map_or(answer, Ok)
-            })))
-        });
-        async move {
-            match entered? {
-                Ok(entered) => entered.await,
-                Err((info, left)) => {
-                    if let Some(left) = left {
-                        left.await?;
-                    }
-                    Ok(info)
-                }
-            }
-        }
+        let entered = self.account().and_then(|account| enter(&account, rooms, entering, request, info_of));
+        async move { entered?.await }
     }
 
     /// Changes attributes of a room: now, or with the batch that has begun.
@@ -438,15 +381,102 @@ impl Zim {
     }
 }
 
-/// Asks the server to leave a room, unless that needs no server.
+/// Enters a room. The states are reported here, so that they come in the order of what happened.
+pub(crate) fn enter<L: Remote, R: Rpc + Send + Sync, F: Fn(u64) -> R + 'static>(
+    account: &Arc<Account<L>>,
+    (room_info, leaving): (RoomInfo, Option<String>),
+    entering: Entering,
+    request: F,
+    info_of: fn(R::Response) -> Option<RoomFullInfo>,
+) -> Result<impl Future<Output = Result<RoomFullInfo, Error>> + Send + 'static + use<L, R, F>, Error>
+where
+    R::Response: Send,
+{
+    // A wrong parameter is no attempt to enter.
+    request(0).validate()?;
+    let raise = |event| account.raise(event);
+    let entered = match account.rooms().begin((room_info.clone(), leaving.as_deref()), entering, raise)? {
+        Start::Inside(info) => {
+            let left = leaving.filter(|left| *left != room_info.room_id);
+            Err((info, left.map(|left| leave(account, (&left, None))).transpose()?.flatten()))
+        }
+        Start::Request(entry, stay) => {
+            let response = account.send_request(request(entry));
+            let of = Arc::clone(account);
+            Ok(account.own(async move {
+                let answer = match response.await {
+                    Ok(result) => Ok(info_of(result).unwrap_or_default()),
+                    Err(error) if error.code() == ErrorCode::RoomModuleUserIsAlreadyInTheRoom => {
+                        resumed(&of, room_info.clone(), entry).await.ok_or(error)
+                    }
+                    Err(error) => Err(error),
+                };
+                let raise = |event| of.raise(event);
+                let answered = of.rooms().answered((&room_info.room_id, entry), answer.as_ref(), raise);
+                if answered.resumes {
+                    of.resume_room(&room_info.room_id);
+                }
+                if answered.leaves {
+                    of.leave_stray(&room_info.room_id, leaving.as_deref());
+                }
+                if let (Some(left), Some(stay)) = (leaving, stay) {
+                    let switched = answer.as_ref().map(drop);
+                    left_behind(&of, (&left, stay), switched, answered.inside.is_some()).await?;
+                }
+                answered.inside.map_or(answer, Ok)
+            }))
+        }
+    };
+    Ok(async move {
+        match entered {
+            Ok(entered) => entered.await,
+            Err((info, left)) => {
+                if let Some(left) = left {
+                    left.await?;
+                }
+                Ok(info)
+            }
+        }
+    })
+}
+
+/// Handles what the answer to a request to switch says about the room to leave, in which the device had this `stay`. `is_inside`: the
+/// device is in the other room, whatever the answer.
+async fn left_behind<L: Remote>(
+    of: &Arc<Account<L>>,
+    (left, stay): (&str, u64),
+    switched: Result<(), &Error>,
+    is_inside: bool,
+) -> Result<(), Error> {
+    match switched {
+        Ok(()) => drop(of.rooms().has_left((left, stay), None, |event| of.raise(event))),
+        // The device has entered one room, and may still be in the other one. If it cannot leave it now, it stays in both, and the app
+        // learns that the switch has failed. A later stay in that room is not what it was to leave.
+        Err(_) if is_inside => {
+            let Some(leaving) = leave(of, (left, Some(stay)))? else { return Ok(()) };
+            if let Err(error) = leaving.await
+                && !is_out_of_room(&error)
+            {
+                return Err(error);
+            }
+        }
+        // The server may have let the device out of it.
+        Err(error) if is_network(error) => of.resume_room(left),
+        Err(_) => {}
+    }
+    Ok(())
+}
+
+/// Asks the server to leave a room, or `only` one stay in it, unless that needs no server.
 pub(crate) fn leave<L: Remote>(
-    account: &Arc<crate::account::Account<L>>,
-    room_id: &str,
+    account: &Arc<Account<L>>,
+    (room_id, only): (&str, Option<u64>),
 ) -> Result<Option<impl Future<Output = Result<(), Error>> + Send + 'static + use<L>>, Error> {
     let request = LeaveRoomRequest { room_id: room_id.to_owned() };
     request.validate()?;
     let raise = |event| account.raise(event);
-    let Some(stay) = account.rooms().begin_leaving(room_id, account.is_online(), raise)? else { return Ok(None) };
+    let begun = account.rooms().begin_leaving((room_id, only), account.is_online(), raise)?;
+    let Some(stay) = begun else { return Ok(None) };
     let response = account.send_request(request);
     let (of, room_id) = (Arc::clone(account), room_id.to_owned());
     Ok(Some(account.own(async move {
@@ -456,14 +486,14 @@ pub(crate) fn leave<L: Remote>(
         }
         match left {
             // The push of the exit has come, and the answer was lost.
-            Err(error) if is_network(&error) && of.rooms().has_ended(&room_id, stay) => Ok(()),
+            Err(error) if of.rooms().is_over((&room_id, stay), &error) => Ok(()),
             left => left,
         }
     })))
 }
 
 /// The device is in the room already: an earlier answer of the server was lost. Asks for its pushes.
-async fn resumed(account: &Account, info: RoomInfo, entry_number: u64) -> Option<RoomFullInfo> {
+async fn resumed<L: Remote>(account: &Account<L>, info: RoomInfo, entry_number: u64) -> Option<RoomFullInfo> {
     let room = RoomRef { room_id: info.room_id.clone(), number: 0, entry_number };
     let answer = account.send_request(ResumeRoomsRequest { rooms: vec![room] }).await;
     answer.is_ok_and(|resumed| resumed.lost.is_empty()).then_some(RoomFullInfo { base_info: Some(info) })

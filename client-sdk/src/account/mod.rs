@@ -43,7 +43,7 @@ use self::input::{Done, Input};
 use self::limits::Limiter;
 pub(crate) use self::remote::Remote;
 use self::rooms::Rooms;
-pub(crate) use self::rooms::{Entering, Start};
+pub(crate) use self::rooms::{Entering, Start, is_out_of_room};
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 use self::typing::Told;
 pub(crate) use self::watchers::Wake;

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use zim_protocol::{
-    ErrorCode, Event, LostRoom, ResumeRoomsRequest, RoomEvent, RoomFullInfo, RoomInfo, RoomRef, RoomState,
-    RoomStateChangedEvent, Rpc,
+    ErrorCode, Event, LostRoom, ResumeRoomsRequest, RoomAllLeftResult, RoomEvent, RoomFullInfo, RoomInfo, RoomRef,
+    RoomState, RoomStateChangedEvent, Rpc,
 };
 
 use self::attributes::Batch;
@@ -118,6 +118,13 @@ pub(crate) struct Answered {
     pub(crate) leaves: bool,
 }
 
+/// A request to leave all rooms.
+#[derive(Debug)]
+pub(crate) struct LeavingAll {
+    /// The stays in the rooms that the device was in.
+    stays: BTreeMap<String, u64>,
+}
+
 /// The start of a request to enter.
 #[derive(Debug)]
 pub(crate) enum Start {
@@ -154,6 +161,11 @@ impl Inner {
         true
     }
 
+    /// Whether a stay that the device has had is over, as far as it knows.
+    fn is_over(&self, room_id: &str, stay: u64) -> bool {
+        self.has_ended(room_id, stay) || self.rooms.get(room_id).is_some_and(|room| room.stay > stay)
+    }
+
     /// Whether an entrance is of a stay that the device has ended since.
     fn has_ended(&self, room_id: &str, entry_number: u64) -> bool {
         self.ended.iter().any(|(ended, asked)| ended == room_id && entry_number <= *asked)
@@ -179,9 +191,19 @@ fn not_in_room(room_id: &str) -> Error {
     Error::new(ErrorCode::RoomModuleUserIsNotInTheRoom, message)
 }
 
+/// Whether the server says that the device is not in the room.
+pub(crate) fn is_out_of_room(error: &Error) -> bool {
+    matches!(error.code(), ErrorCode::RoomModuleTheRoomDoesNotExist | ErrorCode::RoomModuleUserIsNotInTheRoom)
+}
+
 /// Whether the server does not know itself if it has done what it was asked for.
 fn is_in_doubt(error: &Error) -> bool {
     matches!(error.code(), ErrorCode::CommonModuleImDatabaseError | ErrorCode::CommonModuleImServerError)
+}
+
+/// Whether a request may have been carried out that has failed.
+fn says_nothing(error: &Error) -> bool {
+    is_network(error) || is_in_doubt(error)
 }
 
 /// Whether the device is to leave a room that it could not enter: the server may let it in, and no push says all that it has to know. After
@@ -285,10 +307,11 @@ impl Rooms {
         }
     }
 
-    /// Begins to leave a room. Returns the number of the stay if the server is to be asked: without a connection it need not be.
+    /// Begins to leave a room, or `only` one stay in it. Returns the number of the stay if the server is to be asked: it need not be
+    /// without a connection, nor if that stay is over.
     pub(crate) fn begin_leaving(
         &self,
-        room_id: &str,
+        (room_id, only): (&str, Option<u64>),
         is_online: bool,
         raise: impl Fn(Event),
     ) -> Result<Option<u64>, Error> {
@@ -296,6 +319,9 @@ impl Rooms {
         if inner.is_one_shot {
             // It has no stays.
             return Ok(Some(0));
+        }
+        if only.is_some() && inner.rooms.get(room_id).map(|room| room.stay) != only {
+            return Ok(None);
         }
         let room = inner.rooms.get_mut(room_id).ok_or_else(|| not_in_room(room_id))?;
         match room.phase {
@@ -318,10 +344,7 @@ impl Rooms {
     /// still in it.
     pub(crate) fn has_left(&self, (room_id, stay): (&str, u64), error: Option<&Error>, raise: impl Fn(Event)) -> bool {
         let inner = &mut *self.0.lock();
-        let is_gone = error.is_none_or(|error| {
-            matches!(error.code(), ErrorCode::RoomModuleTheRoomDoesNotExist | ErrorCode::RoomModuleUserIsNotInTheRoom)
-        });
-        if is_gone {
+        if error.is_none_or(is_out_of_room) {
             if inner.end(room_id, stay) {
                 raise(state(room_id, RoomState::Disconnected, RoomEvent::Success));
             }
@@ -331,38 +354,36 @@ impl Rooms {
         room.is_some_and(|room| stays(room_id, room, error.is_some_and(is_network), raise))
     }
 
-    /// Whether this device was told that a stay is over.
-    pub(crate) fn has_ended(&self, room_id: &str, stay: u64) -> bool {
-        let inner = self.0.lock();
-        inner.rooms.get(room_id).is_none_or(|room| room.stay != stay) && inner.has_ended(room_id, stay)
+    /// Whether a stay is over that a request was to end, although the answer does not say what has become of the request.
+    pub(crate) fn is_over(&self, (room_id, stay): (&str, u64), error: &Error) -> bool {
+        says_nothing(error) && self.0.lock().is_over(room_id, stay)
     }
 
-    /// Begins to leave all rooms: they take no other request until that is done. Returns the stays in them.
-    pub(crate) fn begin_leaving_all(&self) -> BTreeMap<String, u64> {
+    /// Begins to leave all rooms: those that the device is in take no other request until that is done.
+    pub(crate) fn begin_leaving_all(&self) -> LeavingAll {
         let mut inner = self.0.lock();
         let known = inner.rooms.iter_mut().filter(|(_, room)| !matches!(room.phase, Phase::Entering(_)));
-        known
-            .map(|(room_id, room)| {
-                if room.phase == Phase::Connected {
-                    room.phase = Phase::Leaving;
-                }
-                (room_id.clone(), room.stay)
-            })
-            .collect()
+        let stays = known.map(|(room_id, room)| {
+            if room.phase == Phase::Connected {
+                room.phase = Phase::Leaving;
+            }
+            (room_id.clone(), room.stay)
+        });
+        LeavingAll { stays: stays.collect() }
     }
 
-    /// Handles the answer to the request to leave all rooms, which has those that the server let the device out of. Returns those that
-    /// have to be resumed.
+    /// Handles the answer to the request to leave all rooms, which has those that the server let the device out of. Returns what the
+    /// app gets, and the rooms that have to be resumed.
     pub(crate) fn have_left_all(
         &self,
-        stays_in: &BTreeMap<String, u64>,
-        answer: Result<&[String], &Error>,
+        leaving: &LeavingAll,
+        answer: Result<RoomAllLeftResult, Error>,
         raise: impl Fn(Event),
-    ) -> Vec<String> {
+    ) -> (Result<RoomAllLeftResult, Error>, Vec<String>) {
         let inner = &mut *self.0.lock();
         let mut unclear = Vec::new();
-        for (room_id, stay) in stays_in {
-            match answer {
+        for (room_id, stay) in &leaving.stays {
+            match &answer {
                 // The device was in no other room, as far as the server knows.
                 Ok(_) => {
                     if inner.end(room_id, *stay) {
@@ -379,18 +400,25 @@ impl Rooms {
                 }
             }
         }
-        // A room that the device was about to enter: the server may have let it in before, and then out.
-        let may_be_left = |room_id: &String| match answer {
-            Ok(left) => left.contains(room_id),
+        let may_be_left = |room_id: &String| match &answer {
+            Ok(left) => left.room_ids.contains(room_id),
             Err(_) => true,
         };
         for (room_id, room) in inner.rooms.iter_mut().filter(|(room_id, _)| may_be_left(room_id)) {
-            if stays_in.get(room_id) != Some(&room.stay) {
+            if leaving.stays.get(room_id) != Some(&room.stay) {
+                // The device was about to enter the room: the server may have let it in before, and then out.
                 room.may_be_left = true;
                 unclear.push(room_id.clone());
             }
         }
-        unclear
+        // A login that knows of no stay cannot know whether there was one.
+        let is_over = |(room_id, stay): (&String, &u64)| inner.is_over(room_id, *stay);
+        let is_done = !leaving.stays.is_empty() && leaving.stays.iter().all(is_over);
+        let answer = answer.or_else(|error| {
+            let room_ids = leaving.stays.keys().cloned().collect();
+            if is_done && says_nothing(&error) { Ok(RoomAllLeftResult { room_ids }) } else { Err(error) }
+        });
+        (answer, unclear)
     }
 
     /// Checks that messages can be sent to a room.

@@ -38,9 +38,11 @@ pub(super) struct World {
     pub(super) refuse_syncs: usize,
     /// The number of requests about rooms that are not answered in time.
     pub(super) late_for_rooms: usize,
+    /// The server refuses to let the device out of rooms: it is in none.
+    pub(super) is_in_no_room: bool,
     /// Syncs wait until this is over.
     pub(super) holds_syncs: bool,
-    /// The answers to messages and to requests to join a call wait until this is over.
+    /// The answers to messages, to requests to join a call and to those to switch rooms wait until this is over.
     pub(super) holds_answers: bool,
     /// The current profiles, for syncs that ask for changes.
     pub(super) profiles: Vec<UserFullInfo>,
@@ -140,7 +142,8 @@ impl Remote for Fake {
             let answer = fake.0.lock().serve(R::METHOD.path, &request.encode_to_vec());
             // An answer takes a while.
             tokio::task::yield_now().await;
-            while matches!(R::METHOD.path, "Message/SendMessage" | "Call/CallJoin") && fake.0.lock().holds_answers {
+            let is_held = matches!(R::METHOD.path, "Message/SendMessage" | "Call/CallJoin" | "Room/SwitchRoom");
+            while is_held && fake.0.lock().holds_answers {
                 tokio::task::yield_now().await;
             }
             let (bytes, pushes) = answer?;
@@ -227,10 +230,13 @@ impl World {
             self.refuse_syncs -= 1;
             return Err(Error::new(ErrorCode::CommonModuleImDatabaseError, "the server's database does not answer"));
         }
-        let is_about_rooms = matches!(path, "Sync/ResumeRooms" | "Room/LeaveRoom");
+        let is_about_rooms = matches!(path, "Sync/ResumeRooms" | "Room/LeaveRoom" | "Room/SwitchRoom");
         if is_about_rooms && self.late_for_rooms > 0 {
             self.late_for_rooms -= 1;
             return Err(Error::new(ErrorCode::NetworkModuleRequestTimeout, "late"));
+        }
+        if path == "Room/LeaveRoom" && self.is_in_no_room {
+            return Err(Error::new(ErrorCode::RoomModuleUserIsNotInTheRoom, "in no room"));
         }
         match path {
             _ if is_about_rooms => Ok((Vec::new(), Vec::new())),

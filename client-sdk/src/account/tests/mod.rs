@@ -9,6 +9,7 @@ mod device_copy;
 mod epochs;
 mod fake;
 mod indexing;
+mod leaving_rooms;
 mod observing;
 mod observing_at_random;
 mod rooms;

@@ -4,69 +4,70 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use zim_protocol::{
-    ConversationRef, ConversationType, Dirty, ErrorCode, Event, EventFrame, LostRoom, MessageEntry, RoomEntrance,
-    RoomEvent, RoomExit, RoomFullInfo, RoomInfo, RoomPush, RoomState, Transient, event_frame::Frame, room_push::Detail,
+    ConversationRef, ConversationType, Dirty, ErrorCode, Event, EventFrame, LostRoom, MessageEntry, RoomAllLeftResult,
+    RoomEntrance, RoomEvent, RoomExit, RoomFullInfo, RoomInfo, RoomPush, RoomState, Transient, event_frame::Frame,
+    room_push::Detail,
 };
 
 use super::Login;
-use crate::account::rooms::{Answered, Entering, Rooms, Start, Wish};
+use crate::account::rooms::{Answered, Entering, LeavingAll, Rooms, Start, Wish};
 use crate::error::Error;
 use crate::room::leave;
 use crate::store::Length;
 
-const ROOM: &str = "lobby";
+pub(super) const ROOM: &str = "lobby";
 const NUMBER: i64 = 7;
 
-fn timeout() -> Error {
+pub(super) fn timeout() -> Error {
     Error::new(ErrorCode::NetworkModuleRequestTimeout, "late")
 }
 
-fn info(room_id: &str) -> RoomInfo {
+pub(super) fn info(room_id: &str) -> RoomInfo {
     RoomInfo { room_id: room_id.to_owned(), room_name: String::new() }
 }
 
-fn entrance(room_id: &str, entry_number: u64, rev: u64) -> RoomPush {
+pub(super) fn entrance(room_id: &str, entry_number: u64, rev: u64) -> RoomPush {
     let entrance = RoomEntrance { entry_number, ..RoomEntrance::default() };
     RoomPush { room_id: room_id.to_owned(), number: NUMBER, rev, detail: Some(Detail::Entrance(entrance)) }
 }
 
-fn exit(rev: u64) -> RoomPush {
+pub(super) fn exit(rev: u64) -> RoomPush {
     let exit = RoomExit { event: RoomEvent::Success as i32, extended_data: String::new() };
     RoomPush { room_id: ROOM.to_owned(), number: NUMBER, rev, detail: Some(Detail::Exit(exit)) }
 }
 
 /// Rooms without a server, and the states that they raised.
 #[derive(Default)]
-struct Device {
-    rooms: Rooms,
+pub(super) struct Device {
+    pub(super) rooms: Rooms,
     states: RefCell<Vec<(RoomState, RoomEvent)>>,
 }
 
 impl Device {
-    fn raise(&self, event: Event) {
+    pub(super) fn raise(&self, event: Event) {
         if let Event::RoomStateChanged(event) = event {
             self.states.borrow_mut().push((event.state(), event.event()));
         }
     }
 
-    fn begin(&self, room_id: &str) -> Result<u64, Error> {
+    pub(super) fn begin(&self, room_id: &str) -> Result<u64, Error> {
         match self.rooms.begin((info(room_id), None), Entering::Enter, |event| self.raise(event))? {
             Start::Request(entry, _) => Ok(entry),
             Start::Inside(_) => panic!("the device is in the room"),
         }
     }
 
-    fn answered(&self, entry: u64, answer: Result<(), Error>) -> Answered {
+    pub(super) fn answered(&self, entry: u64, answer: Result<(), Error>) -> Answered {
         let answer = answer.map(|()| RoomFullInfo { base_info: Some(info(ROOM)) });
         self.rooms.answered((ROOM, entry), answer.as_ref(), |event| self.raise(event))
     }
 
-    fn pushed(&self, push: RoomPush) -> Option<Wish> {
+    pub(super) fn pushed(&self, push: RoomPush) -> Option<Wish> {
         self.rooms.pushed(push, |event| self.raise(event))
     }
 
     /// Enters the room. Returns the number of the stay.
-    fn enter(&self) -> u64 {
+    pub(super) fn enter(&self) -> u64 {
         let entry = self.begin(ROOM).unwrap();
         assert_eq!(self.answered(entry, Ok(())), Answered::default());
         assert_eq!(self.pushed(entrance(ROOM, entry, entry)), None);
@@ -79,23 +80,42 @@ impl Device {
         requests.first().map(|request| request.rooms[0].entry_number)
     }
 
-    fn begin_leaving(&self) -> u64 {
-        self.rooms.begin_leaving(ROOM, true, |event| self.raise(event)).unwrap().unwrap()
+    pub(super) fn begin_leaving(&self) -> u64 {
+        self.rooms.begin_leaving((ROOM, None), true, |event| self.raise(event)).unwrap().unwrap()
     }
 
     fn has_left(&self, stay: u64, error: Option<&Error>) -> bool {
         self.rooms.has_left((ROOM, stay), error, |event| self.raise(event))
     }
 
-    fn lose(&self) {
+    /// Places the answer to a request to leave all rooms. Returns what the app gets, and the rooms that have to be resumed.
+    pub(super) fn have_left_all(
+        &self,
+        leaving: &LeavingAll,
+        answer: Result<&[&str], Error>,
+    ) -> (Result<Vec<String>, ErrorCode>, Vec<String>) {
+        let answer =
+            answer.map(|left| RoomAllLeftResult { room_ids: left.iter().copied().map(str::to_owned).collect() });
+        let (answer, unclear) = self.rooms.have_left_all(leaving, answer, |event| self.raise(event));
+        (answer.map(|left| left.room_ids).map_err(|error| error.code()), unclear)
+    }
+
+    /// The server says that a stay is over.
+    pub(super) fn lost(&self, stay: u64, event: RoomEvent) {
+        let lost = LostRoom { room_id: ROOM.to_owned(), event: event as i32 };
+        let stays = BTreeMap::from([(ROOM.to_owned(), stay)]);
+        self.rooms.lost(&stays, vec![lost], |event| self.raise(event));
+    }
+
+    pub(super) fn lose(&self) {
         self.rooms.disconnected(|event| self.raise(event));
     }
 
-    fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.rooms.check_sending(ROOM).is_ok()
     }
 
-    fn last(&self) -> (RoomState, RoomEvent) {
+    pub(super) fn last(&self) -> (RoomState, RoomEvent) {
         *self.states.borrow().last().unwrap()
     }
 }
@@ -218,15 +238,15 @@ fn all_rooms_are_left_or_none_is_known_to_be() {
     let device = Device::default();
     device.enter();
     for error in [timeout(), Error::new(ErrorCode::CommonModuleImServerError, "in the middle")] {
-        let stays = device.rooms.begin_leaving_all();
-        let unclear = device.rooms.have_left_all(&stays, Err(&error), |event| device.raise(event));
-        assert_eq!((unclear, device.last()), (vec![ROOM.to_owned()], INTERRUPTED));
+        let (code, leaving) = (error.code(), device.rooms.begin_leaving_all());
+        assert_eq!(device.have_left_all(&leaving, Err(error)), (Err(code), vec![ROOM.to_owned()]));
+        assert_eq!(device.last(), INTERRUPTED);
         let asked = device.resume(Some(ROOM)).unwrap();
         device.pushed(entrance(ROOM, asked, 9));
         assert!(device.is_connected());
     }
-    let stays = device.rooms.begin_leaving_all();
-    assert!(device.rooms.have_left_all(&stays, Ok(&[]), |event| device.raise(event)).is_empty());
+    let leaving = device.rooms.begin_leaving_all();
+    assert_eq!(device.have_left_all(&leaving, Ok(&[])), (Ok(Vec::new()), Vec::new()));
     assert_eq!(device.last(), LEFT);
     assert!(device.rooms.inside().is_empty());
 }
@@ -235,17 +255,15 @@ fn all_rooms_are_left_or_none_is_known_to_be() {
 fn a_late_answer_does_not_end_a_later_stay() {
     let device = Device::default();
     let first = device.enter();
-    let stays = device.rooms.begin_leaving_all();
+    let leaving = device.rooms.begin_leaving_all();
     assert!(!device.has_left(first, None));
     assert_eq!(device.last(), LEFT);
     device.enter();
     device.has_left(first, None);
-    device.rooms.have_left_all(&stays, Ok(&[]), |event| device.raise(event));
-    let lost = LostRoom { room_id: ROOM.to_owned(), event: RoomEvent::ConnectTimeout as i32 };
-    device.rooms.lost(&stays, vec![lost.clone()], |event| device.raise(event));
+    device.have_left_all(&leaving, Ok(&[]));
+    device.lost(first, RoomEvent::ConnectTimeout);
     assert!(device.is_connected());
-    let stays = BTreeMap::from([(ROOM.to_owned(), device.begin_leaving())]);
-    device.rooms.lost(&stays, vec![lost], |event| device.raise(event));
+    device.lost(device.begin_leaving(), RoomEvent::ConnectTimeout);
     assert_eq!(device.last(), (RoomState::Disconnected, RoomEvent::ConnectTimeout));
 }
 
@@ -310,7 +328,7 @@ fn a_room_that_was_left_without_a_connection_is_left_over_the_next_one() {
     let device = Device::default();
     device.enter();
     device.lose();
-    assert_eq!(device.rooms.begin_leaving(ROOM, false, |event| device.raise(event)).unwrap(), None);
+    assert_eq!(device.rooms.begin_leaving((ROOM, None), false, |event| device.raise(event)).unwrap(), None);
     assert!(device.rooms.inside().is_empty());
     assert_eq!(device.rooms.left_offline(), [ROOM]);
     assert!(device.begin(ROOM).is_err());
@@ -330,7 +348,7 @@ fn a_device_that_was_let_in_is_in_the_room_whatever_the_answer() {
 }
 
 /// A login in the room.
-async fn inside() -> Login {
+pub(super) async fn inside() -> Login {
     let login = Login::online().await;
     let raise = |event| login.account.raise(event);
     let start = login.account.rooms().begin((info(ROOM), None), Entering::Enter, raise).unwrap();
@@ -340,12 +358,12 @@ async fn inside() -> Login {
     login
 }
 
-async fn room_push(login: &Login, push: RoomPush) {
+pub(super) async fn room_push(login: &Login, push: RoomPush) {
     login.account.event_frame(EventFrame { frame: Some(Frame::Room(push)) }).await;
 }
 
 /// Returns how many requests of a kind have arrived. The pause before the next one passes.
-fn asked(login: &Login, path: &str) -> usize {
+pub(super) fn asked(login: &Login, path: &str) -> usize {
     login.clock.advance(1_000);
     login.fake.0.lock().requests.iter().filter(|one| **one == path).count()
 }
@@ -389,7 +407,7 @@ async fn a_device_has_left_a_room_if_the_push_of_its_exit_comes_and_the_answer_d
     for is_told in [true, false] {
         let login = inside().await;
         login.fake.0.lock().late_for_rooms = 1;
-        let leaving = leave(&login.account, ROOM).unwrap().unwrap();
+        let leaving = leave(&login.account, (ROOM, None)).unwrap().unwrap();
         if is_told {
             login.account.rooms().pushed(exit(2), |event| login.account.raise(event));
         }
@@ -454,12 +472,11 @@ fn a_room_that_is_left_while_it_is_entered_is_left() {
     for is_answered_first in [true, false] {
         let device = Device::default();
         let entry = device.begin(ROOM).unwrap();
-        let stays = device.rooms.begin_leaving_all();
+        let leaving = device.rooms.begin_leaving_all();
         if is_answered_first {
             device.answered(entry, Ok(()));
         }
-        let unclear = device.rooms.have_left_all(&stays, Ok(&[ROOM.to_owned()]), |event| device.raise(event));
-        assert_eq!(unclear, [ROOM]);
+        assert_eq!(device.have_left_all(&leaving, Ok(&[ROOM])), (Ok(vec![ROOM.to_owned()]), vec![ROOM.to_owned()]));
         // The room is resumed now, or when the other answer has come.
         assert_eq!(device.resume(Some(ROOM)).is_some(), is_answered_first);
         if !is_answered_first {
@@ -467,9 +484,7 @@ fn a_room_that_is_left_while_it_is_entered_is_left() {
         }
         // The entrance comes before what follows.
         device.pushed(entrance(ROOM, entry, 1));
-        let stays = BTreeMap::from([(ROOM.to_owned(), entry)]);
-        let lost = LostRoom { room_id: ROOM.to_owned(), event: RoomEvent::ConnectTimeout as i32 };
-        device.rooms.lost(&stays, vec![lost], |event| device.raise(event));
+        device.lost(entry, RoomEvent::ConnectTimeout);
         assert_eq!(device.last(), LEFT);
     }
 }
