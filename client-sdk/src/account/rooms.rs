@@ -123,6 +123,8 @@ pub(crate) struct Answered {
 pub(crate) struct LeavingAll {
     /// The stays in the rooms that the device was in.
     stays: BTreeMap<String, u64>,
+    /// The last request to enter or to resume a room before it. Stays with higher numbers began later.
+    last_entry: u64,
 }
 
 /// The start of a request to enter.
@@ -361,15 +363,15 @@ impl Rooms {
 
     /// Begins to leave all rooms: those that the device is in take no other request until that is done.
     pub(crate) fn begin_leaving_all(&self) -> LeavingAll {
-        let mut inner = self.0.lock();
-        let known = inner.rooms.iter_mut().filter(|(_, room)| !matches!(room.phase, Phase::Entering(_)));
+        let Inner { rooms, last_entry, .. } = &mut *self.0.lock();
+        let known = rooms.iter_mut().filter(|(_, room)| !matches!(room.phase, Phase::Entering(_)));
         let stays = known.map(|(room_id, room)| {
             if room.phase == Phase::Connected {
                 room.phase = Phase::Leaving;
             }
             (room_id.clone(), room.stay)
         });
-        LeavingAll { stays: stays.collect() }
+        LeavingAll { stays: stays.collect(), last_entry: *last_entry }
     }
 
     /// Handles the answer to the request to leave all rooms, which has those that the server let the device out of. Returns what the
@@ -406,8 +408,9 @@ impl Rooms {
         };
         for (room_id, room) in inner.rooms.iter_mut().filter(|(room_id, _)| may_be_left(room_id)) {
             if leaving.stays.get(room_id) != Some(&room.stay) {
-                // The device was about to enter the room: the server may have let it in before, and then out.
-                room.may_be_left = true;
+                // The device was about to enter the room: the server may have let it in before, and then out. The request is not
+                // known to have ended a stay that began after it: the server says whether the stay has ended, and why.
+                room.may_be_left |= room.stay <= leaving.last_entry;
                 unclear.push(room_id.clone());
             }
         }

@@ -1,10 +1,10 @@
 //! A device that leaves rooms: answers that are lost, and answers that come when it has entered a room again.
 
-use zim_protocol::{ErrorCode, RoomFullInfo, RoomPush, SwitchRoomRequest};
+use zim_protocol::{ErrorCode, RoomEvent, RoomFullInfo, RoomPush, RoomState, SwitchRoomRequest};
 
 use super::Login;
-use super::rooms::{Device, ROOM, asked, entrance, exit, info, inside, room_push, timeout};
-use crate::account::rooms::{Entering, Rooms, Start};
+use super::rooms::{Device, LEFT, ROOM, asked, entrance, exit, info, inside, room_push, timeout};
+use crate::account::rooms::{Answered, Entering, Rooms, Start};
 use crate::error::Error;
 use crate::room::enter;
 
@@ -58,6 +58,35 @@ fn a_one_shot_login_knows_of_no_stay_that_is_over() {
     let (left, unclear) = rooms.have_left_all(&rooms.begin_leaving_all(), Err(timeout()), |_| ());
     assert_eq!(left.unwrap_err().code(), ErrorCode::NetworkModuleRequestTimeout);
     assert!(unclear.is_empty());
+}
+
+/// The app enters a room again as soon as it hears that the device is out of it. The answer is about the stay before.
+#[test]
+fn a_stay_that_begins_while_all_rooms_are_left_ends_for_reasons_of_its_own() {
+    for (is_lost, is_answered_first) in [(false, false), (false, true), (true, false), (true, true)] {
+        let device = Device::default();
+        device.enter();
+        let leaving = device.rooms.begin_leaving_all();
+        device.pushed(exit(2));
+        assert_eq!(device.last(), LEFT);
+        let stay = device.begin(ROOM).unwrap();
+        let enters = || {
+            assert_eq!(device.answered(stay, Ok(())), Answered::default());
+            device.pushed(entrance(ROOM, stay, 3));
+        };
+        if !is_answered_first {
+            enters();
+        }
+        // If the server is slow, it has ended the later stay: the device asks.
+        let answer: Result<&[&str], Error> = if is_lost { Err(timeout()) } else { Ok(&[ROOM]) };
+        assert_eq!(device.have_left_all(&leaving, answer), (Ok(vec![ROOM.to_owned()]), vec![ROOM.to_owned()]));
+        if is_answered_first {
+            enters();
+        }
+        assert!(device.is_connected());
+        device.lost(stay, RoomEvent::KickedOutByOtherDevice);
+        assert_eq!(device.last(), (RoomState::Disconnected, RoomEvent::KickedOutByOtherDevice));
+    }
 }
 
 #[test]

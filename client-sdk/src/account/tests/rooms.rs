@@ -121,7 +121,7 @@ impl Device {
 }
 
 const INTERRUPTED: (RoomState, RoomEvent) = (RoomState::Connecting, RoomEvent::NetworkInterrupted);
-const LEFT: (RoomState, RoomEvent) = (RoomState::Disconnected, RoomEvent::Success);
+pub(super) const LEFT: (RoomState, RoomEvent) = (RoomState::Disconnected, RoomEvent::Success);
 
 #[test]
 fn the_state_says_why_a_room_could_not_be_entered() {
