@@ -38,6 +38,7 @@ mod meter;
 mod block_fence;
 /// How often something may happen in a room.
 mod room_rates;
+mod room_sends;
 mod turns;
 /// The services that deliver pushes to devices.
 mod provider;

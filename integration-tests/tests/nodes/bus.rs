@@ -11,7 +11,7 @@ use zim_server::bus::BusState;
 
 use super::{Deployment, quiet, refused, status, user};
 
-async fn until(server: &Server, state: BusState) {
+pub(super) async fn until(server: &Server, state: BusState) {
     eventually("the state of the bus", async || (server.app().bus().state() == state).then_some(())).await;
 }
 

@@ -11,10 +11,12 @@ use zim_protocol::{
     RoomInfo, RoomMemberAttributesSetConfig, RoomMemberQueryConfig, RoomState, message::Body,
 };
 use zim_server::Server;
+use zim_server::bus::BusState;
 use zim_server::config::AdminListen;
 use zim_server::db::{Scope, Tx};
 use zim_server::key::ConversationKey;
 
+use super::bus::until;
 use super::doubt::{decision_is_awaited, two_nodes};
 use super::processes::{LEASE_MS, Pair};
 use super::{Deployment, quiet, user};
@@ -250,6 +252,61 @@ async fn a_message_for_which_the_home_of_its_room_has_no_place_is_reported_there
     cai.say(room("stage"), "later").await;
     ann.receives("later").await;
     assert_eq!(heard(&ann), ["hello", "later"]);
+    for device in [ann, cai] {
+        device.quit().await;
+    }
+    first.stop().await;
+    second.stop().await;
+}
+
+/// While the bus is down, a message waits in the queue of its sender's node. When it is up, the home of the room is another node.
+#[tokio::test]
+async fn a_message_to_a_room_does_not_overtake_one_that_was_sent_while_the_bus_was_down() {
+    let mut bus = Nats::private(&[]).unwrap();
+    let deployment = Deployment::new("overtakes", &bus);
+    let first = Server::start(quiet(deployment.config(0))).await.unwrap();
+    let second = Server::start(quiet(deployment.config(1))).await.unwrap();
+    let (ann, cai) = (user(&first, "ann").await, user(&second, "cai").await);
+    for device in [&ann, &cai] {
+        enter(device).await;
+    }
+    // Each node knows of the other.
+    ann.say(room("stage"), "hi").await;
+    cai.receives("hi").await;
+    cai.say(room("stage"), "hello").await;
+    ann.receives("hello").await;
+    let key = ConversationKey(deployment.sql("SELECT id FROM conversation WHERE type = 1").parse().unwrap());
+    bus.kill().unwrap();
+    until(&second, BusState::Down).await;
+    let (gate, closed) = std::sync::mpsc::channel::<()>();
+    let (arrived, here) = tokio::sync::oneshot::channel();
+    let held = second.app().db.submit(Scope::conversation(key), async move |_: &mut Tx<'_>| {
+        arrived.send(()).unwrap();
+        let _ = closed.recv();
+        Ok(())
+    });
+    soon(here).await.unwrap();
+    // A text that is too long is refused once the message before it has its place.
+    let is_placed = async || {
+        assert!(soon(cai.send_to(room("stage"), Message::text("x".repeat(2_049)))).await.is_err());
+    };
+    let one = cai.send_to(room("stage"), Message::text("one"));
+    is_placed().await;
+    bus.restart().unwrap();
+    for server in [&first, &second] {
+        until(server, BusState::Up).await;
+    }
+    let two = cai.send_to(room("stage"), Message::text("two"));
+    is_placed().await;
+    drop(gate);
+    soon(held).await.unwrap();
+    for sent in [soon(one).await, soon(two).await] {
+        sent.unwrap();
+    }
+    ann.receives("two").await;
+    cai.say(room("stage"), "end").await;
+    ann.receives("end").await;
+    assert_eq!(heard(&ann), ["hello", "one", "two", "end"]);
     for device in [ann, cai] {
         device.quit().await;
     }

@@ -25,6 +25,7 @@ use crate::key::{ConversationKey, IdGenerator, Places, UserKey};
 use crate::media::Files;
 use crate::meter::Meter;
 use crate::room_rates::RoomRates;
+use crate::room_sends::RoomSends;
 use crate::task::{Kinds, Timers};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 use crate::turns::Turns;
@@ -80,6 +81,7 @@ pub struct App {
     pub(crate) allowances: Allowances,
     pub(crate) block_fence: BlockFence,
     pub(crate) room_rates: Arc<RoomRates>,
+    pub(crate) room_sends: RoomSends,
     /// The turns of read marks and receipts.
     pub(crate) readers: Turns,
     /// The senders of messages that ask for receipts, for which somebody has sent one. Neither ever changes.
@@ -173,6 +175,7 @@ impl App {
             secret,
             block_fence: BlockFence::default(),
             room_rates: Arc::default(),
+            room_sends: RoomSends::default(),
             readers: Turns::default(),
             asking: Cache::new(CACHED_ASKING),
             unmarked_logins: UnmarkedLogins::default(),

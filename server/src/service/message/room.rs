@@ -149,8 +149,9 @@ impl App {
             ended_rev: 0,
         };
         if let Some(home) = self.other_home(conversation) {
-            if is_kept {
-                // In the queue of the room, between what is stored before and after it.
+            if is_kept || self.room_sends.has(conversation) {
+                // In the queue of the room, between what is stored or waits before it and what comes after it.
+                let _waits = self.room_sends.begin(conversation);
                 let sending = caller.write(&self.db, target, async move |tx, _| {
                     room::rev_for_member(tx, conversation, me).await?.ok_or(not_in)?;
                     tx.emit(Effect::RoomMessage { home, transient: Box::new(transient) });
@@ -166,6 +167,7 @@ impl App {
             return sent_to_room(identity, &draft, (key, sent, omits_content), &name);
         }
         let (room_id, scrambler) = (Arc::from(name.id.as_str()), Arc::clone(&self.tenants.of(identity.app)?.scrambler));
+        let _waits = self.db.lease().map(|_| self.room_sends.begin(conversation));
         let sending = caller.write(&self.db, target, async move |tx, _| {
             if is_kept {
                 // What was stored before is heard before.
