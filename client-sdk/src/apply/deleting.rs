@@ -6,7 +6,7 @@
 //! Other devices of the user may delete at the same time. What they delete beyond is news at once. What this device is deleting as well
 //! is news only if its own request fails, so it is held until then. If the process ends first, no event tells it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -85,7 +85,10 @@ impl OwnDeletion {
 impl Drop for OwnDeletion {
     fn drop(&mut self) {
         let ended = self.of.0.lock().deletions.remove(&self.number);
-        let held = ended.map(|ended| ended.held).unwrap_or_default();
+        let mut held = ended.map(|ended| ended.held).unwrap_or_default();
+        // A sync tells a conversation again if it could not be stored the first time.
+        let mut told = HashSet::new();
+        held.retain(|gone| !gone.messages.is_empty() || told.insert(gone.name.clone()));
         if !held.is_empty() {
             (self.tell)(held);
         }
@@ -113,8 +116,8 @@ impl Deleting {
                 _ => one.message_id == message.message_id,
             });
             let Some(index) = index.filter(|_| of == name) else { continue };
-            own.told.insert(index);
-            if is_news {
+            // A sync tells it again if it could not be stored the first time.
+            if own.told.insert(index) && is_news {
                 own.held.push(Gone { name: name.clone(), messages: vec![message.clone()] });
             }
             is_own = true;
@@ -246,10 +249,13 @@ mod tests {
         let gone = |messages: Vec<Message>| vec![Gone { name: name.clone(), messages }];
         for (answer, is_told) in [(Some(Ok(())), false), (Some(failed()), true), (None, true)] {
             let case = format!("{answer:?}");
-            let one = |deleting: &Deleting| assert!(deleting.tell_message(&name, &message(6), true));
+            // A sync tells it twice if it could not be stored the first time.
+            let one = |deleting: &Deleting| {
+                (0..2).for_each(|_| assert!(deleting.tell_message(&name, &message(6), true)));
+            };
             let expected = if is_told { gone(vec![message(6)]) } else { Vec::new() };
             assert_eq!(told(two(), one, answer.clone()), expected, "{case}");
-            let all = |deleting: &Deleting| assert!(deleting.hold_conversation(&name));
+            let all = |deleting: &Deleting| (0..2).for_each(|_| assert!(deleting.hold_conversation(&name)));
             let expected = if is_told { gone(Vec::new()) } else { Vec::new() };
             assert_eq!(told(Deleted::All(7), all, answer.clone()), expected, "{case}");
             // The app need not hear of what is no news.

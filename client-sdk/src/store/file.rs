@@ -38,8 +38,9 @@ const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 128;
 /// How much a database needs to open: its tables, its shared memory, and a page of its log.
 const LEAST_SPACE: usize = 1 << 20;
-/// What the name of the file ends with that says that a database is damaged.
+/// What the names of the files end with that say that a database is damaged, or an index for search in it.
 pub(super) const IS_DAMAGED: &str = "is-damaged";
+pub(super) const SEARCH_IS_DAMAGED: &str = "search-is-damaged";
 
 /// The lock of a database. While it lives, no other process and no other instance opens the same file.
 #[derive(Debug)]
@@ -94,7 +95,11 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
         return Err(rusqlite::Error::SqliteFailure(code, Some("an earlier login found damage".to_owned())));
     }
-    open_file(path).map_err(|error| explained(path, error))
+    let note = path.with_extension(SEARCH_IS_DAMAGED);
+    let connection = open_file(path, note.exists()).map_err(|error| explained(path, error))?;
+    // There is rarely one. If it stays, the next login builds the indexes once more.
+    let _ = std::fs::remove_file(note);
+    Ok(connection)
 }
 
 /// Returns whether an error of SQLite means that the file is damaged.
@@ -104,11 +109,17 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
+/// Returns whether an error of SQLite means that an index for search is damaged. Nothing is lost with it: it is built again.
+pub(super) fn is_damage_of_search(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CORRUPT_VTAB)
+}
+
 /// Notes damage that a query has found, for the next time that the database is opened. Opening reads a small part of it, and
 /// reading everything would take long.
 pub(super) fn note_damage(path: &Path, error: &rusqlite::Error) {
+    let note = if is_damage_of_search(error) { SEARCH_IS_DAMAGED } else { IS_DAMAGED };
     if is_damage(error)
-        && let Err(failed) = private(&path.with_extension(IS_DAMAGED))
+        && let Err(failed) = private(&path.with_extension(note))
     {
         // The next query that finds the damage notes it.
         tracing::warn!(error = %failed, "it cannot be noted that the local database is damaged");
@@ -127,13 +138,13 @@ fn explained(path: &Path, error: rusqlite::Error) -> rusqlite::Error {
     }
 }
 
-fn open_file(path: &Path) -> rusqlite::Result<Connection> {
+fn open_file(path: &Path, is_search_damaged: bool) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::default())?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     // The writer does it, on a thread that may wait for the disk.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    prepare(connection)
+    prepare(connection, is_search_damaged)
 }
 
 /// Opens a connection that only reads.
@@ -145,7 +156,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Opens a database in memory, which lives as long as its connection.
 pub(crate) fn memory() -> rusqlite::Result<Connection> {
-    prepare(Connection::open_in_memory()?)
+    prepare(Connection::open_in_memory()?, false)
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
@@ -159,10 +170,14 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn prepare(mut connection: Connection) -> rusqlite::Result<Connection> {
+fn prepare(mut connection: Connection, is_search_damaged: bool) -> rusqlite::Result<Connection> {
     settle(&connection)?;
     search::install(&connection)?;
     migrate(&mut connection)?;
+    if is_search_damaged {
+        // No folding has this number, so the indexes are built again.
+        connection.execute("UPDATE device SET folding = -1", [])?;
+    }
     search::rebuild(&mut connection)?;
     Ok(connection)
 }
@@ -208,6 +223,33 @@ mod tests {
         migrate(&mut connection).unwrap();
         let rows: i64 = connection.query_row("SELECT COUNT(*) FROM device", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 1);
+    }
+
+    #[test]
+    fn a_damaged_index_for_search_is_built_again_and_the_rest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let opened = || {
+            let db = open(&path).unwrap();
+            let sql = "SELECT pos, (SELECT COUNT(*) FROM friend_search WHERE friend_search MATCH 'lost') FROM device";
+            let found: (i64, i64) = db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            (db, found)
+        };
+        let damage = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        let (db, _) = opened();
+        db.execute("UPDATE device SET pos = 7", []).unwrap();
+        let index = "INSERT INTO friend_search (rowid, user_name, alias) VALUES (1, 'lost', '')";
+        db.execute(index, []).unwrap();
+        drop(db);
+        assert_eq!(opened().1, (7, 1));
+        note_damage(&path, &damage(rusqlite::ffi::SQLITE_CORRUPT_VTAB));
+        let (db, found) = opened();
+        assert_eq!(found, (7, 0));
+        db.execute(index, []).unwrap();
+        drop(db);
+        assert_eq!(opened().1, (7, 1), "it is built once");
+        note_damage(&path, &damage(rusqlite::ffi::SQLITE_CORRUPT));
+        assert!(is_damage(&open(&path).unwrap_err()));
     }
 
     #[test]

@@ -48,7 +48,7 @@ use crate::error::Error;
 /// The most readers at a time; more would only compete for the disk.
 const READERS: usize = 4;
 /// What the names of the files beside a database end with.
-pub(crate) const BESIDE: [&str; 3] = ["db-wal", "db-shm", file::IS_DAMAGED];
+pub(crate) const BESIDE: [&str; 4] = ["db-wal", "db-shm", file::IS_DAMAGED, file::SEARCH_IS_DAMAGED];
 
 /// The local database. See the module.
 #[derive(Debug)]
@@ -211,6 +211,9 @@ fn cause(error: &rusqlite::Error) -> String {
         Some(RusqliteCode::CannotOpen | RusqliteCode::PermissionDenied) => {
             "this user may not open it; check the permissions of the data folder and its files".to_owned()
         }
+        Some(_) if file::is_damage_of_search(error) => {
+            "an index for search is damaged; the next login builds it again".to_owned()
+        }
         Some(RusqliteCode::DatabaseCorrupt | RusqliteCode::NotADatabase) => {
             "it is damaged; the next login replaces it".to_owned()
         }
@@ -228,14 +231,23 @@ pub(crate) fn is_damaged(error: &Error) -> bool {
 pub(crate) fn set_aside(path: &Path) -> std::io::Result<std::path::PathBuf> {
     let named =
         |number: u32| path.with_extension(if number == 1 { "damaged".into() } else { format!("damaged-{number}") });
+    let log_of = |aside: &Path| {
+        let mut log = aside.as_os_str().to_owned();
+        log.push("-wal");
+        std::path::PathBuf::from(log)
+    };
     // An earlier one may hold what nobody has looked at yet.
-    let aside = (1..).map(named).find(|aside| !aside.exists()).unwrap_or_else(|| named(1));
+    let is_free = |aside: &std::path::PathBuf| !aside.exists() && !log_of(aside).exists();
+    let aside = (1..).map(named).find(is_free).unwrap_or_else(|| named(1));
+    let unless_missing = |done: std::io::Result<()>| match done {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
     std::fs::rename(path, &aside)?;
+    // If the process was killed, the last rows are only in the log. SQLite finds it by this name.
+    unless_missing(std::fs::rename(path.with_extension("db-wal"), log_of(&aside)))?;
     for beside in BESIDE {
-        match std::fs::remove_file(path.with_extension(beside)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        unless_missing(std::fs::remove_file(path.with_extension(beside)))?;
     }
     Ok(aside)
 }
@@ -367,6 +379,29 @@ mod tests {
         assert_eq!(store.read(read).await.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened);
         let store = Store::open(Some(&path)).unwrap();
         assert_eq!(store.read(read).await.unwrap(), 7);
+    }
+
+    /// A process that was killed has left its last rows in the log.
+    #[tokio::test]
+    async fn a_damaged_database_is_set_aside_with_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let [open, killed] = ["open.db", "killed.db"].map(|name| folder.path().join(name));
+        let store = Store::open(Some(&open)).unwrap();
+        store.write(Length::Short, |db| db.execute("UPDATE device SET pos = 7", [])).await.unwrap();
+        for kind in ["db", "db-wal"] {
+            std::fs::copy(open.with_extension(kind), killed.with_extension(kind)).unwrap();
+        }
+        store.close().await;
+        let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        file::note_damage(&killed, &rusqlite::Error::SqliteFailure(damage, None));
+        assert!(is_damaged(&Store::open(Some(&killed)).unwrap_err()));
+        let aside = set_aside(&killed).unwrap();
+        for (path, expected) in [(&killed, 0), (&aside, 7)] {
+            let store = Store::open(Some(path)).unwrap();
+            let pos = store.read(|db| db.query_row("SELECT pos FROM device", [], |row| row.get::<_, i64>(0)));
+            assert_eq!(pos.await.unwrap(), expected, "{}", path.display());
+            store.close().await;
+        }
     }
 
     #[tokio::test]
