@@ -125,7 +125,7 @@ impl Zim {
         &self,
         room_id: &str,
     ) -> impl Future<Output = Result<RoomLeftResult, Error>> + Send + 'static + use<> {
-        let left = self.account().and_then(|account| leave(&account, room_id));
+        let left = self.account().and_then(|account| leave(&account, (room_id, None)));
         let room_id = room_id.to_owned();
         async move {
             if let Some(left) = left? {
