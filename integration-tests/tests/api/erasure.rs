@@ -227,7 +227,7 @@ async fn erase_user_deletes_every_row_that_is_theirs_alone() {
     ann.say("bob", "first").await;
     let all = ConversationDeleteConfig { is_also_delete_server_conversation: true };
     soon(ann.delete_all_conversations(all)).await.unwrap();
-    for (device, token) in [(&ann, "phone of ann"), (&bob, "phone of bob")] {
+    for (device, token) in [(&ann, "phone-of-ann"), (&bob, "phone-of-bob")] {
         soon(device.register_push(PushToken::webhook(token))).await.unwrap();
     }
     let sent = push_delivery::send(&ann, "bob", "secret", titled("secret")).await;
