@@ -260,7 +260,7 @@ fn a_late_answer_does_not_end_a_later_stay() {
     assert_eq!(device.last(), LEFT);
     device.enter();
     device.has_left(first, None);
-    assert!(device.have_left_all(&leaving, Ok(&[])).is_ok());
+    assert!(device.have_left_all(&leaving, Ok(&[])).0.is_ok());
     device.lost(first, RoomEvent::ConnectTimeout);
     assert!(device.is_connected());
     device.lost(device.begin_leaving(), RoomEvent::ConnectTimeout);
