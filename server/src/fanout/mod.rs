@@ -220,7 +220,8 @@ impl Fanout {
     fn look_after_entrances(&self, entered: Vec<(UserKey, Arc<RoomEffect>)>) {
         let Some(passed) = self.passed.get() else { return };
         for (user, room) in entered {
-            if passed.has_room_after(room.conversation, room.rev) {
+            // Other nodes tell of their devices, too.
+            if passed.has_room_after(room.conversation, room.rev) && !self.connections(user).is_empty() {
                 let view = View { user, kind: ConversationType::Room, name: Arc::clone(&room.name) };
                 self.lanes[self.shard_index(user) % self.lanes.len()].add([Work::Look(room.conversation, view)]);
             }
