@@ -1,6 +1,6 @@
 //! Reactions: counts, users, and who hears of them.
 
-use zim_integration_tests::{Device, World, eventually, group, refusal, soon};
+use zim_integration_tests::{Device, RawClient, World, eventually, group, refusal, soon};
 use zim_protocol::{
     AddMessageReactionRequest, ConversationType, ErrorCode, Event, EventKind, Message, MessageReaction,
     MessageReactionAddConfig, MessageReactionUserChangeAction, MessageReactionUserQueryConfig,
@@ -353,7 +353,7 @@ async fn query_message_reaction_user_list_has_a_hundred_users_on_a_page() {
     let world = World::with(|config| config.limits.handshakes_per_second_per_address = 1_000_000).await;
     let ann = world.user("ann").await;
     let names: Vec<String> = (0..101).map(|number| format!("user{number}")).collect();
-    let users = world.raw_users(&names).await;
+    let mut users = world.raw_users(&names).await;
     create(&ann, "g", &[]).await;
     for some in names.chunks(100) {
         let invited = soon(ann.invite_users_into_group(some.to_vec(), "g")).await.unwrap();
@@ -366,12 +366,12 @@ async fn query_message_reaction_user_list_has_a_hundred_users_on_a_page() {
         message_seq: sent.message_seq,
         ..Message::default()
     };
-    for mut user in users {
+    for user in &mut users {
         let request =
             AddMessageReactionRequest { reaction_type: "like".into(), message: Some(named.clone()), config: None };
         user.call(&request).await.unwrap();
-        user.end().await;
     }
+    RawClient::end_all(users).await;
     let page = async |next_flag, count| {
         let config = MessageReactionUserQueryConfig { next_flag, count, reaction_type: "like".into() };
         let page = soon(ann.query_message_reaction_user_list(&sent, config)).await.unwrap();
