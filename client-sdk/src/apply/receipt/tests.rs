@@ -411,7 +411,8 @@ fn gone(events: &[Event]) -> Vec<Told> {
 #[test]
 fn what_another_device_deletes_beyond_is_news() {
     // How far the feed has got at each step, and whether that is news.
-    let cases: [(u64, bool, &[(u64, bool)]); 5] = [
+    type Told<'t> = &'t [(u64, bool)];
+    let cases: [(u64, bool, Told<'_>); 5] = [
         (1, true, &[(2, true)]),
         (1, true, &[(1, false), (2, true)]),
         (2, true, &[(2, false)]),
