@@ -89,8 +89,8 @@ fn every_command_in_the_book_exists() {
 fn what_does_not_exist_is_found() {
     let mut program = Args::command();
     program.build();
-    let page = "`zim send bob hi`, `zim fly`\n```sh\n$ zim --profile bob group mute crew --forr 1h  # no\n```\n\
+    let page = "`zim send bob hi`, `zim fly`\n```sh\n$ zim --profile bob group mute crew --fore 1h  # no\n```\n\
                 ```rust\nzim nowhere\n```\n`zim admin user export ann --json > file`\n";
     let found: Vec<_> = calls(page).into_iter().map(|call| unknown(&program, call)).collect();
-    assert_eq!(found, [None, Some("fly"), Some("--forr"), None]);
+    assert_eq!(found, [None, Some("fly"), Some("--fore"), None]);
 }
