@@ -26,6 +26,17 @@ async fn enter(device: &Device) {
     soon(device.enter_room(info, RoomAdvancedConfig::default())).await.unwrap();
 }
 
+/// Two devices on two nodes enter the room, and hear each other: each node knows of the other then.
+async fn meet(one: &Device, other: &Device) {
+    for device in [one, other] {
+        enter(device).await;
+    }
+    one.say(room("stage"), "hi").await;
+    other.receives("hi").await;
+    other.say(room("stage"), "hello").await;
+    one.receives("hello").await;
+}
+
 fn pairs(key: &str, value: &str) -> HashMap<String, String> {
     HashMap::from([(key.to_owned(), value.to_owned())])
 }
@@ -212,14 +223,7 @@ async fn a_message_for_which_the_home_of_its_room_has_no_place_is_reported_there
     let second = Server::start(quiet(deployment.config(1))).await.unwrap();
     // The room is made on the first node, so this is its home.
     let (ann, cai) = (user(&first, "ann").await, user(&second, "cai").await);
-    for device in [&ann, &cai] {
-        enter(device).await;
-    }
-    // Each node knows of the other.
-    ann.say(room("stage"), "hi").await;
-    cai.receives("hi").await;
-    cai.say(room("stage"), "hello").await;
-    ann.receives("hello").await;
+    meet(&ann, &cai).await;
     let key = ConversationKey(deployment.sql("SELECT id FROM conversation WHERE type = 1").parse().unwrap());
     let (gate, closed) = std::sync::mpsc::channel::<()>();
     let (arrived, here) = tokio::sync::oneshot::channel();
@@ -269,14 +273,7 @@ async fn a_message_to_a_room_does_not_overtake_one_that_was_sent_while_the_bus_w
     config.limits.max_text_bytes = 5;
     let second = Server::start(config).await.unwrap();
     let (ann, cai) = (user(&first, "ann").await, user(&second, "cai").await);
-    for device in [&ann, &cai] {
-        enter(device).await;
-    }
-    // Each node knows of the other.
-    ann.say(room("stage"), "hi").await;
-    cai.receives("hi").await;
-    cai.say(room("stage"), "hello").await;
-    ann.receives("hello").await;
+    meet(&ann, &cai).await;
     bus.kill().unwrap();
     until(&second, BusState::Down).await;
     // All queues of this node wait. Not for the room: its home could not go on either.
